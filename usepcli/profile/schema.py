@@ -1,0 +1,168 @@
+"""The typed sections of a profile. A default lives here and nowhere else; units are in the names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PrivateAttr, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Above0 = Annotated[float, Field(gt=0)]
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys refused, no silent change of type, no NaN or infinity."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """Return nested values with every tuple as a list."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+class Part(dict[str, Any]):
+    """An open section: the name of a registered part and the constructor arguments that the profile sets."""
+
+    @property
+    def name(self) -> str:
+        """The short name in the registry."""
+        return str(self["name"])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor arguments alone."""
+        return {key: value for key, value in self.items() if key not in ("name", "preset")}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, handler(dict[str, Any]))
+
+
+class Data(Section):
+    """What to train on, and how mixtures are drawn from it."""
+
+    manifest: str = ""
+    pool: list[str] = []
+    mixing: Literal["fixed", "dynamic"] = "fixed"
+    train_split: str = "train"
+    valid_split: str = "valid"
+    test_split: str = "test"
+    segment_s: Above0 = 4.0
+    talkers: Positive = 2
+    epoch_items: Count = 0
+    level_db: Annotated[float, Field(ge=0)] = 5.0
+    speeds: Annotated[list[Above0], Field(min_length=1)] = [1.0]
+    noise: str = ""
+    noise_snr_db: Pair = [5.0, 20.0]
+    noise_prob: Share = 0.0
+    join_prob: Share = 0.0
+    max_bad: Share = 0.01
+    cache: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Data:
+        if self.noise_snr_db[0] > self.noise_snr_db[1]:
+            raise ValueError("noise_snr_db as [low, high] with low <= high")
+        return self
+
+
+class Optim(Section):
+    """The optimiser."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: Above0 = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    betas: Pair = [0.9, 0.999]
+    eps: Above0 = 1e-8
+
+    @model_validator(mode="after")
+    def _betas(self) -> Optim:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError("betas from 0 up to, but not including, 1")
+        return self
+
+
+class Schedule(Section):
+    """How the learning rate moves."""
+
+    name: Literal["constant", "warmup_hold_decay", "plateau", "cosine"] = "constant"
+    warmup_steps: Count = 0
+    hold_epochs: Count = 0
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.98
+    every_epochs: Positive = 1
+    min_lr: Annotated[float, Field(ge=0)] = 0.0
+    patience: Count = 5
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class Train(Section):
+    """The loop: length, batch, precision, device, safety."""
+
+    epochs: Positive = 10
+    max_steps: Count = 0
+    batch_size: Positive = 8
+    accumulate: Positive = 1
+    clip_norm: Annotated[float, Field(ge=0)] = 5.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    workers: Count = 0
+    worker_timeout_s: Annotated[float, Field(ge=0)] = 300.0
+    threads: Count = 0
+    device: str = "auto"
+    checkpoint_every_s: Annotated[float, Field(ge=0)] = 600.0
+    log_every: Positive = 20
+    nonfinite_patience: Positive = 20
+    max_hours: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Valid(Section):
+    """Validation and the choice of the best weights."""
+
+    metric: str = "si-snri"
+    every_epochs: Positive = 1
+    limit: Count = 0
+    keep_best: Positive = 5
+    average: Positive = 5
+
+
+class Profile(Section):
+    """A whole experiment. `model`, `loss` and `objective` hold a name and the arguments set for it."""
+
+    about: str = ""
+    extends: str = ""
+    seed: Count = 0
+    licence: str = ""
+    credits: str = ""
+    init_from: str = ""
+    data: Data = Data()
+    model: Part = Part()
+    loss: Part = Part(name="snr")
+    objective: Part = Part(name="pit")
+    optim: Optim = Optim()
+    schedule: Schedule = Schedule()
+    train: Train = Train()
+    valid: Valid = Valid()
+
+    _name: str = PrivateAttr(default="")
+    _origin: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The stem of the profile's file."""
+        return self._name
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Dotted key -> where its value comes from: file:line, --set, USEP_X, preset NAME, default."""
+        return self._origin
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain nested values (lists, no tuples) that JSON and YAML can hold."""
+        return {key: plain(value) for key, value in self.model_dump().items()}
