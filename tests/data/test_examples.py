@@ -1,0 +1,147 @@
+"""Training examples: segments of fixed mixtures, fresh mixtures of a pool, faults on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from usepcli.audio import io
+from usepcli.data.batch import Example, collate
+from usepcli.data.examples import DynamicMixtures, FixedMixtures, place
+from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
+from usepcli.errors import BadInput, ConfigError
+
+RATE = 8000
+
+
+def write(path: Path, wave: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    io.write(path, wave.astype(np.float32), RATE)
+
+
+def fixed(root: Path, sources: bool = True) -> Manifest:
+    draw, rows = np.random.default_rng(0), []
+    for i in range(4):
+        parts = np.round(draw.uniform(-0.3, 0.3, (2, 4000)) * 32768) / 32768
+        write(root / f"{i}/mix.wav", parts.sum(0))
+        for k in range(2):
+            write(root / f"{i}/s{k}.wav", parts[k])
+        names = tuple(f"{i}/s{k}.wav" for k in range(2)) if sources else ()
+        rows.append(Row(f"id{i}", "train", f"{i}/mix.wav", names, "", RATE, 4000, 2, (), "", "", "", ""))
+    return Manifest(rows, root, root / "manifest.csv")
+
+
+def pool(root: Path, speakers: list[str], frames: int = 6000) -> Pool:
+    draw, rows = np.random.default_rng(1), []
+    for i, speaker in enumerate(speakers):
+        write(root / f"u{i}.wav", draw.standard_normal(frames) * 0.05)
+        rows.append(PoolRow(f"u{i}", "train", speaker, f"u{i}.wav", RATE, frames, "somewhere", ""))
+    return Pool(rows, root, root / "pool.csv")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_fixed_mixtures_cut_mixture_and_sources_at_the_same_place(tmp_path: Path, keep: bool) -> None:
+    data = FixedMixtures(fixed(tmp_path), RATE, 0.25, seed=0, with_sources=True, keep=keep)
+    for index in range(4):
+        example = data[3, index]
+        assert example.sources is not None and example.sources.shape == (2, 2000)
+        assert np.abs(example.sources.sum(0) - example.mix).max() < 1e-6
+        assert np.array_equal(example.mix, data[3, index].mix)
+    assert not np.array_equal(data[3, 0].mix, data[4, 0].mix)
+
+
+def test_mixtures_alone_never_touch_the_sources(tmp_path: Path) -> None:
+    manifest = fixed(tmp_path)
+    for file in tmp_path.rglob("s*.wav"):
+        file.unlink()
+    assert FixedMixtures(manifest, RATE, 0.25, 0, with_sources=False)[0, 1].sources is None
+
+
+def test_missing_sources_are_said_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mixit"):
+        FixedMixtures(fixed(tmp_path, sources=False), RATE, 0.25, 0, with_sources=True)
+
+
+def test_an_unusable_file_is_replaced_by_the_same_one_each_time(tmp_path: Path) -> None:
+    manifest = fixed(tmp_path)
+    (tmp_path / "2/s1.wav").write_bytes(b"")
+    data = FixedMixtures(manifest, RATE, 0.25, 0, with_sources=True)
+    example = data[0, 2]
+    assert example.id != "id2" and "2/s1.wav" in example.bad_files[0]
+    assert np.array_equal(example.mix, data[0, 2].mix)
+
+
+def test_not_finite_audio_is_unusable(tmp_path: Path) -> None:
+    manifest = fixed(tmp_path)
+    import soundfile
+
+    for name in ("mix", "s0", "s1"):
+        soundfile.write(tmp_path / f"1/{name}.wav", np.full(4000, np.nan), RATE, subtype="FLOAT")
+    assert FixedMixtures(manifest, RATE, 0.25, 0, True)[0, 1].bad_files
+
+
+def test_dynamic_mixtures_sum_and_differ_and_repeat(tmp_path: Path) -> None:
+    data = DynamicMixtures([pool(tmp_path, ["a", "b", "c"])], RATE, 0.5, seed=0, n_items=8, level_db=6.0)
+    one = data[0, 0]
+    assert one.sources is not None and one.sources.shape == (2, 4000)
+    assert np.abs(one.sources.sum(0) - one.mix).max() < 1e-6
+    assert np.array_equal(one.mix, data[0, 0].mix)
+    assert not np.array_equal(one.mix, data[0, 1].mix) and not np.array_equal(one.mix, data[1, 0].mix)
+    ratios = [20 * np.log10(np.linalg.norm(s[0]) / np.linalg.norm(s[1])) for i in range(8) for s in [data[0, i].sources]]
+    assert max(np.abs(ratios)) <= 6.01
+
+
+def test_unnamed_utterances_of_one_origin_never_meet(tmp_path: Path) -> None:
+    named, unnamed = pool(tmp_path / "n", ["a"]), pool(tmp_path / "u", [""] * 30)
+    data = DynamicMixtures([named, unnamed], RATE, 0.5, 0, 8)
+    chosen = []
+    data._voice = lambda talker, draw: chosen.append(talker) or np.ones(4000)  # type: ignore[method-assign]
+    for index in range(20):
+        data[0, index]
+    pairs = [set(chosen[i : i + 2]) for i in range(0, len(chosen), 2)]
+    assert all("0/a" in pair for pair in pairs)
+    with pytest.raises(ConfigError, match="1 talkers found, 2 needed"):
+        DynamicMixtures([unnamed], RATE, 0.5, 0, 8)
+
+
+def test_noise_lies_at_the_asked_ratio_and_outside_the_sources(tmp_path: Path) -> None:
+    speech, noise = pool(tmp_path / "s", ["a", "b"]), pool(tmp_path / "n", ["", ""])
+    data = DynamicMixtures([speech], RATE, 0.5, 0, 4, noise=noise, noise_snr_db=(10.0, 10.0), noise_prob=1.0)
+    example = data[0, 0]
+    assert example.sources is not None
+    rest = example.mix - example.sources.sum(0)
+    ratio = 10 * np.log10(np.sum(example.sources.sum(0) ** 2) / np.sum(rest**2))
+    assert ratio == pytest.approx(10.0, abs=0.01)
+
+
+def test_speed_changes_length_and_join_fills_the_segment(tmp_path: Path) -> None:
+    data = DynamicMixtures([pool(tmp_path, ["a", "b"])], RATE, 2.0, 0, 4, speeds=[0.5], join_prob=1.0)
+    assert data.store.whole(tmp_path / "u0.wav", 0.5).size == 12000
+    example = data[0, 0]
+    assert example.sources is not None
+    quiet = np.abs(example.sources).max(0) < 1e-6
+    assert quiet.mean() < 0.5
+
+
+def test_twenty_unusable_draws_in_a_row_end_it(tmp_path: Path) -> None:
+    manifest = fixed(tmp_path)
+    for file in tmp_path.rglob("mix.wav"):
+        file.unlink()
+    with pytest.raises(BadInput, match="20 unusable files in a row"):
+        FixedMixtures(manifest, RATE, 0.25, 0, False)[0, 0]
+
+
+def test_place_and_collate_pad_with_zeros() -> None:
+    draw = np.random.default_rng(0)
+    assert np.count_nonzero(place(np.ones(10, np.float32), 30, draw)) == 10
+    batch = collate(
+        [
+            Example("a", np.ones(5, np.float32), np.ones((1, 5), np.float32)),
+            Example("b", np.ones(8, np.float32), np.ones((3, 8), np.float32), bad_files=("x",)),
+        ]
+    )
+    assert batch.mix.shape == (2, 8) and batch.sources is not None and batch.sources.shape == (2, 3, 8)
+    assert batch.sources[0].sum() == 5 and batch.bad_files == ["x"] and len(batch) == 2
+    assert collate([Example("a", np.ones(5, np.float32))]).sources is None

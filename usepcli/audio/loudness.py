@@ -1,0 +1,64 @@
+"""Loudness of a stream of blocks (ITU-R BS.1770-4, the filters of pyloudnorm) in constant memory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyloudnorm
+from scipy.signal import lfilter
+
+_BLOCK_S, _STEPS = 0.4, 4  # gating blocks of 400 ms, one every 100 ms
+_ABSOLUTE_LUFS, _RELATIVE_LU = -70.0, -10.0
+_SURROUND = 1.41  # weight of channels 4 and 5 of a 5.0 signal
+
+
+class LoudnessMeter:
+    """Integrated loudness: `push` blocks (C, T), then read `lufs`. Holds one number per 100 ms."""
+
+    def __init__(self, rate: int, channels: int) -> None:
+        self.rate, self.channels = rate, channels
+        filters = pyloudnorm.Meter(rate)._filters.values()
+        self._sections = [(f.b, f.a, np.zeros((channels, max(len(f.a), len(f.b)) - 1))) for f in filters]
+        self._weights = np.array([1, 1, 1, _SURROUND, _SURROUND] + [1] * channels)[:channels, None]
+        self._edges = 0  # number of 100 ms steps cut so far
+        self._taken = 0
+        self._rest = np.zeros((channels, 0))
+        self._energies: list[np.ndarray] = []
+
+    def push(self, block: np.ndarray) -> None:
+        """Add a block (C, T)."""
+        wave = np.asarray(block, np.float64)
+        for index, (b, a, state) in enumerate(self._sections):
+            wave, state = lfilter(b, a, wave, axis=1, zi=state)
+            self._sections[index] = (b, a, state)
+        self._taken += wave.shape[1]
+        held = np.concatenate([self._rest, wave**2], axis=1)
+        begin, start = self._taken - held.shape[1], 0
+        while (stop := self._edge(self._edges + 1) - begin) <= held.shape[1]:
+            self._energies.append(held[:, start:stop].sum(1))
+            self._edges, start = self._edges + 1, stop
+        self._rest = held[:, start:]
+
+    def _edge(self, step: int) -> int:
+        return int(_BLOCK_S * (step / _STEPS) * self.rate)
+
+    def lufs(self) -> float:
+        """Return the integrated loudness in LUFS: -inf for silence, nan for less than 0.4 s."""
+        if len(self._energies) < _STEPS:
+            return math.nan
+        sums = np.cumsum(np.pad(np.stack(self._energies, axis=1), ((0, 0), (1, 0))), axis=1)
+        power = (sums[:, _STEPS:] - sums[:, :-_STEPS]) / (_BLOCK_S * self.rate)  # (C, blocks)
+        total = (self._weights * np.maximum(power, 0)).sum(0)
+        with np.errstate(divide="ignore"):
+            level = -0.691 + 10 * np.log10(total)
+            loud = level >= _ABSOLUTE_LUFS
+            if not loud.any():
+                return -math.inf
+            gate = -0.691 + 10 * np.log10(total[loud].mean()) + _RELATIVE_LU
+        return float(-0.691 + 10 * np.log10(total[loud & (level > gate)].mean()))
+
+
+def gain_to(target: float, found: float) -> float:
+    """Return the linear gain from `found` to `target` LUFS; 1.0 where nothing could be measured."""
+    return 10 ** ((target - found) / 20) if math.isfinite(found) else 1.0

@@ -1,0 +1,1 @@
+"""Manifests, mixtures, audits, and the batches made from them."""

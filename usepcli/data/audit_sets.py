@@ -1,0 +1,116 @@
+"""Faults that show only between files: duplicates, talkers in two splits, mixed microphones, odd rates."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from usepcli.data.audit import ERROR, WARNING, Finding, Item, Result
+
+_WV = re.compile(r"[._-]wv([12])(?=[._-]|$)", re.IGNORECASE)  # WSJ: wv1 close microphone, wv2 a second one
+
+
+def audit_set(results: Sequence[Result], talkers: Iterable[tuple[str, str]]) -> list[Finding]:
+    """Return the faults between the items of one table; talkers are pairs (speaker, split)."""
+    items = [result.item for result in results]
+    return [
+        *_same_ids(items),
+        *_same_content(results),
+        *_torn_talkers(talkers),
+        *_microphones(items),
+        *_odd_rates(results),
+    ]
+
+
+def _same_ids(items: Sequence[Item]) -> Iterator[Finding]:
+    counts = Counter(item.id for item in items)
+    for item in items:
+        if counts[item.id] > 1:
+            yield Finding(
+                ERROR,
+                "duplicate-id",
+                item.split,
+                item.id,
+                item.whole,
+                f"{counts.pop(item.id)} rows have this id",
+            )
+
+
+def _same_content(results: Sequence[Result]) -> Iterator[Finding]:
+    """Compare whole files, and between splits sources too (within a split a source may serve twice)."""
+    places: dict[str, list[tuple[Item, str]]] = defaultdict(list)
+    for result in results:
+        for path, digest in result.digests.items():
+            places[digest].append((result.item, path))
+    for found in places.values():
+        (first, first_path), *others = dict.fromkeys(found)
+        told = {first_path}
+        for item, path in others:
+            if path in told and item.split == first.split:
+                continue
+            told.add(path)
+            twin = f"the same samples as {first_path} ({first.split or 'no split'})"
+            if item.split != first.split:
+                yield Finding(
+                    ERROR, "leak", item.split, item.id, path, f"{twin}: the splits are not independent"
+                )
+            elif path == item.whole and first_path == first.whole:
+                yield Finding(WARNING, "duplicate", item.split, item.id, path, twin)
+
+
+def _torn_talkers(talkers: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for speaker, split in talkers:
+        if speaker:
+            splits[speaker].add(split)
+    for speaker, where in sorted(splits.items()):
+        if len(where) > 1:
+            yield Finding(
+                ERROR,
+                "talker",
+                "",
+                speaker,
+                "",
+                f"talker '{speaker}' speaks in {' and '.join(sorted(where))}",
+            )
+
+
+def _microphones(items: Sequence[Item]) -> Iterator[Finding]:
+    """Find second microphones: WSJ recorded all twice, and no usual corpus takes the noisier wv2."""
+    found: dict[str, dict[str, Item]] = defaultdict(dict)
+    named = [
+        (item, path, match)
+        for item in items
+        for path in (item.whole, *item.sources)
+        if (match := _WV.search(path))
+    ]
+    for item, path, match in named:
+        utterance = _WV.sub("", re.split(r"[/\\]", path)[-1])
+        found[utterance][match[1]] = item
+    kinds = {match[1] for _, _, match in named}
+    for item, path, match in named:
+        if match[1] != "2":
+            continue
+        utterance = _WV.sub("", re.split(r"[/\\]", path)[-1])
+        if len(found[utterance]) == 2:
+            yield Finding(
+                ERROR, "wv1-wv2", item.split, item.id, path, "both microphones of one utterance are listed"
+            )
+        else:
+            level = ERROR if "1" in kinds else WARNING
+            mixed = " among wv1 files" if "1" in kinds else ""
+            yield Finding(level, "wv1-wv2", item.split, item.id, path, f"the second microphone (wv2){mixed}")
+
+
+def _odd_rates(results: Sequence[Result]) -> Iterator[Finding]:
+    """Where no rate was promised, name the files that differ from most others."""
+    counts = Counter(rate for result in results if not result.item.rate for rate in result.rates.values())
+    if len(counts) < 2:
+        return
+    usual = counts.most_common(1)[0][0]
+    for result in results:
+        for path, rate in result.rates.items():
+            if rate != usual and not result.item.rate:
+                detail = f"{rate} Hz where most files have {usual} Hz"
+                yield Finding(WARNING, "rate", result.item.split, result.item.id, path, detail)

@@ -1,0 +1,62 @@
+"""One batch of training examples, and how single examples become one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Example:
+    """One mixture (T,) with its references (K, T), or None where only mixtures exist."""
+
+    id: str
+    mix: np.ndarray
+    sources: np.ndarray | None = None
+    text: str = ""
+    bad_files: tuple[str, ...] = ()
+
+
+@dataclass
+class Batch:
+    """Mixtures (B, T) and, where known, zero-padded references (B, K, T)."""
+
+    mix: Tensor
+    sources: Tensor | None
+    ids: list[str]
+    text: list[str] = field(default_factory=list)
+    bad_files: list[str] = field(default_factory=list)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same batch with its tensors on `device`."""
+        sources = None if self.sources is None else self.sources.to(device, non_blocking=True)
+        return Batch(self.mix.to(device, non_blocking=True), sources, self.ids, self.text, self.bad_files)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def collate(examples: list[Example]) -> Batch:
+    """Stack examples; lengths and numbers of references are zero-padded to the largest of the batch."""
+    length = max(len(e.mix) for e in examples)
+    mix = np.zeros((len(examples), length), np.float32)
+    for row, example in zip(mix, examples, strict=True):
+        row[: len(example.mix)] = example.mix
+    known = all(e.sources is not None for e in examples)
+    sources = None
+    if known:
+        n_refs = max(e.sources.shape[0] for e in examples if e.sources is not None)
+        sources = np.zeros((len(examples), n_refs, length), np.float32)
+        for block, example in zip(sources, examples, strict=True):
+            if example.sources is not None:
+                block[: example.sources.shape[0], : example.sources.shape[1]] = example.sources
+    return Batch(
+        torch.from_numpy(mix),
+        None if sources is None else torch.from_numpy(sources),
+        [e.id for e in examples],
+        [e.text for e in examples],
+        [name for e in examples for name in e.bad_files],
+    )

@@ -1,0 +1,1 @@
+"""One adapter per corpus layout: its constructor's arguments are the options, `scan` lists files."""

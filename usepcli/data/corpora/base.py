@@ -1,0 +1,148 @@
+"""What the corpus adapters share: walking trees, reading headers, naming splits, finding moved files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+import numpy as np
+
+from usepcli.audio import io
+from usepcli.data.manifest import PoolRow, Row
+from usepcli.errors import BadInput, InputNotFound, UsepError
+
+SPLITS = ("train", "valid", "test")
+_SPLIT_WORDS = {
+    "train": "train", "training": "train", "tr": "train", "train-100": "train", "train-360": "train",
+    "train-clean-100": "train", "train-clean-360": "train", "train-other-500": "train",
+    "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "cv": "valid",
+    "dev-clean": "valid", "dev-other": "valid", "test": "test", "testing": "test", "tt": "test", "et": "test",
+    "eval": "test",
+    "evaluation": "test", "test-clean": "test", "test-other": "test",
+}  # fmt: skip
+
+
+class Bad(NamedTuple):
+    """A file that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+class Corpus:
+    """Base of the adapters; `scan` leaves unusable files in `bad`."""
+
+    bad: list[Bad]
+
+    def scan(self, root: Path) -> list[Row] | list[PoolRow]:
+        """List the corpus, paths relative to root; InputNotFound or BadInput if it is not of this layout."""
+        raise NotImplementedError
+
+
+def split_word(name: str) -> str:
+    """Return train, valid or test for the usual names of these splits ('tr', 'dev', 'eval' ...), else ''."""
+    return _SPLIT_WORDS.get(name.lower(), "")
+
+
+def split_of(relative: str) -> str:
+    """Return the split that a folder of a relative path names, the outermost first, else ''."""
+    words = (split_word(part) for part in PurePath(relative).parts[:-1])
+    return next((word for word in words if word), "")
+
+
+def ratio_splits(names: Iterable[str], ratios: Sequence[float], seed: int) -> dict[str, str]:
+    """Deal distinct names out to train, valid and test in the given ratios, by seed alone.
+
+    Every split with a positive ratio gets at least one name while there are enough of them.
+    """
+    ordered = sorted(set(names))
+    if len(ratios) != 3 or min(ratios) < 0 or not sum(ratios) > 0:
+        raise BadInput(
+            f"split ratios {tuple(ratios)}: three numbers >= 0 were expected, for train, valid and test"
+        )
+    shuffled = [
+        ordered[i]
+        for i in np.random.default_rng(np.random.SeedSequence([seed, 0x5711])).permutation(len(ordered))
+    ]
+    share = np.asarray(ratios, float) / sum(ratios) * len(ordered)
+    count = np.floor(share + 1e-9).astype(int)
+    for k in np.argsort(-(share - count), kind="stable")[: len(ordered) - count.sum()]:
+        count[k] += 1
+    for k in (2, 1):
+        if ratios[k] > 0 and not count[k] and count.max() > 1:
+            count[int(np.argmax(count))] -= 1
+            count[k] += 1
+    ends = np.cumsum(count)
+    return {name: SPLITS[int(np.searchsorted(ends, i, side="right"))] for i, name in enumerate(shuffled)}
+
+
+def walk(root: Path) -> Iterator[str]:
+    """Yield every sound file under root as a relative path, sorted, without hidden files and link loops."""
+    if not root.is_dir():
+        raise InputNotFound(f"{io.show(root)}: no such folder")
+    seen: set[str] = set()
+    for folder, children, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to a folder already walked
+            children.clear()
+            continue
+        seen.add(real)
+        children[:] = sorted(name for name in children if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in io.AUDIO_SUFFIXES:
+                yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def some(items: Sequence[str], limit: int) -> list[str]:
+    """Return at most `limit` items (0: all), evenly picked so that every part of the list is represented."""
+    if not limit or limit >= len(items):
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
+
+
+def probe(root: Path, paths: Iterable[str], bad: list[Bad]) -> dict[str, io.Info]:
+    """Read many headers at once; files without a readable sample go to `bad`."""
+    wanted = list(dict.fromkeys(paths))
+    found: dict[str, io.Info] = {}
+    with ThreadPoolExecutor(8) as pool:  # opening files waits for the disk, not for the processor
+        for path, answer in zip(wanted, pool.map(lambda path: _header(root / path), wanted), strict=True):
+            if isinstance(answer, io.Info):
+                found[path] = answer
+            else:
+                bad.append(Bad(path, answer))
+    return found
+
+
+def _header(path: Path) -> io.Info | str:
+    try:
+        header = io.info(path)
+    except UsepError as err:
+        return str(err).removeprefix(f"{io.show(path)}: ")
+    return header if header.frames else "a header without samples"
+
+
+class Finder:
+    """Finds the files that a list names, even if the list was written on another machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._dropped = -1  # leading parts dropped last time: the next file is most likely found the same way
+
+    def find(self, text: str) -> str:
+        """Return the path relative to root: as written, or the longest tail of it that exists there."""
+        if not text:
+            return ""
+        path = PurePath(text.replace("\\", "/"))
+        if not path.is_absolute() and (self.root / path).exists():
+            return str(path)
+        parts = path.parts[1:] if path.is_absolute() else path.parts
+        for drop in [self._dropped, *range(len(parts))]:
+            if 0 <= drop < len(parts):
+                tail = os.path.join(*parts[drop:])
+                if (self.root / tail).exists():
+                    self._dropped = drop
+                    return tail
+        return str(path)  # kept as written: the check will call it missing

@@ -1,0 +1,123 @@
+"""A CSV that names mixtures and their sources: the way in for every layout without an adapter."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from usepcli.audio.io import show
+from usepcli.data.corpora.base import Bad, Corpus, Finder, probe, ratio_splits, some, split_of, split_word
+from usepcli.data.corpora.listing import column, read_rows
+from usepcli.data.manifest import Row
+from usepcli.errors import BadInput, InputNotFound
+
+_MIXTURE = ("mixture", "mix", "mixture_path", "path", "audio", "file")
+_ID = ("id", "mixture_id", "name", "key", "utterance")
+_SOURCE = re.compile(r"(?:s|source_?|src_?)(\d+)(?:_path)?", re.IGNORECASE)
+
+
+class CsvList(Corpus):
+    """Rows of a CSV: mix (or mixture), s1..sK (or sources, joined by ';'), noise, split, text, label.
+
+    Only the mixture, or else the sources, are needed. Paths count from `root` ('' = the CSV's folder); those
+    written on another machine are found by their longest tail that exists there.
+    """
+
+    def __init__(
+        self,
+        csv: str = "",
+        root: str = "",
+        split_column: str = "",
+        split_ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        licence: str = "",
+        limit: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.csv, self.root, self.split_column, self.split_ratios = csv, root, split_column, split_ratios
+        self.licence, self.limit, self.seed = licence, limit, seed
+        self.bad: list[Bad] = []
+
+    def scan(self, root: Path) -> list[Row]:
+        """Read the list at root (a CSV, or a folder with one); paths count from the list's folder."""
+        table = self._table(root)
+        columns, records = read_rows(table)
+        mixture = column(table, columns, "", _MIXTURE)
+        numbered = sorted((int(match[1]), name) for name in columns if (match := _SOURCE.fullmatch(name)))
+        if not mixture and not numbered and "sources" not in columns:
+            raise BadInput(
+                f"{show(table)}: no column mix, mixture, s1 or sources; it has: {', '.join(columns)}"
+            )
+        self._columns = {
+            "mixture": mixture,
+            "id": column(table, columns, "", _ID),
+            "split": column(table, columns, self.split_column, ("split", "subset")),
+        }
+        finder = Finder(Path(self.root) if self.root else table.parent)
+        rows = [
+            self._row(i, record, [name for _, name in numbered], finder) for i, record in enumerate(records)
+        ]
+        keep = set(some([row.id for row in rows], self.limit))
+        return self._with_headers([row for row in rows if row.id in keep], finder.root, table.parent)
+
+    def _table(self, root: Path) -> Path:
+        if root.is_file():
+            return root
+        if self.csv:
+            return root / self.csv
+        lists = sorted(root.glob("*.csv"))
+        if len(lists) != 1:
+            raise InputNotFound(
+                f"{show(root)}: {len(lists)} CSV files there, one was expected; name it with --csv"
+            )
+        return lists[0]
+
+    def _row(self, i: int, record: dict[str, str], numbered: list[str], finder: Finder) -> Row:
+        listed = [record[name] for name in numbered] or record.get("sources", "").split(";")
+        sources = tuple(finder.find(path) for path in listed if path)
+        mixture = finder.find(record.get(self._columns["mixture"], ""))
+        split = record.get(self._columns["split"], "")
+        name = record.get(self._columns["id"], "") or (
+            mixture.rsplit(".", 1)[0] if mixture else f"row_{i:05d}"
+        )
+        return Row(
+            name,
+            split_word(split) or split or split_of(mixture or (sources or ("",))[0]),
+            mixture,
+            sources,
+            finder.find(record.get("noise", "")),
+            n_src=len(sources),
+            speakers=tuple(part for part in re.split("[;,]", record.get("speakers", "")) if part),
+            text=record.get("text", ""),
+            label=record.get("label", ""),
+            origin=record.get("origin", ""),
+            licence=record.get("licence", "") or record.get("license", "") or self.licence,
+        )
+
+    def _with_headers(self, rows: list[Row], root: Path, base: Path) -> list[Row]:
+        """Drop rows whose first file cannot be read; fill in rate, frames and the missing splits."""
+        first = [row.mixture or (row.sources or ("",))[0] for row in rows]
+        headers = probe(root, first, self.bad)
+        rows = [
+            replace(row, sample_rate=headers[path].rate, frames=headers[path].frames)
+            for row, path in zip(rows, first, strict=True)
+            if path in headers
+        ]
+        unnamed = [row.id for row in rows if not row.split]
+        dealt = ratio_splits(unnamed, self.split_ratios, self.seed) if unnamed else {}
+        rows = [row if row.split else replace(row, split=dealt[row.id]) for row in rows]
+        if root.resolve() == base.resolve():
+            return rows
+
+        def absolute(path: str) -> str:
+            return str(root.resolve() / path) if path else ""
+
+        return [
+            replace(
+                row,
+                mixture=absolute(row.mixture),
+                sources=tuple(map(absolute, row.sources)),
+                noise=absolute(row.noise),
+            )
+            for row in rows
+        ]

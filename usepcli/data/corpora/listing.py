@@ -1,0 +1,136 @@
+"""CSV lists beside recordings: which column is the path, the talker, the split, the licence."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from usepcli.audio.io import show
+from usepcli.data.corpora.base import Bad, Finder, probe, some, split_word, walk
+from usepcli.errors import BadInput, InputNotFound, did_you_mean
+
+_PATHS = ("path", "file", "filename", "filepath", "audio", "wav")
+_LABELS = ("speaker", "speaker_id", "talker", "client_id", "label")
+_ORIGINS = ("origin", "source_repo", "corpus", "dataset")
+_LICENCES = ("licence", "license")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One sound file of a tree, with what a list beside it or its folders say about it."""
+
+    path: str
+    rate: int
+    frames: int
+    label: str = ""
+    split: str = ""
+    origin: str = ""
+    licence: str = ""
+    text: str = ""
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read a CSV with a header line: its columns, and one dictionary per line; InputNotFound or BadInput."""
+    if not path.is_file():
+        raise InputNotFound(f"{show(path)}: no such CSV file")
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        try:
+            reader = csv.DictReader(file)
+            rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
+        except csv.Error as err:
+            raise BadInput(f"{show(path)}: not a CSV file: {err}") from err
+    return list(reader.fieldnames or ()), rows
+
+
+def column(path: Path, columns: list[str], asked: str, usual: tuple[str, ...]) -> str:
+    """Return the column asked for (BadInput if absent), or the first usual one that exists, or ''."""
+    if asked:
+        if asked not in columns:
+            near = did_you_mean(asked, columns)
+            raise BadInput(f"{show(path)}: no column '{asked}'{near}; it has: {', '.join(columns)}")
+        return asked
+    lowered = {name.lower(): name for name in columns}
+    return next((lowered[name] for name in usual if name in lowered), "")
+
+
+def recordings(
+    root: Path, csv_name: str, label_column: str, split_column: str, depth: int, limit: int, bad: list[Bad]
+) -> list[Recording]:
+    """List the recordings under root, labelled by a CSV or, without one, by the folder at `depth`.
+
+    csv_name: '' takes root/manifest.csv if it has a path column; 'none' looks at folders alone.
+    Splits are named by the CSV or by the top folders (all of them must be split names), else ''.
+    """
+    table = _table(root, csv_name)
+    if table is not None:
+        rows = _from_csv(root, table, label_column, split_column)
+    else:
+        rows = _from_folders(list(walk(root)), depth, root.name)
+    if not rows:
+        raise BadInput(f"{show(root)}: no recordings found; expected WAV, FLAC, OGG, MP3 or AIFF files in it")
+    by_path = {row.path: row for row in rows}
+    headers = probe(root, some(list(by_path), limit), bad)
+    return [
+        Recording(path, header.rate, header.frames, row.label, row.split, row.origin, row.licence, row.text)
+        for path, header in headers.items()
+        for row in [by_path[path]]
+    ]
+
+
+def _table(root: Path, csv_name: str) -> Path | None:
+    if csv_name == "none":
+        return None
+    if csv_name:
+        given = root / csv_name
+        return given if given.exists() else Path(csv_name)
+    standard = root / "manifest.csv"
+    if standard.is_file():
+        columns = read_rows(standard)[0]
+        if column(standard, columns, "", _PATHS):
+            return standard
+    return None
+
+
+def _from_csv(root: Path, table: Path, label_column: str, split_column: str) -> list[Recording]:
+    columns, rows = read_rows(table)
+    path = column(table, columns, "", _PATHS)
+    if not path:
+        raise BadInput(
+            f"{show(table)}: no path column; one of {', '.join(_PATHS)} was expected, "
+            f"found: {', '.join(columns)}"
+        )
+    label = column(table, columns, label_column, _LABELS)
+    split = "" if split_column == "none" else column(table, columns, split_column, ("split", "subset"))
+    origin, licence = column(table, columns, "", _ORIGINS), column(table, columns, "", _LICENCES)
+    text = column(table, columns, "", ("text", "transcript", "caption"))
+    finder = Finder(root)
+    return [
+        Recording(
+            finder.find(row[path]),
+            0,
+            0,
+            row.get(label, ""),
+            split_word(row.get(split, "")) or row.get(split, ""),
+            row.get(origin, "") or root.name,
+            row.get(licence, ""),
+            row.get(text, ""),
+        )
+        for row in rows
+        if row[path]
+    ]
+
+
+def _from_folders(paths: list[str], depth: int, origin: str) -> list[Recording]:
+    parts = [PurePath(path).parts for path in paths]
+    tops = {part[0] for part in parts if len(part) > 1}
+    by_split = bool(tops) and all(split_word(top) for top in tops)
+    rows = []
+    for path, part in zip(paths, parts, strict=True):
+        folders = part[int(by_split and len(part) > 1) : -1]
+        at = depth - 1 if depth > 0 else depth
+        label = folders[at] if -len(folders) <= at < len(folders) else ""
+        rows.append(
+            Recording(path, 0, 0, label, split_word(part[0]) if by_split and len(part) > 1 else "", origin)
+        )
+    return rows

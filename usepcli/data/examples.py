@@ -1,0 +1,204 @@
+"""Training examples: random segments of fixed mixtures, or mixtures made afresh from a pool of utterances.
+
+Both are maps from a counter key (epoch, index) to an Example. A file that cannot be used is replaced by
+another drawn from the next counter, and named in the example so that the trainer can count it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from usepcli.data.batch import Example
+from usepcli.data.manifest import Manifest, Pool
+from usepcli.data.sampling import Key, rng
+from usepcli.data.store import AudioStore
+from usepcli.errors import BadInput, ConfigError, InputNotFound
+
+ATTEMPTS = 20
+
+# An utterance without a talker's name is drawn a tenth as often as a named talker: ten of them are taken for one
+# voice, so that a large unnamed collection adds voices without crowding out the named ones.
+UNNAMED_WEIGHT = 0.1
+
+
+class Replacing:
+    """Draws an example; on an unusable file draws again from the next counter and remembers the name."""
+
+    seed: int
+
+    def __getitem__(self, key: Key) -> Example:
+        epoch, index = key
+        bad: list[str] = []
+        for attempt in range(ATTEMPTS):
+            draw = rng(self.seed, epoch, index, attempt)
+            try:
+                example = self.draw(index if attempt == 0 else int(draw.integers(len(self))), draw)
+            except (BadInput, InputNotFound) as fault:
+                bad.append(str(fault))
+                continue
+            example.bad_files = tuple(bad)
+            return example
+        raise BadInput(
+            f"{ATTEMPTS} unusable files in a row, the last: {bad[-1]}; run usep prepare-data --check"
+        )
+
+    def draw(self, index: int, draw: np.random.Generator) -> Example:
+        """Return example `index` with its random choices taken from `draw`."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+def place(wave: np.ndarray, frames: int, draw: np.random.Generator) -> np.ndarray:
+    """Return (frames,): a random segment of a longer wave, or a shorter one at a random place in silence."""
+    if wave.size >= frames:
+        at = int(draw.integers(wave.size - frames + 1))
+        return wave[at : at + frames]
+    out = np.zeros(frames, np.float32)
+    at = int(draw.integers(frames - wave.size + 1))
+    out[at : at + wave.size] = wave
+    return out
+
+
+class FixedMixtures(Replacing):
+    """Random segments of a manifest's mixtures; references are read only when `with_sources`."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        rate: int,
+        segment_s: float,
+        seed: int,
+        with_sources: bool,
+        keep: bool = True,
+    ) -> None:
+        self.manifest, self.seed, self.with_sources = manifest, seed, with_sources
+        self.frames = round(segment_s * rate)
+        self.rate = rate
+        self.store = AudioStore(rate, keep)
+        if with_sources and not all(row.sources for row in manifest.rows):
+            raise ConfigError(
+                f"{manifest.path}: the objective needs sources and some rows have none; "
+                "choose an objective that learns from mixtures (mixit), or list the sources"
+            )
+
+    def __len__(self) -> int:
+        return len(self.manifest.rows)
+
+    def draw(self, index: int, draw: np.random.Generator) -> Example:
+        """Return a random segment of mixture `index`."""
+        row = self.manifest.rows[index]
+        total = row.frames * self.rate // row.sample_rate if row.sample_rate else row.frames
+        start = int(draw.integers(max(total - self.frames, 0) + 1))
+        resolve = self.manifest.resolve
+        mix = self._read(resolve(row.mixture), start) if row.mixture else None
+        sources = None
+        if self.with_sources or mix is None:
+            sources = np.stack([self._read(resolve(path), start) for path in row.sources])
+        if mix is None:
+            assert sources is not None
+            mix = sources.sum(0)
+        return Example(row.id, mix, sources if self.with_sources else None, row.text)
+
+    def _read(self, path: Path, start: int) -> np.ndarray:
+        wave = self.store.segment(path, start, self.frames)
+        if wave.size == 0:
+            raise BadInput(f"{path}: ends before sample {start}; shorter than the manifest says")
+        return np.pad(wave, (0, self.frames - wave.size))
+
+
+class DynamicMixtures(Replacing):
+    """Fresh mixtures of different talkers from pools of single-talker utterances.
+
+    Every draw takes `n_talkers` talkers, one utterance each (played at one of `speeds`, which also makes new
+    voices), places them in `segment_s` seconds, and spreads their levels over `level_db`.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        rate: int,
+        segment_s: float,
+        seed: int,
+        n_items: int,
+        n_talkers: int = 2,
+        level_db: float = 5.0,
+        speeds: Sequence[float] = (1.0,),
+        join_prob: float = 0.0,
+        noise: Pool | None = None,
+        noise_snr_db: tuple[float, float] = (5.0, 20.0),
+        noise_prob: float = 0.0,
+        keep: bool = True,
+    ) -> None:
+        self.seed, self.n_items, self.n_talkers = seed, n_items, n_talkers
+        self.frames, self.rate = round(segment_s * rate), rate
+        self.level_db, self.speeds, self.join_prob = level_db, list(speeds), join_prob
+        self.noise, self.noise_snr_db, self.noise_prob = noise, noise_snr_db, noise_prob
+        self.store = AudioStore(rate, keep)
+        by_talker: dict[str, list[Path]] = defaultdict(list)
+        self.group: dict[str, str] = {}
+        for n, pool in enumerate(pools):
+            for row in pool.rows:
+                # An utterance without a label counts as a talker of its own, but two of them may share
+                # the voice: `group` keeps them from meeting in one mixture.
+                talker = f"{n}/{row.speaker}" if row.speaker else f"{n}?{row.path}"
+                self.group[talker] = talker if row.speaker else f"{n}?{row.origin}"
+                by_talker[talker].append(pool.root / row.path)
+        self.talkers = sorted(by_talker)
+        self.utterances = by_talker
+        weights = [1.0 if self.group[talker] == talker else UNNAMED_WEIGHT for talker in self.talkers]
+        self.cumulated = np.cumsum(weights) / np.sum(weights)
+        if len(set(self.group.values())) < n_talkers:
+            raise ConfigError(
+                f"data.pool: {len(set(self.group.values()))} talkers found, {n_talkers} needed for one mixture; "
+                "add recordings of more talkers"
+            )
+
+    def __len__(self) -> int:
+        return self.n_items
+
+    def draw(self, index: int, draw: np.random.Generator) -> Example:
+        """Return one fresh mixture; `index` only names it."""
+        chosen: list[str] = []
+        while len(chosen) < self.n_talkers:
+            talker = self.talkers[int(np.searchsorted(self.cumulated, draw.random(), side="right"))]
+            if self.group[talker] not in {self.group[other] for other in chosen}:
+                chosen.append(talker)
+        half = self.level_db / 2
+        sources = np.stack([self._voice(t, draw) * 10 ** (draw.uniform(-half, half) / 20) for t in chosen])
+        mix = sources.sum(0)
+        if self.noise is not None and draw.random() < self.noise_prob:
+            mix = mix + self._noise(mix, draw)
+        # One common level: 0.1 rms, where int16 recordings of speech usually lie.
+        gain = 0.1 / max(float(np.sqrt(np.mean(mix**2))), 1e-6)
+        return Example(
+            f"dynamic-{index}", (mix * gain).astype(np.float32), (sources * gain).astype(np.float32)
+        )
+
+    def _voice(self, talker: str, draw: np.random.Generator) -> np.ndarray:
+        paths = self.utterances[talker]
+        speed = self.speeds[int(draw.integers(len(self.speeds)))]
+        wave = self.store.whole(paths[int(draw.integers(len(paths)))], speed)
+        while wave.size < self.frames and draw.random() < self.join_prob:
+            pause = np.zeros(int(draw.uniform(0.1, 0.6) * self.rate), np.float32)
+            more = self.store.whole(paths[int(draw.integers(len(paths)))], speed)
+            wave = np.concatenate([wave, pause, more])
+        wave = place(wave, self.frames, draw)
+        rms = float(np.sqrt(np.mean(wave**2)))
+        if rms < 1e-5:
+            raise BadInput(f"{talker}: a silent segment")
+        return wave / rms
+
+    def _noise(self, mix: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        assert self.noise is not None
+        row = self.noise.rows[int(draw.integers(len(self.noise.rows)))]
+        wave = self.store.whole(self.noise.root / row.path)
+        wave = place(np.tile(wave, -(-self.frames // wave.size)), self.frames, draw)
+        snr = draw.uniform(*self.noise_snr_db)
+        scale = np.sqrt(np.mean(mix**2) / max(float(np.mean(wave**2)), 1e-10)) * 10 ** (-snr / 20)
+        return wave * scale

@@ -1,0 +1,66 @@
+"""Order of examples as a pure function of (seed, epoch, position), so that a run can resume anywhere.
+
+No state lives in a sampler or a worker: example `i` of epoch `e` is drawn from the counter (seed, e, i),
+whatever the number of workers or ranks, and whether or not the run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+Key = tuple[int, int]
+
+
+def rng(*counter: int) -> np.random.Generator:
+    """Return the generator that belongs to a counter such as (seed, epoch, index)."""
+    return np.random.default_rng(np.random.SeedSequence(list(counter)))
+
+
+def torch_seed(*counter: int) -> int:
+    """Return a 63-bit seed for a torch generator that belongs to a counter."""
+    return int(np.random.SeedSequence(list(counter)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def epoch_order(n_items: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the shuffled item indices (n_items,) of one epoch."""
+    return rng(seed, epoch, 0x0DE5).permutation(n_items)
+
+
+class EpochBatches:
+    """Keys (epoch, index) of the micro-batches that one rank works on in one epoch.
+
+    A step takes `batch_size` items in global order; rank r of W takes the r-th share of them, in
+    `accumulate` micro-batches. The last incomplete step is dropped, so every step has the same size.
+    """
+
+    def __init__(
+        self, n_items: int, batch_size: int, accumulate: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        self.n_items, self.batch_size, self.accumulate = n_items, batch_size, accumulate
+        self.seed, self.rank, self.world = seed, rank, world
+        self.micro = batch_size // (world * accumulate)
+        self.epoch = 0
+        self.first_step = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of optimiser steps in one epoch."""
+        return self.n_items // self.batch_size
+
+    def start(self, epoch: int, first_step: int = 0) -> None:
+        """Point the iterator at `first_step` of `epoch`."""
+        self.epoch, self.first_step = epoch, first_step
+
+    def __len__(self) -> int:
+        return (self.steps_per_epoch - self.first_step) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = epoch_order(self.n_items, self.seed, self.epoch)
+        share = self.micro * self.accumulate
+        for step in range(self.first_step, self.steps_per_epoch):
+            begin = step * self.batch_size + self.rank * share
+            for part in range(self.accumulate):
+                at = begin + part * self.micro
+                yield [(self.epoch, int(i)) for i in order[at : at + self.micro]]
