@@ -1,0 +1,68 @@
+"""Energies and ratios against closed forms and plain float64 arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from usepcli.dsp import ratios
+
+
+def orthogonal(n: int, length: int = 4096) -> np.ndarray:
+    """Return n orthogonal signals of unit energy: cosines of whole numbers of periods."""
+    t = np.arange(length)
+    return np.stack([np.cos(2 * np.pi * (7 * i + 3) * t / length) for i in range(n)]) * np.sqrt(2 / length)
+
+
+@pytest.mark.parametrize("level", [-20.0, 0.0, 40.0, 60.0, 100.0])
+def test_ratios_have_their_closed_form(level: float) -> None:
+    s, v = orthogonal(2)
+    e = 0.5 * s + 0.5 * 10 ** (-level / 20) * v
+    assert ratios.si_snr_db(e, s) == pytest.approx(level, abs=1e-6)
+    assert ratios.snr_db(s + 10 ** (-level / 20) * v, s) == pytest.approx(level, abs=1e-6)
+
+
+@pytest.mark.parametrize("gain", [1e-6, -3.0, 1e5])
+def test_si_snr_is_blind_to_gain(gain: float) -> None:
+    rng = np.random.default_rng(0)
+    s = rng.standard_normal((2, 1000))
+    e = s + rng.standard_normal((2, 1000))
+    np.testing.assert_allclose(ratios.si_snr_db(gain * e, s), ratios.si_snr_db(e, s), atol=1e-9)
+
+
+def test_perfect_estimate_is_capped_at_200_db() -> None:
+    s = np.random.default_rng(0).standard_normal(500)
+    assert ratios.snr_db(s, s) == pytest.approx(200)
+    assert 200 >= ratios.si_snr_db(s, s) > 190
+
+
+@settings(max_examples=20, deadline=None)
+@given(length=st.integers(1, 9000), n=st.integers(1, 3), k=st.integers(1, 3))
+def test_inner_products_are_those_of_float64(length: int, n: int, k: int) -> None:
+    rng = torch.Generator().manual_seed(length)
+    a, b = torch.randn(2, n, length, generator=rng), torch.randn(2, k, length, generator=rng)
+    (energy_a, energy_b), (cross, gram) = ratios.inner([a, b], [(0, 1), (1, 1)])
+    a, b = a.double(), b.double()
+    torch.testing.assert_close(energy_a, a.square().sum(-1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(energy_b, b.square().sum(-1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(cross, torch.einsum("bnt,bkt->bnk", a, b), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gram, torch.einsum("bnt,bkt->bnk", b, b), rtol=1e-10, atol=1e-10)
+
+
+def test_residual_gradient_is_the_numerical_one() -> None:
+    rng = torch.Generator().manual_seed(0)
+    est = torch.randn(2, 3, 5, dtype=torch.float64, generator=rng, requires_grad=True)
+    ref = torch.randn(2, 1, 5, dtype=torch.float64, generator=rng, requires_grad=True)
+    gain = torch.tensor(0.7, dtype=torch.float64)
+    assert torch.autograd.gradcheck(ratios.residual_energy, (est, ref))
+    assert torch.autograd.gradcheck(lambda e, s: ratios.residual_energy(e, s, gain), (est, ref))
+
+
+def test_half_precision_is_widened_before_summing() -> None:
+    x = torch.full((40_000,), 0.01, dtype=torch.bfloat16)
+    assert ratios.energy(x).dtype == torch.float32
+    assert float(ratios.energy(x)) == pytest.approx(40_000 * float(x[0]) ** 2, rel=1e-4)
+    assert ratios.residual_energy(x, torch.zeros_like(x)).dtype == torch.float32

@@ -1,0 +1,255 @@
+"""The contract that every registered model keeps, on its tiny preset and its variants."""
+
+from __future__ import annotations
+
+import inspect
+from typing import get_type_hints
+
+import pytest
+import torch
+
+from usepcli import registry
+from usepcli.errors import BadInput, ConfigError
+from usepcli.models.separator import SeparationModel
+
+CAUSAL = {"causal": True, "input_norm": "none"}
+VARIANTS = {
+    "band_path": [{"mask": "sigmoid"}, CAUSAL],
+    "conformer_mask": [
+        CAUSAL, {"mask": "sigmoid", "conv": "scalar", "activation": "relu", "features": "magnitude"},
+    ],
+    "convtasnet": [{**CAUSAL, "norm": "cumln"}, {"mask": "relu"}],
+    "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
+}  # fmt: skip
+CASES = [(name, {}) for name in registry.MODELS] + [(n, o) for n, many in VARIANTS.items() for o in many]
+CAUSAL_CASES = [(name, options) for name, options in CASES if options.get("causal")]
+
+
+def build(name, **options):
+    torch.manual_seed(0)
+    cls = registry.load("model", name)
+    return cls(**{**cls.PRESETS["tiny"], **options}).eval()
+
+
+def over(cases):
+    return pytest.mark.parametrize(
+        ("name", "options"), cases, ids=[f"{n}-{'-'.join(map(str, o.values()))}".strip("-") for n, o in cases]
+    )
+
+
+@over(CASES)
+@torch.no_grad()
+def test_any_length_in_the_same_length_out(name, options):
+    model = build(name, **options)
+    for length in (1, 2, 7, 63, 64, 65, 1000, 8001):
+        mix = torch.randn(2, length)
+        kept = mix.clone()
+        est = model(mix)
+        assert est.shape == (2, model.n_src, length) and est.dtype == torch.float32
+        assert est.isfinite().all()
+        assert torch.equal(mix, kept)
+
+
+@over(CASES)
+@torch.no_grad()
+def test_accepted_shapes_agree_and_others_are_refused(name, options):
+    model = build(name, **options)
+    mix = torch.randn(1, 500)
+    want = model(mix)
+    assert torch.equal(model(mix[0]), want)
+    assert torch.equal(model(mix[:, None]), want)
+    for wrong in (torch.zeros(2, 2, 50), torch.zeros(1, 0), torch.zeros(())):
+        with pytest.raises(BadInput, match="shape"):
+            model(wrong)
+
+
+@over(CASES)
+@torch.no_grad()
+def test_an_item_alone_equals_the_item_in_a_batch(name, options):
+    model = build(name, **options)
+    mix = torch.randn(3, 1500) * torch.tensor([[0.01], [1.0], [10.0]])
+    together = model(mix)
+    for item in range(3):
+        alone = model(mix[item])[0]
+        torch.testing.assert_close(together[item], alone, atol=2e-5 * float(mix[item].abs().max()), rtol=1e-4)
+
+
+@over(CASES)
+@torch.no_grad()
+def test_silence_and_constants_stay_finite(name, options):
+    model = build(name, **options)
+    for level in (0.0, 1e-6, 0.3, 30.0):
+        assert model(torch.full((1, 700), level)).isfinite().all()
+
+
+@over(CASES)
+def test_gradients_are_finite_even_for_silence(name, options):
+    model = build(name, **options).train()
+    mix = torch.randn(2, 800)
+    mix[1] = 0
+    model(mix).square().sum().backward()
+    grads = [p.grad for p in model.parameters()]
+    assert all(g is not None and g.isfinite().all() for g in grads)
+    assert sum(float(g.abs().sum()) for g in grads) > 0
+
+
+@over(CASES)
+@torch.no_grad()
+def test_evaluation_is_deterministic_and_weights_are_the_whole_state(name, options):
+    model, mix = build(name, **options), torch.randn(1, 900)
+    want = model(mix)
+    assert torch.equal(model(mix), want)
+    torch.manual_seed(5)
+    cls = registry.load("model", name)
+    other = cls(**{**cls.PRESETS["tiny"], **options}).eval()
+    assert not torch.allclose(other(mix), want)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(mix), want)
+
+
+@over(CASES)
+@pytest.mark.parametrize("kind", ["uniform", "magsq"])
+@torch.no_grad()
+def test_consistency_sums_to_the_mixture(name, options, kind):
+    if options.get("causal") and kind == "magsq":
+        pytest.skip("magsq is refused for causal models, tested below")
+    model, mix = build(name, **options, consistency=kind), torch.randn(2, 1200)
+    torch.testing.assert_close(model(mix).sum(1), mix, atol=1e-5, rtol=0)
+
+
+@over([case for case in CASES if not case[1].get("causal")])
+@pytest.mark.parametrize("norm", ["std", "mean_std"])
+@torch.no_grad()
+def test_gain_passes_through(name, options, norm):
+    model, mix = build(name, **options, input_norm=norm), torch.randn(2, 1200)
+    for gain in (1e-3, 300.0):
+        torch.testing.assert_close(model(gain * mix) / gain, model(mix), atol=1e-4, rtol=1e-3)
+
+
+@over(CASES)
+@torch.no_grad()
+def test_bfloat16_autocast_stays_near_and_returns_float32(name, options):
+    model, mix = build(name, **options), torch.randn(2, 1200)
+    with torch.autocast("cpu", torch.bfloat16):
+        near = model(mix)
+    assert near.dtype == torch.float32
+    want = model(mix)
+    assert (near - want).square().mean() < 1e-3 * want.square().mean()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@over(CASES)
+def test_a_gpu_agrees_in_output_and_gradient(name, options):
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    here, there = build(name, **options).train(), build(name, **options).train().cuda()
+    # Frame counts around multiples of 8, to which GPU attention aligns its rows.
+    for length in (1, 65, 500, 1000, 4001):
+        mix = torch.randn(2, length)
+        outputs = [model(mix.to(next(model.parameters()).device)) for model in (here, there)]
+        torch.testing.assert_close(outputs[1].cpu(), outputs[0], atol=1e-3, rtol=1e-3)
+        for model, output in zip((here, there), outputs, strict=True):
+            model.zero_grad()
+            output.square().sum().backward()
+        for ours, theirs in zip(here.parameters(), there.parameters(), strict=True):
+            near = 1e-2 * float(ours.grad.abs().max()) + 1e-3
+            torch.testing.assert_close(theirs.grad.cpu(), ours.grad, atol=near, rtol=0)
+    with torch.autocast("cuda", torch.bfloat16):
+        assert there(torch.randn(2, 4001, device="cuda")).isfinite().all()
+
+
+def changed_before(model, start, length=2000):
+    """Return how many samples before `start` see a change of the input from `start` on (0: none)."""
+    mix = torch.randn(1, length, generator=torch.Generator().manual_seed(1))
+    other = mix.clone()
+    other[:, start:] = 5 * torch.randn(1, length - start)
+    moved = ((model(mix) - model(other)).abs() > 1e-5).any(1)[0].nonzero()
+    return start - int(moved[0])
+
+
+@over(CAUSAL_CASES)
+@torch.no_grad()
+def test_the_future_does_not_reach_a_causal_output(name, options):
+    model = build(name, **options)
+    for start in (640, 1001, 1500):
+        assert changed_before(model, start) < model.latency_samples
+    # The bound is not an idle one: the same network without the flag looks further ahead.
+    free = build(name, **{**options, "causal": False})
+    assert changed_before(free, 1500) > free.latency_samples
+
+
+@pytest.mark.parametrize("name", [name for name, _ in CAUSAL_CASES])
+@pytest.mark.parametrize(("key", "value"), [("input_norm", "std"), ("consistency", "magsq")])
+def test_causal_refuses_whole_input_statistics(name, key, value):
+    extra = {"norm": "cumln"} if name == "convtasnet" else {}
+    with pytest.raises(ConfigError, match=rf"model\.causal.*model\.{key}"):
+        build(name, **{"causal": True, "input_norm": "none", **extra, key: value})
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("n_src", 0), ("sample_rate", 0), ("input_norm", "rms"), ("consistency", "uniforn"),
+    ("consistency_when", "test"),
+])  # fmt: skip
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_wrong_settings_name_their_key(name, key, value):
+    with pytest.raises(ConfigError, match=rf"model\.{key}"):
+        build(name, **{key: value})
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_constructor_is_a_schema(name):
+    cls = registry.load("model", name)
+    assert issubclass(cls, SeparationModel)
+    hints = get_type_hints(cls.__init__)
+    settings = {k: p for k, p in inspect.signature(cls).parameters.items()}
+    assert all(p.default is not p.empty and p.kind is p.KEYWORD_ONLY for p in settings.values())
+    assert set(settings) <= set(hints)
+    assert {"n_src", "sample_rate", "causal", "input_norm", "consistency", "consistency_when"} <= set(
+        settings
+    )
+    assert {"small", "tiny"} <= set(cls.PRESETS)
+    for preset in cls.PRESETS.values():
+        assert set(preset) <= set(settings)
+        with torch.device("meta"):
+            model = cls(**preset)
+        assert model.hop > 0 and model.latency_samples >= model.hop
+    assert build(name).n_params <= 100_000
+
+
+class Passes(SeparationModel):
+    """Returns its share of what it is given, and keeps it."""
+
+    def __init__(self, **options):
+        super().__init__(sample_rate=8000, hop=1, **options)
+
+    def estimate(self, mix):
+        self.seen = mix
+        return mix[:, None].repeat(1, self.n_src, 1) / self.n_src
+
+
+@pytest.mark.parametrize("norm", ["none", "std", "mean_std"])
+@pytest.mark.parametrize("n_src", [1, 3])
+def test_normalisation_is_undone(norm, n_src):
+    model = Passes(n_src=n_src, input_norm=norm)
+    mix = torch.tensor([[0.01], [50.0]]) * (torch.randn(2, 4000) + 0.5)
+    torch.testing.assert_close(model(mix), mix[:, None].repeat(1, n_src, 1) / n_src, atol=1e-5, rtol=1e-5)
+    if norm != "none":
+        torch.testing.assert_close(model.seen.std(-1, correction=0), torch.ones(2))
+    if norm == "mean_std":
+        torch.testing.assert_close(model.seen.mean(-1), torch.zeros(2), atol=1e-5, rtol=0)
+
+
+def test_consistency_in_evaluation_only():
+    class Doubles(Passes):
+        def estimate(self, mix):
+            return 2 * super().estimate(mix)
+
+    model, mix = Doubles(n_src=2, consistency="uniform", consistency_when="eval"), torch.randn(1, 50)
+    torch.testing.assert_close(model.train()(mix).sum(1), 2 * mix)
+    torch.testing.assert_close(model.eval()(mix).sum(1), mix)
+
+
+def test_a_model_without_bounds_says_so():
+    assert Passes(n_src=1).receptive_field_samples is None and Passes(n_src=1).latency_samples == 1
+    with pytest.raises(NotImplementedError):
+        SeparationModel(n_src=1, sample_rate=1, hop=1)(torch.zeros(4))

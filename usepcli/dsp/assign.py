@@ -1,0 +1,116 @@
+"""Which estimate belongs to which reference (PIT) or to which mixture (MixIT), solved exactly."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+# 4! = 24 permutations are cheaper to try at once than to hand to a solver one example at a time.
+MAX_EXHAUSTIVE = 24
+MAX_MIXIT = 65_536
+
+_UNUSABLE = 1e9
+_log = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=64)
+def injections(n_ref: int, n_est: int) -> Tensor:
+    """Return every choice of n_ref different estimates out of n_est in lexicographic order, (Q, n_ref)."""
+    found = list(itertools.permutations(range(n_est), n_ref))
+    return torch.tensor(found, dtype=torch.long).reshape(-1, n_ref)
+
+
+def permutation(cost: Tensor) -> Tensor:
+    """Return for each reference the estimate that minimises the summed cost (B, K, N) -> (B, K), N >= K.
+
+    Each estimate serves at most one reference. Equal sums: the first in lexicographic order for small
+    N. Non-finite costs count as very large, so that a broken example still gets an assignment.
+    """
+    n_ref, n_est = cost.shape[-2:]
+    if n_ref > n_est:
+        raise ValueError(f"{n_ref} references for {n_est} estimates; expected at least as many estimates")
+    cost = usable(cost.detach().double())
+    count = 1
+    for factor in range(n_est - n_ref + 1, n_est + 1):
+        count *= factor
+    if count <= MAX_EXHAUSTIVE:
+        choices = injections(n_ref, n_est).to(cost.device)
+        # cost[b, k, choices[q, k]] summed over k, for all q at once.
+        rows = torch.arange(n_ref, device=cost.device)
+        return choices[cost[:, rows, choices].sum(-1).argmin(-1)]  # (B, Q, K) -> (B, K)
+    solved = [linear_sum_assignment(c)[1] for c in cost.cpu().numpy()]
+    return torch.from_numpy(np.stack(solved)).to(cost.device)
+
+
+def usable(cost: Tensor) -> Tensor:
+    """Return the costs with a large finite number in place of every non-finite one."""
+    bad = ~torch.isfinite(cost)
+    if bool(bad.any()):
+        _log.warning("%d of %d assignment costs are not finite", int(bad.sum()), cost.numel())
+        cost = cost.masked_fill(bad, _UNUSABLE)
+    return cost
+
+
+def invert(chosen: Tensor) -> Tensor:
+    """Return for each estimate its reference, given for each reference its estimate: (B, N) -> (B, N)."""
+    return chosen.argsort(-1)
+
+
+def subset_sums(values: Tensor) -> Tensor:
+    """Return the sum over every subset, (..., N) -> (..., 2^N).
+
+    Bit n of the index says that n is in the subset. Each output doubles the table, so that all
+    sums together cost 2^N additions.
+    """
+    table = values.new_zeros((*values.shape[:-1], 1))
+    for value in values.unbind(-1):
+        table = torch.cat([table, table + value[..., None]], -1)
+    return table
+
+
+def subset_energies(gram: Tensor) -> Tensor:
+    """Return a^T G a for every 0/1 vector a, (B, N, N) -> (B, 2^N), indexed as in `subset_sums`."""
+    table = gram.new_zeros((gram.shape[0], 1))
+    for n in range(gram.shape[-1]):
+        # ||e_n + sum_S e||^2 = ||e_n||^2 + 2 <e_n, sum_S e> + ||sum_S e||^2 for all subsets S of the first n.
+        grown = gram[:, n, n, None] + 2 * subset_sums(gram[:, n, :n]) + table
+        table = torch.cat([table, grown], -1)
+    return table.clamp_min(0)
+
+
+@lru_cache(maxsize=16)
+def _memberships(n_mix: int, n_est: int) -> tuple[Tensor, Tensor]:
+    """Return all P^N assignments (Q, N) and, per mixture, the index of its subset (P, Q)."""
+    grid = torch.cartesian_prod(*([torch.arange(n_mix)] * n_est)).reshape(-1, n_est)
+    bits = 2 ** torch.arange(n_est)
+    return grid, torch.stack([((grid == p) * bits).sum(-1) for p in range(n_mix)])
+
+
+def mixit(gram: Tensor, cross: Tensor, pair_cost: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return the mixture (B, N) of each output that minimises the summed cost over all P^N assignments.
+
+    gram (B, N, N) holds <e_n, e_m>, cross (B, P, N) holds <x_p, e_n>, both float64.
+    pair_cost(est, cross) maps the energy (B, 1, S) of a sum of outputs and its inner product (B, P, S)
+    with each mixture to costs (B, P, S). A mixture's cost depends only on its own subset of the
+    outputs, so 2^N subsets are costed and P^N sums of P table entries are compared: the number of
+    samples plays no part (Wisdom et al. 2020, equation 3, evaluated in the Gram matrix).
+    """
+    n_mix, n_est = cross.shape[-2:]
+    if n_mix**n_est > MAX_MIXIT:
+        raise ValueError(f"{n_mix}^{n_est} assignments; expected at most {MAX_MIXIT}")
+    costs = usable(pair_cost(subset_energies(gram)[:, None], subset_sums(cross)))
+    if n_mix == 2:
+        # The second mixture gets the complement; complements count down as subsets count up.
+        best = (costs[:, 0].flip(-1) + costs[:, 1]).argmin(-1)
+        return best[:, None] >> torch.arange(n_est, device=best.device) & 1
+    grid, index = (t.to(costs.device) for t in _memberships(n_mix, n_est))
+    total = sum(costs[:, p, index[p]] for p in range(n_mix))
+    assert isinstance(total, Tensor)
+    return grid[total.argmin(-1)]

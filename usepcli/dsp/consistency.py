@@ -1,0 +1,30 @@
+"""Mixture consistency: move estimates so that they add up to the mixture (Wisdom et al. 2019)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from usepcli.errors import ConfigError, choices
+
+Consistency = Literal["none", "uniform", "magsq"]
+KINDS = ("none", "uniform", "magsq")
+
+
+def project(est: Tensor, mix: Tensor, kind: Consistency = "uniform") -> Tensor:
+    """Return est (B, N, T) + w_n (mix - sum_n est), mix (B, T); ConfigError for an unknown kind.
+
+    `uniform` has w_n = 1/N, the orthogonal projection. `magsq` shares the residual by power,
+    w_n = (1e-8 + mean_t est_n^2) / sum of the same over n, so that silent outputs stay silent;
+    gradients flow through its weights.
+    """
+    if kind == "none":
+        return est
+    if kind not in KINDS:
+        raise ConfigError(f"model.consistency: {choices('mixture consistency', kind, KINDS)}")
+    residual = (mix - est.sum(1))[:, None]
+    if kind == "uniform":
+        return est + residual / est.shape[1]
+    power = est.square().mean(-1, keepdim=True) + 1e-8
+    return est + residual * (power / power.sum(1, keepdim=True))

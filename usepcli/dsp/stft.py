@@ -1,0 +1,64 @@
+"""Short-time Fourier transform and its inverse for waveforms of any length."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from usepcli.errors import ConfigError
+
+Window = Literal["hann", "sqrt_hann"]
+
+
+class STFT(nn.Module):
+    """Centred STFT with zero padding: (..., T) real to (..., F, L) complex.
+
+    F = n_fft // 2 + 1 bins and L = 1 + ceil(T / hop) frames, for every T >= 1.
+    """
+
+    window: Tensor
+
+    def __init__(self, n_fft: int = 512, win: int = 400, hop: int = 160, window: Window = "hann") -> None:
+        """Take sizes in samples; ConfigError unless 2 * hop <= win <= n_fft, so that the inverse is exact."""
+        super().__init__()
+        if not (hop >= 1 and 2 * hop <= win <= n_fft and n_fft % 2 == 0):
+            found = f"n_fft={n_fft}, win={win}, hop={hop}"
+            raise ConfigError(f"model.hop: found {found}; expected an even n_fft and 2 * hop <= win <= n_fft")
+        if window not in ("hann", "sqrt_hann"):
+            raise ConfigError(f"model.window: unknown window '{window}'; choose from: hann, sqrt_hann")
+        self.n_fft, self.win, self.hop = n_fft, win, hop
+        shape = torch.hann_window(win)
+        # The window follows from the settings, so checkpoints need not carry it.
+        self.register_buffer("window", shape.sqrt() if window == "sqrt_hann" else shape, persistent=False)
+
+    @property
+    def bins(self) -> int:
+        """Number of frequency bins F."""
+        return self.n_fft // 2 + 1
+
+    def frames(self, length: int) -> int:
+        """Number of frames L for a waveform of `length` samples."""
+        return 1 + -(-length // self.hop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the complex spectrogram (..., F, L) of a waveform (..., T), in float32 or float64."""
+        lead, length = x.shape[:-1], x.shape[-1]
+        wave = x if x.dtype == torch.float64 else x.float()
+        # Up to a whole hop on the right, so that the last sample also lies between two frame centres:
+        # otherwise the inverse would divide by the vanishing edge of a single window.
+        wave = F.pad(wave.reshape(-1, length), (0, -length % self.hop))
+        spec = torch.stft(
+            wave, self.n_fft, self.hop, self.win, self.window.to(wave.dtype),
+            center=True, pad_mode="constant", return_complex=True,
+        )  # fmt: skip
+        return spec.reshape(*lead, *spec.shape[-2:])
+
+    def inverse(self, spec: Tensor, length: int) -> Tensor:
+        """Return the waveform (..., length) whose STFT is nearest in least squares to spec (..., F, L)."""
+        lead = spec.shape[:-2]
+        flat, window = spec.reshape(-1, *spec.shape[-2:]), self.window.to(spec.real.dtype)
+        wave = torch.istft(flat, self.n_fft, self.hop, self.win, window, center=True, length=length)
+        return wave.reshape(*lead, length)

@@ -1,0 +1,1 @@
+"""Separator architectures: waveforms in, waveforms out."""

@@ -1,0 +1,129 @@
+"""Conv-TasNet: masks from dilated convolutions on a learned basis (Luo & Mesgarani 2019)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from usepcli.dsp.consistency import Consistency
+from usepcli.errors import ConfigError, choices
+from usepcli.models.basis import LearnedBasis
+from usepcli.models.depthwise import DepthwiseConv
+from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
+from usepcli.models.tcn import CumulativeNorm, GlobalNorm, view_frames, view_samples
+
+Norm = Literal["gln", "cumln"]
+MaskActivation = Literal["sigmoid", "relu"]
+
+
+class Block(nn.Module):
+    """1x1 expansion, PReLU, norm, depthwise, PReLU, norm, then 1x1 to the residual and the skip path."""
+
+    def __init__(
+        self, bottleneck: int, hidden: int, skip: int, kernel: int, dilation: int, norm: Norm, causal: bool
+    ) -> None:
+        super().__init__()
+        layer = GlobalNorm if norm == "gln" else CumulativeNorm
+        self.body = nn.Sequential(
+            nn.Conv1d(bottleneck, hidden, 1), nn.PReLU(), layer(hidden),
+            DepthwiseConv(hidden, kernel, dilation, causal), nn.PReLU(), layer(hidden),
+        )  # fmt: skip
+        # The residual and the skip convolution read the same input: one product serves both.
+        self.out = nn.Conv1d(hidden, bottleneck + skip, 1)
+        self.split = (bottleneck, skip)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the next input (B, bottleneck, L) and the skip output (B, skip, L)."""
+        residual, skip = self.out(self.body(x)).split(self.split, 1)
+        return x + residual, skip
+
+
+class ConvTasNet(SeparationModel):
+    """Encoder, stacked dilated convolutions with skip connections, one mask per output, decoder.
+
+    `causal` needs the cumulative norm: the global one reads the whole input.
+    """
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {},
+        "causal": {"norm": "cumln", "causal": True},
+        "small": {
+            "filters": 256, "bottleneck": 96, "hidden": 192, "skip": 96, "blocks": 7, "repeats": 2,
+            "input_norm": "std", "consistency": "uniform",
+        },
+        "tiny": {
+            "filters": 32, "bottleneck": 16, "hidden": 32, "skip": 16, "blocks": 3, "repeats": 2,
+            "input_norm": "std", "consistency": "uniform",
+        },
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        n_src: int = 2,
+        sample_rate: int = 8000,
+        filters: int = 512,
+        kernel: int = 16,
+        bottleneck: int = 128,
+        hidden: int = 512,
+        skip: int = 128,
+        block_kernel: int = 3,
+        blocks: int = 8,
+        repeats: int = 3,
+        norm: Norm = "gln",
+        mask: MaskActivation = "sigmoid",
+        causal: bool = False,
+        input_norm: InputNorm = "none",
+        consistency: Consistency = "none",
+        consistency_when: When = "always",
+    ) -> None:
+        """Take sizes (kernel in samples, block_kernel in frames); ConfigError if they do not fit."""
+        super().__init__(
+            n_src=n_src, sample_rate=sample_rate, hop=kernel // 2, causal=causal, input_norm=input_norm,
+            consistency=consistency, consistency_when=consistency_when,
+        )  # fmt: skip
+        _check(norm, mask, block_kernel, causal)
+        self.basis = LearnedBasis(filters, kernel)
+        first = GlobalNorm(filters) if norm == "gln" else CumulativeNorm(filters)
+        self.inlet = nn.Sequential(first, nn.Conv1d(filters, bottleneck, 1))
+        self.blocks = nn.ModuleList(
+            Block(bottleneck, hidden, skip, block_kernel, 2**i, norm, causal)
+            for _ in range(repeats)
+            for i in range(blocks)
+        )
+        self.head = nn.Sequential(
+            nn.PReLU(), nn.Conv1d(skip, n_src * filters, 1), nn.Sigmoid() if mask == "sigmoid" else nn.ReLU()
+        )
+        self._view = view_frames(repeats, blocks, block_kernel)
+
+    def estimate(self, mix: Tensor) -> Tensor:
+        """Return estimates (B, N, T) of the mixture (B, T)."""
+        weights = self.basis.analyse(mix)  # (B, filters, L)
+        x, skips = self.inlet(weights), torch.zeros((), device=mix.device)
+        for block in self.blocks:
+            x, skip = block(x)
+            skips = skips + skip
+        masks = self.head(skips).unflatten(1, (self.n_src, -1))  # (B, N, filters, L)
+        return self.basis.synthesise(masks * weights[:, None], mix.shape[-1])
+
+    @property
+    def latency_samples(self) -> int:
+        """One basis function: the last frame that reaches sample t ends before t + kernel."""
+        return self.basis.kernel
+
+    @property
+    def receptive_field_samples(self) -> int:
+        """Samples seen through the convolutions; the norms' statistics reach further."""
+        return view_samples(self._view, self.basis.kernel, self.hop)
+
+
+def _check(norm: str, mask: str, block_kernel: int, causal: bool) -> None:
+    for key, found, known in (("norm", norm, ("gln", "cumln")), ("mask", mask, ("sigmoid", "relu"))):
+        if found not in known:
+            raise ConfigError(f"model.{key}: {choices(key, found, known)}")
+    if block_kernel % 2 == 0:
+        raise ConfigError(f"model.block_kernel: found {block_kernel}; expected an odd number of frames")
+    if causal and norm == "gln":
+        reject_causal("model.norm 'gln', which reads the whole input; set model.norm: cumln")

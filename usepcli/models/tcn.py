@@ -1,0 +1,82 @@
+"""Pieces shared by the temporal convolution networks: norms and the depth of their view."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GlobalNorm(nn.GroupNorm):
+    """Norm over channels and frames of the whole input, gain and bias per channel: (B, C, L) to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels, eps=1e-8)
+
+
+class CumulativeNorm(nn.Module):
+    """Norm over channels and all frames up to the present one, gain and bias per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised (B, C, L) of x (B, C, L)."""
+        wide = x.float()
+        count = x.shape[1] * torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=torch.float64)
+        # Running sums in float64: the variance is the small difference of two large sums.
+        mean = wide.sum(1, dtype=torch.float64).cumsum(-1) / count
+        power = wide.square().sum(1, dtype=torch.float64).cumsum(-1) / count
+        scale = ((power - mean.square()).clamp_min(0) + 1e-8).rsqrt()
+        wide = (wide - mean.float()[:, None]) * scale.float()[:, None]
+        return (wide * self.weight[:, None] + self.bias[:, None]).to(x.dtype)
+
+
+class ScalarNorm(nn.Module):
+    """Norm in `groups` groups of channels with one gain and one bias for all channels.
+
+    groups = None norms each channel over time alone (instance norm), groups = 1 the whole input.
+    """
+
+    def __init__(self, groups: int | None = None, eps: float = 1e-3) -> None:
+        super().__init__()
+        self.groups, self.eps = groups, eps
+        self.weight = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised (B, C, L) of x (B, C, L)."""
+        channels = x.shape[1]
+        # torch.group_norm, because the functional form refuses a single frame.
+        return torch.group_norm(
+            x, self.groups or channels, self.weight.expand(channels), self.bias.expand(channels), self.eps
+        )
+
+
+class ScaledDense(nn.Conv1d):
+    """1x1 convolution followed by one learned factor, which is folded into the weights."""
+
+    def __init__(self, inputs: int, outputs: int, scale: float = 1.0, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, outputs, L) from x (B, inputs, L)."""
+        bias = None if self.bias is None else self.bias * self.scale
+        return F.conv1d(x, self.weight * self.scale, bias)
+
+
+def view_frames(repeats: int, blocks: int, kernel: int) -> int:
+    """Frames that one frame's output sees through `repeats` stacks of dilations 1, 2, ..., 2^(blocks - 1)."""
+    return 1 + repeats * (kernel - 1) * (2**blocks - 1)
+
+
+def view_samples(frames: int, win: int, hop: int) -> int:
+    """Samples that one output sample sees through `frames` frames of `win` samples, `hop` apart.
+
+    The frames that cover a sample start within win - hop of each other; their outputs see frames - 1
+    further hops; and the outermost frames are one window long: (win - hop) + (frames - 1) hop + win.
+    """
+    return 2 * win + (frames - 2) * hop

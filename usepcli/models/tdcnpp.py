@@ -1,0 +1,146 @@
+"""TDCN++: dilated residual network on a learned basis or an STFT (MixIT, Wisdom et al. 2020, supplement)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from usepcli.dsp.consistency import Consistency
+from usepcli.dsp.stft import STFT, Window
+from usepcli.errors import ConfigError, choices
+from usepcli.models.basis import LearnedBasis
+from usepcli.models.depthwise import DepthwiseConv
+from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
+from usepcli.models.tcn import ScalarNorm, ScaledDense, view_frames, view_samples
+
+Encoder = Literal["learned", "stft"]
+
+
+def block(width: int, hidden: int, kernel: int, index: int, dilation: int, bias: bool) -> nn.Sequential:
+    """Return the residual branch of block `index`, whose last factor starts at 0.9^index."""
+    return nn.Sequential(
+        ScaledDense(width, hidden, bias=bias), nn.PReLU(init=0.1), ScalarNorm(),
+        DepthwiseConv(hidden, kernel, dilation), nn.PReLU(init=0.1), ScalarNorm(),
+        ScaledDense(hidden, width, scale=0.9**index, bias=bias),
+    )  # fmt: skip
+
+
+class ResidualTCN(nn.Module):
+    """Residual blocks with dilations 1, 2, 4, ... per repeat, and dense skips between all repeats' inputs."""
+
+    def __init__(self, width: int, hidden: int, kernel: int, blocks: int, repeats: int, bias: bool) -> None:
+        super().__init__()
+        self.per_repeat = blocks
+        self.blocks = nn.ModuleList(
+            block(width, hidden, kernel, i, 2 ** (i % blocks), bias) for i in range(blocks * repeats)
+        )
+        self.skips = nn.ModuleDict(
+            {f"{i}_{j}": ScaledDense(width, width) for j in range(repeats) for i in range(j)}
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, width, L) from x (B, width, L)."""
+        starts: list[Tensor] = []
+        for index, branch in enumerate(self.blocks):
+            repeat, position = divmod(index, self.per_repeat)
+            if position == 0:
+                for earlier, start in enumerate(starts):
+                    x = x + self.skips[f"{earlier}_{repeat}"](start)
+                starts.append(x)
+            x = x + branch(x)
+        return x
+
+
+class TDCNpp(SeparationModel):
+    """Encoder, residual TCN, one sigmoid mask per output, decoder, mixture consistency.
+
+    With `encoder: stft` the network reads the globally normalised magnitude and the masks scale the
+    mixture's complex spectrum; `dense_bias` and `final_dense` are off there, as in the published baseline
+    for universal separation.
+    """
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {},
+        "stft": {
+            "n_src": 4, "sample_rate": 16000, "encoder": "stft", "dense_bias": False, "final_dense": False,
+        },
+        "small": {"filters": 128, "width": 96, "hidden": 192, "repeats": 2, "input_norm": "std"},
+        "tiny": {"filters": 32, "width": 16, "hidden": 32, "blocks": 3, "repeats": 2, "input_norm": "std"},
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        n_src: int = 2,
+        sample_rate: int = 8000,
+        encoder: Encoder = "learned",
+        filters: int = 256,
+        kernel: int = 20,
+        n_fft: int = 512,
+        win: int = 512,
+        hop: int = 128,
+        window: Window = "sqrt_hann",
+        width: int = 256,
+        hidden: int = 512,
+        block_kernel: int = 3,
+        blocks: int = 8,
+        repeats: int = 4,
+        dense_bias: bool = True,
+        final_dense: bool = True,
+        causal: bool = False,
+        input_norm: InputNorm = "none",
+        consistency: Consistency = "uniform",
+        consistency_when: When = "always",
+    ) -> None:
+        """Take sizes: filters and kernel (samples) for `learned`; n_fft, win and hop (samples) for `stft`."""
+        learned = encoder == "learned"
+        super().__init__(
+            n_src=n_src, sample_rate=sample_rate, hop=kernel // 2 if learned else hop, causal=causal,
+            input_norm=input_norm, consistency=consistency, consistency_when=consistency_when,
+        )  # fmt: skip
+        _check(encoder, block_kernel, causal)
+        self.encoder = encoder
+        self.basis: Any = LearnedBasis(filters, kernel) if learned else STFT(n_fft, win, hop, window)
+        self._span = kernel if learned else win
+        rows = filters if learned else n_fft // 2 + 1
+        self.level = nn.Identity() if learned else ScalarNorm(groups=1, eps=1e-8)
+        self.inlet = ScaledDense(rows, width)
+        self.tcn = ResidualTCN(width, hidden, block_kernel, blocks, repeats, dense_bias)
+        self.final = nn.Conv1d(width, width, 1) if final_dense else nn.Identity()
+        self.head = nn.Conv1d(width, n_src * rows, 1)
+        self._view = view_frames(repeats, blocks, block_kernel)
+
+    def estimate(self, mix: Tensor) -> Tensor:
+        """Return estimates (B, N, T) of the mixture (B, T)."""
+        length = mix.shape[-1]
+        if self.encoder == "learned":
+            weights = self.basis.analyse(mix)  # (B, filters, L)
+            return self.basis.synthesise(self.masks(weights) * weights[:, None], length)
+        spec = self.basis(mix)  # (B, F, L)
+        return self.basis.inverse(self.masks(spec.abs()) * spec[:, None], length)
+
+    def masks(self, weights: Tensor) -> Tensor:
+        """Return masks (B, N, rows, L) in (0, 1) from the mixture's weights (B, rows, L)."""
+        x = self.final(self.tcn(self.inlet(self.level(weights))))
+        return torch.sigmoid(self.head(x).float()).unflatten(1, (self.n_src, -1))
+
+    @property
+    def latency_samples(self) -> int:
+        """One frame, were the norms not global."""
+        return self._span
+
+    @property
+    def receptive_field_samples(self) -> int:
+        """Samples seen through the convolutions; the norms' statistics reach further."""
+        return view_samples(self._view, self.latency_samples, self.hop)
+
+
+def _check(encoder: str, block_kernel: int, causal: bool) -> None:
+    if encoder not in ("learned", "stft"):
+        raise ConfigError(f"model.encoder: {choices('encoder', encoder, ('learned', 'stft'))}")
+    if block_kernel % 2 == 0:
+        raise ConfigError(f"model.block_kernel: found {block_kernel}; expected an odd number of frames")
+    if causal:
+        reject_causal("tdcnpp, whose norms read the whole input; use model.name: convtasnet, preset: causal")
