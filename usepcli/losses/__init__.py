@@ -1,0 +1,1 @@
+"""Losses in dB, unreduced: one family per file."""

@@ -1,0 +1,1 @@
+"""Metrics that return one value per source."""

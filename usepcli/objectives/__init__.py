@@ -1,0 +1,1 @@
+"""Training objectives: one per file, each owning the modules that it trains."""

@@ -1,0 +1,116 @@
+"""Permutation-invariant training: references in whatever order fits the estimates best.
+
+    L = mean_b min_pi 1/K sum_k l(s_k, e_pi(k))                      (Kolbaek et al. 2017)
+
+The search reads a table of inner products; only the chosen pairs are evaluated on waveforms, with
+gradient. The minimum has the gradient of its argument, so nothing is lost, and no tensor of all pairs
+over time is made.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from usepcli.data.batch import Batch
+from usepcli.dsp import assign
+from usepcli.errors import BadInput, ConfigError
+from usepcli.losses.base import Loss, products
+from usepcli.models.separator import SeparationModel
+from usepcli.objectives.base import Objective
+
+
+class Matched(NamedTuple):
+    """Outcome of a permutation search: chosen (B, K) holds the estimate of each reference."""
+
+    loss: Tensor  # (B,)
+    chosen: Tensor  # (B, K)
+    pair_db: Tensor  # (B, K) loss of each chosen pair
+    active: Tensor  # (B, K) where the reference sounds
+
+
+def match(
+    loss: Loss, est: Tensor, ref: Tensor, mix: Tensor, zero_refs: str = "match", zero_weight: float = 1.0
+) -> Matched:
+    """Return the best permutation of est (B, N, T) for ref (B, K, T) and its loss (B,) with gradient.
+
+    zero_refs "match" counts silent references, and outputs without any, with the zero-reference
+    loss against mix (B, T), times zero_weight; "ignore" leaves both out of the mean. ValueError for K > N.
+    """
+    n_ref, n_est = ref.shape[1], est.shape[1]
+    if n_ref > n_est:
+        raise ValueError(f"{n_ref} references for {n_est} estimates; expected at least as many estimates")
+    if zero_refs == "match" and n_ref < n_est:
+        ref = torch.nn.functional.pad(ref, (0, 0, 0, n_est - n_ref))
+    table = products(est, ref, mix)
+    ref_energy, mix_energy = table.ref[..., 0], table.mix
+    assert mix_energy is not None
+    active = loss.active(ref_energy, mix_energy[..., 0], table.length)
+    weight = torch.where(active, 1.0, zero_weight if zero_refs == "match" else 0.0).double()
+    cost = loss.from_products(table) * weight[..., None]
+    chosen = assign.permutation(cost.masked_fill(weight[..., None] == 0, 0.0))
+    kind = torch.promote_types(est.dtype, torch.float32)
+    pair_db = _evaluate(loss, est, ref, ref_energy.to(kind), mix_energy[..., 0].to(kind), chosen)
+    count = active.shape[1] if zero_refs == "match" else active.sum(-1).clamp_min(1)
+    weighted = (pair_db * weight.to(pair_db.dtype)).sum(-1) / count
+    return Matched(weighted, chosen, pair_db, active)
+
+
+def _evaluate(
+    loss: Loss, est: Tensor, ref: Tensor, ref_energy: Tensor, mix_energy: Tensor, chosen: Tensor
+) -> Tensor:
+    """Return the loss (B, K) of the chosen pairs on the waveforms, in the order of the references."""
+    with torch.autocast(est.device.type, enabled=False):
+        if chosen.shape[1] < est.shape[1]:
+            return loss.direct(take(est, chosen), ref, ref_energy, mix_energy)
+        # Reordering the references instead spares a copy of the estimates and its way back.
+        order = assign.invert(chosen)
+        in_place = loss.direct(est, take(ref, order), ref_energy.gather(1, order), mix_energy)
+        return in_place.gather(1, chosen)
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Return rows x[b, index[b, k]] of x (B, N, T) as (B, K, T)."""
+    return x[torch.arange(x.shape[0], device=x.device)[:, None], index]
+
+
+def mean_active(pair_db: Tensor, active: Tensor) -> Tensor:
+    """Return minus the mean loss over sounding references, detached: an SNR in dB, nan without any."""
+    return -pair_db.detach()[active].mean()
+
+
+class PIT(Objective):
+    """Trains against known references in the best order; fewer references than outputs are allowed."""
+
+    needs = frozenset({"mix", "sources"})
+
+    def __init__(
+        self,
+        model: SeparationModel,
+        loss: Loss,
+        zero_refs: Literal["match", "ignore"] = "match",
+        zero_weight: float = 1.0,
+    ) -> None:
+        """Set how silent references and left-over outputs count: times zero_weight, or not at all."""
+        super().__init__(model, loss)
+        if zero_weight < 0:
+            raise ConfigError(f"objective.zero_weight: found {zero_weight}; expected 0 or more")
+        self.zero_refs = zero_refs
+        self.zero_weight = zero_weight
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean loss in dB; BadInput without references or with more of them than outputs."""
+        ref = batch.sources
+        if ref is None:
+            raise BadInput("objective pit: the batch has no references; use a manifest that lists sources")
+        if ref.shape[1] > self.n_src:
+            raise BadInput(
+                f"objective pit: {ref.shape[1]} references for {self.n_src} outputs; "
+                f"set model.n_src to {ref.shape[1]} or more"
+            )
+        est = self.student(batch.mix)
+        found = match(self.loss, est, ref, batch.mix, self.zero_refs, self.zero_weight)
+        self.step_logs = {"snr_db": mean_active(found.pair_db, found.active)}
+        return {"pit": found.loss.mean()}
