@@ -1,0 +1,131 @@
+"""Model files and resume files: whole, damaged, killed while being written."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from usepcli.engine import build, checkpoint
+from usepcli.engine.checkpoint import Card
+from usepcli.errors import BadInput, InputNotFound, IOFault
+
+TINY = {"name": "conformer_mask", "preset": "tiny", "n_src": 2}
+
+
+def saved(path: Path, dtype: str = "float32") -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = build.model(TINY).eval()
+    checkpoint.save_model(path, model.state_dict(), Card(name="t", model=model.config, licence="CC0"), dtype)
+    return model
+
+
+def test_model_file_gives_the_same_outputs_and_card(tmp_path: Path) -> None:
+    model = saved(tmp_path / "m.safetensors")
+    loaded, card = checkpoint.load_model(tmp_path / "m.safetensors")
+    wave = torch.randn(1, 1000)
+    assert torch.equal(loaded(wave), model(wave))
+    assert card.licence == "CC0" and card.model["dim"] == model.config["dim"]
+    assert not loaded.training
+
+
+def test_half_precision_file_is_half_as_large_and_nearly_equal(tmp_path: Path) -> None:
+    model = saved(tmp_path / "full.safetensors")
+    saved(tmp_path / "half.safetensors", "float16")
+    sizes = [(tmp_path / f"{n}.safetensors").stat().st_size for n in ("half", "full")]
+    assert sizes[0] < 0.6 * sizes[1]
+    loaded, _ = checkpoint.load_model(tmp_path / "half.safetensors")
+    wave = torch.randn(1, 4000)
+    error = (loaded(wave) - model(wave)).square().sum() / model(wave).square().sum()
+    assert 0 < error < 1e-4
+
+
+def test_a_flipped_bit_and_a_cut_file_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    saved(path)
+    raw = bytearray(path.read_bytes())
+    raw[-10] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(BadInput, match="sha256"):
+        checkpoint.load_model(path)
+    path.write_bytes(raw[:500])
+    with pytest.raises(BadInput, match="not a readable model file"):
+        checkpoint.load_model(path)
+
+
+def test_unknown_models_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputNotFound, match="no such model file"):
+        checkpoint.load_model(tmp_path / "none.safetensors")
+    with pytest.raises(InputNotFound, match=r"no best\.safetensors"):
+        checkpoint.load_model(tmp_path)
+    with pytest.raises(InputNotFound, match="defalt"):
+        checkpoint.load_model("defalt")
+
+
+def test_tensors_that_do_not_fit_are_named() -> None:
+    model = build.model(TINY)
+    state = model.state_dict()
+    state["head.bias"] = torch.zeros(3)
+    with pytest.raises(BadInput, match=r"here: 1 tensors do not fit the model, the first: head\.bias \(3,\)"):
+        checkpoint.load_into(model, state, "here")
+
+
+def test_state_keeps_the_previous_one(tmp_path: Path) -> None:
+    for step in (1, 2):
+        checkpoint.save_state(tmp_path / "last.ckpt", {"step": step, "t": torch.ones(2)})
+    assert checkpoint.load_state(tmp_path / "last.ckpt")["step"] == 2
+    assert checkpoint.load_state(tmp_path / "prev.ckpt")["step"] == 1
+    (tmp_path / "last.ckpt").write_bytes(b"short")
+    state, warning = checkpoint.load_last(tmp_path)
+    assert state is not None and state["step"] == 1 and "last.ckpt" in warning
+
+
+SAVER = """
+import sys, torch
+from pathlib import Path
+from usepcli.engine.checkpoint import save_state
+step = 0
+while True:
+    step += 1
+    save_state(Path(sys.argv[1]) / "last.ckpt", {"step": step, "t": torch.full((400_000,), float(step))})
+"""
+
+
+def test_kill_9_during_the_save_leaves_a_readable_state(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    for _ in range(4):
+        child = subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while not (tmp_path / "prev.ckpt").exists():
+            time.sleep(0.02)
+        time.sleep(draw.uniform(0, 0.3))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        state, _ = checkpoint.load_last(tmp_path)
+        assert state is not None and (state["t"] == state["step"]).all()
+        (tmp_path / "prev.ckpt").unlink()
+
+
+def test_full_disk_is_74_and_leaves_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.atomic_write(tmp_path / "f", b"old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(IOFault, match="No space left"):
+        checkpoint.atomic_write(tmp_path / "f", b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["f"] and (tmp_path / "f").read_bytes() == b"old"
+
+
+def test_released_models_load_and_state_their_licence() -> None:
+    for name, path in checkpoint.released().items():
+        model, card = checkpoint.load_model(name)
+        assert card.licence and card.scores and card.sample_rate == model.sample_rate
+        assert path.stat().st_size <= 8e6

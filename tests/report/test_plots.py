@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import builtins
+import math
+from pathlib import Path
+
+import pytest
+
+from usepcli.errors import BadInput, InputNotFound, MissingDependency
+from usepcli.report import plots
+
+
+def logs(folder: Path, losses: list[float]) -> tuple[Path, Path]:
+    train, valid = folder / "train.csv", folder / "valid.csv"
+    rows = "".join(f"{20 * i},0,{loss},0.001\n" for i, loss in enumerate(losses))
+    train.write_text("step,epoch,loss,lr\n" + rows)
+    valid.write_text("epoch,step,si-snri,best,seconds\n0,20,1.5,1.5,1\n1,40,3.5,3.5,1\n2,60,2.0,3.5,1\n")
+    return train, valid
+
+
+def test_curve_is_a_png_with_and_without_validation(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    train, valid = logs(tmp_path, [3.0, math.nan, 2.0, 1.0])
+    both = plots.learning_curve(train, valid, tmp_path / "new" / "both.png")
+    alone = plots.learning_curve(train, tmp_path / "none.csv", tmp_path / "alone.png")
+    for picture in (both, alone):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    height = [int.from_bytes(picture.read_bytes()[20:24]) for picture in (both, alone)]
+    assert height[0] == 2 * height[1]
+
+
+def test_drawing_leaves_no_figure_open(tmp_path: Path) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    plots.learning_curve(*logs(tmp_path, [1.0, 2.0]), tmp_path / "c.png")
+    assert pyplot.get_fignums() == []
+
+
+def test_one_exploding_step_does_not_flatten_the_picture() -> None:
+    class Axis:
+        limits: tuple[float, float] | None = None
+
+        def set_ylim(self, low: float, high: float) -> None:
+            self.limits = (low, high)
+
+    calm, burst = Axis(), Axis()
+    losses = [float(i % 10) for i in range(300)]
+    plots._limit(calm, losses)
+    plots._limit(burst, [*losses, 1e6])
+    assert calm.limits is None
+    assert burst.limits is not None and burst.limits[1] < 20
+
+
+def test_running_median_passes_over_nan_and_outliers() -> None:
+    assert plots._smooth([1.0, math.nan, 1.0, 99.0, 1.0], 2) == [1.0, 1.0, 1.0, 1.0, 1.0]
+
+
+def test_best_mark_is_the_last_improvement() -> None:
+    assert plots._last_best([1.5, 3.5, 2.0], [1.5, 3.5, 3.5]) == 1
+    assert plots._last_best([math.nan], [math.nan]) is None
+    assert plots._last_best([1.0], []) is None
+
+
+def test_faults_name_the_table(tmp_path: Path) -> None:
+    with pytest.raises(InputNotFound, match=r"none\.csv"):
+        plots.learning_curve(tmp_path / "none.csv", tmp_path / "v.csv", tmp_path / "c.png")
+    (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(BadInput, match="step and loss"):
+        plots.learning_curve(tmp_path / "odd.csv", tmp_path / "v.csv", tmp_path / "c.png")
+
+
+def test_missing_matplotlib_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: object, **kwargs: object) -> object:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingDependency, match=r"usepcli\[plot\]") as fault:
+        plots.learning_curve(*logs(tmp_path, [1.0, 2.0]), tmp_path / "c.png")
+    assert fault.value.code == 69

@@ -1,0 +1,1 @@
+"""Training, evaluation, separation and preparation: the work behind every command."""

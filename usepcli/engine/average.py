@@ -1,0 +1,75 @@
+"""Averages of weights: the moving average during training, and the mean of the best validated states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from usepcli.engine import checkpoint
+
+
+class MovingAverage:
+    """Exponential moving average of a module's state: a <- d a + (1 - d) w, in float32, buffers copied."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Take in the module's present weights; early steps use a shorter memory, so the start is forgotten."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        names = {name for name, _ in module.named_parameters()}
+        for key, value in module.state_dict().items():
+            if key in names:
+                self.state[key].lerp_(value, 1 - decay)
+            else:
+                self.state[key].copy_(value)
+
+
+class BestStates:
+    """The k best validated states of a run, as files in `best/`, and their mean."""
+
+    def __init__(self, folder: Path, keep: int, average: int) -> None:
+        self.folder, self.keep, self.average = folder / "best", keep, average
+        self.scores: list[tuple[float, int]] = []
+
+    def path(self, step: int) -> Path:
+        """Return the file of one state."""
+        return self.folder / f"step{step:08d}.safetensors"
+
+    def offer(self, score: float, step: int, state: dict[str, Tensor], card: checkpoint.Card) -> bool:
+        """Keep the state if it is among the best, drop the one that fell out; True if it was kept."""
+        if step in {s for _, s in self.scores}:
+            return False
+        ranked = sorted([*self.scores, (score, step)], reverse=True)[: self.keep]
+        if (score, step) not in ranked:
+            return False
+        checkpoint.save_model(self.path(step), state, card)
+        for dropped in set(self.scores) - set(ranked):
+            self.path(dropped[1]).unlink(missing_ok=True)
+        self.scores = ranked
+        return True
+
+    def mean(self) -> dict[str, Tensor]:
+        """Return the mean of the best `average` states in float64, cast back."""
+        chosen = self.scores[: self.average]
+        states = [checkpoint.read_weights(self.path(step)) for _, step in chosen]
+        return mean_state(states)
+
+
+def mean_state(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the arithmetic mean of state dicts; integer entries are taken from the first."""
+    out = {}
+    for key, first in states[0].items():
+        if not first.is_floating_point():
+            out[key] = first
+            continue
+        total = torch.stack([state[key].double() for state in states]).mean(0)
+        out[key] = total.to(first.dtype)
+    return out

@@ -1,0 +1,119 @@
+"""From a profile's sections to objects: model, objective, examples, optimisers, schedule."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from usepcli import registry
+from usepcli.audio import io
+from usepcli.data.examples import DynamicMixtures, FixedMixtures
+from usepcli.data.manifest import Manifest, Pool, PoolRow
+from usepcli.errors import ConfigError, choices
+from usepcli.models.separator import SeparationModel
+from usepcli.objectives.base import Objective
+
+
+def model(section: Mapping[str, Any]) -> SeparationModel:
+    """Build a model from {"name", "preset", **options}; `.config` of the result names every setting."""
+    options = dict(section)
+    name, preset = options.pop("name"), options.pop("preset", "")
+    kind = registry.load("model", name)
+    if preset:
+        if preset not in kind.PRESETS:
+            raise ConfigError(f"model.preset: {choices('preset', preset, kind.PRESETS)}")
+        options = {**kind.PRESETS[preset], **options}
+    signature = inspect.signature(kind).parameters
+    for key in options:
+        if key not in signature:
+            raise ConfigError(f"model.{key}: {choices('setting', key, signature)}")
+    built: SeparationModel = kind(**options)
+    # Every value is written out, so that a stored model does not change when a default or a preset does.
+    values = {key: options.get(key, p.default) for key, p in signature.items()}
+    built.config = {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+    return built
+
+
+def objective(profile: Any, student: SeparationModel) -> Objective:
+    """Build the profile's objective around a model, with the profile's loss inside."""
+    loss = registry.load("loss", profile.loss["name"])(**_options(profile.loss))
+    kind = registry.load("objective", profile.objective["name"])
+    built: Objective = kind(student, loss, **_options(profile.objective))
+    return built
+
+
+def _options(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in section.items() if k != "name"}
+
+
+def training_data(profile: Any, rate: int, needs_sources: bool) -> FixedMixtures | DynamicMixtures:
+    """Build the training examples that `data` describes."""
+    data = profile.data
+    if data.mixing == "dynamic":
+        return _dynamic(profile, rate)
+    if not data.manifest:
+        raise ConfigError(
+            "data.manifest: empty, a manifest.csv or its folder was expected; run usep prepare-data first"
+        )
+    rows = Manifest.read(data.manifest).split(data.train_split)
+    if not len(rows.rows):
+        raise ConfigError(f"data.train_split: no row of {data.manifest} has split '{data.train_split}'")
+    return FixedMixtures(rows, rate, data.segment_s, profile.seed, needs_sources, data.cache)
+
+
+def _dynamic(profile: Any, rate: int) -> DynamicMixtures:
+    data = profile.data
+    if not data.pool:
+        raise ConfigError("data.pool: empty, at least one pool.csv was expected for data.mixing: dynamic")
+    pools = [Pool.read(path).split(data.train_split) for path in data.pool]
+    return DynamicMixtures(
+        pools,
+        rate,
+        data.segment_s,
+        profile.seed,
+        data.epoch_items or sum(len(pool.rows) for pool in pools),
+        data.talkers,
+        data.level_db,
+        data.speeds,
+        data.join_prob,
+        noise_pool(data.noise, data.train_split) if data.noise else None,
+        (data.noise_snr_db[0], data.noise_snr_db[1]),
+        data.noise_prob,
+        data.cache,
+    )
+
+
+def noise_pool(where: str, split: str) -> Pool:
+    """Return noise recordings: a prepared pool, or every audio file below a folder."""
+    path = Path(where)
+    if path.suffix == ".csv" or (path / "pool.csv").is_file():
+        return Pool.read(path).split(split)
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in io.AUDIO_SUFFIXES)
+    if not files:
+        raise ConfigError(f"data.noise: no audio file below {path}")
+    rows = []
+    for file in files:
+        facts = io.info(file)
+        rows.append(
+            PoolRow(file.stem, split, "", str(file.relative_to(path)), facts.rate, facts.frames, "", "")
+        )
+    return Pool(rows, path, path)
+
+
+def optimizers(profile: Any, groups: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
+    """Build one optimiser for each group of the objective."""
+    o = profile.optim
+    made: dict[str, torch.optim.Optimizer] = {}
+    for name, module in groups.items():
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        if o.name == "sgd":
+            made[name] = torch.optim.SGD(parameters, o.lr, momentum=o.betas[0], weight_decay=o.weight_decay)
+        else:
+            kind = torch.optim.AdamW if o.name == "adamw" else torch.optim.Adam
+            made[name] = kind(parameters, o.lr, (o.betas[0], o.betas[1]), o.eps, o.weight_decay)
+    return made

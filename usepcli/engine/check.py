@@ -1,0 +1,215 @@
+"""The audit of a prepared folder, a manifest or any tree of recordings: `usep prepare-data --check`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, astuple, dataclass, field, fields
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from usepcli.audio.io import show
+from usepcli.data.audit import ERROR, Finding, Item, Result, audit_item
+from usepcli.data.audit_sets import audit_set
+from usepcli.data.corpora.base import some, split_of, split_word, walk
+from usepcli.data.corpora.listing import column, read_rows
+from usepcli.data.manifest import Manifest, Pool, write_rows
+from usepcli.engine.parallel import run_tasks
+from usepcli.errors import BadInput, InputNotFound
+from usepcli.report.progress import progress
+
+CHECK_FILE = "check.csv"
+_SHOWN = 10
+_SPHERE = frozenset({".wv1", ".wv2"})  # WSJ as delivered: compressed NIST files, to be converted first
+
+
+@dataclass
+class Table:
+    """The items of one list with the talkers (speaker, split) that it names."""
+
+    items: list[Item]
+    talkers: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """All findings, the number of items and files looked at, and where check.csv is (None: not written)."""
+
+    source: Path
+    findings: list[Finding] = field(default_factory=list)
+    items: int = 0
+    files: int = 0
+    sums: list[float] = field(default_factory=list)
+    path: Path | None = None
+
+    @property
+    def errors(self) -> int:
+        """The number of findings that would spoil a training."""
+        return sum(finding.level == ERROR for finding in self.findings)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one row per level and kind of fault with its count, errors first; "ok" if all is well."""
+        counts = Counter((finding.level, finding.kind) for finding in self.findings)
+        rows = [
+            {"level": level, "kind": kind, "count": count, "example": self._example(level, kind)}
+            for (level, kind), count in sorted(
+                counts.items(), key=lambda pair: (pair[0][0] != ERROR, -pair[1])
+            )
+        ]
+        return rows or [{"level": "ok", "kind": "no faults", "count": 0, "example": ""}]
+
+    def _example(self, level: str, kind: str) -> str:
+        first = next(f for f in self.findings if (f.level, f.kind) == (level, kind))
+        return show(": ".join(part for part in (first.path, first.detail) if part))
+
+    def sum_report(self) -> dict[str, float | int]:
+        """Return how well sources add up: mixtures compared, exact ones, SNR in dB (99 = exact)."""
+        if not self.sums:
+            return {}
+        values = np.minimum(np.asarray(self.sums), 99.0)
+        return {
+            "compared": len(values),
+            "exact": int(np.isinf(self.sums).sum()),
+            "median_snr_db": round(float(np.median(values)), 1),
+            "lowest_snr_db": round(float(values.min()), 1),
+        }
+
+    def notes(self) -> list[str]:
+        """Return lines for a person: what was looked at, sums, and where the details are."""
+        lines = [
+            f"{self.items} items, {self.files} files: "
+            f"{self.errors} errors, {len(self.findings) - self.errors} warnings"
+        ]
+        if self.sums:
+            sums = self.sum_report()
+            lines.append(
+                f"sources against mixtures: {sums['exact']} of {sums['compared']} exact, median "
+                f"{sums['median_snr_db']} dB, "
+                f"lowest {sums['lowest_snr_db']} dB"
+            )
+        if self.path:
+            return [*lines, f"details: {show(self.path)}"]
+        listed = [f"  {f.level} {f.kind}: {show(f.path or f.id)}: {f.detail}" for f in self.findings[:_SHOWN]]
+        more = len(self.findings) - _SHOWN
+        return [
+            *lines,
+            *listed,
+            *([f"  ... and {more} more; pass -o DIR for all of them"] if more > 0 else []),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values for JSON."""
+        return {
+            "source": show(self.source),
+            "items": self.items,
+            "files": self.files,
+            "errors": self.errors,
+            "warnings": len(self.findings) - self.errors,
+            "counts": self.table(),
+            "sums": self.sum_report(),
+            "findings": [asdict(finding) for finding in self.findings],
+            "csv": str(self.path) if self.path else "",
+        }
+
+
+def check(
+    source: str | Path,
+    out: Path | None = None,
+    *,
+    rate: int = 0,
+    limit: int = 0,
+    workers: int = 0,
+    quiet: bool = False,
+) -> Report:
+    """Audit `source`; check.csv goes into `out`, or into `source` if that is a prepared folder.
+
+    rate: the expected rate in Hz of a tree without a manifest (0: that of most files). limit: look at N items
+    only. InputNotFound or BadInput if there is nothing to audit; findings are returned, not raised.
+    """
+    source = Path(source)
+    report = Report(source)
+    for table in _tables(source, rate):
+        keep = set(some([str(i) for i in range(len(table.items))], limit))
+        items = [item for i, item in enumerate(table.items) if str(i) in keep]
+        results = list(progress(run_tasks(audit_item, items, workers), len(items), "check", "item", quiet))
+        report.items += len(items)
+        _collect(report, results, table)
+    report.path = _place(source, out)
+    if report.path:
+        write_rows(report.path, [column.name for column in fields(Finding)], map(astuple, report.findings))
+    return report
+
+
+def _collect(report: Report, results: list[Result], table: Table) -> None:
+    for result in results:
+        report.findings += result.findings
+        item = result.item
+        report.files += bool(item.whole) + len(item.sources) + bool(item.noise)
+        if result.sum_snr_db is not None:
+            report.sums.append(result.sum_snr_db)
+    report.findings += audit_set(results, table.talkers)
+
+
+def _place(source: Path, out: Path | None) -> Path | None:
+    if out is not None:
+        return out / CHECK_FILE
+    return source / CHECK_FILE if (source / "prepare.json").is_file() else None
+
+
+def _tables(source: Path, rate: int) -> list[Table]:
+    """Return what there is to audit: manifest and pool of a folder, one list, or every file of a tree."""
+    if source.is_dir() and not (source / Manifest.FILE).is_file() and not (source / Pool.FILE).is_file():
+        return [_tree(source, rate)]
+    if not source.exists():
+        raise InputNotFound(f"{show(source)}: no such file or folder")
+    lists = [source / name for name in (Manifest.FILE, Pool.FILE)] if source.is_dir() else [source]
+    tables = [_list(path, rate) for path in lists if path.is_file()]
+    if not any(table.items for table in tables):
+        raise BadInput(f"{show(source)}: its tables are empty; there is nothing to check")
+    return tables
+
+
+def _list(path: Path, rate: int) -> Table:
+    columns = read_rows(path)[0]
+    if {"id", "mixture", "sample_rate", "frames"} <= set(columns):
+        rows = Manifest.read(path)
+        items = [
+            Item(
+                row.id, row.split, row.mixture, row.sample_rate, row.frames, rows.root, row.sources, row.noise
+            )
+            for row in rows.rows
+        ]
+        return Table(items, [(name, row.split) for row in rows.rows for name in row.speakers])
+    if {"id", "path", "sample_rate", "frames"} <= set(columns):
+        pool = Pool.read(path)
+        items = [
+            Item(row.id, row.split, row.path, row.sample_rate, row.frames, pool.root) for row in pool.rows
+        ]
+        return Table(items, [(row.speaker, row.split) for row in pool.rows])
+    return _foreign(path, columns, rate)
+
+
+def _foreign(path: Path, columns: list[str], rate: int) -> Table:
+    """Read any other list of recordings that has a path column."""
+    name = column(path, columns, "", ("path", "file", "filename", "mixture", "mix"))
+    if not name:
+        raise BadInput(f"{show(path)}: no column path or mixture; it has: {', '.join(columns)}")
+    split = column(path, columns, "", ("split", "subset"))
+    speaker = column(path, columns, "", ("speaker", "speaker_id", "talker"))
+    items, talkers = [], []
+    for row in read_rows(path)[1]:
+        where = split_word(row.get(split, "")) or row.get(split, "")
+        items.append(Item(row[name], where, row[name], rate, 0, path.parent))
+        talkers.append((row.get(speaker, ""), where))
+    return Table(items, talkers)
+
+
+def _tree(root: Path, rate: int) -> Table:
+    paths = [
+        *walk(root),
+        *(str(p.relative_to(root)) for p in sorted(root.rglob("*")) if p.suffix.lower() in _SPHERE),
+    ]
+    if not paths:
+        raise BadInput(f"{show(root)}: no recordings found; expected WAV, FLAC, OGG, MP3 or AIFF files in it")
+    return Table([Item(path, split_of(path), path, rate, 0, root) for path in map(str, map(PurePath, paths))])

@@ -1,0 +1,74 @@
+"""What a training would take: sizes, steps, memory and time, from the profile and three measured steps."""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import Any
+
+import torch
+
+from usepcli.data.batch import Batch
+from usepcli.data.sampling import EpochBatches
+from usepcli.engine import build, device
+
+
+def plan(profile: Any) -> dict[str, Any]:
+    """Return the facts that `usep train --dry-run` prints; nothing is written.
+
+    Time and memory come from three steps on noise of the profile's segment length, on this machine.
+    """
+    t = profile.train
+    threads = device.set_threads(t.threads)
+    device.keep_heap()
+    where = device.pick(t.device)
+    torch.manual_seed(profile.seed)
+    student = build.model(profile.model)
+    objective = build.objective(profile, student).to(where)
+    objective.check(t.batch_size // t.accumulate)
+    data = build.training_data(profile, student.sample_rate, "sources" in objective.needs)
+    per_epoch = EpochBatches(len(data), t.batch_size, t.accumulate, profile.seed).steps_per_epoch
+    steps = min(per_epoch * t.epochs, t.max_steps or per_epoch * t.epochs)
+    parameters = sum(p.numel() for m in objective.groups().values() for p in m.parameters())
+    step_s = _measure(profile, objective, student, where)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if where.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(where) / 2**20
+    return {
+        "profile": profile.name,
+        "model": profile.model["name"],
+        "objective": profile.objective["name"],
+        "parameters": parameters,
+        "sample_rate": student.sample_rate,
+        "outputs": student.n_src,
+        "gflop_per_s_of_audio": round(student.flops_per_second() / 1e9, 3),
+        "training_items": len(data),
+        "batch": f"{t.batch_size} x {profile.data.segment_s} s",
+        "steps_per_epoch": per_epoch,
+        "steps": steps,
+        "device": str(where),
+        "threads": threads,
+        "seconds_per_step": round(step_s, 3),
+        "hours": round(steps * step_s / 3600, 2),
+        "peak_memory_mib": round(peak),
+        "checkpoint_mib": round((3 + (t.ema > 0)) * 4 * parameters / 2**20, 1),
+    }
+
+
+def _measure(profile: Any, objective: Any, student: Any, where: torch.device) -> float:
+    """Return seconds of a whole step: the shortest of three, so that first-use costs do not count."""
+    t, frames = profile.train, round(profile.data.segment_s * student.sample_rate)
+    rows = t.batch_size // t.accumulate
+    n_refs = max(student.n_src, 1)
+    sources = torch.randn(rows, n_refs, frames) * 0.1 if "sources" in objective.needs else None
+    mix = torch.randn(rows, frames) * 0.1 if sources is None else sources.sum(1)
+    batch = Batch(mix, sources, [str(i) for i in range(rows)]).to(where)
+    taken = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        for update in objective.updates(batch):
+            torch.stack(list(update.losses.values())).sum().backward()
+        if where.type == "cuda":
+            torch.cuda.synchronize(where)
+        taken = min(taken, (time.perf_counter() - started) * t.accumulate)
+    return taken

@@ -1,0 +1,117 @@
+"""A run's folder: who holds it, what it was started with, and its logs cut back to the last checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import platform
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import usepcli
+from usepcli.engine import checkpoint
+from usepcli.errors import ConfigError, OutputError
+
+# Settings that may differ when a run goes on: they do not change what is learned from a given step on.
+FREE = {
+    "about", "credits", "licence", "extends", "train.epochs", "train.max_steps", "train.max_hours", "train.workers",
+    "train.worker_timeout_s", "train.threads", "train.device", "train.checkpoint_every_s", "train.log_every",
+    "valid.workers", "data.cache",
+}  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {"usep": usepcli.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+class RunFolder:
+    """Creates or reopens a run's folder, and holds its lock while the process lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(path / ".lock", "a+")  # noqa: SIM115 - held until the process ends
+        except OSError as fault:
+            raise OutputError(
+                f"{path}: cannot be made or written ({fault.strerror}); choose another with -o"
+            ) from fault
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as fault:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise OutputError(
+                f"{path}: in use by {holder}; wait for it or choose another folder with -o"
+            ) from fault
+        self._lock.truncate(0)
+        self._lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
+        self._lock.flush()
+        for debris in path.glob("*.tmp.*"):
+            debris.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.close()
+
+    def begin(self, profile: dict[str, Any], force: bool) -> None:
+        """Record what the run starts with; ConfigError if the folder holds a run of other settings."""
+        record = self.path / "run.json"
+        if record.exists():
+            before = flatten(json.loads(record.read_text())["profile"])
+            now = flatten(json.loads(json.dumps(profile)))
+            changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and k not in FREE]
+            if changed and not force:
+                listed = "; ".join(f"{k}: {before.get(k)!r} then, {now.get(k)!r} now" for k in changed[:8])
+                raise ConfigError(
+                    f"{self.path}: holds a run of other settings ({listed}); choose another -o, or --force"
+                )
+        facts = {
+            "profile": profile,
+            "argv": sys.argv,
+            "versions": versions(),
+            "started": time.strftime("%F %T"),
+        }
+        checkpoint.atomic_write(record, json.dumps(facts, indent=1).encode())
+
+    def cut_logs(self, step: int) -> None:
+        """Drop the rows that lie after the checkpoint, so that no step appears twice after a kill."""
+        for name in ("train.csv", "valid.csv"):
+            file = self.path / name
+            if not file.exists():
+                continue
+            with open(file, newline="") as source:
+                reader = csv.DictReader(source)
+                columns = reader.fieldnames or []
+                # A kill may leave a last line without all its fields.
+                rows = [
+                    r
+                    for r in reader
+                    if (r.get("step") or "").isdigit() and int(r["step"]) <= step and None not in r.values()
+                ]
+            out = io.StringIO()
+            writer = csv.DictWriter(out, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            checkpoint.atomic_write(file, out.getvalue().encode())

@@ -1,0 +1,181 @@
+"""Scores of one item, and what they come to over many.
+
+Outputs are assigned to references by the best mean SI-SNR, the best K of N outputs count and the others are
+ignored.  A silent reference takes no part and its row says so.  One row per item and source, never a mean.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import usepcli
+from usepcli import registry
+from usepcli.data.manifest import write_text
+from usepcli.engine import tables
+from usepcli.errors import BadInput, OutputError, UsageError, choices
+
+SILENT_RMS = 1e-8
+ITEMS, SUMMARY, RECORD = "items.csv", "summary.csv", "evaluate.json"
+SUMMARY_COLUMNS = ("metric", "mean", "median", "ci95_low", "ci95_high", "n", "missing")
+CONVENTIONS = {
+    "assignment": "permutation with the best mean SI-SNR; the best K of N outputs, further outputs ignored",
+    "silent references": f"rms at most {SILENT_RMS:g}: left out of assignment and means, reason in {ITEMS}",
+    "unequal lengths": f"trimmed to the shortest, noted in {ITEMS}",
+    "mean": "over all sources of all items",
+    "interval": "95 %, Student t, the sources of one item counted as one cluster",
+}
+
+
+class Signals(NamedTuple):
+    """What one item needs to be scored: est (N,T), ref (K,T), mix (T,) or None, all at `rate`."""
+
+    id: str
+    sources: tuple[str, ...]
+    est: np.ndarray
+    ref: np.ndarray
+    mix: np.ndarray | None
+    note: str = ""
+
+
+def metric(name: str) -> Any:
+    """Return the Metric called `name`; ConfigError with suggestions if unknown."""
+    return registry.load("metric", name)
+
+
+def check_metrics(metrics: Sequence[str], has_mixture: bool = True) -> None:
+    """UsageError unless every name is known, and for improvements without mixtures."""
+    if not metrics:
+        raise UsageError(f"no metric asked for; choose from: {', '.join(sorted(registry.METRICS))}")
+    for name in metrics:
+        if name not in registry.METRICS:
+            raise UsageError(choices("metric", name, registry.METRICS))
+    needing = [name for name in metrics if not has_mixture and metric(name).needs_mixture]
+    if needing:
+        raise UsageError(f"{', '.join(needing)}: improvements need the mixtures; give --mixtures DIR")
+
+
+def score_signals(signals: Signals, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Return one row per reference: id, source, n_src, one value per metric (nan if missing), reason."""
+    length = min(
+        len(wave) for wave in (*signals.est, *signals.ref, *(() if signals.mix is None else [signals.mix]))
+    )
+    est, ref = (np.asarray(x[..., :length], dtype=np.float64) for x in (signals.est, signals.ref))
+    mix = None if signals.mix is None else np.asarray(signals.mix[:length], dtype=np.float64)
+    rows = [blank_row(signals.id, name, len(ref), metrics, signals.note) for name in signals.sources]
+    active = [k for k, wave in enumerate(ref) if length and not np.sqrt(np.mean(wave**2)) <= SILENT_RMS]
+    for k in set(range(len(rows))) - set(active):
+        rows[k]["reason"] = _join(signals.note, "silent reference")
+    if len(est) < len(active):
+        raise BadInput(
+            f"{signals.id}: {len(est)} estimates for {len(active)} sounding references; expected as many"
+        )
+    if active:
+        _fill([rows[k] for k in active], est, ref[active], mix, metrics)
+    return rows
+
+
+def blank_row(item: str, source: str, n_src: int, metrics: Sequence[str], reason: str) -> dict[str, Any]:
+    """Return a row of items.csv without values."""
+    values = dict.fromkeys(metrics, math.nan)
+    return {"id": item, "source": source, "n_src": n_src, **values, "reason": reason}
+
+
+def _fill(
+    rows: list[dict[str, Any]],
+    est: np.ndarray,
+    ref: np.ndarray,
+    mix: np.ndarray | None,
+    metrics: Sequence[str],
+) -> None:
+    """Align est (N,T) with the sounding references ref (K,T) and write each metric's values into rows."""
+    from usepcli.metrics.align import permutation
+
+    est = est[permutation(est, ref)]  # (K,T)
+    for name in metrics:
+        values = metric(name)(est, ref, mix)
+        reasons = metric(name).reason(est, ref, mix)
+        for row, value, reason in zip(rows, values, reasons, strict=True):
+            row[name] = round(float(value), 6)
+            if not math.isfinite(value):
+                said = reason or ("infinite" if math.isinf(value) else "undefined")
+                row["reason"] = _join(row["reason"], f"{name}: {said}")
+
+
+def _join(*parts: str) -> str:
+    return "; ".join(dict.fromkeys(part for part in parts if part))
+
+
+def summary(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Return per metric: mean, median, 95 % interval of the mean (tables.summarise), n used and n missing."""
+    result = []
+    for name in metrics:
+        of = tables.summarise([row[name] for row in rows], [row["id"] for row in rows])
+        result.append({"metric": name, **of._asdict(), "missing": len(rows) - of.n})
+    return result
+
+
+def refuse_existing(out: Path, overwrite: bool) -> None:
+    """OutputError if `out` holds results already and may not lose them."""
+    there = [name for name in (ITEMS, SUMMARY, RECORD) if (out / name).exists()]
+    if there and not overwrite:
+        raise OutputError(f"{out / there[0]}: exists already; choose another folder with -o, or --overwrite")
+
+
+def save(
+    out: Path, rows: Sequence[dict[str, Any]], metrics: Sequence[str], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Write items.csv, summary.csv and evaluate.json into `out`; return what evaluate.json holds.
+
+    facts: what was scored on what, with which settings; versions and conventions are added.
+    """
+    total = summary(rows, metrics)
+    record = {
+        **facts,
+        "items": len({row["id"] for row in rows}),
+        "rows": len(rows),
+        "summary": [{key: _json(value) for key, value in row.items()} for row in total],
+        "reasons": dict(Counter(row["reason"] for row in rows if row["reason"]).most_common(10)),
+        "protocol": {**CONVENTIONS, "metrics": {name: convention(name) for name in metrics}},
+        "versions": {
+            "usep": usepcli.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+    }
+    tables.write_csv(out / ITEMS, rows, ["id", "source", "n_src", *metrics, "reason"])
+    tables.write_csv(out / SUMMARY, total, SUMMARY_COLUMNS)
+    write_text(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return record
+
+
+def _versions() -> dict[str, str]:
+    # From the packages' own records: a folder is scored without importing torch.
+    return {name: metadata.version(name) for name in ("numpy", "scipy", "soundfile", "torch")}
+
+
+def convention(name: str) -> str:
+    """Return in words what a metric computes."""
+    known = {
+        "snr": "energy of the reference over energy of (reference - estimate), in dB",
+        "si-snr": "SNR after the best scaling of the reference (Le Roux et al. 2019), means kept, in dB",
+        "sdr": "BSS-eval v3 signal-to-distortion ratio, 512-tap distortion filter, in dB",
+        "sir": "BSS-eval v3 signal-to-interference ratio, 512-tap distortion filter, in dB",
+        "sar": "BSS-eval v3 signal-to-artefact ratio, 512-tap distortion filter, in dB",
+    }
+    base = name[:-1] if name not in known and name.endswith("i") else name
+    text = known.get(base, f"in {metric(name).unit}")
+    return text if base == name else f"{text}; minus that of the mixture against the same reference"
+
+
+def _json(value: Any) -> Any:
+    # NaN is no JSON: strict readers refuse the whole file.
+    return None if isinstance(value, float) and not math.isfinite(value) else value

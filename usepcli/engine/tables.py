@@ -1,0 +1,160 @@
+"""CSV logs and results that survive a crash, and the few statistics that stand in them.
+
+Cells: `nan` for a number that could not be computed, empty for one that does not apply, 1 and 0 for
+true and false, floats with the shortest digits that read back to the same bits.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from usepcli.data.manifest import write_text
+from usepcli.errors import BadInput, InputNotFound, IOFault
+
+Row = Mapping[str, Any]
+
+
+class Summary(NamedTuple):
+    """Mean, median and the 95 % interval of the mean over n finite values; nan where n is too small."""
+
+    mean: float
+    median: float
+    ci95_low: float
+    ci95_high: float
+    n: int
+
+
+def cell(value: Any) -> str:
+    """Return one value as CSV text."""
+    if value is None:
+        return ""
+    if hasattr(value, "item"):  # numpy and torch scalars print their type otherwise
+        value = value.item()
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def append_row(path: str | Path, row: Row) -> None:
+    """Add one row to a CSV log and force it to disk; the header is written once, new columns are appended.
+
+    A torn last line (the process was killed while writing) is cut off first.  IOFault on a full disk.
+    """
+    path = Path(path)
+    try:
+        columns = _header(path)
+        added = [name for name in row if name not in columns]
+        if columns and added:
+            write_csv(path, [*read_csv(path), row], [*columns, *added])
+            return
+        with path.open("ab") as file:
+            if not columns:
+                file.write(_line(added).encode())
+            file.write(_line([cell(row.get(name)) for name in columns or added]).encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as fault:
+        raise IOFault(
+            f"{path}: cannot add a row: {fault.strerror or fault}; free some space and run again"
+        ) from fault
+
+
+def write_csv(path: str | Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
+    """Write rows at once (new file, fsync, rename), replacing `path`; IOFault leaves the old file alone.
+
+    columns: their order; by default the union of the rows' keys in order of appearance.
+    """
+    columns = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
+    lines = [_line(columns), *(_line([cell(row.get(name)) for name in columns]) for row in rows)]
+    write_text(Path(path), "".join(lines))
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file as text; InputNotFound when absent, BadInput when it is no CSV text."""
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [dict(row) for row in csv.DictReader(file)]
+    except FileNotFoundError as fault:
+        raise InputNotFound(f"{path}: no such table") from fault
+    except (UnicodeDecodeError, csv.Error) as fault:
+        raise BadInput(f"{path}: not a CSV table in UTF-8: {fault}") from fault
+
+
+def _line(cells: Sequence[str]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()
+
+
+def _header(path: Path) -> list[str]:
+    """Return the columns of an existing log ([] for none) after cutting off a torn last line."""
+    if not path.exists() or path.stat().st_size == 0:
+        return []
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+        file.seek(0)
+        return next(csv.reader([file.readline().decode()]), [])
+
+
+def render(rows: Sequence[Row], columns: Sequence[str] = (), digits: int = 2) -> str:
+    """Return a text table: names left, numbers right with `digits` decimals, `-` for what is missing."""
+    columns = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
+    body = [[_shown(row.get(name), digits) for name in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *body, strict=True)]
+    right = [bool(rows) and all(_is_number(row.get(name)) for row in rows) for name in columns]
+    lines = []
+    for line in [list(columns), *body]:
+        cells = [
+            text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _shown(value: Any, digits: int) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+def summarise(values: Iterable[float], groups: Iterable[str] | None = None) -> Summary:
+    """Return mean, median and a 95 % Student t interval of the mean over the finite values.
+
+    groups: one key per value.  The sources of one mixture are not independent of each other, so the variance
+    of the mean comes from the sums of residuals per group (Liang & Zeger 1986, with the factor C/(C-1));
+    for groups of one, and for groups of equal size, that is the textbook t interval of the group means.
+    """
+    from scipy.special import stdtrit  # the quantile of Student's t
+
+    given = [float(value) for value in values]
+    keys = list(groups) if groups is not None else [str(i) for i in range(len(given))]
+    pairs = [(v, k) for v, k in zip(given, keys, strict=True) if math.isfinite(v)]
+    n = len(pairs)
+    if n == 0:
+        return Summary(math.nan, math.nan, math.nan, math.nan, 0)
+    ordered = sorted(v for v, _ in pairs)
+    mean = math.fsum(ordered) / n
+    median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    residual: dict[str, float] = {}
+    for value, key in pairs:
+        residual[key] = residual.get(key, 0.0) + value - mean
+    clusters = len(residual)
+    if clusters < 2:
+        return Summary(mean, median, math.nan, math.nan, n)
+    error = math.sqrt(clusters / (clusters - 1) * math.fsum(r * r for r in residual.values())) / n
+    half = float(stdtrit(clusters - 1, 0.975)) * error
+    return Summary(mean, median, mean - half, mean + half, n)

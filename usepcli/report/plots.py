@@ -1,0 +1,124 @@
+"""Pictures of what a run did.  They need matplotlib, the extra `plot`."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+from usepcli.errors import BadInput, InputNotFound, MissingDependency
+
+INSTALL = "pip install 'usepcli[plot]'"
+VALID_FIXED = ("epoch", "step", "best", "seconds")
+LOSS, SMOOTH, RATE, SCORE = "#b9cfe4", "#1f5f99", "#b06a1c", "#2b7a4b"
+
+
+def learning_curve(train_csv: str | Path, valid_csv: str | Path, out_png: str | Path) -> Path:
+    """Draw loss and learning rate over steps above the validation metric; return the PNG's path.
+
+    train_csv needs columns step and loss (and may have lr); valid_csv, step and one metric, may be absent.
+    InputNotFound or BadInput for the tables, MissingDependency without matplotlib.
+    """
+    train = _columns(Path(train_csv))
+    if "step" not in train or "loss" not in train or not train["step"]:
+        raise BadInput(f"{train_csv}: expected columns step and loss with at least one row")
+    valid = _columns(Path(valid_csv)) if Path(valid_csv).exists() else {}
+    metric = next((name for name in valid if name not in VALID_FIXED), "")
+    figure, axes = _canvas(2 if metric and valid["step"] else 1)
+    _draw_loss(axes[0], train)
+    if len(axes) > 1:
+        _draw_metric(axes[1], valid, metric)
+    axes[-1].set_xlabel("step")
+    out = Path(out_png)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=120, format="png")
+    return out
+
+
+def _canvas(rows: int) -> tuple[Any, list[Any]]:
+    """Return a figure that belongs to no window system and needs no closing, and its axes over one x."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as fault:
+        raise MissingDependency(f"the learning curve needs matplotlib: {INSTALL}") from fault
+    figure = Figure(figsize=(7.5, 2.9 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+    for axis in axes:
+        axis.grid(color="0.9", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _draw_loss(axis: Any, train: dict[str, list[float]]) -> None:
+    step, loss = train["step"], train["loss"]
+    axis.plot(step, loss, color=LOSS, linewidth=0.8, label="loss")
+    axis.plot(
+        step, _smooth(loss, max(1, len(loss) // 25)), color=SMOOTH, linewidth=1.6, label="running median"
+    )
+    axis.set_ylabel("training loss", color=SMOOTH)
+    _limit(axis, loss)
+    axis.legend(frameon=False, loc="upper right", fontsize="small")
+    if any(math.isfinite(v) for v in train.get("lr", [])):
+        twin = axis.twinx()
+        twin.plot(step, train["lr"], color=RATE, linewidth=1.0, linestyle=(0, (4, 2)))
+        twin.set_ylabel("learning rate", color=RATE)
+        twin.set_ylim(bottom=0)
+        twin.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        twin.spines["top"].set_visible(False)
+
+
+def _draw_metric(axis: Any, valid: dict[str, list[float]], metric: str) -> None:
+    axis.plot(valid["step"], valid[metric], color=SCORE, marker="o", markersize=3, linewidth=1.4)
+    axis.set_ylabel(f"validation {metric}", color=SCORE)
+    best = _last_best(valid[metric], valid.get("best", []))
+    if best is not None:
+        step, value = valid["step"][best], valid[metric][best]
+        axis.plot([step], [value], "o", color=SCORE, markersize=7, markerfacecolor="white")
+        axis.set_title(f"best {value:.2f} at step {step:.0f}", fontsize="small", loc="left")
+
+
+def _last_best(scores: list[float], best: list[float]) -> int | None:
+    """Return the index of the last row whose score is the best so far, which is what `best` holds."""
+    return next((i for i in reversed(range(len(best))) if scores[i] == best[i]), None)
+
+
+def _limit(axis: Any, values: list[float]) -> None:
+    # One exploding step would flatten everything else; the y range follows the bulk of the values.
+    finite = sorted(v for v in values if math.isfinite(v))
+    if len(finite) < 20:
+        return
+    low, high = finite[0], finite[int(0.99 * (len(finite) - 1))]
+    if high > low and finite[-1] > high + 2 * (high - low):
+        axis.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
+
+
+def _smooth(values: list[float], half: int) -> list[float]:
+    """Return the running median over 2*half+1 values, shorter at the ends, without nan."""
+    smooth = []
+    for i in range(len(values)):
+        near = sorted(v for v in values[max(0, i - half) : i + half + 1] if math.isfinite(v))
+        smooth.append(near[len(near) // 2] if near else math.nan)
+    return smooth
+
+
+def _columns(path: Path) -> dict[str, list[float]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            return {name: [_number(row[name]) for row in rows] for name in reader.fieldnames or []}
+    except FileNotFoundError as fault:
+        raise InputNotFound(f"{path}: no such table; a training run writes it") from fault
+    except (UnicodeDecodeError, csv.Error) as fault:
+        raise BadInput(f"{path}: not a CSV table in UTF-8: {fault}") from fault
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
