@@ -1,0 +1,154 @@
+"""The program as a user meets it: exit codes, streams, errors, completion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import usepcli
+from usepcli import errors
+from usepcli.cli import _docs, app
+
+RUNNER = CliRunner()
+COMMANDS = ["prepare-data", "train", "evaluate", "separate", "remix", "profiles", "models", "info", "doctor"]
+
+
+def _main(monkeypatch: pytest.MonkeyPatch, error: BaseException, *arguments: str) -> int:
+    """Run main() with a command that raises `error`, and return the exit code."""
+
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["usep", *arguments])
+    monkeypatch.setattr(app, "app", fail)
+    with pytest.raises(SystemExit) as caught:
+        app.main()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_help_lists_commands_and_exit_codes():
+    done = RUNNER.invoke(app.app, ["--help"])
+    assert done.exit_code == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in done.stdout
+    for code, meaning in app.EXIT_CODES.items():
+        assert f"{code:<4} {meaning}" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_ends_its_help_with_two_examples(command: str):
+    done = RUNNER.invoke(app.app, [command, "--help"])
+    assert done.exit_code == 0
+    examples = done.stdout.split("Examples:")[1].split("\nOptions:")[0].split("\nArguments:")[0]
+    assert (
+        len([line for line in examples.splitlines() if line.strip().startswith(("usep ", "torchrun "))]) >= 2
+    )
+
+
+def test_version_and_bare_call():
+    assert RUNNER.invoke(app.app, ["--version"]).stdout == f"usep {usepcli.__version__}\n"
+    assert RUNNER.invoke(app.app, []).exit_code == 2
+
+
+def test_misspelled_command_is_answered_with_the_right_one():
+    done = RUNNER.invoke(app.app, ["trian"])
+    assert done.exit_code == 2
+    assert "train" in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "cls", [errors.UsepError, *errors.UsepError.__subclasses__()], ids=lambda c: c.__name__
+)
+def test_errors_are_one_line_and_their_code(
+    cls: type[errors.UsepError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert _main(monkeypatch, cls("x.wav: found a, expected b")) == cls.code
+    assert capsys.readouterr() == ("", "usep: error: x.wav: found a, expected b\n")
+
+
+def test_unexpected_error_is_called_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert _main(monkeypatch, KeyError("k")) == 1
+    err = capsys.readouterr().err
+    assert err == "usep: unexpected error KeyError: 'k' (a bug; run with USEP_DEBUG=1 to see where)\n"
+
+
+@pytest.mark.parametrize(("arguments", "debug"), [(["-vv"], "0"), (["-v", "-v"], ""), (["-q"], "1")])
+def test_traceback_on_request(
+    arguments: list[str], debug: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("USEP_DEBUG", debug)
+    assert _main(monkeypatch, errors.BadInput("bad"), *arguments) == 65
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback") and err.endswith("usep: error: bad\n")
+
+
+def test_single_v_shows_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert _main(monkeypatch, errors.BadInput("bad"), "train", "-v", "--valid", "x") == 65
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_system_errors_name_the_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert _main(monkeypatch, OSError(28, "No space left on device", "out.wav")) == 74
+    assert capsys.readouterr().err == "usep: error: out.wav: No space left on device\n"
+    assert _main(monkeypatch, KeyboardInterrupt()) == 130
+
+
+def test_names_with_undecodable_bytes_reach_the_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    name = os.fsdecode(b"\xff\xfe.wav")
+    assert _main(monkeypatch, errors.BadInput(f"{name}: empty")) == 65
+    assert capsys.readouterr().err == "usep: error: \\udcff\\udcfe.wav: empty\n"
+
+
+def test_closed_pipe_is_quiet():
+    line = f"{sys.executable} -m usepcli --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert done.stderr == "" and done.returncode in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["usep", "tr"], {"train"}),
+        (["usep", "train", "--profile", "small_p"], {"small_pit"}),
+        (["usep", "evaluate", "--metric", "si-"], {"si-snr", "si-snri"}),
+        (["usep", "prepare-data", "x", "--corpus", "spe"], {"speakers"}),
+    ],
+)
+def test_completion(words: list[str], expected: set[str]):
+    environ = {**os.environ, "_USEP_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words)}
+    environ["COMP_CWORD"] = str(len(words) - 1)
+    done = subprocess.run(
+        [sys.executable, "-c", "from usepcli.cli.app import main; main()"],
+        env=environ, capture_output=True, text=True, timeout=60, cwd=app.__file__.rsplit("/usepcli/", 1)[0],
+    )  # fmt: skip
+    assert set(done.stdout.split()) == expected
+
+
+def test_the_same_short_options_mean_the_same_everywhere():
+    seen: dict[str, set[str]] = {}
+    import typer
+
+    program = typer.main.get_command(app.app)
+    for command in program.commands.values():
+        for parameter in command.params:
+            short = [name for name in parameter.opts if len(name) == 2]
+            for name in short:
+                seen.setdefault(name, set()).update(set(parameter.opts) - {name})
+    assert all(len(names) == 1 for names in seen.values()), seen
+
+
+def test_documents_are_written_where_they_belong(tmp_path):
+    assert set(_docs.write(tmp_path)) == set(_docs.generated())
+    assert _docs.write(tmp_path) == []
+    (tmp_path / "man" / "usep-gone.1").write_text("x")
+    assert _docs.write(tmp_path) == ["man/usep-gone.1"]

@@ -1,0 +1,184 @@
+"""`usep evaluate` from the command line: exit codes, files, what stands on which stream."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+import usepcli
+from usepcli.engine import build, checkpoint
+
+TESTSET = Path(usepcli.__file__).parent / "samples" / "testset"
+SUMMARY = ["metric", "mean", "median", "ci95_low", "ci95_high", "n", "missing"]
+Usep = Callable[..., "Answer"]
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def usep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Usep:
+    """Run `usep evaluate ...` in an empty folder."""
+    from usepcli.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["usep", "evaluate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Answer(int(stop.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def train_nothing(folder: Path, manifest: Path | str = TESTSET, when: int = 0) -> Path:
+    """Save an untrained tiny model as the outcome of a run on `manifest`."""
+    torch.manual_seed(0)
+    model = build.model({"name": "conformer_mask", "preset": "tiny", "n_src": 2, "sample_rate": 8000})
+    card = checkpoint.Card(
+        name=folder.name, model=model.config, sample_rate=8000, n_src=2, objective="pit", steps=7,
+        profile={"data": {"manifest": str(manifest), "test_split": "test"}},
+    )  # fmt: skip
+    folder.mkdir(parents=True)
+    checkpoint.save_model(folder / "best.safetensors", model.state_dict(), card)
+    os.utime(folder / "best.safetensors", (when, when))
+    return folder
+
+
+def header(path: Path) -> list[str]:
+    with path.open(newline="") as file:
+        return next(csv.reader(file))
+
+
+def test_bare_evaluate_scores_the_latest_run_on_its_own_test_split(usep: Usep) -> None:
+    train_nothing(Path("runs/old"), when=100)
+    train_nothing(Path("runs/deeper/new"), when=200)
+    answer = usep("--metric", "si-snri", "--limit", 2)
+    assert answer.code == 0
+    assert answer.out.splitlines()[0].split() == SUMMARY
+    assert len(answer.out.splitlines()) == 2 and "runs/deeper/new" not in answer.out
+    assert (
+        "model: runs/deeper/new" in answer.err and str(TESTSET) in answer.err and "split test" in answer.err
+    )
+    out = Path("runs/deeper/new/eval_test")
+    assert header(out / "items.csv") == ["id", "source", "n_src", "si-snri", "reason"]
+    assert header(out / "summary.csv") == [
+        "metric",
+        "mean",
+        "median",
+        "ci95_low",
+        "ci95_high",
+        "n",
+        "missing",
+    ]
+    assert (out / "items.csv").read_text().count("\n") == 1 + 2 * 2
+
+
+def test_runs_folder_comes_from_the_environment(usep: Usep, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_nothing(Path("elsewhere/one"))
+    monkeypatch.setenv("USEP_RUNS", "elsewhere")
+    assert "model: elsewhere/one" in usep("--limit", 1).err
+
+
+def test_json_is_one_object_and_nothing_else(usep: Usep) -> None:
+    run = train_nothing(Path("runs/one"))
+    answer = usep(run, "--limit", 1, "--json", "-q", "-o", "scores")
+    found = json.loads(answer.out)
+    assert answer.err == "" and found["items"] == 1 and found["rows"] == 2 and found["out"] == "scores"
+    assert found["model"]["steps"] == 7 and len(found["model"]["sha256"]) == 64
+    assert found["summary"][0]["metric"] == "si-snri" and found["summary"][0]["ci95_low"] is None
+    record = json.loads(Path("scores/evaluate.json").read_text())
+    assert {key: value for key, value in found.items() if key != "out"} == record
+
+
+def test_results_are_not_overwritten_unasked(usep: Usep) -> None:
+    run = train_nothing(Path("runs/one"))
+    assert usep(run, "--limit", 1).code == 0
+    before = (run / "eval_test" / "items.csv").read_bytes()
+    again = usep(run, "--limit", 2)
+    assert again.code == 73 and "--overwrite" in again.err
+    assert (run / "eval_test" / "items.csv").read_bytes() == before
+    assert usep(run, "--limit", 2, "--overwrite").code == 0
+    assert (run / "eval_test" / "items.csv").read_bytes() != before
+
+
+def test_without_runs_the_default_model_meets_the_shipped_test_set(
+    usep: Usep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = train_nothing(Path("pretrained")) / "best.safetensors"
+    stand_in = stand_in.rename(stand_in.with_name("default.safetensors")).resolve()
+    monkeypatch.setattr("usepcli.cli.evaluate._released_default", lambda: True)
+    monkeypatch.setattr(checkpoint, "released", lambda: {"default": stand_in})
+    answer = usep("--metric", "si-snri", "--limit", 1)
+    assert answer.code == 0 and "model: default" in answer.err
+    assert f"data: {TESTSET / 'manifest.csv'}, split test, 8 items" in answer.err
+    assert header(Path("evaluation/items.csv")) == ["id", "source", "n_src", "si-snri", "reason"]
+
+
+def test_default_model_scores_the_shipped_test_set(usep: Usep) -> None:
+    if "default" not in checkpoint.released():
+        pytest.skip("no released model called default in usepcli/pretrained yet")
+    answer = usep("--metric", "si-snri", "--limit", 2, "--json")
+    assert answer.code == 0 and "model: default" in answer.err
+    found = json.loads(answer.out)
+    assert found["data"] == {"manifest": str(TESTSET / "manifest.csv"), "split": "test"}
+    assert found["summary"][0]["mean"] > 3 and Path("evaluation/items.csv").is_file()
+
+
+def test_nothing_to_score_is_said_plainly(usep: Usep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usepcli.cli.evaluate._released_default", lambda: False)
+    answer = usep("--metric", "si-snri")
+    assert answer.code == 66 and "no trained run" in answer.err and answer.out == ""
+
+
+def test_separated_files_of_anybody(usep: Usep) -> None:
+    for item in sorted(TESTSET.iterdir())[:2]:
+        if item.is_dir():
+            for k, name in ((1, "s2"), (2, "s1")):
+                Path("est").mkdir(exist_ok=True)
+                shutil.copy(item / f"{name}.flac", f"est/{item.name}_{k}.flac")
+    line = ("--estimates", "est", "--references", TESTSET, "--metric", "si-snr", "-o", "scores")
+    assert usep(*line).code == 66
+    answer = usep(*line, "--skip-missing")
+    assert answer.code == 0 and "flat, 2 items" in answer.err and "12 of 16 rows: no estimate" in answer.err
+    with open("scores/summary.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["mean"]) > 100 and row["n"] == "4" and row["missing"] == "12"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--metric", "si-snrri"], 2, "did you mean 'si-snri'"),
+        (["--estimates", "."], 2, "both --estimates DIR and --references DIR"),
+        (["--estimates", ".", "--references", ".", "--metric", "sdri"], 2, "give --mixtures"),
+        (["default", "--estimates", ".", "--references", "."], 2, "leave MODEL"),
+        (["nowhere/model.safetensors"], 66, "nowhere/model.safetensors"),
+        (["runs/one", "--data", "nowhere"], 66, "nowhere"),
+        (["runs/one", "--split", "tset"], 65, "did you mean 'test'"),
+        (["runs/lost"], 66, "give a test set with --data"),
+        (["runs/bare"], 2, "--data"),
+        (["runs/one", "--device", "abacus"], 69, "abacus"),
+    ],
+)
+def test_faults_are_one_line_with_their_code(usep: Usep, arguments: list[str], code: int, said: str) -> None:
+    train_nothing(Path("runs/one"))
+    train_nothing(Path("runs/lost"), manifest="moved/away")
+    train_nothing(Path("runs/bare"), manifest="")
+    answer = usep(*arguments)
+    assert (answer.code, answer.out) == (code, "")
+    assert said in answer.err and "Traceback" not in answer.err
+    assert sum(line.startswith("usep: error: ") for line in answer.err.splitlines()) == 1

@@ -1,0 +1,80 @@
+"""usep info."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from usepcli.cli.app import app
+from usepcli.engine import checkpoint
+from usepcli.errors import BadInput, InputNotFound
+
+RUNNER = CliRunner()
+
+
+def _json(path: Path) -> dict:
+    done = RUNNER.invoke(app, ["info", str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_model_file(model_file: Path):
+    facts = _json(model_file)
+    model, card = checkpoint.load_model(model_file)
+    assert facts["architecture"] == "conformer_mask"
+    assert facts["parameters"] == model.n_params
+    assert facts["gflop_per_second"] == round(model.flops_per_second() / 1e9, 4) > 0
+    assert (facts["sample_rate"], facts["outputs"], facts["objective"]) == (8000, 2, "pit")
+    assert (facts["training_data"], facts["licence"], facts["credits"]) == ("toys", "CC0-1.0", "nobody")
+    assert facts["scores"] == card.scores
+    assert facts["latency_ms"] is None and facts["causal"] is False
+    assert len(facts["sha256"]) == 64
+
+
+def test_text_has_one_line_per_fact(model_file: Path):
+    lines = RUNNER.invoke(app, ["info", str(model_file)]).stdout.splitlines()
+    keys = [line.split()[0] for line in lines]
+    assert len(set(keys)) == len(keys)
+    assert "settings.dim" in keys
+    score = next(line for line in lines if line.startswith("scores"))
+    assert "metric si-snri" in score and "protocol mean over sources" in score
+
+
+def test_run_before_its_first_validation(run_folder: Path):
+    facts = _json(run_folder)
+    assert (facts["step"], facts["epoch"], facts["skipped"]) == (40, 2, 1)
+    assert (facts["architecture"], facts["objective"]) == ("conformer_mask", "mixit")
+    assert facts["training_data"] == "data/two, data/more"
+    assert _json(run_folder / "last.ckpt")["step"] == 40
+
+
+def test_run_with_a_best_model(run_folder: Path, model_file: Path):
+    shutil.copy(model_file, run_folder / "best.safetensors")
+    facts = _json(run_folder)
+    assert (facts["step"], facts["name"], facts["objective"]) == (40, "toy", "pit")
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda p: None, InputNotFound),
+        (lambda p: p.mkdir(), InputNotFound),
+        (lambda p: p.write_bytes(b"nonsense"), BadInput),
+        (lambda p: p.write_bytes(b""), BadInput),
+    ],
+)
+def test_what_is_no_model(make, error: type[Exception], tmp_path: Path):
+    for name in ("x.safetensors", "x.ckpt"):
+        path = tmp_path / name
+        make(path)
+        raised = RUNNER.invoke(app, ["info", str(path)]).exception
+        assert isinstance(raised, error) and name in str(raised)
+
+
+def test_broken_run_record(run_folder: Path):
+    (run_folder / "run.json").write_text("{}")
+    assert isinstance(RUNNER.invoke(app, ["info", str(run_folder)]).exception, BadInput)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from usepcli.audio import io
+from usepcli.cli.prepare_data import prepare_data
+from usepcli.data.manifest import Manifest, Pool
+
+app = typer.Typer()
+app.command("prepare-data")(prepare_data)
+app.callback()(lambda: None)
+
+SMALL = ["--corpus", "speakers", "--train", "4", "--valid", "2", "--test", "2", "--seconds", "0.3", "--min-s", "0.1"]
+
+
+def usep(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["prepare-data", *map(str, arguments)])
+
+
+def code(result: Result) -> int:
+    """The exit code that the program would give: that of the error, if one came up."""
+    return getattr(result.exception, "code", result.exit_code) if result.exception else result.exit_code
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for talker in range(20):
+        for utterance in range(2):
+            io.write(tmp_path / "speech" / f"t{talker}" / f"{utterance}.wav", draw.normal(size=4000) * 0.1, 8000)
+    return tmp_path / "speech"
+
+
+def test_one_line_for_a_folder_of_recordings(speech: Path, tmp_path: Path):
+    result = usep(speech, "-o", tmp_path / "mine")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].split() == ["split", "mixtures", "hours", "utterances", "talkers"]
+    assert "train  32" in result.stdout and "is ready" in result.stderr and "is ready" not in result.stdout
+    assert len(Manifest.read(tmp_path / "mine")) == 40
+
+
+def test_speakers_then_check(speech: Path, tmp_path: Path):
+    out = tmp_path / "two"
+    options = ["--overlap", "0.5", "1", "--level-db", "3", "--length", "min", "--seed", "7", "--workers", "1"]
+    result = usep(speech, "-o", out, *SMALL, *options, "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts["mixtures"] == {"train": 4, "valid": 2, "test": 2} and facts["splits"][0]["talkers"] == 16
+    settings = json.loads((out / "prepare.json").read_text())["settings"]
+    assert (settings["overlap"], settings["level_db"], settings["length"], settings["seed"]) == (
+        [0.5, 1.0],
+        3.0,
+        "min",
+        7,
+    )
+    checked = usep(out, "--check")
+    assert checked.exit_code == 0 and "no faults" in checked.stdout and "8 of 8 exact" in checked.stderr
+    os.truncate(out / Manifest.read(out).rows[0].mixture, 400)
+    broken = usep(out, "--check")
+    assert code(broken) == 65 and "truncated" in broken.stdout and "check.csv" in str(broken.exception)
+    assert json.loads(usep(out, "--check", "--json").stdout)["errors"] >= 1
+
+
+def test_pool_alone(speech: Path, tmp_path: Path):
+    result = usep(
+        speech, "-o", tmp_path / "pool", *SMALL, "--train", "0", "--valid", "0", "--test", "0", "--limit", "5"
+    )
+    assert result.exit_code == 0 and len(Pool.read(tmp_path / "pool")) == 5
+
+
+def test_dry_run_writes_nothing(speech: Path, tmp_path: Path):
+    result = usep(speech, "-o", tmp_path / "out", *SMALL, "--dry-run")
+    assert result.exit_code == 0 and "nothing was written" in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_bad_recordings_give_exit_4_after_the_rest_is_done(speech: Path, tmp_path: Path):
+    (speech / "t0" / "0.wav").write_bytes(b"")
+    result = usep(speech, "-o", tmp_path / "out", *SMALL)
+    assert code(result) == 4 and "t0/0.wav" in str(result.exception) and len(Manifest.read(tmp_path / "out")) == 8
+    assert (tmp_path / "out" / "bad_files.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "words"),
+    [
+        (["--corpus", "speaker"], 2, "did you mean 'speakers'"),
+        (["--overlap", "1", "1"], 2, "--overlap has no meaning for --corpus folder; it belongs to: speakers"),
+        (["--noise-snr", "1", "1", "--corpus", "fuss"], 2, "--noise-snr has no meaning"),
+        (["--corpus", "speakers", "--overlap", "1", "0.5"], 2, "low <= high"),
+        (["--corpus", "speakers", "--length", "mean"], 2, "length"),
+        (["--corpus", "wsj0-mix"], 66, "2speakers/wav8k/min"),
+        (["--corpus", "speakers", "--speaker-column", "who", "--csv", "none.csv"], 66, "none.csv"),
+    ],
+)
+def test_faults(speech: Path, tmp_path: Path, arguments: list[str], expected: int, words: str):
+    result = usep(speech, "-o", tmp_path / "out", *arguments)
+    assert code(result) == expected, result.exception
+    assert words in str(result.exception) and not (tmp_path / "out").exists()
+
+
+def test_out_is_needed_and_the_source_too(speech: Path, tmp_path: Path):
+    assert code(usep(speech)) == 2
+    assert code(usep(tmp_path / "absent", "-o", tmp_path / "out")) == 66
+    assert code(usep(tmp_path / "absent", "--check")) == 66
+
+
+def test_real_recordings(shared_data: Path, tmp_path: Path):
+    out = tmp_path / "two"
+    more = ["--train", "6", "--valid", "2", "--test", "2", "--limit", "60", "--noise", shared_data / "noise"]
+    result = usep(shared_data / "speech", "-o", out, "--corpus", "speakers", *more, "--workers", "1")
+    assert result.exit_code == 0, result.exception
+    manifest = Manifest.read(out)
+    assert manifest.splits() == {"train": 6, "valid": 2, "test": 2}
+    assert all("CC" in row.licence and row.sample_rate == 8000 and row.frames == 32000 for row in manifest.rows)
+    assert usep(out, "--check").exit_code == 0

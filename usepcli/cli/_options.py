@@ -1,0 +1,134 @@
+"""Options that several commands share: spelled once, the same help and completion everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from usepcli import registry
+from usepcli.profile import find
+
+
+def _starting(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in sorted(names) if name.startswith(incomplete)]
+
+
+def complete_profile(incomplete: str) -> list[str]:
+    """Return the profile names in reach that start with `incomplete`."""
+    return _starting(find.paths(), incomplete)
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the released models whose names start with `incomplete`."""
+    folder = Path(__file__).resolve().parent.parent / "pretrained"
+    return _starting((path.stem for path in folder.glob("*.safetensors")), incomplete)
+
+
+def complete_metric(incomplete: str) -> list[str]:
+    """Return the metrics whose names start with `incomplete`."""
+    return _starting(registry.METRICS, incomplete)
+
+
+def complete_corpus(incomplete: str) -> list[str]:
+    """Return the corpora whose names start with `incomplete`."""
+    return _starting(registry.CORPORA, incomplete)
+
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Where the output goes.", show_default=False)]
+ProfileOpt = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        "-p",
+        help="Profile name (see: usep profiles) or path of a .yaml file.",
+        autocompletion=complete_profile,
+        show_default=False,
+    ),
+]
+Sets = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set one profile key, e.g. train.epochs=3; may be repeated."
+    ),
+]
+ModelOpt = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Released model (see: usep models), .safetensors file or run folder.",
+        autocompletion=complete_model,
+    ),
+]
+Metrics = Annotated[
+    list[str],
+    typer.Option("--metric", help="Metric by name; may be repeated.", autocompletion=complete_metric),
+]
+Corpus = Annotated[
+    str,
+    typer.Option(
+        "--corpus", help="Kind of source material.", autocompletion=complete_corpus, show_default=False
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything drawn at random.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Parallel processes; 0 decides by itself.")]
+Threads = Annotated[
+    int, typer.Option("--threads", min=0, help="Threads of the computation; 0 decides by itself.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="More notes; -vv shows the traceback of an error.")
+]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_cell, value))
+    return str(value)
+
+
+def _pairs(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _pairs(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
+            for item in value:
+                yield (
+                    prefix + key,
+                    "  ".join(f"{name} {_cell(v)}" for name, v in item.items() if v not in ("", None)),
+                )
+        else:
+            yield prefix + key, _cell(value)
+
+
+def report(facts: Mapping[str, Any], as_json: bool = False) -> None:
+    """Print facts on stdout: aligned lines of name and value, or one JSON object."""
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    pairs = list(_pairs(facts))
+    width = max((len(key) for key, _ in pairs), default=0)
+    for key, value in pairs:
+        typer.echo(f"{key:<{width}}  {value}".rstrip())
+
+
+def listing(rows: list[dict[str, Any]], as_json: bool = False) -> None:
+    """Print rows with equal keys on stdout: an aligned table without rules, or a JSON array."""
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    table = ([list(rows[0])] if rows else []) + cells
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,128 @@
+"""`usep info`: what a model, a run or a checkpoint is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from usepcli.cli import _options as options
+from usepcli.errors import BadInput, InputNotFound
+
+if TYPE_CHECKING:
+    from usepcli.models.separator import SeparationModel
+
+
+def _cost(model: SeparationModel) -> dict[str, Any]:
+    """Return size, delay and arithmetic of a model; seconds and milliseconds at its own sample rate."""
+    field = model.receptive_field_samples
+    return {
+        "parameters": model.n_params,
+        "sample_rate": model.sample_rate,
+        "outputs": model.n_src,
+        "causal": model.causal,
+        "receptive_field_s": None if field is None else round(field / model.sample_rate, 4),
+        "latency_ms": round(1000 * model.latency_samples / model.sample_rate, 3) if model.causal else None,
+        "gflop_per_second": round(model.flops_per_second() / 1e9, 4),
+    }
+
+
+def _of_model(ref: str) -> dict[str, Any]:
+    from usepcli.engine import checkpoint
+
+    path = checkpoint.find_model(ref)
+    model, card = checkpoint.load_model(path)
+    return {
+        "name": card.name,
+        "about": card.about,
+        "file": str(path),
+        "file_bytes": path.stat().st_size,
+        "architecture": card.model.get("name", ""),
+        **_cost(model),
+        "objective": card.objective,
+        "trained_steps": card.steps,
+        "training_data": card.training_data,
+        "licence": card.licence,
+        "credits": card.credits,
+        "scores": card.scores,
+        "settings": card.model,
+        "versions": card.versions,
+        "sha256": checkpoint.read_card(path)[1],
+    }
+
+
+def _of_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the progress that a resume file holds, and the model named by the run.json beside it."""
+    from usepcli.engine import build, checkpoint
+
+    state = checkpoint.load_state(path)
+    facts: dict[str, Any] = {"checkpoint": str(path), "file_bytes": path.stat().st_size}
+    for key in ("step", "epoch", "in_epoch", "skipped", "seconds", "best"):
+        if isinstance(state.get(key), (int, float)):
+            facts[key] = state[key]
+    record = path.with_name("run.json")
+    if not record.is_file():
+        return facts
+    try:
+        profile = json.loads(record.read_text(encoding="utf-8"))["profile"]
+        section = profile["model"]
+    except (ValueError, KeyError, TypeError) as fault:
+        raise BadInput(f"{record}: not a run record of usep ({fault})") from fault
+    model = build.model(section)
+    return facts | {
+        "architecture": section.get("name", ""),
+        **_cost(model),
+        "objective": profile.get("objective", {}).get("name", ""),
+        "training_data": ", ".join(filter(None, [profile["data"]["manifest"], *profile["data"]["pool"]])),
+        "licence": profile.get("licence", ""),
+        "credits": profile.get("credits", ""),
+    }
+
+
+def _of_run(folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = {"run": str(folder)}
+    last, best = folder / "last.ckpt", folder / "best.safetensors"
+    if last.is_file():
+        facts |= _of_checkpoint(last)
+    if best.is_file():
+        facts |= _of_model(str(best))
+    if len(facts) == 1:
+        raise InputNotFound(f"{folder}: neither best.safetensors nor last.ckpt is in this folder")
+    return facts
+
+
+def info(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Released model, .safetensors file, run folder or .ckpt file.",
+            autocompletion=options.complete_model,
+            show_default=False,
+        ),
+    ],
+    as_json: options.Json = False,
+) -> None:
+    """Print what a model, a run folder or a checkpoint is.
+
+    Architecture, parameters, sample rate, outputs, receptive field (empty: the whole recording), latency
+    (causal models only), GFLOP per second of audio, objective, training data with its licence and credits,
+    and scores.
+
+    \b
+    Examples:
+      usep info default
+      usep info runs/small_pit --json
+    """
+    path = Path(file)
+    if path.is_dir():
+        facts = _of_run(path)
+    elif path.suffix == ".ckpt" and path.is_file():
+        facts = _of_checkpoint(path)
+    else:
+        facts = _of_model(file)
+    if not as_json:
+        facts = {key: "" if value is None else value for key, value in facts.items()}
+    options.report(facts, as_json)

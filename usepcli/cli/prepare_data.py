@@ -1,0 +1,241 @@
+"""`usep prepare-data`: recordings on disk to manifests and mixtures, and the audit of either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from usepcli import registry
+from usepcli.cli import _options as options
+from usepcli.errors import BadInput, ConfigError, PartialFailure, UsageError, choices
+
+Pair = tuple[float, float]
+Triple = tuple[float, float, float]
+_NOT_OPTIONS = frozenset(
+    {"source", "out", "corpus", "check", "workers", "overwrite", "dry_run", "quiet", "as_json", "ctx"}
+)
+
+
+def _of(corpora: str, flag: str, text: str, **more: Any) -> Any:
+    """Return an option of some corpora; its default is the one in their constructors."""
+    return typer.Option(flag, help=f"{text} [{corpora}]", show_default=False, **more)
+
+
+def prepare_data(
+    ctx: typer.Context,
+    source: Annotated[
+        Path, typer.Argument(help="Folder of recordings or CSV list; with --check also a prepared folder.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to make, or where --check puts check.csv.", show_default=False),
+    ] = None,
+    corpus: Annotated[
+        str,
+        typer.Option(
+            "--corpus",
+            help=f"Kind of source: {', '.join(registry.CORPORA)}.",
+            autocompletion=options.complete_corpus,
+        ),
+    ] = "folder",
+    check: Annotated[
+        bool, typer.Option("--check", help="Audit a prepared folder, a manifest or any tree; make nothing.")
+    ] = False,
+    n_src: Annotated[
+        int | None, _of("speakers, wsj0-mix, librimix", "--n-src", "Talkers in a mixture; 2 by default.")
+    ] = None,
+    rate: Annotated[
+        int | None,
+        _of("speakers, wsj0-mix, librimix, --check", "--rate", "Sample rate in Hz; 8000 by default."),
+    ] = None,
+    length: Annotated[
+        str | None,
+        _of(
+            "speakers, wsj0-mix, librimix",
+            "--length",
+            "Mixtures last --seconds (seconds, the default of speakers), as long as the shortest (min) or "
+            "longest (max) talker.",
+        ),
+    ] = None,
+    seconds: Annotated[float | None, _of("speakers", "--seconds", "Length of a mixture; 4 by default.")] = None,
+    min_s: Annotated[float | None, _of("speakers", "--min-s", "Leave out shorter recordings; 0.5 by default.")] = None,
+    max_s: Annotated[
+        float | None, _of("speakers", "--max-s", "Longest mixture of --length min or max; 0 = no limit.")
+    ] = None,
+    level_db: Annotated[
+        float | None, _of("speakers", "--level-db", "Talkers' levels differ by up to +- this; 5 by default.")
+    ] = None,
+    overlap: Annotated[
+        Pair | None,
+        _of(
+            "speakers",
+            "--overlap",
+            "Range of the overlap: 1 1 (default) all the time, 0 0 one after the other.",
+            metavar="LOW HIGH",
+        ),
+    ] = None,
+    join: Annotated[
+        bool | None,
+        _of("speakers", "--join", "Join short recordings of a talker, with pauses, up to --seconds."),
+    ] = None,
+    pause_s: Annotated[
+        Pair | None,
+        _of("speakers", "--pause", "Range of these pauses in seconds; 0.1 0.6 by default.", metavar="LOW HIGH"),
+    ] = None,
+    noise: Annotated[
+        Path | None,
+        _of("speakers", "--noise", "Folder of noise recordings to add; its splits share no recording."),
+    ] = None,
+    noise_snr_db: Annotated[
+        Pair | None,
+        _of(
+            "speakers",
+            "--noise-snr",
+            "Range of speech above noise in dB; 5 20 by default.",
+            metavar="LOW HIGH",
+        ),
+    ] = None,
+    train: Annotated[int | None, _of("speakers", "--train", "Training mixtures; 2000 by default.")] = None,
+    valid: Annotated[int | None, _of("speakers", "--valid", "Validation mixtures; 200 by default.")] = None,
+    test: Annotated[int | None, _of("speakers", "--test", "Test mixtures; 200 by default.")] = None,
+    split_ratios: Annotated[
+        Triple | None,
+        _of(
+            "speakers, folder, csv",
+            "--split-ratios",
+            "Shares of train, valid, test where no split is named; 0.8 0.1 0.1.",
+            metavar="TRAIN VALID TEST",
+        ),
+    ] = None,
+    csv: Annotated[
+        str | None,
+        _of(
+            "speakers, folder, csv",
+            "--csv",
+            "List in SOURCE with a column path; manifest.csv by default, 'none' for none.",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None, _of("csv", "--root", "Where the paths in the list start; its own folder by default.")
+    ] = None,
+    speaker_column: Annotated[
+        str | None,
+        _of("speakers", "--speaker-column", "Column that names the talker; speaker or label by default."),
+    ] = None,
+    split_column: Annotated[
+        str | None,
+        _of("speakers, folder, csv", "--split-column", "Column that names the split; 'none' splits by seed."),
+    ] = None,
+    speaker_depth: Annotated[
+        int | None,
+        _of(
+            "speakers",
+            "--speaker-depth",
+            "Without a list: the folder that names the talker; 1 top, -1 innermost.",
+        ),
+    ] = None,
+    mix: Annotated[
+        str | None,
+        _of("wsj0-mix, librimix", "--mix", "Mixture folder: mix, mix_clean, mix_both, mix_single."),
+    ] = None,
+    subset: Annotated[str | None, _of("librimix", "--subset", "train-100 (default), train-360 or both.")] = None,
+    variant: Annotated[str | None, _of("fuss", "--variant", "dry (default) or reverb.")] = None,
+    licence: Annotated[
+        str | None, _of("all but speakers", "--licence", "Licence to note where the source names none.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=0, help="Use only N recordings, evenly picked: a try-out.", show_default=False),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        _of("speakers, folder, csv", "--seed", "Seed of everything drawn at random; 0 by default.", min=0),
+    ] = None,
+    workers: options.Workers = 0,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make a data set for training: manifest.csv, prepare.json and, from single talkers, mixtures.
+
+    `folder` lists recordings of mixtures and copies nothing. `speakers` writes mixtures with their sources
+    and a pool of utterances; no talker is in two splits, and one seed gives the same bits on any number of
+    workers. The same command goes on after an interruption. Exit 4: some recordings could not be used, see
+    bad_files.csv.
+
+    Examples:
+
+      usep prepare-data recordings -o data/mine
+
+      usep prepare-data data/mine --check
+
+      usep prepare-data speech -o data/two --corpus speakers --train 2000
+    """
+    if check:
+        _check(source, out, rate or 0, limit or 0, workers, quiet, as_json)
+        return
+    given = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in ctx.params.items()
+        if name not in _NOT_OPTIONS and value is not None
+    }
+    _refuse_foreign(corpus, given)
+    if out is None:
+        raise UsageError("--out is missing: name the folder to make, e.g. -o data/mine")
+    from usepcli.engine.prepare import prepare
+
+    try:
+        done = prepare(source, out, corpus, given, workers=workers, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
+    except ConfigError as err:  # here the values came from the command line, not from a profile
+        raise UsageError(str(err)) from err
+    if as_json:
+        options.report(done.as_dict(), True)
+    else:
+        options.listing(done.table())
+        if not quiet:
+            for line in done.notes():
+                typer.echo(line, err=True)
+    if done.bad:
+        raise PartialFailure(
+            f"{len(done.bad)} recordings could not be used and were left out, e.g. {done.bad[0].path}: "
+            f"{done.bad[0].reason}" + ("" if dry_run else f"; all of them are in {out / 'bad_files.csv'}")
+        )
+
+
+def _refuse_foreign(corpus: str, given: dict[str, Any]) -> None:
+    """Raise UsageError for an unknown corpus and for options that this corpus does not have."""
+    from usepcli.profile.signature import signature
+
+    if corpus not in registry.CORPORA:
+        raise UsageError(f"--corpus: {choices('corpus', corpus, registry.CORPORA)}")
+    known = signature("corpus", corpus).parameters
+    for name in given:
+        if name not in known:
+            owners = [other for other in registry.CORPORA if name in signature("corpus", other).parameters]
+            flag = {"pause_s": "pause", "noise_snr_db": "noise-snr"}.get(name, name.replace("_", "-"))
+            raise UsageError(f"--{flag} has no meaning for --corpus {corpus}; it belongs to: {', '.join(owners)}")
+
+
+def _check(source: Path, out: Path | None, rate: int, limit: int, workers: int, quiet: bool, as_json: bool) -> None:
+    from usepcli.engine.check import check
+
+    report = check(source, out, rate=rate, limit=limit, workers=workers, quiet=quiet)
+    if as_json:
+        options.report(report.as_dict(), True)
+    else:
+        options.listing(report.table())
+        if not quiet:
+            for line in report.notes():
+                typer.echo(line, err=True)
+    if report.errors:
+        raise BadInput(
+            f"{source}: {report.errors} faults would spoil a training"
+            + (
+                f"; all of them are in {report.path}"
+                if report.path
+                else "; pass -o DIR to have them all in DIR/check.csv"
+            )
+        )

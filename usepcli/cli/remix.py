@@ -1,0 +1,148 @@
+"""`usep remix`: other gains for the sources of a recording."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from usepcli.cli import _options as options
+from usepcli.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from usepcli.audio.io import Info
+    from usepcli.engine.remix import Mix, Remix
+    from usepcli.engine.separate import Separator
+
+
+def remix(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="STEM...|FILE", help="Stems, or with --model one file.")
+    ],
+    out: options.Out,
+    gain: Annotated[
+        list[str], typer.Option("--gain", metavar="NAME=dB", help="Gain of a source, by stem name or number.")
+    ] = [],  # noqa: B006 - Typer copies it
+    mute: Annotated[
+        list[str], typer.Option("--mute", metavar="NAME", help="Leave a source out, by stem name or number.")
+    ] = [],  # noqa: B006 - Typer copies it
+    lufs: Annotated[float | None, typer.Option("--lufs", help="Loudness of the result in LUFS, e.g. -23.", show_default=False)] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Separate the one FILE with this model first.",
+            autocompletion=options.complete_model, show_default=False,
+        ),
+    ] = None,
+    subtype: Annotated[
+        str, typer.Option("--subtype", help="Sample format, e.g. PCM_24 or FLOAT; by default the input's own.")
+    ] = "",
+    device: options.Device = "auto",
+    threads: options.Threads = 0,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:  # fmt: skip
+    """Mix stems, or the sources that a model finds in a file, with other gains.
+
+    Without gains the result is exact: stems of one integer format add up to the integer, a file comes back
+    sample by sample. If the result would clip it is turned down as a whole, and the gain is reported.
+
+    \b
+    Examples:
+      usep remix separated/meeting_1.wav separated/meeting_2.wav --gain meeting_1=-6 -o softer.wav
+      usep remix meeting.wav --model default --mute 2 --lufs -23 -o first.wav
+    """
+    from usepcli.engine import remix as engine
+
+    if model is not None and len(inputs) != 1:
+        raise UsageError(f"--model takes one file to separate, found {len(inputs)}; leave --model out to sum stems")
+    if lufs is not None and not -70 <= lufs <= 0:
+        raise UsageError(f"--lufs: found {lufs:g}; expected a loudness between -70 and 0 LUFS")
+    info = engine.check_stems(inputs)
+    kind = engine.check_output(out, info, inputs, subtype.upper(), overwrite)
+    separator = _load(model, device, threads)
+    names = [str(k + 1) for k in range(separator.n_src)] if separator else [path.stem for path in inputs]
+    gains = engine.parse_gains(names, gain, mute)
+    if dry_run:
+        options.report({"output": str(out), "subtype": kind, "gains_db": _decibels(names, gains)}, as_json)
+        return
+    record = _run(inputs, out, info, kind, separator, gains, names, lufs, overwrite, quiet)
+    _note(record, lufs)
+    _print(record, as_json)
+
+
+def _load(model: str | None, device: str, threads: int) -> Separator | None:
+    if model is None:
+        return None
+    from usepcli.engine.separate import Separator
+
+    return Separator.load(model, device, threads)
+
+
+def _run(
+    inputs: list[Path], out: Path, info: Info, kind: str, separator: Separator | None, gains: np.ndarray,
+    names: list[str], lufs: float | None, overwrite: bool, quiet: bool,
+) -> Remix:  # fmt: skip
+    from usepcli.audio import io
+    from usepcli.engine import remix as engine
+    from usepcli.report.progress import progress
+
+    if (
+        len(inputs) == 1
+        and lufs is None
+        and bool((gains == 1).all())
+        and kind == info.subtype
+        and out.suffix == inputs[0].suffix
+    ):
+        engine.copy(inputs[0], out)
+        level = engine.loudness(out)
+        return engine.Remix(io.show(out), _decibels(names, gains), 0.0, level, level, info.seconds)
+
+    def produce() -> Mix:
+        if separator is None:
+            return engine.mix_stems(inputs, gains)
+        return engine.mix_file(
+            inputs[0], separator, gains,
+            lambda blocks, total, name: progress(blocks, total, desc=name, unit="block", quiet=quiet),
+        )  # fmt: skip
+
+    done, before, after = engine.write(out, info, kind, produce, lufs=lufs, overwrite=overwrite)
+    return engine.Remix(io.show(out), _decibels(names, gains), done.gain_db, before, after, done.frames / info.rate)
+
+
+def _decibels(names: list[str], gains: np.ndarray) -> dict[str, float]:
+    found = [round(20 * math.log10(g), 6) if g > 0 else -math.inf for g in gains.tolist()]
+    unique = names if len(set(names)) == len(names) else [str(k + 1) for k in range(len(names))]
+    return dict(zip(unique, found, strict=True))
+
+
+def _note(record: Remix, lufs: float | None) -> None:
+    """Say on stderr where the result is not what was asked for, or was turned down."""
+    if lufs is None:
+        if record.gain_db:
+            sys.stderr.write(f"{record.output}: turned down by {-record.gain_db:.2f} dB so that nothing clips\n")
+    elif not math.isfinite(record.lufs_after):
+        why = "shorter than 0.4 s" if math.isnan(record.lufs_after) else "silent"
+        sys.stderr.write(f"{record.output}: {why}, so its loudness was left as it is\n")
+    elif abs(record.lufs_after - lufs) > 0.1:
+        sys.stderr.write(f"{record.output}: {record.lufs_after:.1f} LUFS instead of {lufs:g}: more would clip\n")
+
+
+def _print(record: Remix, as_json: bool) -> None:
+    facts = asdict(record)
+    if as_json:
+        # JSON knows neither infinity nor nan: silence and "too short" become null.
+        facts = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
+        facts["gains_db"] = {k: v if math.isfinite(v) else None for k, v in record.gains_db.items()}
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        options.report(facts)

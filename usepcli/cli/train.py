@@ -1,0 +1,65 @@
+"""`usep train`: train a profile, or go on with its run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from usepcli.cli import _options as options
+
+
+def train(
+    profile: options.ProfileOpt,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Run folder; by default runs/<profile name>.", show_default=False),
+    ] = None,
+    sets: options.Sets = [],  # noqa: B006 - Typer copies it
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print every setting with where it comes from, and stop.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print sizes, steps, memory and time (three measured steps), write nothing."
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on in a folder that was started with other settings.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train a separator from a profile.
+
+    A run is a folder: train.csv, valid.csv, curves.png, last.ckpt, and best.safetensors, the mean of the best
+    validated weights. The same command goes on from the last checkpoint after any interruption.
+    SIGTERM, Ctrl-C and SIGUSR1 finish the step, save, and exit 75.
+
+    Examples:
+
+      usep train --profile small_pit --set data.manifest=data/two
+
+      torchrun --nproc-per-node 2 -m usepcli train --profile small_pit -o runs/both
+    """
+    from usepcli.profile.load import load_profile, render_config
+
+    loaded = load_profile(profile, sets)
+    if print_config:
+        typer.echo(render_config(loaded))
+        return
+    if dry_run:
+        from usepcli.engine.plan import plan
+
+        options.report(plan(loaded), as_json)
+        return
+    from usepcli.engine.train import Trainer
+
+    folder = out or Path(os.environ.get("USEP_RUNS", "runs")) / loaded.name
+    trainer = Trainer(loaded, folder, force)
+    trainer.fit()
+    if trainer.ranks.main:
+        facts = {"run": str(folder), "steps": trainer.step, loaded.valid.metric: round(trainer.best, 3)}
+        options.report({**facts, "model": str(folder / "best.safetensors")}, as_json)
