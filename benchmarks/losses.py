@@ -71,9 +71,7 @@ def torchmetrics_pit(est: Tensor, ref: Tensor, mix: Tensor) -> Tensor:
     return -permutation_invariant_training(est, ref, scale_invariant_signal_noise_ratio)[0].mean()
 
 
-def milliseconds(
-    run: Callable[[Tensor, Tensor, Tensor], Tensor], *signals: Tensor, repeats: int = 5
-) -> float:
+def milliseconds(run: Callable[[Tensor, Tensor, Tensor], Tensor], *signals: Tensor, repeats: int = 5) -> float:
     """Median processor time in ms of one forward and backward pass after one to warm up."""
     times = []
     for _ in range(repeats + 1):
@@ -108,9 +106,7 @@ def main() -> None:
         est = est + 0.3 * torch.randn_like(est)
         ours = milliseconds(our_mixit, est, mixtures, mixtures.sum(1))
         theirs = milliseconds(naive_mixit, est, mixtures, mixtures.sum(1), repeats=1 if n > 6 else 3)
-        table.writerow(
-            ["mixit", n, "all assignments", f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.4f}"]
-        )
+        table.writerow(["mixit", n, "all assignments", f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.4f}"])
 
 
 if __name__ == "__main__":

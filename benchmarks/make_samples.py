@@ -34,13 +34,9 @@ Clip = dict[str, str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("speech", type=Path)
-    parser.add_argument(
-        "out", type=Path, nargs="?", default=Path(__file__).parents[1] / "usepcli" / "samples"
-    )
+    parser.add_argument("out", type=Path, nargs="?", default=Path(__file__).parents[1] / "usepcli" / "samples")
     arguments = parser.parse_args()
     speech, out = arguments.speech, arguments.out
     rng = np.random.default_rng(SEED)
@@ -49,9 +45,7 @@ def main() -> None:
     usable = [clip for clip in [*long, *short] if clip not in demo]
     order = rng.permutation(len(usable))[: 2 * ITEMS]
     pairs = [(usable[a], usable[b]) for a, b in zip(order[::2], order[1::2], strict=True)]
-    rows = [
-        write_item(speech, out / "testset", pair, rng) for pair in sorted(pairs, key=lambda p: name_of(p))
-    ]
+    rows = [write_item(speech, out / "testset", pair, rng) for pair in sorted(pairs, key=lambda p: name_of(p))]
     Manifest(rows, out / "testset", out / "testset" / "manifest.csv").write()
     write_record(out / "testset")
     mix, _ = mixture(speech, demo, DEMO_S, DEMO_DBFS, np.random.default_rng(SEED))

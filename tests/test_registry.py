@@ -50,7 +50,5 @@ def test_names_are_plain_and_sorted():
 
 
 def test_unknown_part_is_answered_with_a_suggestion():
-    with pytest.raises(
-        ConfigError, match=r"unknown loss 'snrr' \(did you mean 'snr'\?\); choose from: .*log_mse"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown loss 'snrr' \(did you mean 'snr'\?\); choose from: .*log_mse"):
         registry.load("loss", "snrr")

@@ -39,9 +39,7 @@ def test_no_talker_appears_twice_and_every_clip_is_credited() -> None:
 
 def test_files_match_their_checksums_and_stay_small() -> None:
     record = json.loads((SAMPLES / "testset" / "prepare.json").read_text(encoding="utf-8"))
-    files = {
-        path.relative_to(SAMPLES / "testset").as_posix(): path for path in SAMPLES.glob("testset/*/*.flac")
-    }
+    files = {path.relative_to(SAMPLES / "testset").as_posix(): path for path in SAMPLES.glob("testset/*/*.flac")}
     assert record["root"] == "." and set(record["sha256"]) == set(files) and len(files) == 24
     for name, path in files.items():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == record["sha256"][name]

@@ -31,9 +31,7 @@ def run_folder(tmp_path: Path) -> Path:
 
     folder = tmp_path / "run"
     folder.mkdir()
-    checkpoint.save_state(
-        folder / "last.ckpt", {"step": 40, "epoch": 2, "best": 1.5, "skipped": 1, "seconds": 9.0}
-    )
+    checkpoint.save_state(folder / "last.ckpt", {"step": 40, "epoch": 2, "best": 1.5, "skipped": 1, "seconds": 9.0})
     profile = {
         "model": {"name": "conformer_mask", "preset": "tiny"}, "objective": {"name": "mixit"},
         "data": {"manifest": "data/two", "pool": ["data/more"]}, "licence": "CC0-1.0", "credits": "nobody",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,7 +15,6 @@ from usepcli import errors
 from usepcli.cli import _docs, app
 
 RUNNER = CliRunner()
-COMMANDS = ["prepare-data", "train", "evaluate", "separate", "remix", "profiles", "models", "info", "doctor"]
 
 
 def _main(monkeypatch: pytest.MonkeyPatch, error: BaseException, *arguments: str) -> int:
@@ -34,21 +34,28 @@ def _main(monkeypatch: pytest.MonkeyPatch, error: BaseException, *arguments: str
 def test_help_lists_commands_and_exit_codes():
     done = RUNNER.invoke(app.app, ["--help"])
     assert done.exit_code == 0
-    for name in COMMANDS:
+    for name in app.COMMANDS:
         assert f"\n  {name} " in done.stdout
     for code, meaning in app.EXIT_CODES.items():
         assert f"{code:<4} {meaning}" in done.stdout
     assert "\x1b" not in done.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", app.COMMANDS)
 def test_every_command_ends_its_help_with_two_examples(command: str):
     done = RUNNER.invoke(app.app, [command, "--help"])
     assert done.exit_code == 0
     examples = done.stdout.split("Examples:")[1].split("\nOptions:")[0].split("\nArguments:")[0]
-    assert (
-        len([line for line in examples.splitlines() if line.strip().startswith(("usep ", "torchrun "))]) >= 2
-    )
+    assert len([line for line in examples.splitlines() if line.strip().startswith(("usep ", "torchrun "))]) >= 2
+
+
+def test_first_lines_in_the_program_are_those_of_the_commands():
+    assert {name: app.command(name).help.split("\n\n")[0] for name in app.COMMANDS} == app.COMMANDS
+
+
+def test_commands_are_the_modules_of_the_folder(root: Path):
+    modules = {path.stem for path in (root / "usepcli" / "cli").glob("*.py")} - {"__init__", "app"}
+    assert {name.replace("-", "_") for name in app.COMMANDS} == {name for name in modules if name[0] != "_"}
 
 
 def test_version_and_bare_call():
@@ -62,9 +69,7 @@ def test_misspelled_command_is_answered_with_the_right_one():
     assert "train" in done.stderr and done.stdout == ""
 
 
-@pytest.mark.parametrize(
-    "cls", [errors.UsepError, *errors.UsepError.__subclasses__()], ids=lambda c: c.__name__
-)
+@pytest.mark.parametrize("cls", [errors.UsepError, *errors.UsepError.__subclasses__()], ids=lambda c: c.__name__)
 def test_errors_are_one_line_and_their_code(
     cls: type[errors.UsepError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -72,9 +77,7 @@ def test_errors_are_one_line_and_their_code(
     assert capsys.readouterr() == ("", "usep: error: x.wav: found a, expected b\n")
 
 
-def test_unexpected_error_is_called_a_bug(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_unexpected_error_is_called_a_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert _main(monkeypatch, KeyError("k")) == 1
     err = capsys.readouterr().err
     assert err == "usep: unexpected error KeyError: 'k' (a bug; run with USEP_DEBUG=1 to see where)\n"
@@ -136,14 +139,11 @@ def test_completion(words: list[str], expected: set[str]):
 
 def test_the_same_short_options_mean_the_same_everywhere():
     seen: dict[str, set[str]] = {}
-    import typer
-
-    program = typer.main.get_command(app.app)
-    for command in program.commands.values():
-        for parameter in command.params:
+    for name in app.COMMANDS:
+        for parameter in app.command(name).params:
             short = [name for name in parameter.opts if len(name) == 2]
-            for name in short:
-                seen.setdefault(name, set()).update(set(parameter.opts) - {name})
+            for option in short:
+                seen.setdefault(option, set()).update(set(parameter.opts) - {option})
     assert all(len(names) == 1 for names in seen.values()), seen
 
 

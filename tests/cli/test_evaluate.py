@@ -70,9 +70,7 @@ def test_bare_evaluate_scores_the_latest_run_on_its_own_test_split(usep: Usep) -
     assert answer.code == 0
     assert answer.out.splitlines()[0].split() == SUMMARY
     assert len(answer.out.splitlines()) == 2 and "runs/deeper/new" not in answer.out
-    assert (
-        "model: runs/deeper/new" in answer.err and str(TESTSET) in answer.err and "split test" in answer.err
-    )
+    assert "model: runs/deeper/new" in answer.err and str(TESTSET) in answer.err and "split test" in answer.err
     out = Path("runs/deeper/new/eval_test")
     assert header(out / "items.csv") == ["id", "source", "n_src", "si-snri", "reason"]
     assert header(out / "summary.csv") == [
@@ -115,9 +113,7 @@ def test_results_are_not_overwritten_unasked(usep: Usep) -> None:
     assert (run / "eval_test" / "items.csv").read_bytes() != before
 
 
-def test_without_runs_the_default_model_meets_the_shipped_test_set(
-    usep: Usep, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_runs_the_default_model_meets_the_shipped_test_set(usep: Usep, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = train_nothing(Path("pretrained")) / "best.safetensors"
     stand_in = stand_in.rename(stand_in.with_name("default.safetensors")).resolve()
     monkeypatch.setattr("usepcli.cli.evaluate._released_default", lambda: True)

@@ -11,9 +11,7 @@ from usepcli.cli import _options as options
 
 
 def test_report_aligns_and_flattens(capsys: pytest.CaptureFixture[str]):
-    options.report(
-        {"a": 1, "long": {"x": 0.123456789, "y": [1, 2]}, "s": [{"m": "snr", "v": 3.0, "none": None}]}
-    )
+    options.report({"a": 1, "long": {"x": 0.123456789, "y": [1, 2]}, "s": [{"m": "snr", "v": 3.0, "none": None}]})
     assert capsys.readouterr().out == "a       1\nlong.x  0.123457\nlong.y  1, 2\ns       m snr  v 3\n"
 
 

@@ -89,7 +89,9 @@ def test_dynamic_mixtures_sum_and_differ_and_repeat(tmp_path: Path) -> None:
     assert np.abs(one.sources.sum(0) - one.mix).max() < 1e-6
     assert np.array_equal(one.mix, data[0, 0].mix)
     assert not np.array_equal(one.mix, data[0, 1].mix) and not np.array_equal(one.mix, data[1, 0].mix)
-    ratios = [20 * np.log10(np.linalg.norm(s[0]) / np.linalg.norm(s[1])) for i in range(8) for s in [data[0, i].sources]]
+    ratios = [
+        20 * np.log10(np.linalg.norm(s[0]) / np.linalg.norm(s[1])) for i in range(8) for s in [data[0, i].sources]
+    ]
     assert max(np.abs(ratios)) <= 6.01
 
 

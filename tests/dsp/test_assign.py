@@ -16,8 +16,7 @@ from usepcli.dsp import assign
 def brute_permutation(cost: Tensor) -> float:
     n_ref, n_est = cost.shape
     return min(
-        sum(float(cost[k, n]) for k, n in enumerate(choice))
-        for choice in itertools.permutations(range(n_est), n_ref)
+        sum(float(cost[k, n]) for k, n in enumerate(choice)) for choice in itertools.permutations(range(n_est), n_ref)
     )
 
 

@@ -46,9 +46,7 @@ def test_magsq_leaves_silence_silent_and_shares_among_silent_outputs():
     est = torch.zeros(1, 2, 8)
     est[0, 0] = 1.0
     assert project(est, torch.full((1, 8), 3.0), "magsq")[0, 1].abs().max() < 1e-6
-    torch.testing.assert_close(
-        project(torch.zeros(1, 2, 8), torch.ones(1, 8), "magsq"), torch.full((1, 2, 8), 0.5)
-    )
+    torch.testing.assert_close(project(torch.zeros(1, 2, 8), torch.ones(1, 8), "magsq"), torch.full((1, 2, 8), 0.5))
 
 
 @pytest.mark.parametrize("kind", ["uniform", "magsq"])

@@ -39,8 +39,6 @@ def test_best_states_keeps_the_best_and_averages_the_top(tmp_path: Path) -> None
         kept = best.offer(score, step, {"w": torch.tensor([score])}, Card())
         assert kept == (score > 0)
     assert [s for s, _ in best.scores] == [5.0, 4.0, 2.0]
-    assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [
-        f"step{n:08d}.safetensors" for n in (1, 2, 3)
-    ]
+    assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [f"step{n:08d}.safetensors" for n in (1, 2, 3)]
     assert best.mean()["w"].item() == 4.5
     assert not best.offer(5.0, 1, {"w": torch.tensor([5.0])}, Card())

@@ -101,7 +101,9 @@ while True:
 def test_kill_9_during_the_save_leaves_a_readable_state(tmp_path: Path) -> None:
     draw = random.Random(0)
     for _ in range(4):
-        child = subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        child = subprocess.Popen(
+            [sys.executable, "-c", SAVER, str(tmp_path)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
         while not (tmp_path / "prev.ckpt").exists():
             time.sleep(0.02)
         time.sleep(draw.uniform(0, 0.3))

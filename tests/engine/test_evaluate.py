@@ -165,9 +165,7 @@ def test_folders_in_every_layout_with_outputs_in_any_order(tmp_path: Path, layou
     rows = evaluate.score_folders(
         tmp_path / "est", tmp_path / "ref", tmp_path / "ref", ["si-snr", "si-snri"], say=said.append
     )
-    assert [(row["id"], row["source"]) for row in rows] == [
-        (f"item{i}", f"s{k}") for i in (0, 1) for k in (1, 2)
-    ]
+    assert [(row["id"], row["source"]) for row in rows] == [(f"item{i}", f"s{k}") for i in (0, 1) for k in (1, 2)]
     assert all(row["si-snr"] == pytest.approx(40, abs=0.5) and row["reason"] == "" for row in rows)
     assert "2 items" in said[1]
 
@@ -197,6 +195,4 @@ def test_missing_estimates_stop_or_are_skipped_by_name(tmp_path: Path) -> None:
     assert [row["reason"] for row in rows] == ["", "", "no estimate", "no estimate"]
     assert evaluate.summary(rows, ["si-snr"])[0]["missing"] == 2
     with pytest.raises(InputNotFound, match="no mixture"):
-        evaluate.score_folders(
-            tmp_path / "est", tmp_path / "ref", tmp_path / "est", ["si-snri"], skip_missing=True
-        )
+        evaluate.score_folders(tmp_path / "est", tmp_path / "ref", tmp_path / "est", ["si-snri"], skip_missing=True)

@@ -62,8 +62,6 @@ def test_empty_and_missing_folders(tmp_path: Path) -> None:
 
 
 def test_mixtures_flat_or_beside_their_sources(tmp_path: Path) -> None:
-    tree(
-        tmp_path, "flat/a.wav", "flat/deep/b.wav", "beside/a/mix.wav", "beside/a/s1.wav", "beside/a/noise.wav"
-    )
+    tree(tmp_path, "flat/a.wav", "flat/deep/b.wav", "beside/a/mix.wav", "beside/a/s1.wav", "beside/a/noise.wav")
     assert set(layouts.find_mixtures(tmp_path / "flat")) == {"a", "deep/b"}
     assert layouts.find_mixtures(tmp_path / "beside") == {"a": tmp_path / "beside/a/mix.wav"}

@@ -56,9 +56,7 @@ def test_append_says_which_file_cannot_grow(tmp_path: Path) -> None:
         min_size=1,
     )
 )  # fmt: skip
-def test_written_cells_read_back_to_the_same_bits(
-    tmp_path_factory: pytest.TempPathFactory, rows: list
-) -> None:
+def test_written_cells_read_back_to_the_same_bits(tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
     path = tmp_path_factory.mktemp("csv") / "t.csv"
     tables.write_csv(path, rows)
     for row, back in zip(rows, tables.read_csv(path), strict=True):

@@ -61,9 +61,7 @@ def test_train_twice_gives_the_same_curve(profile_file: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_kill_9_and_the_same_command_give_the_same_curve(
-    profile_file: Path, tmp_path: Path, workers: int
-) -> None:
+def test_kill_9_and_the_same_command_give_the_same_curve(profile_file: Path, tmp_path: Path, workers: int) -> None:
     more = ("--set", f"train.workers={workers}", "--set", "train.checkpoint_every_s=0.2")
     subprocess.run(command(profile_file, tmp_path / "whole", *more), env=ENV, check=True, capture_output=True)
     run = tmp_path / "killed"
@@ -79,9 +77,7 @@ def test_kill_9_and_the_same_command_give_the_same_curve(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_signal_to_the_whole_group_saves_and_exits_75(
-    profile_file: Path, tmp_path: Path, number: int
-) -> None:
+def test_signal_to_the_whole_group_saves_and_exits_75(profile_file: Path, tmp_path: Path, number: int) -> None:
     run = tmp_path / "run"
     more = ("--set", "train.workers=1", "--set", "train.epochs=200")
     process = subprocess.Popen(
@@ -115,7 +111,7 @@ def test_damaged_checkpoint_falls_back_to_the_previous(
 def test_other_settings_in_the_same_folder_are_refused(profile_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     Trainer(load_profile(str(profile_file), ["train.epochs=1"]), run).fit()
-    with pytest.raises(ConfigError, match="optim.lr"):
+    with pytest.raises(ConfigError, match=r"optim\.lr"):
         Trainer(load_profile(str(profile_file), ["optim.lr=1e-4"]), run)
     Trainer(load_profile(str(profile_file), ["train.epochs=2"]), run).fit()
     assert curve(run)[-1][0] == "12"
@@ -167,7 +163,7 @@ def test_corrupt_file_in_mid_epoch_is_replaced_named_once_and_counted(
 def test_too_many_bad_files_end_the_run(profile_file: Path, corpus: Path, tmp_path: Path) -> None:
     for i in range(6):
         (corpus.parent / f"train/{i:03d}/mix.wav").write_bytes(b"")
-    with pytest.raises(BadInput, match="data.max_bad"):
+    with pytest.raises(BadInput, match=r"data\.max_bad"):
         Trainer(load_profile(str(profile_file)), tmp_path / "run").fit()
 
 

@@ -41,8 +41,7 @@ def test_attention_against_its_formula(causal):
             seen = range(i + 1) if causal else range(7)
             shifts = [max(-4, min(3, i - j)) + 4 for j in seen]
             scores = [
-                q[i, head] @ (k[j, head] + keys.weight[s]) / math.sqrt(4)
-                for j, s in zip(seen, shifts, strict=True)
+                q[i, head] @ (k[j, head] + keys.weight[s]) / math.sqrt(4) for j, s in zip(seen, shifts, strict=True)
             ]
             weights = torch.stack(scores).softmax(0)
             want[i, head] = sum(w * v[j, head] for w, j in zip(weights, seen, strict=True))

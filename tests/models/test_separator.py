@@ -204,9 +204,7 @@ def test_constructor_is_a_schema(name):
     settings = {k: p for k, p in inspect.signature(cls).parameters.items()}
     assert all(p.default is not p.empty and p.kind is p.KEYWORD_ONLY for p in settings.values())
     assert set(settings) <= set(hints)
-    assert {"n_src", "sample_rate", "causal", "input_norm", "consistency", "consistency_when"} <= set(
-        settings
-    )
+    assert {"n_src", "sample_rate", "causal", "input_norm", "consistency", "consistency_when"} <= set(settings)
     assert {"small", "tiny"} <= set(cls.PRESETS)
     for preset in cls.PRESETS.values():
         assert set(preset) <= set(settings)

@@ -13,9 +13,7 @@ class Fixed(SpectralModel):
     def __init__(self, mask, n_src=2, mask_scale=1.5, **sizes):
         sizes = {"n_fft": 64, "win": 64, "hop": 16, "window": "hann", **sizes}
         super().__init__(mask=mask, mask_scale=mask_scale, n_src=n_src, sample_rate=8000, **sizes)
-        self.bias = torch.nn.Parameter(
-            torch.zeros(n_src, self.stft.bins, *((2,) if self.mask_values == 2 else ()))
-        )
+        self.bias = torch.nn.Parameter(torch.zeros(n_src, self.stft.bins, *((2,) if self.mask_values == 2 else ())))
 
     def masks(self, spec):
         return self.bias.expand(spec.shape[0], spec.shape[-1], *self.bias.shape)

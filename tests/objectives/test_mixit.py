@@ -39,9 +39,7 @@ def naive(loss, est: Tensor, mixtures: Tensor, mom: Tensor) -> Tensor:
     noise=st.sampled_from([0.01, 0.3, 2.0]),
     seed=st.integers(0, 999),
 )
-def test_value_and_gradient_are_those_of_the_naive_form(
-    n_mix: int, n_est: int, noise: float, seed: int
-) -> None:
+def test_value_and_gradient_are_those_of_the_naive_form(n_mix: int, n_est: int, noise: float, seed: int) -> None:
     clean = signals(2, n_est, 150, seed=seed).double()
     owner = torch.randint(n_mix, (2, n_est), generator=torch.Generator().manual_seed(seed))
     mixtures = one_hot(owner, n_mix).mT.double() @ clean + 0.01 * signals(2, n_mix, 150, seed=seed + 1)
@@ -120,9 +118,7 @@ def test_supervised_share_is_pit_on_the_union_of_references(make_model, make_bat
     refs = torch.cat([batch.sources[:4], batch.sources[4:]], 1)
     est = objective.student(mom)
     table = SNR()(est[:2, None], refs[:2, :, None], mom[:2, None, None])
-    best = torch.stack(
-        [table[:, torch.arange(4), list(p)].mean(-1) for p in itertools.permutations(range(4))]
-    )
+    best = torch.stack([table[:, torch.arange(4), list(p)].mean(-1) for p in itertools.permutations(range(4))])
     torch.testing.assert_close(terms["supervised"], best.min(0).values.sum() / 4)
     mixtures = torch.stack([batch.mix[2:4], batch.mix[6:]], 1)
     expected = naive(SNR(), est[2:], mixtures, mom[2:]).min(-1).values.sum() / 4

@@ -46,6 +46,4 @@ def test_every_preset_has_typed_values():
         presets = signature("model", name).presets or {}
         assert {"tiny", "small"} <= set(presets)
         for preset, values in presets.items():
-            assert bind({"model": {"name": name, **values}}, {}, "x", "x.yaml").model.options == values, (
-                preset
-            )
+            assert bind({"model": {"name": name, **values}}, {}, "x", "x.yaml").model.options == values, preset

@@ -132,9 +132,7 @@ def test_all_faults_in_one_report(write: Write):
     assert "(did you mean 'width'?)" in _fault(error, "model.widht")
     assert "expected one of relu, silu (did you mean 'silu'?)" in _fault(error, "model.kind")
     assert _fault(error, "loss.gain_db").endswith("found 'loud', expected a number")
-    assert "profiles/bad.yaml:9" in _fault(error, "train.epoch") and "'epochs'" in _fault(
-        error, "train.epoch"
-    )
+    assert "profiles/bad.yaml:9" in _fault(error, "train.epoch") and "'epochs'" in _fault(error, "train.epoch")
     assert _fault(error, "train.max_steps").endswith("found '1:30', expected a whole number")
     assert "'fp61', expected one of fp32, bf16, fp16" in _fault(error, "train.precision")
     assert _fault(error, "optim.lr").endswith("found 0, expected a value greater than 0")

@@ -37,9 +37,7 @@ def test_injected_arguments_of_an_objective_are_no_keys():
 
 @pytest.mark.usefixtures("parts")
 def test_schema_keeps_types():
-    bound = schema("model", "toy").model_validate(
-        {"limits": [3, 4], "kind": "silu", "window": "hann", "rate": 1}
-    )
+    bound = schema("model", "toy").model_validate({"limits": [3, 4], "kind": "silu", "window": "hann", "rate": 1})
     assert (bound.limits, bound.kind, bound.window, bound.rate) == ((3, 4), "silu", "hann", 1.0)
 
 

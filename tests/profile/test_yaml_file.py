@@ -49,9 +49,7 @@ def test_scalars(text: str, value: object):
     assert type(parse_value(text)) is type(value)
 
 
-@pytest.mark.parametrize(
-    "text", ["{a: 1}", "[1", "&a 3", "*a", "!!python/name:os.system x", "!!bool yes", "a: b: c"]
-)
+@pytest.mark.parametrize("text", ["{a: 1}", "[1", "&a 3", "*a", "!!python/name:os.system x", "!!bool yes", "a: b: c"])
 def test_other_values_are_refused(text: str):
     with pytest.raises(ValueError):
         parse_value(text)
@@ -66,9 +64,7 @@ def test_lines_of_keys():
 
 def test_duplicate_key_names_both_lines():
     (fault,) = parse("a: 1\nb:\n  c: 2\n  c: 3\n", "x.yaml", "x").faults
-    assert (
-        str(fault) == "b.c (x.yaml:4): found the key a second time (first in line 3), expected every key once"
-    )
+    assert str(fault) == "b.c (x.yaml:4): found the key a second time (first in line 3), expected every key once"
 
 
 def test_keys_that_are_no_names_and_tags_are_faults():

@@ -78,17 +78,13 @@ def read(path: PathLike, start: int = 0, frames: int = -1, *, finite: bool = Tru
         except sf.LibsndfileError as err:
             raise BadInput(f"{show(path)}: decoding stopped: {err}; replace or leave out the file") from err
     if not wave.shape[1] and frames:
-        raise BadInput(
-            f"{show(path)}: not one sample can be decoded from sample {start} on; the file is cut short"
-        )
+        raise BadInput(f"{show(path)}: not one sample can be decoded from sample {start} on; the file is cut short")
     if finite:
         check_finite(wave, path)
     return np.ascontiguousarray(wave), rate
 
 
-def read_mono(
-    path: PathLike, start: int = 0, frames: int = -1, *, finite: bool = True
-) -> tuple[np.ndarray, int]:
+def read_mono(path: PathLike, start: int = 0, frames: int = -1, *, finite: bool = True) -> tuple[np.ndarray, int]:
     """Read like `read` and return the mean of the channels, float32 (T,), and the rate in Hz."""
     fast = _read_pcm16_mono(path, start, frames)
     if fast is not None:
@@ -105,9 +101,7 @@ def blocks(path: PathLike, frames: int, *, finite: bool = True) -> Iterator[np.n
             try:
                 block = file.read(frames, dtype="float32", always_2d=True).T
             except sf.LibsndfileError as err:
-                raise BadInput(
-                    f"{show(path)}: decoding stopped: {err}; replace or leave out the file"
-                ) from err
+                raise BadInput(f"{show(path)}: decoding stopped: {err}; replace or leave out the file") from err
             if not block.shape[1]:
                 return
             if finite:
@@ -131,9 +125,7 @@ def check_finite(wave: np.ndarray, path: PathLike) -> None:
         raise BadInput(f"{show(path)}: {bad} samples are NaN or infinite; repair or leave out the file")
 
 
-def write(
-    path: PathLike, wave: np.ndarray, rate: int, subtype: str = "PCM_16", overwrite: bool = False
-) -> None:
+def write(path: PathLike, wave: np.ndarray, rate: int, subtype: str = "PCM_16", overwrite: bool = False) -> None:
     """Write (C, T) or (T,) samples, full scale 1 (or int16 as they are), under `path` in one step.
 
     The suffix gives the format. Integer formats round to the nearest code, so that reading and writing again
@@ -177,9 +169,7 @@ class Writer:
             raise _output_fault(self.path, err) from err
         container = "RF64" if self._auto_rf64 else _FORMATS[self.path.suffix.lower()]
         try:
-            self._file = sf.SoundFile(
-                self._sink, "w", self.rate, self.channels, self.subtype, format=container
-            )
+            self._file = sf.SoundFile(self._sink, "w", self.rate, self.channels, self.subtype, format=container)
         except (sf.LibsndfileError, ValueError, TypeError) as err:
             fault = self._sink.fault
             self._discard()
@@ -287,9 +277,7 @@ def _check_start(path: PathLike, total: int, start: int) -> None:
     if not total:
         raise BadInput(f"{show(path)}: a header without samples; replace or leave out the file")
     if not 0 <= start < total:
-        raise BadInput(
-            f"{show(path)}: holds {total} samples, sample {start} was asked for; the file is cut short"
-        )
+        raise BadInput(f"{show(path)}: holds {total} samples, sample {start} was asked for; the file is cut short")
 
 
 def _read_pcm16_mono(path: PathLike, start: int, frames: int) -> tuple[np.ndarray, int] | None:
@@ -318,9 +306,7 @@ def _read_pcm16_mono(path: PathLike, start: int, frames: int) -> tuple[np.ndarra
 def _subtype(path: Path, subtype: str) -> str:
     suffix = path.suffix.lower()
     if suffix not in _FORMATS:
-        raise OutputError(
-            f"{show(path)}: unknown format '{suffix}'; choose from: {' '.join(sorted(_FORMATS))}"
-        )
+        raise OutputError(f"{show(path)}: unknown format '{suffix}'; choose from: {' '.join(sorted(_FORMATS))}")
     subtype = _LOSSY.get(suffix, subtype)
     if not sf.check_format(_FORMATS[suffix], subtype):
         known = ", ".join(sf.available_subtypes(_FORMATS[suffix]))
@@ -351,9 +337,7 @@ def _output_fault(path: Path, err: Any) -> IOFault | OutputError:
         errno.ENOTDIR,
         errno.EEXIST,
     ):
-        return OutputError(
-            f"{show(path)}: cannot be made: {err.strerror}; choose a folder that you may write to"
-        )
+        return OutputError(f"{show(path)}: cannot be made: {err.strerror}; choose a folder that you may write to")
     reason = getattr(err, "strerror", None) or str(err)
     try:
         free = f"; {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there"

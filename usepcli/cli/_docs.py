@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer._completion_shared import get_completion_script  # private, hence the upper bound on typer
 
-from usepcli.cli.app import EXIT_CODES, app
+from usepcli.cli.app import COMMANDS, EXIT_CODES, app, command
 
 COMMAND_LINE = "python -m usepcli.cli._docs"
 ENVIRONMENT = {
@@ -37,9 +37,7 @@ def _paragraphs(help_text: str) -> list[tuple[str, list[str]]]:
     for block in help_text.strip("\n").split("\n\n"):
         lines = block.split("\n")
         literal = lines[0].strip() == "\b" or all(line.startswith(" ") for line in lines)
-        blocks.append(
-            ("literal" if literal else "text", [line for line in lines if line.strip() not in ("", "\b")])
-        )
+        blocks.append(("literal" if literal else "text", [line for line in lines if line.strip() not in ("", "\b")]))
     return blocks
 
 
@@ -68,30 +66,30 @@ def _items(records: list[tuple[str, str]]) -> list[str]:
     return out
 
 
-def _records(command: Any, context: Any, kind: str) -> list[tuple[str, str]]:
+def _records(target: Any, context: Any, kind: str) -> list[tuple[str, str]]:
     found = []
-    for parameter in command.get_params(context):
+    for parameter in target.get_params(context):
         record = parameter.get_help_record(context)
         if parameter.param_type_name == kind and record:
             found.append(record)
     return found
 
 
-def _page(name: str, command: Any, context: Any, tail: list[str]) -> str:
+def _page(name: str, target: Any, context: Any, tail: list[str]) -> str:
     """Return one man page; `name` is the full name such as "usep train"."""
     title = name.replace(" ", "-")
-    help_text = command.help or ""
+    help_text = target.help or ""
     line = " ".join(help_text.split("\n\n")[0].split()).rstrip(".")
     out = [
         f'.TH "{title.upper()}" "1" "" "usep" "usep manual"',
         ".SH NAME",
         f"{_roff(title)} \\- {_roff(line[:1].lower() + line[1:])}",
         ".SH SYNOPSIS",
-        f"\\fB{_roff(name)}\\fR " + _roff(" ".join(command.collect_usage_pieces(context))),
+        f"\\fB{_roff(name)}\\fR " + _roff(" ".join(target.collect_usage_pieces(context))),
         *_prose(help_text),
     ]
     for section, kind in (("ARGUMENTS", "argument"), ("OPTIONS", "option")):
-        records = _records(command, context, kind)
+        records = _records(target, context, kind)
         if records:
             out += [f".SH {section}", *_items(records)]
     return "\n".join(out + tail) + "\n"
@@ -105,17 +103,17 @@ def man_pages() -> dict[str, str]:
     """Return file name -> text of every man page."""
     program: Any = typer.main.get_command(app)
     context = program.make_context("usep", [], resilient_parsing=True)
-    commands = {name: program.commands[name] for name in program.list_commands(context)}
-    short = [(f"usep-{name}(1)", command.help.split("\n\n")[0]) for name, command in commands.items()]
+    commands = {name: command(name) for name in COMMANDS}
+    short = [(f"usep-{name}(1)", summary) for name, summary in COMMANDS.items()]
     tail = [".SH COMMANDS", *_items(short)]
     tail += [".SH EXIT STATUS", *_items([(str(code), meaning) for code, meaning in EXIT_CODES.items()])]
     tail += [".SH ENVIRONMENT", *_items(list(ENVIRONMENT.items()))]
     tail += _see_also([f"usep-{name}" for name in sorted(commands)])
     pages = {"usep.1": _page("usep", program, context, tail)}
-    for name, command in commands.items():
-        inner = command.make_context(name, [], parent=context, resilient_parsing=True)
+    for name, one in commands.items():
+        inner = one.make_context(name, [], parent=context, resilient_parsing=True)
         status = [".SH EXIT STATUS", "0 when done; the other codes are listed in \\fBusep\\fR(1)."]
-        pages[f"usep-{name}.1"] = _page(f"usep {name}", command, inner, status + _see_also(["usep"]))
+        pages[f"usep-{name}.1"] = _page(f"usep {name}", one, inner, status + _see_also(["usep"]))
     return pages
 
 
@@ -123,8 +121,7 @@ def completions() -> dict[str, str]:
     """Return file name -> text of the completion script of every shell."""
     shells = {"usep.bash": "bash", "_usep": "zsh", "usep.fish": "fish"}
     texts = {
-        file: get_completion_script(prog_name="usep", complete_var="_USEP_COMPLETE", shell=shell).strip()
-        + "\n"
+        file: get_completion_script(prog_name="usep", complete_var="_USEP_COMPLETE", shell=shell).strip() + "\n"
         for file, shell in shells.items()
     }
     # zsh reads the file as the body of a function at the first TAB, which has to be answered as well.

@@ -51,9 +51,7 @@ ProfileOpt = Annotated[
 ]
 Sets = Annotated[
     list[str],
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Set one profile key, e.g. train.epochs=3; may be repeated."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set one profile key, e.g. train.epochs=3; may be repeated."),
 ]
 ModelOpt = Annotated[
     str,
@@ -70,16 +68,12 @@ Metrics = Annotated[
 ]
 Corpus = Annotated[
     str,
-    typer.Option(
-        "--corpus", help="Kind of source material.", autocompletion=complete_corpus, show_default=False
-    ),
+    typer.Option("--corpus", help="Kind of source material.", autocompletion=complete_corpus, show_default=False),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything drawn at random.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Parallel processes; 0 decides by itself.")]
-Threads = Annotated[
-    int, typer.Option("--threads", min=0, help="Threads of the computation; 0 decides by itself.")
-]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads of the computation; 0 decides by itself.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-import traceback
 
 # Read by Typer when it is imported: plain help and errors, for logs and for a quick start.
 os.environ["TYPER_USE_RICH"] = "0"
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import usepcli
-from usepcli.cli.doctor import doctor
-from usepcli.cli.evaluate import evaluate
-from usepcli.cli.info import info
-from usepcli.cli.models import models
-from usepcli.cli.prepare_data import prepare_data
-from usepcli.cli.profiles import profiles
-from usepcli.cli.remix import remix
-from usepcli.cli.separate import separate
-from usepcli.cli.train import train
 from usepcli.errors import IOFault, UsepError
 
+# The first line of each command's help stands here too (a test compares them), so that `usep --help` and TAB
+# import no command, and `usep train` only its own: half of the start would go into the options of the others.
+COMMANDS = {
+    "prepare-data": "Make a data set for training: manifest.csv, prepare.json and, from single talkers, mixtures.",
+    "train": "Train a separator from a profile.",
+    "evaluate": "Score a model on a test set, or files that any program separated.",
+    "separate": "Separate recordings into their sources.",
+    "remix": "Mix stems, or the sources that a model finds in a file, with other gains.",
+    "profiles": "List the profiles in reach, one line each.",
+    "models": "List the released models that come with usep.",
+    "info": "Print what a model, a run folder or a checkpoint is.",
+    "doctor": "Print versions, devices, threads, memory, profile folders and optional extras.",
+}
 EXIT_CODES = {
     0: "done",
     1: "unexpected error (a bug)",
@@ -43,26 +47,35 @@ EXIT_CODES = {
 }
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
 
+
+def command(name: str) -> Any:
+    """Import the module of one command and return the command with its options."""
+    attribute = name.replace("-", "_")
+    function = getattr(importlib.import_module(f"usepcli.cli.{attribute}"), attribute)
+    alone = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    alone.command(name)(function)
+    return typer.main.get_command(alone)
+
+
+class _Program(typer.core.TyperGroup):
+    """Knows its commands by name and first line, and builds the one that is asked for."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, command(name) if name and found else found, rest
+
+
 app = typer.Typer(
     name="usep",
+    cls=_Program,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, _command in {
-    "prepare-data": prepare_data,
-    "train": train,
-    "evaluate": evaluate,
-    "separate": separate,
-    "remix": remix,
-    "profiles": profiles,
-    "models": models,
-    "info": info,
-    "doctor": doctor,
-}.items():
-    app.command(_name)(_command)
+for _name, _summary in COMMANDS.items():
+    app.command(_name, short_help=_summary)(lambda: None)
 
 
 def _version(wanted: bool) -> None:
@@ -121,6 +134,8 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         if _wants_traceback(sys.argv[1:]):
+            import traceback
+
             traceback.print_exc()
         line, code = _explain(error)
         _say(line)

@@ -43,9 +43,7 @@ def evaluate(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data", help="Manifest, or its folder; by default the model's own.", show_default=False
-        ),
+        typer.Option("--data", help="Manifest, or its folder; by default the model's own.", show_default=False),
     ] = None,
     split: Annotated[
         str,
@@ -64,16 +62,12 @@ def evaluate(
     ] = None,
     mixtures: Annotated[
         Path | None,
-        typer.Option(
-            "--mixtures", help="Folder of mixtures, for improvements such as si-snri.", show_default=False
-        ),
+        typer.Option("--mixtures", help="Folder of mixtures, for improvements such as si-snri.", show_default=False),
     ] = None,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Go on where estimates are missing; their rows say so.")
     ] = False,
-    limit: Annotated[
-        int, typer.Option("--limit", min=0, help="Score the first items only; 0 scores all.")
-    ] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Score the first items only; 0 scores all.")] = 0,
     device: options.Device = "auto",
     workers: options.Workers = 0,
     threads: options.Threads = 0,

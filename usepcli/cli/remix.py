@@ -15,11 +15,8 @@ from usepcli.cli import _options as options
 from usepcli.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from usepcli.audio.io import Info
-    from usepcli.engine.remix import Mix, Remix
-    from usepcli.engine.separate import Separator
+    from usepcli.engine.remix import Remix
+    from usepcli.engine.separate import Separator, Watch
 
 
 def remix(
@@ -33,7 +30,9 @@ def remix(
     mute: Annotated[
         list[str], typer.Option("--mute", metavar="NAME", help="Leave a source out, by stem name or number.")
     ] = [],  # noqa: B006 - Typer copies it
-    lufs: Annotated[float | None, typer.Option("--lufs", help="Loudness of the result in LUFS, e.g. -23.", show_default=False)] = None,
+    lufs: Annotated[
+        float | None, typer.Option("--lufs", help="Loudness of the result in LUFS, e.g. -23.", show_default=False)
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -68,14 +67,25 @@ def remix(
     if lufs is not None and not -70 <= lufs <= 0:
         raise UsageError(f"--lufs: found {lufs:g}; expected a loudness between -70 and 0 LUFS")
     info = engine.check_stems(inputs)
-    kind = engine.check_output(out, info, inputs, subtype.upper(), overwrite)
+    wanted = subtype.upper()
+    kind = engine.check_output(out, info, inputs, wanted, overwrite)
     separator = _load(model, device, threads)
     names = [str(k + 1) for k in range(separator.n_src)] if separator else [path.stem for path in inputs]
     gains = engine.parse_gains(names, gain, mute)
     if dry_run:
-        options.report({"output": str(out), "subtype": kind, "gains_db": _decibels(names, gains)}, as_json)
+        options.report({"output": str(out), "subtype": kind, "gains_db": engine.decibels(names, gains)}, as_json)
         return
-    record = _run(inputs, out, info, kind, separator, gains, names, lufs, overwrite, quiet)
+    record = engine.remix(
+        inputs,
+        out,
+        names,
+        gains,
+        separator=separator,
+        subtype=wanted,
+        lufs=lufs,
+        overwrite=overwrite,
+        watch=_watch(quiet),
+    )
     _note(record, lufs)
     _print(record, as_json)
 
@@ -88,41 +98,10 @@ def _load(model: str | None, device: str, threads: int) -> Separator | None:
     return Separator.load(model, device, threads)
 
 
-def _run(
-    inputs: list[Path], out: Path, info: Info, kind: str, separator: Separator | None, gains: np.ndarray,
-    names: list[str], lufs: float | None, overwrite: bool, quiet: bool,
-) -> Remix:  # fmt: skip
-    from usepcli.audio import io
-    from usepcli.engine import remix as engine
+def _watch(quiet: bool) -> Watch:
     from usepcli.report.progress import progress
 
-    if (
-        len(inputs) == 1
-        and lufs is None
-        and bool((gains == 1).all())
-        and kind == info.subtype
-        and out.suffix == inputs[0].suffix
-    ):
-        engine.copy(inputs[0], out)
-        level = engine.loudness(out)
-        return engine.Remix(io.show(out), _decibels(names, gains), 0.0, level, level, info.seconds)
-
-    def produce() -> Mix:
-        if separator is None:
-            return engine.mix_stems(inputs, gains)
-        return engine.mix_file(
-            inputs[0], separator, gains,
-            lambda blocks, total, name: progress(blocks, total, desc=name, unit="block", quiet=quiet),
-        )  # fmt: skip
-
-    done, before, after = engine.write(out, info, kind, produce, lufs=lufs, overwrite=overwrite)
-    return engine.Remix(io.show(out), _decibels(names, gains), done.gain_db, before, after, done.frames / info.rate)
-
-
-def _decibels(names: list[str], gains: np.ndarray) -> dict[str, float]:
-    found = [round(20 * math.log10(g), 6) if g > 0 else -math.inf for g in gains.tolist()]
-    unique = names if len(set(names)) == len(names) else [str(k + 1) for k in range(len(names))]
-    return dict(zip(unique, found, strict=True))
+    return lambda blocks, total, name: progress(blocks, total, desc=name, unit="block", quiet=quiet)
 
 
 def _note(record: Remix, lufs: float | None) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,8 +84,11 @@ def separate(
         for record in separate_files(separator, plan, overwrite=overwrite, watch=watch, failed=failed):
             _note(record, separator, quiet, records)
             records.append(record)
+            if as_json:  # at once: a batch may run for days
+                typer.echo(json.dumps(asdict(record), ensure_ascii=False))
     finally:
-        _print(records, as_json)
+        if not as_json:
+            _print(records)
     if faults:
         if len(plan) == 1:
             raise faults[0]
@@ -102,6 +105,8 @@ def _note(record: Record, separator: Separator, quiet: bool, before: list[Record
     """Say on stderr what a listener should know about this file: band limit and gain."""
     if record.gain_db:
         _say(f"{record.file}: all sources turned down by {-record.gain_db:.2f} dB so that none clips")
+    if record.missing_s:
+        _say(f"{record.file}: {record.missing_s:g} s shorter than its header says; separated what is there")
     if not quiet and record.rate > separator.rate and all(r.rate != record.rate for r in before):
         _say(
             f"{record.file}: {record.rate} Hz, but the model works at {separator.rate} Hz: its sources hold "
@@ -109,22 +114,23 @@ def _note(record: Record, separator: Separator, quiet: bool, before: list[Record
         )
 
 
-def _print(records: list[Record], as_json: bool) -> None:
-    import json
-
+def _print(records: list[Record]) -> None:
     from usepcli.engine import tables
 
-    if as_json:
-        for record in records:
-            typer.echo(json.dumps(asdict(record), ensure_ascii=False))
-    elif records:
-        rows: list[dict[str, Any]] = [
-            {
-                "file": r.file, "outputs": f"{Path(r.outputs[0]).name} .. {len(r.outputs)}",
-                "seconds": r.duration_s,                "rate": r.rate, "channels": r.channels, "gain dB": r.gain_db, "x real time": r.rtf,
-            }
-            for r in records
-        ]  # fmt: skip
+    rows: list[dict[str, Any]] = [
+        {
+            "file": record.file,
+            "first output": record.outputs[0],
+            "sources": len(record.outputs),
+            "seconds": record.duration_s,
+            "rate": record.rate,
+            "channels": record.channels,
+            "gain dB": record.gain_db,
+            "x real time": record.rtf,
+        }
+        for record in records
+    ]
+    if rows:
         typer.echo(tables.render(rows))
 
 

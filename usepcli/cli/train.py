@@ -23,9 +23,7 @@ def train(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", help="Print sizes, steps, memory and time (three measured steps), write nothing."
-        ),
+        typer.Option("--dry-run", help="Print sizes, steps, memory and time (three measured steps), write nothing."),
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Go on in a folder that was started with other settings.")

@@ -52,9 +52,7 @@ def _same_content(results: Sequence[Result]) -> Iterator[Finding]:
             told.add(path)
             twin = f"the same samples as {first_path} ({first.split or 'no split'})"
             if item.split != first.split:
-                yield Finding(
-                    ERROR, "leak", item.split, item.id, path, f"{twin}: the splits are not independent"
-                )
+                yield Finding(ERROR, "leak", item.split, item.id, path, f"{twin}: the splits are not independent")
             elif path == item.whole and first_path == first.whole:
                 yield Finding(WARNING, "duplicate", item.split, item.id, path, twin)
 
@@ -80,10 +78,7 @@ def _microphones(items: Sequence[Item]) -> Iterator[Finding]:
     """Find second microphones: WSJ recorded all twice, and no usual corpus takes the noisier wv2."""
     found: dict[str, dict[str, Item]] = defaultdict(dict)
     named = [
-        (item, path, match)
-        for item in items
-        for path in (item.whole, *item.sources)
-        if (match := _WV.search(path))
+        (item, path, match) for item in items for path in (item.whole, *item.sources) if (match := _WV.search(path))
     ]
     for item, path, match in named:
         utterance = _WV.sub("", re.split(r"[/\\]", path)[-1])
@@ -94,9 +89,7 @@ def _microphones(items: Sequence[Item]) -> Iterator[Finding]:
             continue
         utterance = _WV.sub("", re.split(r"[/\\]", path)[-1])
         if len(found[utterance]) == 2:
-            yield Finding(
-                ERROR, "wv1-wv2", item.split, item.id, path, "both microphones of one utterance are listed"
-            )
+            yield Finding(ERROR, "wv1-wv2", item.split, item.id, path, "both microphones of one utterance are listed")
         else:
             level = ERROR if "1" in kinds else WARNING
             mixed = " among wv1 files" if "1" in kinds else ""

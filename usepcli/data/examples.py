@@ -42,9 +42,7 @@ class Replacing:
                 continue
             example.bad_files = tuple(bad)
             return example
-        raise BadInput(
-            f"{ATTEMPTS} unusable files in a row, the last: {bad[-1]}; run usep prepare-data --check"
-        )
+        raise BadInput(f"{ATTEMPTS} unusable files in a row, the last: {bad[-1]}; run usep prepare-data --check")
 
     def draw(self, index: int, draw: np.random.Generator) -> Example:
         """Return example `index` with its random choices taken from `draw`."""
@@ -176,9 +174,7 @@ class DynamicMixtures(Replacing):
             mix = mix + self._noise(mix, draw)
         # One common level: 0.1 rms, where int16 recordings of speech usually lie.
         gain = 0.1 / max(float(np.sqrt(np.mean(mix**2))), 1e-6)
-        return Example(
-            f"dynamic-{index}", (mix * gain).astype(np.float32), (sources * gain).astype(np.float32)
-        )
+        return Example(f"dynamic-{index}", (mix * gain).astype(np.float32), (sources * gain).astype(np.float32))
 
     def _voice(self, talker: str, draw: np.random.Generator) -> np.ndarray:
         paths = self.utterances[talker]

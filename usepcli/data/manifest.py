@@ -95,9 +95,7 @@ class _Table(Generic[R]):
         path = Path(place)
         path = path / cls.FILE if path.is_dir() else path
         if not path.is_file():
-            raise InputNotFound(
-                f"{path}: no such file; make one with `usep prepare-data SOURCE -o {path.parent}`"
-            )
+            raise InputNotFound(f"{path}: no such file; make one with `usep prepare-data SOURCE -o {path.parent}`")
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file)
             _check_columns(path, reader.fieldnames or (), cls.NEEDED, cls.COLUMNS)
@@ -144,9 +142,7 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(tmp, path)
     except PermissionError as err:
-        raise OutputError(
-            f"{path}: cannot be made: {err.strerror}; choose a folder that you may write to"
-        ) from err
+        raise OutputError(f"{path}: cannot be made: {err.strerror}; choose a folder that you may write to") from err
     except OSError as err:
         raise IOFault(f"{path}: writing failed: {err.strerror}") from err
     finally:
@@ -181,9 +177,7 @@ def _parse(kind: type[R], record: dict[str | None, Any], path: Path, line: int) 
             try:
                 values[field.name] = int(text or 0)
             except ValueError as err:
-                raise BadInput(
-                    f"{path}:{line}: {field.name} is '{text}', a whole number was expected"
-                ) from err
+                raise BadInput(f"{path}:{line}: {field.name} is '{text}', a whole number was expected") from err
         elif field.name in _LISTS:
             values[field.name] = tuple(part for part in text.split(";") if part)
         else:

@@ -34,9 +34,7 @@ class Recipe:
             f"--n-src {self.n_src}: 1 or more talkers were expected": self.n_src < 1,
             f"--rate {self.rate}: a sample rate in Hz above 0 was expected": self.rate < 1,
             f"--seconds {self.seconds:g}: a length above 0 was expected": not 0 < self.seconds < math.inf,
-            f"--max-s {self.max_s:g}: 0 (no limit) or a length in seconds was expected": not 0
-            <= self.max_s
-            < math.inf,
+            f"--max-s {self.max_s:g}: 0 (no limit) or a length in seconds was expected": not 0 <= self.max_s < math.inf,
             f"--level-db {self.level_db:g}: 0 or more was expected": not 0 <= self.level_db < math.inf,
             f"--overlap {self.overlap}: two shares, 0 <= low <= high <= 1, were expected": not (
                 0 <= self.overlap[0] <= self.overlap[1] <= 1
@@ -150,9 +148,7 @@ class Planner:
         """Deal talkers from shuffled decks, so that all of them speak equally often (to within one deck)."""
         n_src = self.recipe.n_src
         deck, place = divmod(i, len(self._talkers) // n_src)
-        order = np.random.default_rng(np.random.SeedSequence([*self._key, deck, 1])).permutation(
-            len(self._talkers)
-        )
+        order = np.random.default_rng(np.random.SeedSequence([*self._key, deck, 1])).permutation(len(self._talkers))
         chosen: list[list[PoolRow]] = []
         groups: set[tuple[str, str]] = set()
         for n in np.roll(order, -place * n_src):
@@ -164,9 +160,7 @@ class Planner:
                     break
         return chosen
 
-    def _take(
-        self, rows: list[PoolRow], rng: np.random.Generator
-    ) -> tuple[list[PoolRow], tuple[int, ...], int]:
+    def _take(self, rows: list[PoolRow], rng: np.random.Generator) -> tuple[list[PoolRow], tuple[int, ...], int]:
         """Choose one utterance, or with `join` as many as fill the length: (rows, pauses, total samples)."""
         recipe, order = self.recipe, rng.permutation(len(rows))
         taken, pauses = [rows[order[0]]], []
@@ -184,9 +178,7 @@ def _talker(row: PoolRow) -> str:
     return row.speaker or f"?{row.id}"
 
 
-def _lay_out(
-    recipe: Recipe, totals: list[int], rng: np.random.Generator
-) -> tuple[int, list[tuple[int, int, int]]]:
+def _lay_out(recipe: Recipe, totals: list[int], rng: np.random.Generator) -> tuple[int, list[tuple[int, int, int]]]:
     """Return the mixture's length and for each talker (first sample used, samples used, place).
 
     With overlap r each next talker starts when a share 1 - r of the present one's time is over: r = 1 is full
@@ -199,9 +191,7 @@ def _lay_out(
         slots = [math.ceil(frames / (1 + (n_src - 1) * (1 - r)))] * n_src
         at = [round(k * (frames - slots[0]) / max(1, n_src - 1)) for k in range(n_src)]
     else:
-        slots = (
-            [min([cap, *totals])] * n_src if recipe.length == "min" else [min(cap, total) for total in totals]
-        )
+        slots = [min([cap, *totals])] * n_src if recipe.length == "min" else [min(cap, total) for total in totals]
         at = [round((1 - r) * sum(slots[:k])) for k in range(n_src)]
         frames = max(start + slot for start, slot in zip(at, slots, strict=True))
         if r == 1:

@@ -46,9 +46,7 @@ def _joined(turn: Turn, rate: int, load: Load) -> np.ndarray:
     """Return the talker's samples (frames,) as float64; joints get short fades so that they do not click."""
     waves = [load(path).astype(np.float64) / 32768 for path in turn.paths]
     if len(waves) > 1:
-        ramp = 0.5 - 0.5 * np.cos(
-            np.pi * np.arange(1, round(_FADE_S * rate) + 1) / (round(_FADE_S * rate) + 1)
-        )
+        ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(1, round(_FADE_S * rate) + 1) / (round(_FADE_S * rate) + 1))
         for k, wave in enumerate(waves):
             n = min(len(ramp), len(wave))
             if k:

@@ -37,9 +37,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def inner(
-    signals: Sequence[Tensor], pairs: Sequence[tuple[int, int]] = ()
-) -> tuple[list[Tensor], list[Tensor]]:
+def inner(signals: Sequence[Tensor], pairs: Sequence[tuple[int, int]] = ()) -> tuple[list[Tensor], list[Tensor]]:
     """Return the energies (B, I) of signals (B, I, T) and the inner products (B, I, J) of pairs, in float64.
 
     pairs names signals by position. No (B, I, J, T) tensor is made, and no gradient is kept.

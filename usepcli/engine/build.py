@@ -35,8 +35,16 @@ def model(section: Mapping[str, Any]) -> SeparationModel:
     built: SeparationModel = kind(**options)
     # Every value is written out, so that a stored model does not change when a default or a preset does.
     values = {key: options.get(key, p.default) for key, p in signature.items()}
-    built.config = {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+    settings = {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+    # Past nn.Module.__setattr__, which takes attributes for tensors or modules.
+    object.__setattr__(built, "config", settings)
     return built
+
+
+def config_of(built: SeparationModel) -> dict[str, Any]:
+    """Return the settings from which `model` makes the same architecture again."""
+    settings: dict[str, Any] = built.__dict__["config"]
+    return settings
 
 
 def objective(profile: Any, student: SeparationModel) -> Objective:
@@ -99,9 +107,7 @@ def noise_pool(where: str, split: str) -> Pool:
     rows = []
     for file in files:
         facts = io.info(file)
-        rows.append(
-            PoolRow(file.stem, split, "", str(file.relative_to(path)), facts.rate, facts.frames, "", "")
-        )
+        rows.append(PoolRow(file.stem, split, "", str(file.relative_to(path)), facts.rate, facts.frames, "", ""))
     return Pool(rows, path, path)
 
 

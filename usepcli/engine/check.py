@@ -53,9 +53,7 @@ class Report:
         counts = Counter((finding.level, finding.kind) for finding in self.findings)
         rows = [
             {"level": level, "kind": kind, "count": count, "example": self._example(level, kind)}
-            for (level, kind), count in sorted(
-                counts.items(), key=lambda pair: (pair[0][0] != ERROR, -pair[1])
-            )
+            for (level, kind), count in sorted(counts.items(), key=lambda pair: (pair[0][0] != ERROR, -pair[1]))
         ]
         return rows or [{"level": "ok", "kind": "no faults", "count": 0, "example": ""}]
 
@@ -78,8 +76,7 @@ class Report:
     def notes(self) -> list[str]:
         """Return lines for a person: what was looked at, sums, and where the details are."""
         lines = [
-            f"{self.items} items, {self.files} files: "
-            f"{self.errors} errors, {len(self.findings) - self.errors} warnings"
+            f"{self.items} items, {self.files} files: {self.errors} errors, {len(self.findings) - self.errors} warnings"
         ]
         if self.sums:
             sums = self.sum_report()
@@ -175,17 +172,13 @@ def _list(path: Path, rate: int) -> Table:
     if {"id", "mixture", "sample_rate", "frames"} <= set(columns):
         rows = Manifest.read(path)
         items = [
-            Item(
-                row.id, row.split, row.mixture, row.sample_rate, row.frames, rows.root, row.sources, row.noise
-            )
+            Item(row.id, row.split, row.mixture, row.sample_rate, row.frames, rows.root, row.sources, row.noise)
             for row in rows.rows
         ]
         return Table(items, [(name, row.split) for row in rows.rows for name in row.speakers])
     if {"id", "path", "sample_rate", "frames"} <= set(columns):
         pool = Pool.read(path)
-        items = [
-            Item(row.id, row.split, row.path, row.sample_rate, row.frames, pool.root) for row in pool.rows
-        ]
+        items = [Item(row.id, row.split, row.path, row.sample_rate, row.frames, pool.root) for row in pool.rows]
         return Table(items, [(row.speaker, row.split) for row in pool.rows])
     return _foreign(path, columns, rate)
 

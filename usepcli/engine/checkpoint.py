@@ -71,9 +71,7 @@ def find_model(ref: str | Path) -> Path:
     if path.is_dir():
         best = path / "best.safetensors"
         if not best.is_file():
-            raise InputNotFound(
-                f"{path}: no best.safetensors in this run folder yet; let the run validate once"
-            )
+            raise InputNotFound(f"{path}: no best.safetensors in this run folder yet; let the run validate once")
         return best
     if path.is_file():
         return path
@@ -100,9 +98,7 @@ def read_card(path: Path) -> tuple[Card, str]:
     except (SafetensorError, OSError) as fault:
         raise BadInput(f"{path}: not a readable model file ({fault})") from fault
     if "usep" not in meta:
-        raise BadInput(
-            f"{path}: a safetensors file without a usep card; only models written by usep can be loaded"
-        )
+        raise BadInput(f"{path}: a safetensors file without a usep card; only models written by usep can be loaded")
     return Card.from_json(meta["usep"]), meta.get("sha256", "")
 
 
@@ -135,18 +131,14 @@ def load_into(model: torch.nn.Module, state: Mapping[str, Tensor], where: str) -
         if k in state and state[k].shape != own[k].shape
     ]
     if wrong:
-        raise BadInput(
-            f"{where}: {len(wrong)} tensors do not fit the model, the first: {'; '.join(wrong[:3])}"
-        )
+        raise BadInput(f"{where}: {len(wrong)} tensors do not fit the model, the first: {'; '.join(wrong[:3])}")
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
 
 
 def save_model(path: Path, state: Mapping[str, Tensor], card: Card, dtype: str = "float32") -> None:
     """Write weights and card; `dtype` float16 halves the file (loading converts back)."""
     kind = {"float32": torch.float32, "float16": torch.float16}[dtype]
-    held = {
-        k: (v.to(kind) if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state.items()
-    }
+    held = {k: (v.to(kind) if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state.items()}
     atomic_write(path, to_safetensors(held, {"usep": card.to_json(), "sha256": _digest(held)}))
 
 
@@ -204,7 +196,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def load_last(folder: Path) -> tuple[dict[str, Any] | None, str]:
     """Return the newest readable state of a run folder (None for a new run) and a warning or ''."""
-    faults = []
+    faults: list[str] = []
     for name in ("last.ckpt", "prev.ckpt"):
         if (folder / name).exists():
             try:
@@ -212,7 +204,5 @@ def load_last(folder: Path) -> tuple[dict[str, Any] | None, str]:
             except BadInput as fault:
                 faults.append(str(fault))
     if faults:
-        raise BadInput(
-            "; ".join(faults) + "; no readable checkpoint is left, start in another folder with -o"
-        )
+        raise BadInput("; ".join(faults) + "; no readable checkpoint is left, start in another folder with -o")
     return None, ""

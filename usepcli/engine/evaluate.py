@@ -84,9 +84,7 @@ def score_model(
     # On a CPU a batch saves nothing; on a GPU the order of the items changes, and is put back at the end.
     batches = _batches(rows, 0 if str(device) == "cpu" else batch_seconds)
     signals = _separated(model, manifest, batches, device, say)
-    return _in_order(
-        track(_scored(signals, score_signals, metrics, workers), len(rows)), [row.id for row in rows]
-    )
+    return _in_order(track(_scored(signals, score_signals, metrics, workers), len(rows)), [row.id for row in rows])
 
 
 def score_folders(
@@ -119,9 +117,7 @@ def score_folders(
             f"(found there: {next(iter(ests))}); give them the same names, or --skip-missing"
         )
     if mixtures is not None and (lost := [i for i in ids if i not in mixes]):
-        raise InputNotFound(
-            f"{mixtures}: no mixture for {len(lost)} of {len(ids)} items, the first is {lost[0]}"
-        )
+        raise InputNotFound(f"{mixtures}: no mixture for {len(lost)} of {len(ids)} items, the first is {lost[0]}")
     files = (Files(i, ests[i], refs[i], mixes.get(i)) for i in ids if i not in absent)
     scored = track(_scored(files, score_files, metrics, workers), len(ids) - len(absent))
     missing = [[blank_row(i, name, len(refs[i]), metrics, "no estimate") for name in refs[i]] for i in absent]
@@ -147,9 +143,7 @@ def score_files(files: Files, metrics: Sequence[str]) -> list[dict[str, Any]]:
 def _one_rate(paths: Sequence[Path], rates: Sequence[int]) -> None:
     odd = next((i for i, rate in enumerate(rates) if rate != rates[0]), None)
     if odd is not None:
-        raise BadInput(
-            f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item"
-        )
+        raise BadInput(f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item")
 
 
 def _trim(waves: Sequence[np.ndarray]) -> tuple[int, str]:
@@ -246,9 +240,7 @@ def _scored(
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as fault:
-            raise WorkerDied(
-                "a scoring process died, often for want of memory; try fewer --workers"
-            ) from fault
+            raise WorkerDied("a scoring process died, often for want of memory; try fewer --workers") from fault
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -70,9 +70,7 @@ def natural(text: str) -> tuple[tuple[int, str | int], ...]:
 def _audio_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputNotFound(f"{folder}: no such folder")
-    files = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
-    )
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
     if not files:
         raise InputNotFound(f"{folder}: no audio files in it")
     return files
@@ -114,9 +112,7 @@ def _choose(folder: Path, names: list[PurePosixPath]) -> tuple[str, Parser]:
         lettered_file = all(LETTERED_SOURCE.fullmatch(name.name) for name in names)
         lettered_folder = all(LETTERED_SOURCE.fullmatch(name.parts[0]) for name in names)
         if lettered_file == lettered_folder:
-            raise BadInput(
-                f"{folder}: {names[0]} can be item/source or source/item; call the sources s1, s2, ..."
-            )
+            raise BadInput(f"{folder}: {names[0]} can be item/source or source/item; call the sources s1, s2, ...")
         per_source = lettered_folder
     if per_source:
         return "per source", _per_source
@@ -124,7 +120,5 @@ def _choose(folder: Path, names: list[PurePosixPath]) -> tuple[str, Parser]:
         return "per item", _per_item
     if fits(_flat):
         return "flat", _flat
-    odd = next(
-        (name for name in names if not (_flat(name) or _per_item(name) or _per_source(name))), "mixed layouts"
-    )
+    odd = next((name for name in names if not (_flat(name) or _per_item(name) or _per_source(name))), "mixed layouts")
     raise BadInput(f"{folder}: {odd}: expected s1/ID.wav, ID/s1.wav or ID_1.wav for every file")

@@ -73,9 +73,7 @@ def make(
     noise = _fill(noise, Path(corpus.noise), out, "noise", rate, summary, workers, quiet)
     if not pool:
         reason = summary.bad[0].reason
-        raise BadInput(
-            f"{io.show(record.source)}: none of {len(rows)} recordings can be used; the first: {reason}"
-        )
+        raise BadInput(f"{io.show(record.source)}: none of {len(rows)} recordings can be used; the first: {reason}")
     plans = _plans(corpus, pool, noise)
     _mix(plans, out, rate, summary, workers, quiet)
     _count(summary, pool, plans, rate)
@@ -168,9 +166,7 @@ def _fill(
     tasks = [PoolTask(root / row.path, out / folder / f"{row.id}.wav", rate, row.frames) for row in rows]
     filled = []
     results = run_tasks(pool_file, tasks, workers)
-    for row, (frames, fault, kept) in zip(
-        rows, progress(results, len(tasks), folder, "file", quiet), strict=True
-    ):
+    for row, (frames, fault, kept) in zip(rows, progress(results, len(tasks), folder, "file", quiet), strict=True):
         summary.kept += kept
         if fault:
             summary.bad.append(Bad(row.path, fault))
@@ -186,26 +182,17 @@ def _plans(corpus: Speakers, pool: list[PoolRow], noise: list[PoolRow]) -> list[
             continue
         noises = [row for row in noise if row.split == split]
         if noise and not noises:
-            raise BadInput(
-                f"{corpus.noise}: no noise recording belongs to split {split}; add some or pass --{split} 0"
-            )
+            raise BadInput(f"{corpus.noise}: no noise recording belongs to split {split}; add some or pass --{split} 0")
         rows = [row for row in pool if row.split == split]
         planner = Planner(corpus.recipe, split, rows, noises, corpus.seed, index)
         plans += [planner.plan(i) for i in range(corpus.counts[split])]
     return plans
 
 
-def _dry(
-    corpus: Speakers, rows: list[PoolRow], noise: list[PoolRow], summary: Summary
-) -> list[Manifest | Pool]:
+def _dry(corpus: Speakers, rows: list[PoolRow], noise: list[PoolRow], summary: Summary) -> list[Manifest | Pool]:
     rate = corpus.recipe.rate
-    pool = [
-        replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in rows
-    ]
-    noise = [
-        replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate))
-        for row in noise
-    ]
+    pool = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in rows]
+    noise = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in noise]
     plans = _plans(corpus, pool, noise)
     _count(summary, pool, plans, rate)
     samples = sum(row.frames for row in [*pool, *noise])

@@ -13,7 +13,8 @@ import numpy as np
 from usepcli.audio import io
 
 _HOLDS_ALL = ("FLOAT", "DOUBLE")
-_PCM = {"wav": ("PCM_U8", "PCM_16", "PCM_24", "PCM_32"), "flac": ("PCM_S8", "PCM_16", "PCM_24")}
+_WIDE = ("PCM_16", "PCM_24", "PCM_32")
+_PCM = {".wav": ("PCM_U8", *_WIDE), ".flac": ("PCM_S8", "PCM_16", "PCM_24")}
 
 
 def default_subtype(info: io.Info, suffix: str) -> str:
@@ -21,12 +22,13 @@ def default_subtype(info: io.Info, suffix: str) -> str:
 
     Where the output format lacks it, the nearest that loses nothing; PCM_16 for what was lossy.
     """
-    known = _PCM.get("flac" if suffix.lower() == ".flac" else "wav", ())
+    known = _PCM.get(suffix.lower(), _WIDE)
     if info.subtype in _HOLDS_ALL:
         return "PCM_24" if suffix.lower() == ".flac" else "FLOAT"
     if info.subtype in known:
         return info.subtype
-    return {"PCM_32": "PCM_24", "PCM_S8": "PCM_U8", "PCM_U8": "PCM_S8"}.get(info.subtype, "PCM_16")
+    near = {"PCM_32": "PCM_24", "PCM_S8": "PCM_U8", "PCM_U8": "PCM_S8"}.get(info.subtype, "PCM_16")
+    return near if near in known else "PCM_16"
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,13 @@ def write_all(
     *,
     gain: float = 1.0,
     overwrite: bool = False,
+    frames: int = 0,
 ) -> Written:
     """Write the pieces (N, C, t) of `produce()` to N files at once, times one gain.
 
     If a sample would leave the range of the format, the files are discarded, the peak of the whole is
     measured, and `produce` is called again with the gain that fits it. Final names appear only when all is
-    written.
+    written. `frames` is the expected length; unknown (0), a WAV header leaves room for more than 4 GiB.
     """
     step = _step(subtype)
     while True:
@@ -68,7 +71,8 @@ def write_all(
         top = Peak()
         try:
             with ExitStack() as stack:
-                files = [stack.enter_context(io.Writer(p, rate, channels, subtype, overwrite)) for p in paths]
+                writers = [io.Writer(p, rate, channels, subtype, overwrite, frames=frames) for p in paths]
+                files = [stack.enter_context(writer) for writer in writers]
                 for piece in pieces:
                     top.add(piece)
                     if step is not None and not top.fits(gain, step):

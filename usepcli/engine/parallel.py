@@ -22,9 +22,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_tasks(
-    function: Callable[[T], R], tasks: Sequence[T], workers: int = 0, chunk: int = 16
-) -> Iterator[R]:
+def run_tasks(function: Callable[[T], R], tasks: Sequence[T], workers: int = 0, chunk: int = 16) -> Iterator[R]:
     """Yield function(task) for every task, in order; workers 0: one for each core, 1: this process.
 
     Errors raised by the function arrive unchanged and stop the rest; WorkerDied if a process was killed.

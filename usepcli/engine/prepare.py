@@ -57,8 +57,7 @@ class Summary:
         kept = [f"{self.kept} files were there already and stayed"] if self.kept else []
         return [
             *kept,
-            f"{show(self.out / Manifest.FILE)} is ready; check it with: usep prepare-data {show(self.out)} "
-            f"--check",
+            f"{show(self.out / Manifest.FILE)} is ready; check it with: usep prepare-data {show(self.out)} --check",
         ]
 
     def as_dict(self) -> dict[str, Any]:

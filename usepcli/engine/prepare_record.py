@@ -52,9 +52,7 @@ class Record:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as err:
-            raise OutputError(
-                f"{show(self.out)}: cannot be made: {err.strerror}; choose another --out"
-            ) from err
+            raise OutputError(f"{show(self.out)}: cannot be made: {err.strerror}; choose another --out") from err
         earlier = self._earlier()
         if earlier is None:
             taken = [name for name in (Manifest.FILE, Pool.FILE, *_OWN) if (self.out / name).exists()]
@@ -126,14 +124,9 @@ class Record:
         if earlier.get("corpus") != self.corpus:
             return f"corpus {earlier.get('corpus')}, now {self.corpus}"
         if not names:
-            return (
-                "the recordings have changed"
-                if earlier.get("settings")
-                else "its prepare.json cannot be read"
-            )
+            return "the recordings have changed" if earlier.get("settings") else "its prepare.json cannot be read"
         return ", ".join(
-            f"{name} was {json.dumps(before[name])}, now {json.dumps(self.settings[name])}"
-            for name in names[:3]
+            f"{name} was {json.dumps(before[name])}, now {json.dumps(self.settings[name])}" for name in names[:3]
         )
 
     def _empty(self) -> None:

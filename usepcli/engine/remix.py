@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -125,7 +125,7 @@ def _take(held: list[np.ndarray], count: int) -> np.ndarray:
 
 
 def check_stems(stems: Sequence[Path]) -> io.Info:
-    """Return the first stem's info; BadInput unless all have its rate and channels."""
+    """Return the first stem's info with the longest stem's length; BadInput unless rates and channels agree."""
     first = io.info(stems[0])
     for stem in stems[1:]:
         other = io.info(stem)
@@ -134,6 +134,7 @@ def check_stems(stems: Sequence[Path]) -> io.Info:
                 f"{io.show(stem)}: {other.rate} Hz, {other.channels} channels; the first stem "
                 f"{io.show(stems[0])} has {first.rate} Hz, {first.channels}; stems must agree"
             )
+        first = replace(first, frames=max(first.frames, other.frames))
     return first
 
 
@@ -144,6 +145,45 @@ def check_output(out: Path, info: io.Info, inputs: Sequence[Path], subtype: str,
     return subtype or outputs.default_subtype(info, out.suffix)
 
 
+def remix(
+    inputs: Sequence[Path],
+    out: Path,
+    names: Sequence[str],
+    gains: np.ndarray,
+    *,
+    separator: Separator | None = None,
+    subtype: str = "",
+    lufs: float | None = None,
+    overwrite: bool = False,
+    watch: Watch | None = None,
+) -> Remix:
+    """Mix stems, or with a separator the sources of the one input, with gains (N,) of the named sources.
+
+    One input of which nothing is asked, not even another format, is copied byte by byte.
+    """
+    info = check_stems(inputs)
+    kind = check_output(out, info, inputs, subtype, overwrite)
+    same = subtype in ("", info.subtype) and out.suffix.lower() == inputs[0].suffix.lower()
+    if len(inputs) == 1 and same and lufs is None and np.all(gains == 1):
+        level = loudness(inputs[0])
+        _copy(inputs[0], out)
+        return Remix(io.show(out), decibels(names, gains), 0.0, level, level, info.seconds)
+
+    def produce() -> Mix:
+        return mix_file(inputs[0], separator, gains, watch) if separator else mix_stems(inputs, gains)
+
+    done, before = write(out, info, kind, produce, lufs=lufs, overwrite=overwrite)
+    seconds = done.frames / info.rate
+    return Remix(io.show(out), decibels(names, gains), done.gain_db, before, loudness(out), seconds)
+
+
+def decibels(names: Sequence[str], gains: np.ndarray) -> dict[str, float]:
+    """Return gains (N,) in dB by source name, or by number where two sources share a name."""
+    unique = names if len(set(names)) == len(names) else [str(k + 1) for k in range(len(names))]
+    found = [round(20 * math.log10(gain), 6) if gain > 0 else -math.inf for gain in gains.tolist()]
+    return dict(zip(unique, found, strict=True))
+
+
 def write(
     out: Path,
     info: io.Info,
@@ -152,8 +192,8 @@ def write(
     *,
     lufs: float | None = None,
     overwrite: bool = False,
-) -> tuple[outputs.Written, float, float]:
-    """Write the remix that `produce()` yields and return what was written, and the LUFS before and after.
+) -> tuple[outputs.Written, float]:
+    """Write the remix that `produce()` yields; return what was written and the LUFS without any gain.
 
     With a loudness target the mix is made twice: to measure, then to write. One gain on the whole serves the
     target and, if something would clip, the protection, which wins.
@@ -172,8 +212,10 @@ def write(
         for _, wanted in produce():
             meter.push(wanted)
         gain = gain_to(lufs, meter.lufs())
-    done = outputs.write_all([out], info.rate, info.channels, subtype, pieces, gain=gain, overwrite=overwrite)
-    return done, before[0].lufs(), loudness(out)
+    done = outputs.write_all(
+        [out], info.rate, info.channels, subtype, pieces, gain=gain, overwrite=overwrite, frames=info.frames
+    )
+    return done, before[0].lufs()
 
 
 def loudness(path: Path) -> float:
@@ -185,7 +227,7 @@ def loudness(path: Path) -> float:
     return meter.lufs()
 
 
-def copy(source: Path, out: Path) -> None:
+def _copy(source: Path, out: Path) -> None:
     """Copy a file byte by byte under its final name in one step; IOFault leaves nothing behind."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:

@@ -62,9 +62,7 @@ class RunFolder:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "another process"
             self._lock.close()
-            raise OutputError(
-                f"{path}: in use by {holder}; wait for it or choose another folder with -o"
-            ) from fault
+            raise OutputError(f"{path}: in use by {holder}; wait for it or choose another folder with -o") from fault
         self._lock.truncate(0)
         self._lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
         self._lock.flush()

@@ -65,9 +65,7 @@ def check_metrics(metrics: Sequence[str], has_mixture: bool = True) -> None:
 
 def score_signals(signals: Signals, metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row per reference: id, source, n_src, one value per metric (nan if missing), reason."""
-    length = min(
-        len(wave) for wave in (*signals.est, *signals.ref, *(() if signals.mix is None else [signals.mix]))
-    )
+    length = min(len(wave) for wave in (*signals.est, *signals.ref, *(() if signals.mix is None else [signals.mix])))
     est, ref = (np.asarray(x[..., :length], dtype=np.float64) for x in (signals.est, signals.ref))
     mix = None if signals.mix is None else np.asarray(signals.mix[:length], dtype=np.float64)
     rows = [blank_row(signals.id, name, len(ref), metrics, signals.note) for name in signals.sources]
@@ -75,9 +73,7 @@ def score_signals(signals: Signals, metrics: Sequence[str]) -> list[dict[str, An
     for k in set(range(len(rows))) - set(active):
         rows[k]["reason"] = _join(signals.note, "silent reference")
     if len(est) < len(active):
-        raise BadInput(
-            f"{signals.id}: {len(est)} estimates for {len(active)} sounding references; expected as many"
-        )
+        raise BadInput(f"{signals.id}: {len(est)} estimates for {len(active)} sounding references; expected as many")
     if active:
         _fill([rows[k] for k in active], est, ref[active], mix, metrics)
     return rows
@@ -130,9 +126,7 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
         raise OutputError(f"{out / there[0]}: exists already; choose another folder with -o, or --overwrite")
 
 
-def save(
-    out: Path, rows: Sequence[dict[str, Any]], metrics: Sequence[str], facts: dict[str, Any]
-) -> dict[str, Any]:
+def save(out: Path, rows: Sequence[dict[str, Any]], metrics: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]:
     """Write items.csv, summary.csv and evaluate.json into `out`; return what evaluate.json holds.
 
     facts: what was scored on what, with which settings; versions and conventions are added.

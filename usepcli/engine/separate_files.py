@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +20,12 @@ from usepcli.errors import IOFault, UsepError
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one file; `gain_db` is the common gain of all its sources, 0 unless they would have clipped."""
+    """What became of one file.
+
+    `gain_db` is the common gain of all its sources, 0 unless they would have clipped; `missing_s` is what the
+    header of a WAV file promises beyond the samples that are there; `swaps` of the `seams` between chunks
+    needed another source order.
+    """
 
     file: str
     outputs: list[str]
@@ -26,6 +33,7 @@ class Record:
     rate: int
     channels: int
     gain_db: float
+    missing_s: float
     rtf: float
     seams: int
     swaps: int
@@ -46,12 +54,32 @@ def separate_file(separator: Separator, job: Job, overwrite: bool = False, watch
         return separator.file(job.source, seams, watch)
 
     subtype = job.subtype or outputs.default_subtype(info, job.outputs[0].suffix)
-    done = outputs.write_all(job.outputs, info.rate, info.channels, subtype, produce, overwrite=overwrite)
+    done = outputs.write_all(
+        job.outputs, info.rate, info.channels, subtype, produce, overwrite=overwrite, frames=info.frames
+    )
     seconds = done.frames / info.rate
     return Record(
-        io.show(job.source), [io.show(path) for path in job.outputs], seconds, info.rate, info.channels,
-        round(done.gain_db, 3), (time.monotonic() - begin) / seconds, len(seams), sum(s.swapped for s in seams),
-    )  # fmt: skip
+        file=io.show(job.source),
+        outputs=[io.show(path) for path in job.outputs],
+        duration_s=seconds,
+        rate=info.rate,
+        channels=info.channels,
+        gain_db=round(done.gain_db, 3),
+        missing_s=_missing_s(job.source, info),
+        rtf=(time.monotonic() - begin) / seconds,
+        seams=len(seams),
+        swaps=sum(seam.swapped for seam in seams),
+    )
+
+
+def _missing_s(path: Path, info: io.Info) -> float:
+    """Return the seconds that a WAV file's header declares but the file lacks, as after a broken download."""
+    layout = io.wav_layout(path)
+    if layout is None or not layout.declared:
+        return 0.0
+    lost = layout.declared - (os.stat(path).st_size - layout.offset)
+    frame = max(1, layout.channels * layout.bits // 8)
+    return round(max(0, lost) / frame / info.rate, 3)
 
 
 def separate_files(

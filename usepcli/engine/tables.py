@@ -60,9 +60,7 @@ def append_row(path: str | Path, row: Row) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as fault:
-        raise IOFault(
-            f"{path}: cannot add a row: {fault.strerror or fault}; free some space and run again"
-        ) from fault
+        raise IOFault(f"{path}: cannot add a row: {fault.strerror or fault}; free some space and run again") from fault
 
 
 def write_csv(path: str | Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
@@ -114,9 +112,7 @@ def render(rows: Sequence[Row], columns: Sequence[str] = (), digits: int = 2) ->
     right = [bool(rows) and all(_is_number(row.get(name)) for row in rows) for name in columns]
     lines = []
     for line in [list(columns), *body]:
-        cells = [
-            text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True)
-        ]
+        cells = [text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

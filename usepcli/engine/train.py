@@ -110,9 +110,7 @@ class Trainer:
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "scaler": self.scaler.state_dict(),
             "schedule": self.schedule.state(),
-            "average": None
-            if self.average is None
-            else {"state": self.average.state, "steps": self.average.steps},
+            "average": None if self.average is None else {"state": self.average.state, "steps": self.average.steps},
             "best_states": [list(pair) for pair in self.validator.best.scores],
             "best": self.best,
             "step": self.step,
@@ -148,10 +146,7 @@ class Trainer:
             torch.cuda.set_rng_state_all(state["rng_cuda"])
         if self.folder:
             self.folder.cut_logs(self.step)
-        self.say(
-            (f"warning: {warning}; " if warning else "")
-            + f"going on from step {self.step}, epoch {self.epoch}"
-        )
+        self.say((f"warning: {warning}; " if warning else "") + f"going on from step {self.step}, epoch {self.epoch}")
 
     def save(self) -> None:
         """Write last.ckpt (rank 0)."""
@@ -216,8 +211,8 @@ class Trainer:
         """Yield the micro-batches of each step from the present place in the epoch on."""
         self.batches.start(self.epoch, self.in_epoch)
         workers = self.t.workers
-        loader = torch.utils.data.DataLoader(
-            self.data,
+        loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
+            self.data,  # type: ignore[arg-type]
             batch_sampler=self.batches,
             num_workers=workers,
             collate_fn=collate,
@@ -257,8 +252,6 @@ class Trainer:
             if updates[0] is None:
                 break
             finite = self._apply([u for u in updates if u is not None], lr, figures)
-        for stream in streams:
-            stream.close()
         self._after_step(finite, lr, figures)
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -305,13 +298,11 @@ class Trainer:
             self.window["n"] = self.window.get("n", 0) + 1
         else:
             self.skipped, self.in_row = self.skipped + 1, self.in_row + 1
-            self.say(
-                f"warning: step {self.step}: loss or gradient not finite, step skipped ({self.skipped} so far)"
-            )
+            self.say(f"warning: step {self.step}: loss or gradient not finite, step skipped ({self.skipped} so far)")
             if self.in_row >= self.t.nonfinite_patience:
                 raise Diverged(
                     f"{self.in_row} steps in a row were not finite (train.nonfinite_patience); the last good "
-                    f"checkpoint is {self.path / 'last.ckpt'}; lower optim.lr, or look at the data with prepare-data --check"
+                    f"checkpoint is {self.path / 'last.ckpt'}; lower optim.lr, or audit the data: prepare-data --check"
                 )
         if self.step % self.t.log_every == 0:
             self._log(lr)
@@ -370,7 +361,9 @@ class Trainer:
         self.schedule.validated(score)
         better = score > self.best
         self.best = max(self.best, score)
-        if self.ranks.main:
+        if self.ranks.main and self.validator.manifest is None:
+            self.say(f"epoch {self.epoch} step {self.step}: no references to validate on, the latest weights are kept")
+        elif self.ranks.main:
             self.validator.record(self.epoch, self.step, score, self.best, time.monotonic() - started)
             mark = ", the best so far" if better else f", best {self.best:.2f}"
             self.say(f"epoch {self.epoch} step {self.step}: {self.validator.metric} {score:.2f}{mark}")

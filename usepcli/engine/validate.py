@@ -18,7 +18,7 @@ from usepcli.report import plots
 
 
 class Validator:
-    """Scores weights on the validation split by `valid.metric`; without such a split it orders by recency."""
+    """Scores weights on the validation split by `valid.metric`; without references the latest weights count as best."""
 
     def __init__(self, profile: Any, folder: Path, device: torch.device) -> None:
         self.p, self.folder, self.device = profile, folder, device
@@ -34,11 +34,11 @@ class Validator:
             return None
         rows = Manifest.read(data.manifest).split(data.valid_split)
         usable = [row for row in rows.rows if row.sources]
-        if rows.rows and not usable:
-            return None
-        if not usable:
-            raise ConfigError(f"data.valid_split: no row of {data.manifest} has split '{data.valid_split}'")
-        return Manifest(usable, rows.root, rows.path)
+        if not usable and "sources" in registry.load("objective", self.p.objective["name"]).needs:
+            raise ConfigError(
+                f"data.valid_split: no row of {data.manifest} with sources has split '{data.valid_split}'"
+            )
+        return Manifest(usable, rows.root, rows.path) if usable else None
 
     def score(self, weights: dict[str, Tensor], step: int) -> float:
         """Return the mean of the metric, higher being better; keep the weights if they are among the best."""
@@ -58,18 +58,33 @@ class Validator:
 
     def card(self, step: int, score: float) -> checkpoint.Card:
         """Return what the run's model says of itself."""
-        p = self.p
-        scores = []
+        p, scores = self.p, []
         if self.manifest is not None:
-            scores = [{
-                "metric": self.metric, "value": round(self.sign * score, 3), "n": self.p.valid.limit or len(self.manifest.rows),
-                "data": f"validation split of {p.data.manifest}", "protocol": "mean over items and sources",
-            }]  # fmt: skip
+            items = min(p.valid.limit or len(self.manifest.rows), len(self.manifest.rows))
+            scores = [
+                {
+                    "metric": self.metric,
+                    "value": round(self.sign * score, 3),
+                    "n": items,
+                    "data": f"{p.data.manifest}, split {p.data.valid_split}, best single validation",
+                    "protocol": "mean over items and sources",
+                }
+            ]
         return checkpoint.Card(
-            name=p.name, about=p.about, model=self.model.config, sample_rate=self.model.sample_rate,
-            n_src=self.model.n_src, objective=p.objective["name"], training_data=", ".join(filter(None, [p.data.manifest, *p.data.pool])),
-            licence=p.licence, credits=p.credits, scores=scores, profile=p.as_dict(), steps=step, versions=versions(),
-        )  # fmt: skip
+            name=p.name,
+            about=p.about,
+            model=build.config_of(self.model),
+            sample_rate=self.model.sample_rate,
+            n_src=self.model.n_src,
+            objective=p.objective["name"],
+            training_data=", ".join(filter(None, [p.data.manifest, *p.data.pool])),
+            licence=p.licence,
+            credits=p.credits,
+            scores=scores,
+            profile=p.as_dict(),
+            steps=step,
+            versions=versions(),
+        )
 
     def record(self, epoch: int, step: int, score: float, best: float, seconds: float) -> None:
         """Append to valid.csv and draw the learning curve where matplotlib is present."""
@@ -83,8 +98,6 @@ class Validator:
         tables.append_row(self.folder / "valid.csv", row)
         if (self.folder / "train.csv").exists():
             try:
-                plots.learning_curve(
-                    self.folder / "train.csv", self.folder / "valid.csv", self.folder / "curves.png"
-                )
+                plots.learning_curve(self.folder / "train.csv", self.folder / "valid.csv", self.folder / "curves.png")
             except MissingDependency:
                 return

@@ -66,9 +66,7 @@ class Metric:
     ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
         est, ref = np.asarray(est, np.float64), np.asarray(ref, np.float64)
         if est.ndim != 2 or est.shape != ref.shape:
-            raise ValueError(
-                f"{self.name}: estimates {est.shape}, references {ref.shape}; expected (N, T) twice"
-            )
+            raise ValueError(f"{self.name}: estimates {est.shape}, references {ref.shape}; expected (N, T) twice")
         if mix is None:
             if self.needs_mixture:
                 raise ValueError(f"{self.name}: no mixture; this metric compares with it")

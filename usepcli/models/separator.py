@@ -57,9 +57,7 @@ class SeparationModel(nn.Module):
             if found not in known:
                 raise ConfigError(f"model.{key}: {choices(key, found, known)}")
         if self.causal and self.input_norm != "none":
-            reject_causal(
-                f"model.input_norm '{self.input_norm}', which reads the whole input; set it to none"
-            )
+            reject_causal(f"model.input_norm '{self.input_norm}', which reads the whole input; set it to none")
         if self.causal and self.consistency == "magsq":
             reject_causal("model.consistency 'magsq', which reads whole estimates; set it to uniform or none")
 

@@ -36,9 +36,7 @@ class ResidualTCN(nn.Module):
         self.blocks = nn.ModuleList(
             block(width, hidden, kernel, i, 2 ** (i % blocks), bias) for i in range(blocks * repeats)
         )
-        self.skips = nn.ModuleDict(
-            {f"{i}_{j}": ScaledDense(width, width) for j in range(repeats) for i in range(j)}
-        )
+        self.skips = nn.ModuleDict({f"{i}_{j}": ScaledDense(width, width) for j in range(repeats) for i in range(j)})
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, width, L) from x (B, width, L)."""

@@ -58,9 +58,7 @@ def match(
     return Matched(weighted, chosen, pair_db, active)
 
 
-def _evaluate(
-    loss: Loss, est: Tensor, ref: Tensor, ref_energy: Tensor, mix_energy: Tensor, chosen: Tensor
-) -> Tensor:
+def _evaluate(loss: Loss, est: Tensor, ref: Tensor, ref_energy: Tensor, mix_energy: Tensor, chosen: Tensor) -> Tensor:
     """Return the loss (B, K) of the chosen pairs on the waveforms, in the order of the references."""
     with torch.autocast(est.device.type, enabled=False):
         if chosen.shape[1] < est.shape[1]:

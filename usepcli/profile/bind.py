@@ -131,9 +131,7 @@ def _open_section(kind: str, section: Any, report: _Report) -> dict[str, Any]:
     table = registry.TABLES[kind]
     if not isinstance(name, str) or name not in table:
         found = "nothing" if name is None else _shown(name)
-        report.add(
-            f"{kind}.name", found, f"one of {', '.join(sorted(table))}", did_you_mean(str(name), table)
-        )
+        report.add(f"{kind}.name", found, f"one of {', '.join(sorted(table))}", did_you_mean(str(name), table))
         return {}
     try:
         known = signature.signature(kind, name)
@@ -163,9 +161,7 @@ def _preset(value: Any, known: signature.Signature, report: _Report) -> str:
 def _check_metric(section: Any, report: _Report) -> None:
     metric, known = section.get("metric") if isinstance(section, Mapping) else None, registry.METRICS
     if isinstance(metric, str) and metric not in known:
-        report.add(
-            "valid.metric", f"'{metric}'", f"one of {', '.join(sorted(known))}", did_you_mean(metric, known)
-        )
+        report.add("valid.metric", f"'{metric}'", f"one of {', '.join(sorted(known))}", did_you_mean(metric, known))
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -57,11 +57,7 @@ def find(ref: str, environ: Mapping[str, str] | None = None) -> Path:
     path = next(named(ref, environ), None) if NAME.fullmatch(ref) else None
     if path is None:
         known = paths(environ)
-        listed = (
-            choices("profile", ref, known)
-            if known
-            else f"unknown profile '{ref}', and no profile is in reach"
-        )
+        listed = choices("profile", ref, known) if known else f"unknown profile '{ref}', and no profile is in reach"
         raise ConfigError(f"{listed}; a file is named by its path, ending in .yaml")
     return path
 

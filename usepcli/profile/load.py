@@ -45,9 +45,7 @@ class _Layer:
             values = values.setdefault(section, {})
             self.origin.setdefault(path, origin)
             if not isinstance(values, dict):
-                self.faults.append(
-                    Fault(dotted, origin, f"'{path}' set to a value as well", "one of the two")
-                )
+                self.faults.append(Fault(dotted, origin, f"'{path}' set to a value as well", "one of the two"))
                 return
         values[name] = value
         self.origin[dotted] = origin
@@ -135,9 +133,7 @@ def _from_sets(sets: Sequence[str]) -> _Layer:
     for item in sets:
         key, equals, text = item.partition("=")
         if not equals or not key.strip():
-            layer.faults.append(
-                Fault("--set", "command line", f"'{item}'", "key=value, such as train.epochs=3")
-            )
+            layer.faults.append(Fault("--set", "command line", f"'{item}'", "key=value, such as train.epochs=3"))
         else:
             _put_text(layer, key.strip(), text, "--set")
     return layer

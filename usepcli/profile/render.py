@@ -32,9 +32,7 @@ def resolved(profile: Profile) -> dict[str, Any]:
     return values
 
 
-def _lines(
-    values: Mapping[str, Any], origin: Mapping[str, str], prefix: str = "", indent: str = ""
-) -> Iterator[str]:
+def _lines(values: Mapping[str, Any], origin: Mapping[str, str], prefix: str = "", indent: str = "") -> Iterator[str]:
     for name, value in values.items():
         key = prefix + name
         if isinstance(value, Mapping) and value:

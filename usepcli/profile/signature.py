@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
@@ -142,12 +143,12 @@ def _subscript(node: ast.Subscript, module: str, depth: int) -> Any:
         kinds += [None] if head == "Optional" else []
         return Union[tuple(kinds)]  # noqa: UP007 - built at run time
     if head in ("list", "List", "Sequence"):
-        return list[kinds[0]]
+        return GenericAlias(list, (kinds[0],))
     if head in ("tuple", "Tuple"):
         # YAML knows lists only; strict validation wants the tuple that the constructor asks for.
         return Annotated[tuple[tuple(kinds)], BeforeValidator(_as_tuple)]  # type: ignore[misc]
     if head in ("dict", "Dict", "Mapping"):
-        return dict[tuple(kinds)]  # type: ignore[misc]
+        return GenericAlias(dict, tuple(kinds))
     return UNKNOWN
 
 

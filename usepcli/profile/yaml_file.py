@@ -139,9 +139,7 @@ def parse(text: str, label: str, name: str) -> Document:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable text"
-        raise ProfileError(
-            name, [Fault("", f"{label}{line}", f"broken YAML ({problem})", "a mapping")]
-        ) from None
+        raise ProfileError(name, [Fault("", f"{label}{line}", f"broken YAML ({problem})", "a mapping")]) from None
     if node is None:
         return reader.document
     if not isinstance(node, yaml.MappingNode):

@@ -56,9 +56,7 @@ def _canvas(rows: int) -> tuple[Any, list[Any]]:
 def _draw_loss(axis: Any, train: dict[str, list[float]]) -> None:
     step, loss = train["step"], train["loss"]
     axis.plot(step, loss, color=LOSS, linewidth=0.8, label="loss")
-    axis.plot(
-        step, _smooth(loss, max(1, len(loss) // 25)), color=SMOOTH, linewidth=1.6, label="running median"
-    )
+    axis.plot(step, _smooth(loss, max(1, len(loss) // 25)), color=SMOOTH, linewidth=1.6, label="running median")
     axis.set_ylabel("training loss", color=SMOOTH)
     _limit(axis, loss)
     axis.legend(frameon=False, loc="upper right", fontsize="small")

@@ -60,12 +60,9 @@ def ratio_splits(names: Iterable[str], ratios: Sequence[float], seed: int) -> di
     """
     ordered = sorted(set(names))
     if len(ratios) != 3 or min(ratios) < 0 or not sum(ratios) > 0:
-        raise BadInput(
-            f"split ratios {tuple(ratios)}: three numbers >= 0 were expected, for train, valid and test"
-        )
+        raise BadInput(f"split ratios {tuple(ratios)}: three numbers >= 0 were expected, for train, valid and test")
     shuffled = [
-        ordered[i]
-        for i in np.random.default_rng(np.random.SeedSequence([seed, 0x5711])).permutation(len(ordered))
+        ordered[i] for i in np.random.default_rng(np.random.SeedSequence([seed, 0x5711])).permutation(len(ordered))
     ]
     share = np.asarray(ratios, float) / sum(ratios) * len(ordered)
     count = np.floor(share + 1e-9).astype(int)

@@ -45,18 +45,14 @@ class CsvList(Corpus):
         mixture = column(table, columns, "", _MIXTURE)
         numbered = sorted((int(match[1]), name) for name in columns if (match := _SOURCE.fullmatch(name)))
         if not mixture and not numbered and "sources" not in columns:
-            raise BadInput(
-                f"{show(table)}: no column mix, mixture, s1 or sources; it has: {', '.join(columns)}"
-            )
+            raise BadInput(f"{show(table)}: no column mix, mixture, s1 or sources; it has: {', '.join(columns)}")
         self._columns = {
             "mixture": mixture,
             "id": column(table, columns, "", _ID),
             "split": column(table, columns, self.split_column, ("split", "subset")),
         }
         finder = Finder(Path(self.root) if self.root else table.parent)
-        rows = [
-            self._row(i, record, [name for _, name in numbered], finder) for i, record in enumerate(records)
-        ]
+        rows = [self._row(i, record, [name for _, name in numbered], finder) for i, record in enumerate(records)]
         keep = set(some([row.id for row in rows], self.limit))
         return self._with_headers([row for row in rows if row.id in keep], finder.root, table.parent)
 
@@ -67,9 +63,7 @@ class CsvList(Corpus):
             return root / self.csv
         lists = sorted(root.glob("*.csv"))
         if len(lists) != 1:
-            raise InputNotFound(
-                f"{show(root)}: {len(lists)} CSV files there, one was expected; name it with --csv"
-            )
+            raise InputNotFound(f"{show(root)}: {len(lists)} CSV files there, one was expected; name it with --csv")
         return lists[0]
 
     def _row(self, i: int, record: dict[str, str], numbered: list[str], finder: Finder) -> Row:
@@ -77,9 +71,7 @@ class CsvList(Corpus):
         sources = tuple(finder.find(path) for path in listed if path)
         mixture = finder.find(record.get(self._columns["mixture"], ""))
         split = record.get(self._columns["split"], "")
-        name = record.get(self._columns["id"], "") or (
-            mixture.rsplit(".", 1)[0] if mixture else f"row_{i:05d}"
-        )
+        name = record.get(self._columns["id"], "") or (mixture.rsplit(".", 1)[0] if mixture else f"row_{i:05d}")
         return Row(
             name,
             split_word(split) or split or split_of(mixture or (sources or ("",))[0]),

@@ -47,8 +47,7 @@ class Folder(Corpus):
         whole = [path for path in headers if not _is_part(path, headers)]
         if not whole:
             raise BadInput(
-                f"{show(root)}: no mixtures found, only folders of sources; expected a folder 'mix' beside "
-                f"them"
+                f"{show(root)}: no mixtures found, only folders of sources; expected a folder 'mix' beside them"
             )
         splits = self._splits([headers[path] for path in whole])
         if self.limit and self.limit < len(whole):

@@ -35,9 +35,7 @@ class Fuss(Corpus):
         """List the three splits under root, which may be the parent of ssdata or ssdata itself."""
         places = [root / _FOLDERS[self.variant], root]
         lists = {name: f"{name}_example_list.txt" for name in _LISTS}
-        base = next(
-            (place for place in places if any((place / file).is_file() for file in lists.values())), None
-        )
+        base = next((place for place in places if any((place / file).is_file() for file in lists.values())), None)
         if base is None:
             raise InputNotFound(
                 f"{show(root)}: no {_FOLDERS[self.variant]}/train_example_list.txt below it; see --variant"
@@ -50,18 +48,12 @@ class Fuss(Corpus):
 
     def _split(self, root: Path, base: Path, table: Path, split: str) -> list[Row]:
         lines = [
-            line
-            for line in table.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-            if line.strip()
+            line for line in table.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if line.strip()
         ]
-        examples = [
-            [part for part in line.rstrip("\n").split("\t") if part] for line in some(lines, self.limit)
-        ]
+        examples = [[part for part in line.rstrip("\n").split("\t") if part] for line in some(lines, self.limit)]
         for number, example in enumerate(examples, 1):
             if len(example) < 2:
-                raise BadInput(
-                    f"{show(table)}:{number}: a mixture and its sources, separated by tabs, were expected"
-                )
+                raise BadInput(f"{show(table)}:{number}: a mixture and its sources, separated by tabs, were expected")
         headers = probe(base, (example[0] for example in examples), self.bad)
         prefix = base.relative_to(root)
         return [

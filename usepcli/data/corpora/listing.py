@@ -97,8 +97,7 @@ def _from_csv(root: Path, table: Path, label_column: str, split_column: str) -> 
     path = column(table, columns, "", _PATHS)
     if not path:
         raise BadInput(
-            f"{show(table)}: no path column; one of {', '.join(_PATHS)} was expected, "
-            f"found: {', '.join(columns)}"
+            f"{show(table)}: no path column; one of {', '.join(_PATHS)} was expected, found: {', '.join(columns)}"
         )
     label = column(table, columns, label_column, _LABELS)
     split = "" if split_column == "none" else column(table, columns, split_column, ("split", "subset"))
@@ -130,7 +129,5 @@ def _from_folders(paths: list[str], depth: int, origin: str) -> list[Recording]:
         folders = part[int(by_split and len(part) > 1) : -1]
         at = depth - 1 if depth > 0 else depth
         label = folders[at] if -len(folders) <= at < len(folders) else ""
-        rows.append(
-            Recording(path, 0, 0, label, split_word(part[0]) if by_split and len(part) > 1 else "", origin)
-        )
+        rows.append(Recording(path, 0, 0, label, split_word(part[0]) if by_split and len(part) > 1 else "", origin))
     return rows

@@ -47,9 +47,7 @@ class Speakers(Corpus):
         limit: int = 0,
         seed: int = 0,
     ) -> None:
-        self.recipe = Recipe(
-            n_src, rate, length, seconds, max_s, level_db, overlap, join, pause_s, noise_snr_db
-        )
+        self.recipe = Recipe(n_src, rate, length, seconds, max_s, level_db, overlap, join, pause_s, noise_snr_db)
         self.recipe.check()
         if min(train, valid, test, limit, seed) < 0 or min_s < 0:
             raise ConfigError("counts, --limit, --seed and --min-s must be 0 or more")
@@ -103,9 +101,7 @@ class Speakers(Corpus):
         places: dict[str, set[str]] = defaultdict(set)
         for item, talker in zip(found, talkers, strict=True):
             if not re.fullmatch(r"[\w.-]*\w[\w.-]*", item.split):
-                raise BadInput(
-                    f"{show(root)}: '{item.split}' is no name for a split; expected {', '.join(SPLITS)}"
-                )
+                raise BadInput(f"{show(root)}: '{item.split}' is no name for a split; expected {', '.join(SPLITS)}")
             places[talker].add(item.split)
         torn = sorted(talker for talker, where in places.items() if len(where) > 1)
         if torn:

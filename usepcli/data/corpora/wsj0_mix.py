@@ -85,19 +85,14 @@ class Wsj0Mix(Corpus):
             path = folder / f"{part}.json"
             try:
                 lists.append(
-                    [
-                        (str(name), int(frames))
-                        for name, frames in json.loads(path.read_text(encoding="utf-8"))
-                    ]
+                    [(str(name), int(frames)) for name, frames in json.loads(path.read_text(encoding="utf-8"))]
                 )
             except FileNotFoundError as err:
                 raise InputNotFound(f"{show(path)}: no such list") from err
             except (ValueError, TypeError) as err:
                 raise BadInput(f"{show(path)}: pairs of a path and a length were expected: {err}") from err
         if len({len(entries) for entries in lists}) != 1:
-            raise BadInput(
-                f"{show(folder)}: its lists have different lengths: {[len(entries) for entries in lists]}"
-            )
+            raise BadInput(f"{show(folder)}: its lists have different lengths: {[len(entries) for entries in lists]}")
         entries = list(zip(*lists, strict=True))
         wanted = set(some([str(i) for i in range(len(entries))], self.limit))
         return [

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyloudnorm
+import pytest
+
+from usepcli.audio.loudness import LoudnessMeter, gain_to
+
+
+def measure(wave: np.ndarray, rate: int, block: int) -> float:
+    meter = LoudnessMeter(rate, len(wave))
+    for start in range(0, wave.shape[1], block):
+        meter.push(wave[:, start : start + block])
+    return meter.lufs()
+
+
+@pytest.mark.parametrize("rate", [8000, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("block", [777, 10**6])
+def test_agrees_with_pyloudnorm_on_the_whole_in_blocks_of_any_size(rate: int, channels: int, block: int):
+    draw = np.random.default_rng(rate + channels)
+    wave = 0.1 * draw.standard_normal((channels, 3 * rate))
+    wave[:, rate : 2 * rate] *= 0.001  # a pause, for the gate
+    expected = pyloudnorm.Meter(rate).integrated_loudness(wave.T)
+    assert measure(wave.astype(np.float32), rate, block) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_full_scale_sine_of_1_khz_reads_minus_3_lufs():
+    wave = np.sin(2 * np.pi * 997 * np.arange(48_000 * 3) / 48_000)[None]
+    assert measure(wave, 48_000, 4800) == pytest.approx(-3.01, abs=0.05)
+
+
+def test_silence_and_less_than_a_gating_block():
+    assert measure(np.zeros((2, 16_000)), 8000, 1000) == -math.inf
+    assert math.isnan(measure(np.ones((1, 3199)), 8000, 1000))
+    assert math.isfinite(measure(np.sin(np.arange(3200))[None], 8000, 1000))
+
+
+def test_gain_to_moves_the_loudness_and_leaves_the_unmeasurable_alone():
+    wave = 0.1 * np.random.default_rng(0).standard_normal((1, 16_000))
+    gain = gain_to(-23, measure(wave, 8000, 16_000))
+    assert measure(gain * wave, 8000, 16_000) == pytest.approx(-23, abs=1e-6)
+    assert gain_to(-23, math.nan) == gain_to(-23, -math.inf) == 1

@@ -1,0 +1,105 @@
+"""The README cannot drift: its commands run, its profile is the shipped one, its tables name what is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import usepcli
+from usepcli.audio import io
+from usepcli.data.manifest import COLUMNS, POOL_COLUMNS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
+RATE = 8000
+
+# The walk is the README's, the size is that of a test.
+SMALL = {
+    "USEP_TRAIN__EPOCHS": "1",
+    "USEP_TRAIN__THREADS": "1",
+    "USEP_VALID__LIMIT": "2",
+    "USEP_DATA__SEGMENT_S": "0.5",
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+def block(mark: str) -> str:
+    found = re.search(rf"<!-- {re.escape(mark)} -->\n```sh\n(.*?)```", README, re.S)
+    assert found, f"README.md has no block marked {mark}"
+    return found[1]
+
+
+def buzz(draw: np.random.Generator, pitch: float, seconds: float) -> np.ndarray:
+    t = np.arange(round(RATE * seconds)) / RATE
+    wave = sum(np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 6))
+    return (wave * (0.05 + 0.05 * np.sin(2 * np.pi * draw.uniform(1, 3) * t))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: talkers, mixtures and a recording, and `usep` on the path."""
+    root, draw = tmp_path_factory.mktemp("user"), np.random.default_rng(0)
+    for talker in range(20):
+        for n in range(2):
+            path = root / "my_speech" / f"talker{talker}" / f"{n}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            io.write(path, buzz(draw, 100 + 10 * talker, 2.0), RATE)
+    (root / "my_recordings").mkdir()
+    for n in range(40):
+        io.write(root / f"my_recordings/{n}.wav", buzz(draw, 100, 1.0) + buzz(draw, 150 + 5 * n, 1.0), RATE)
+    io.write(root / "talk.wav", buzz(draw, 110, 2.0) + buzz(draw, 230, 2.0), RATE)
+    (root / "bin").mkdir()
+    (root / "bin/usep").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m usepcli "$@"\n')
+    (root / "bin/usep").chmod(0o755)
+    return root
+
+
+def run(commands: str, place: Path) -> str:
+    path = f"{place / 'bin'}:{os.environ['PATH']}"
+    source = str(Path(usepcli.__file__).parents[1])
+    env = {**os.environ, **SMALL, "PATH": path, "PYTHONPATH": source, "USEP_PROFILES": str(ROOT / "profiles")}
+    done = subprocess.run(["bash", "-ec", commands], cwd=place, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def test_walk_through_training_with_and_without_sources_and_using_the_models(place: Path) -> None:
+    said = run(block("walk: with sources"), place)
+    assert "si-snri" in said and (place / "runs/small_pit/curves.png").exists()
+    run(block("walk: without sources"), place)
+    assert len(list((place / "separated_mine").rglob("*_4.wav"))) == 40
+    run(block("walk: use"), place)
+    for name in ("apart/talk_1.wav", "apart/talk_2.wav", "softer.wav", "first.wav"):
+        assert (place / name).exists(), name
+
+
+def test_profile_in_the_readme_is_the_shipped_one() -> None:
+    assert f"```yaml\n{(ROOT / 'profiles/small_pit.yaml').read_text()}```" in README
+
+
+def test_tables_in_the_readme_name_the_columns() -> None:
+    rows = dict(re.findall(r"^\| `(\w+\.csv)` \| (.*?) \|$", README, re.M))
+    for name, columns in {"manifest.csv": COLUMNS, "pool.csv": POOL_COLUMNS}.items():
+        listed = re.sub(r" \(.*?\)|:.*", "", rows[name])
+        assert listed.split(", ") == list(columns), name
+
+
+def test_links_and_pictures_in_the_readme_exist() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_python_example_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = re.search(r"```python\n(.*?)```", README, re.S)
+    assert found
+    rng = np.random.default_rng(0)
+    names = {"wave": rng.standard_normal(4000).astype(np.float32) * 0.1, "rate": RATE}
+    exec(compile(found[1], "README.md", "exec"), names)
+    assert names["sources"].shape == (2, 4000)
