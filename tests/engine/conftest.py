@@ -36,13 +36,19 @@ def write_corpus(root: Path, counts: dict[str, int], seconds: float = 0.5) -> Pa
             for name, wave in {"mix": low + high, "s1": low, "s2": high}.items():
                 io.write(folder / f"{name}.wav", wave.astype(np.float32), RATE)
             at = f"{split}/{i:03d}"
-            rows.append(
-                Row(
-                    id=f"{split}-{i:03d}", split=split, mixture=f"{at}/mix.wav", sources=(f"{at}/s1.wav", f"{at}/s2.wav"),
-                    noise="", sample_rate=RATE, frames=low.size, n_src=2, speakers=("low", "high"), text="", label="",
-                    origin="made", licence="CC0",
-                )
-            )  # fmt: skip
+            sources = (f"{at}/s1.wav", f"{at}/s2.wav")
+            row = Row(
+                id=f"{split}-{i:03d}",
+                split=split,
+                mixture=f"{at}/mix.wav",
+                sources=sources,
+                sample_rate=RATE,
+                frames=low.size,
+                n_src=2,
+                speakers=("low", "high"),
+                licence="CC0",
+            )
+            rows.append(row)
     manifest = Manifest(rows, root, root / "manifest.csv")
     manifest.write(root / "manifest.csv")
     return root / "manifest.csv"

@@ -176,6 +176,16 @@ def test_accumulated_micro_batches_equal_one_batch(profile_file: Path, tmp_path:
     assert losses[0] == pytest.approx(losses[1], abs=2e-3)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_autocast_trains_and_stays_near_full_precision(profile_file: Path, tmp_path: Path, precision: str) -> None:
+    losses = []
+    for name in ("fp32", precision):
+        sets = [f"train.precision={name}", "train.epochs=1", "model.dropout=0.0"]
+        Trainer(load_profile(str(profile_file), sets), tmp_path / name).fit()
+        losses.append([float(row[1]) for row in curve(tmp_path / name)])
+    assert losses[0] == pytest.approx(losses[1], abs=0.3) and losses[0] != losses[1]
+
+
 def test_two_ranks_equal_one_process_at_the_same_global_batch(profile_file: Path, tmp_path: Path) -> None:
     more = ("--set", "model.dropout=0.0", "--set", "train.epochs=2")
     subprocess.run(command(profile_file, tmp_path / "one", *more), env=ENV, check=True, capture_output=True)

@@ -24,7 +24,7 @@ PACKAGES = (
 EXTRAS = {
     "plot": ("matplotlib",),
     "test": ("pytest", "hypothesis", "mir_eval", "matplotlib", "xdist", "ruff"),
-    "dev": ("mypy", "pre_commit", "pytest", "ruff"),
+    "dev": ("mypy", "pytest", "ruff"),
 }
 
 

@@ -77,8 +77,8 @@ def similarity(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
     Entry (i, j) is 2 <old_i, new_j> / (sum_k |old_k|^2 + sum_k |new_k|^2), so that the best assignment is the
     one with the least squared difference. Normalising each pair by its own energy would let what leaks into
-    a silent output, a scaled copy of the active source, vote like a source; measured on speech with pauses
-    and 6 dB of leakage, that leaves 5 to 20 times as many swaps.
+    a silent output, a scaled copy of the active source, vote like a source; measured on ten-minute pairs of
+    talkers (masks leaking at 8 dB, seams of 1 s, pauses up to 2 s): 46 of 396 orders wrong instead of none.
     """
     a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (old, new))
     return 2 * (a @ b.T) / max(float((a**2).sum() + (b**2).sum()), 1e-30)

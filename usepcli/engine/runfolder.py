@@ -28,6 +28,10 @@ FREE = {
 }  # fmt: skip
 
 
+# How long a killed run's data workers may take to notice that their parent is gone.
+ORPHANS_S = 10.0
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     return {"usep": usepcli.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
@@ -44,6 +48,14 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _alive(holder: str) -> bool:
+    """Whether the process that a lock names may still run; one on another host counts as running."""
+    words = holder.split()
+    if len(words) < 4 or not words[1].isdigit() or words[3] != socket.gethostname():
+        return True
+    return Path(f"/proc/{words[1]}").exists() if Path("/proc").is_dir() else True
+
+
 class RunFolder:
     """Creates or reopens a run's folder, and holds its lock while the process lives."""
 
@@ -56,18 +68,29 @@ class RunFolder:
             raise OutputError(
                 f"{path}: cannot be made or written ({fault.strerror}); choose another with -o"
             ) from fault
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as fault:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
-            self._lock.close()
-            raise OutputError(f"{path}: in use by {holder}; wait for it or choose another folder with -o") from fault
+        self._take(path)
         self._lock.truncate(0)
         self._lock.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
         self._lock.flush()
         for debris in path.glob("*.tmp.*"):
             debris.unlink(missing_ok=True)
+
+    def _take(self, path: Path) -> None:
+        """Lock, or OutputError; data workers of a killed run hold its lock for the seconds until they notice."""
+        patience = time.monotonic() + ORPHANS_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as fault:
+                self._lock.seek(0)
+                holder = self._lock.read().strip() or "another process"
+                if _alive(holder) or time.monotonic() > patience:
+                    self._lock.close()
+                    raise OutputError(
+                        f"{path}: in use by {holder}; wait for it or choose another folder with -o"
+                    ) from fault
+            time.sleep(0.1)
 
     def release(self) -> None:
         """Give the lock back."""

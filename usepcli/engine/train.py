@@ -7,6 +7,7 @@ command goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ from usepcli.engine.signals import StopFlag, ignore_in_worker
 from usepcli.engine.validate import Validator
 from usepcli.errors import BadInput, ConfigError, Diverged, Stopped, WorkerDied
 from usepcli.objectives.base import Update
+
+# Seconds between progress lines where stderr is no terminal.
+PLAIN_LINE_S = 20.0
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -128,6 +132,9 @@ class Trainer:
     def _resume(self) -> None:
         state, warning = checkpoint.load_last(self.path)
         self.resumed = state is not None
+        if self.folder:
+            # Rows after the checkpoint, or all of them where a kill came before the first one, are run again.
+            self.folder.cut_logs(0 if state is None else state["step"])
         if state is None:
             return
         checkpoint.load_into(self.objective, state["objective"], str(self.path / "last.ckpt"))
@@ -144,8 +151,6 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and state["rng_cuda"]:
             torch.cuda.set_rng_state_all(state["rng_cuda"])
-        if self.folder:
-            self.folder.cut_logs(self.step)
         self.say((f"warning: {warning}; " if warning else "") + f"going on from step {self.step}, epoch {self.epoch}")
 
     def save(self) -> None:
@@ -157,7 +162,19 @@ class Trainer:
     def say(self, line: str) -> None:
         """Write one line to stderr (rank 0)."""
         if self.ranks.main:
-            print(f"usep: {line}", file=sys.stderr, flush=True)
+            clear = "\r\033[K" if sys.stderr.isatty() else ""
+            print(f"{clear}usep: {line}", file=sys.stderr, flush=True)
+
+    def _live(self, line: str) -> None:
+        """Show progress: on a terminal in one line that is rewritten, elsewhere a plain line now and then."""
+        if not self.ranks.main:
+            return
+        if sys.stderr.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\033[K{line[:width]}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._shown >= PLAIN_LINE_S:
+            self._shown = time.monotonic()
+            self.say(line)
 
     # Loop
 
@@ -165,6 +182,7 @@ class Trainer:
         """Train to the end of the profile; Stopped after a signal, Diverged after too many bad steps."""
         flag = StopFlag()
         self._saved = self._since = self._logged = time.monotonic()
+        self._shown = -PLAIN_LINE_S
         try:
             while self.epoch < self.t.epochs and self.step < self.total and not self._out_of_time():
                 self._epoch(flag)
@@ -329,7 +347,7 @@ class Trainer:
         }
         tables.append_row(self.path / "train.csv", row)
         left = (self.total - self.step) * self.t.batch_size / max(speed, 1e-9)
-        self.say(
+        self._live(
             f"epoch {self.epoch} step {self.step}/{self.total} loss {row['loss']:.3f} lr {lr:.2e} "
             f"grad {row['grad_norm']:.2f} {speed:.1f} items/s, {left / 60:.0f} min left"
         )

@@ -1,0 +1,49 @@
+"""Make a released model from a run: half-precision weights, the score that `usep evaluate` gave, training data as text.
+
+    usep evaluate runs/two_talkers_8k --metric si-snri -o scores
+    python benchmarks/release.py runs/two_talkers_8k scores default --data "LibriSpeech ..." --test "..."
+
+The file goes to usepcli/pretrained/NAME.safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+from usepcli.engine import checkpoint
+
+
+def main() -> None:
+    """Read the run and its scores, write the released file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("scores", type=Path, help="folder that usep evaluate wrote")
+    parser.add_argument("name")
+    parser.add_argument("--data", required=True, help="what the model learned from, in words")
+    parser.add_argument("--test", required=True, help="what it was scored on, in words")
+    given = parser.parse_args()
+    best = checkpoint.find_model(given.run)
+    card, _ = checkpoint.read_card(best)
+    card.name, card.training_data = given.name, given.data
+    with open(given.scores / "summary.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    card.scores = [
+        {
+            "metric": row["metric"],
+            "value": round(float(row["mean"]), 2),
+            "ci95": [round(float(row["ci95_low"]), 2), round(float(row["ci95_high"]), 2)],
+            "n": int(row["n"]),
+            "data": given.test,
+            "protocol": "mean over items and sources, best permutation",
+        }
+        for row in rows
+    ]
+    out = Path(__file__).resolve().parents[1] / "usepcli" / "pretrained" / f"{given.name}.safetensors"
+    checkpoint.save_model(out, checkpoint.read_weights(best), card, "float16")
+    print(out, out.stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main()
