@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     given = parser.parse_args()
     wave, rate = io.read_mono(SAMPLE)
-    sources, _ = Separator.load(given.model)(wave, rate)
+    sources = Separator.load(given.model)(wave, rate).sources
     signals = {"the recording": wave, "source 1": sources[0], "source 2": sources[1]}
     figure = Figure(figsize=(9, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
