@@ -33,7 +33,7 @@ def spans(length: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
 
 
 class Chunker:
-    """Cut a stream of blocks (C, T) into the chunks of `spans`, holding at most one chunk and one block."""
+    """Cut a stream of blocks (C, T) into the chunks of `spans`, holding less than two chunks and one block."""
 
     def __init__(self, chunk: int, overlap: int) -> None:
         if not 0 < 2 * overlap <= chunk:

@@ -85,7 +85,8 @@ class Trainer:
         self.student = self.objective.student
         self.groups = self.objective.groups()
         self.optimizers = build.optimizers(self.p, self.groups)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.t.precision == "fp16")
+        # Losses in dB have gradients far above 1: the usual first scale of 65 536 would overflow for several steps.
+        self.scaler = torch.amp.GradScaler(self.device.type, init_scale=256.0, enabled=self.t.precision == "fp16")
         self.data = build.training_data(self.p, self.student.sample_rate, "sources" in self.objective.needs)
         self.batches = EpochBatches(
             len(self.data),
