@@ -25,6 +25,7 @@ SMALL = {
     "USEP_TRAIN__THREADS": "1",
     "USEP_VALID__LIMIT": "2",
     "USEP_DATA__SEGMENT_S": "0.5",
+    "USEP_DATA__EPOCH_ITEMS": "64",
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
 }

@@ -50,6 +50,7 @@ class Trainer:
         self.step = self.epoch = self.in_epoch = self.skipped = self.in_row = 0
         self.window: dict[str, float] = {}
         self.seconds = 0.0
+        self._shown = -PLAIN_LINE_S
         self.bad: dict[str, int] = {}
         self.best = -float("inf")
         try:
@@ -183,7 +184,6 @@ class Trainer:
         """Train to the end of the profile; Stopped after a signal, Diverged after too many bad steps."""
         flag = StopFlag()
         self._saved = self._since = self._logged = time.monotonic()
-        self._shown = -PLAIN_LINE_S
         try:
             while self.epoch < self.t.epochs and self.step < self.total and not self._out_of_time():
                 self._epoch(flag)
