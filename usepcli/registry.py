@@ -15,30 +15,49 @@ MODELS = {
 }
 LOSSES = {
     "log_mse": "usepcli.losses.thresholded:LogMSE",
+    "mrl1": "usepcli.losses.multires:MultiResolutionL1",
     "si_snr": "usepcli.losses.scale_invariant:SISNR",
     "snr": "usepcli.losses.thresholded:SNR",
 }
 OBJECTIVES = {
+    "mixcycle": "usepcli.objectives.mixcycle:MixCycle",
     "mixit": "usepcli.objectives.mixit:MixIT",
+    "mixpit": "usepcli.objectives.mixpit:MixPIT",
     "pit": "usepcli.objectives.pit:PIT",
+    "remix_cycle": "usepcli.objectives.remix_cycle:RemixCycle",
+    "remixit": "usepcli.objectives.remixing:RemixIT",
+    "self_remixing": "usepcli.objectives.remixing:SelfRemixing",
+    "sup_remixit": "usepcli.objectives.sup_remixing:SupRemixIT",
+    "sup_self_remixing": "usepcli.objectives.sup_remixing:SupSelfRemixing",
+    "ts_mixit": "usepcli.objectives.ts_mixit:TeacherStudentMixIT",
 }
 METRICS = {
+    "pesq": "usepcli.metrics.pesq:PESQ",
+    "pesqi": "usepcli.metrics.pesq:PESQI",
     "sar": "usepcli.metrics.bss_eval:SAR",
     "sdr": "usepcli.metrics.bss_eval:SDR",
     "sdri": "usepcli.metrics.bss_eval:SDRI",
     "si-snr": "usepcli.metrics.signal:SI_SNR",
+    "si-snr-fuss": "usepcli.metrics.fuss:SI_SNR_FUSS",
     "si-snri": "usepcli.metrics.signal:SI_SNRI",
+    "si-snri-fuss": "usepcli.metrics.fuss:SI_SNRI_FUSS",
     "sir": "usepcli.metrics.bss_eval:SIR",
     "snr": "usepcli.metrics.signal:SNR",
     "snri": "usepcli.metrics.signal:SNRI",
+    "stoi": "usepcli.metrics.stoi:STOI",
+    "stoii": "usepcli.metrics.stoi:STOII",
 }
 CORPORA = {
     "csv": "usepcli.data.corpora.csv_list:CsvList",
+    "events": "usepcli.data.corpora.events:Events",
     "folder": "usepcli.data.corpora.folder:Folder",
     "fuss": "usepcli.data.corpora.fuss:Fuss",
     "librimix": "usepcli.data.corpora.librimix:LibriMix",
+    "sms-wsj": "usepcli.data.corpora.sms_wsj:SmsWsj",
     "speakers": "usepcli.data.corpora.speakers:Speakers",
+    "wsj-mix": "usepcli.data.corpora.wsj_mix:WsjMix",
     "wsj0-mix": "usepcli.data.corpora.wsj0_mix:Wsj0Mix",
+    "yfcc": "usepcli.data.corpora.yfcc:Yfcc",
 }
 TABLES = {
     "model": MODELS,

@@ -28,7 +28,7 @@ def test_facts(monkeypatch: pytest.MonkeyPatch):
     assert facts["devices"][0] == "cpu" and facts["threads"] == torch.get_num_threads()
     assert facts["cores"] >= 1 and facts["memory_gib"] > 0
     assert facts["settings"] == {"USEP_RUNS": "elsewhere"}
-    assert set(facts["extras"]) == {"plot", "test", "dev"}
+    assert set(facts["extras"]) == set(doctor.EXTRAS)
 
 
 def test_missing_extra_names_its_install_line(monkeypatch: pytest.MonkeyPatch):

@@ -116,7 +116,7 @@ def test_results_are_not_overwritten_unasked(usep: Usep) -> None:
 def test_without_runs_the_default_model_meets_the_shipped_test_set(usep: Usep, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = train_nothing(Path("pretrained")) / "best.safetensors"
     stand_in = stand_in.rename(stand_in.with_name("default.safetensors")).resolve()
-    monkeypatch.setattr("usepcli.cli.evaluate._released_default", lambda: True)
+    monkeypatch.setattr("usepcli.cli._evaluate_jobs._released_default", lambda: True)
     monkeypatch.setattr(checkpoint, "released", lambda: {"default": stand_in})
     answer = usep("--metric", "si-snri", "--limit", 1)
     assert answer.code == 0 and "model: default" in answer.err
@@ -130,12 +130,13 @@ def test_default_model_scores_the_shipped_test_set(usep: Usep) -> None:
     answer = usep("--metric", "si-snri", "--limit", 2, "--json")
     assert answer.code == 0 and "model: default" in answer.err
     found = json.loads(answer.out)
-    assert found["data"] == {"manifest": str(TESTSET / "manifest.csv"), "split": "test"}
+    assert (found["data"]["manifest"], found["data"]["split"]) == (str(TESTSET / "manifest.csv"), "test")
+    assert (found["data"]["corpus"], found["data"]["sample_rate"]) == ("speakers", 8000)
     assert found["summary"][0]["mean"] > 3 and Path("evaluation/items.csv").is_file()
 
 
 def test_nothing_to_score_is_said_plainly(usep: Usep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usepcli.cli.evaluate._released_default", lambda: False)
+    monkeypatch.setattr("usepcli.cli._evaluate_jobs._released_default", lambda: False)
     answer = usep("--metric", "si-snri")
     assert answer.code == 66 and "no trained run" in answer.err and answer.out == ""
 

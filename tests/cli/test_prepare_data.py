@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,13 @@ def test_bad_recordings_give_exit_4_after_the_rest_is_done(speech: Path, tmp_pat
         (["--corpus", "speaker"], 2, "did you mean 'speakers'"),
         (["--overlap", "1", "1"], 2, "--overlap has no meaning for --corpus folder; it belongs to: speakers"),
         (["--noise-snr", "1", "1", "--corpus", "fuss"], 2, "--noise-snr has no meaning"),
+        (["--rt60", "0.2", "0.5"], 2, "--rt60 has no meaning for --corpus folder; it belongs to: wsj-mix"),
+        (["--corpus", "wsj-mix", "--rt60", "0.01", "0.5"], 2, "--rt60"),
+        (["--corpus", "events", "--sources", "3", "2"], 2, "1 <= low <= high"),
+        (["--corpus", "events"], 65, "no background recording"),
+        (["--corpus", "sms-wsj"], 66, "0 JSON files"),
+        (["--corpus", "sms-wsj", "--reference", "late"], 2, "reference"),
+        (["--corpus", "yfcc"], 66, "no list *.csv"),
         (["--corpus", "speakers", "--overlap", "1", "0.5"], 2, "low <= high"),
         (["--corpus", "speakers", "--length", "mean"], 2, "length"),
         (["--corpus", "wsj0-mix"], 66, "2speakers/wav8k/min"),
@@ -109,6 +117,29 @@ def test_out_is_needed_and_the_source_too(speech: Path, tmp_path: Path):
     assert code(usep(speech)) == 2
     assert code(usep(tmp_path / "absent", "-o", tmp_path / "out")) == 66
     assert code(usep(tmp_path / "absent", "--check")) == 66
+
+
+def test_scenes_of_events(speech: Path, tmp_path: Path):
+    out = tmp_path / "scenes"
+    few = ["--train", "6", "--valid", "2", "--test", "0", "--seconds", "0.3", "--min-s", "0.1", "--workers", "1"]
+    result = usep(speech, "-o", out, "--corpus", "events", *few, "--background", "0", "--sources", "1", "2")
+    assert result.exit_code == 0, result.exception
+    assert {row.n_src for row in Manifest.read(out).rows} == {1, 2}
+    assert usep(out, "--check").exit_code == 0
+
+
+def test_rooms_without_the_simulator_give_exit_69(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
+    result = usep(speech, "-o", tmp_path / "out", "--corpus", "wsj-mix")
+    assert code(result) == 69 and "pip install 'usepcli[sim]'" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_clips_without_sound_give_exit_4(speech: Path, tmp_path: Path):
+    (tmp_path / "test.csv").write_text("videos/0.mp4,0,0.2,0\nvideos/gone.mp4,0,0.2,0\n")
+    result = usep(tmp_path / "test.csv", "-o", tmp_path / "out", "--corpus", "yfcc", "--root", speech / "t0")
+    assert code(result) == 4 and "1 recordings" in str(result.exception) and "gone.mp4" in str(result.exception)
+    assert [row.frames for row in Manifest.read(tmp_path / "out").rows] == [160000]
 
 
 def test_real_recordings(shared_data: Path, tmp_path: Path):

@@ -13,6 +13,7 @@ import pytest
 import soundfile as sf
 
 from usepcli.audio import io
+from usepcli.data.manifest import Manifest
 
 
 class Answer(NamedTuple):
@@ -129,3 +130,75 @@ def test_wrong_usage_and_outputs_in_the_way(usep: Usep, model_file: Path):
     assert usep("a.wav", "b.wav", "-o", "a.wav", "--overwrite").code == 73
     assert usep(*both, "--dry-run").code == 0
     assert not Path("y.wav").exists()
+
+
+def dataset(count: int = 4, sources: bool = True) -> None:
+    """Write data/manifest.csv with mixtures of two tones."""
+    lines = ["id,split,mixture,sources,sample_rate,frames"]
+    for i in range(count):
+        parts = [tone(f"data/{i}_{k}.wav", 0.1, 200 + 130 * i + 60 * k) for k in range(2)]
+        io.write(f"data/{i}.wav", parts[0] + parts[1], 8000)
+        lines.append(f"r{i},train,{i}.wav,{f'{i}_0.wav;{i}_1.wav' if sources else ''},8000,16000")
+    Path("data/manifest.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_shuffle_by_a_model_makes_a_set_and_goes_on_with_it(usep: Usep, model_file: Path):
+    dataset(sources=False)
+    answer = usep("--shuffle", "data", "-m", model_file, "-o", "new", "--rounds", "2", "--seconds", "1", "--json")
+    assert answer.code == 0, answer.err
+    facts = json.loads(answer.out)
+    manifest = Manifest.read("new")
+    n_src = facts["sources"]
+    assert facts["mixtures"] == {"train": 8} and facts["rate"] == manifest.rows[0].sample_rate and facts["kept"] == 0
+    for row in manifest.rows:
+        assert len(row.sources) == row.n_src == n_src == len(row.origin.split(" + "))
+        mix, *parts = [io.read(manifest.resolve(name))[0] for name in (row.mixture, *row.sources)]
+        assert mix.shape == (1, row.frames) and row.frames == row.sample_rate
+        np.testing.assert_allclose(sum(parts), mix, atol=1e-6)
+    again = usep("--shuffle", "data", "-m", model_file, "-o", "new", "--rounds", "2", "--seconds", "1")
+    assert again.code == 0 and "8 pseudo-mixtures were there already and stayed" in again.err
+    assert usep("--shuffle", "data", "-m", model_file, "-o", "new", "--rounds", "1").code == 73
+
+
+def test_shuffle_of_listed_sources_and_what_it_says(usep: Usep):
+    dataset()
+    answer = usep("--shuffle", "data/manifest.csv", "-o", "new", "--kind", "free", "--subtype", "pcm_16")
+    assert answer.code == 0 and "sources         3" in answer.out, answer.err
+    assert "the residual is a silent source; see --no-residual" in answer.err
+    answer = usep("--shuffle", "data", "-o", "two", "--no-residual", "--no-channel-shuffle", "--dry-run")
+    assert answer.code == 0 and "sources         2" in answer.out and "nothing was written" in answer.err
+    assert not Path("two").exists()
+    Path("data/3.wav").unlink()
+    answer = usep("--shuffle", "data", "-o", "two", "--no-residual", "--quiet")
+    assert answer.code == 4 and "1 mixtures could not be used" in answer.err and "r3: data/3.wav: no such" in answer.err
+    assert len(Manifest.read("two")) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "no input: name STEMs"),
+        (("a.wav", "--kind", "free"), "--kind belongs to --shuffle"),
+        (("a.wav", "--seed", "3"), "--seed belongs to --shuffle"),
+        (("a.wav", "--shuffle", "data"), "leave a.wav out"),
+        (("--shuffle", "data", "--gain", "1=3"), "--gain has no meaning with --shuffle"),
+        (("--shuffle", "data", "--lufs", "-23"), "--lufs has no meaning with --shuffle"),
+        (("--shuffle", "data", "-m", "default", "--no-residual"), "--residual belongs to listed sources"),
+        (("--shuffle", "data", "--kind", "fre"), "did you mean 'free'"),
+        (("--shuffle", "data", "--batch", "2"), "--kind constrained needs 3 mixtures together"),
+    ],
+)
+def test_options_of_the_two_forms_do_not_mix(usep: Usep, arguments: tuple[str, ...], said: str):
+    dataset()
+    answer = usep(*arguments, "-o", "new")
+    assert answer.code == 2 and said in answer.err, answer.err
+    assert not Path("new").exists()
+
+
+def test_shuffle_of_nothing(usep: Usep):
+    assert usep("--shuffle", "none", "-o", "new").code == 66
+    dataset(sources=False)
+    answer = usep("--shuffle", "data", "-o", "new")
+    assert answer.code == 65 and "item r0 lists no sources; name a --model" in answer.err
+    assert usep("--shuffle", "data", "-m", "none.safetensors", "-o", "new").code == 66
+    assert not Path("new").exists()

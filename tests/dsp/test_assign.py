@@ -107,3 +107,78 @@ def test_mixit_finds_the_truth_among_65536_assignments() -> None:
 def test_mixit_refuses_more_assignments() -> None:
     with pytest.raises(ValueError, match=r"2\^17 assignments"):
         assign.mixit(torch.zeros(1, 17, 17), torch.zeros(1, 2, 17), lambda energy, cross: cross)
+
+
+def drawn_rules(n_mix: int, n_est: int, each: int, rng: torch.Generator) -> tuple[assign.Rules, list[tuple[int, ...]]]:
+    """Random rules, each output allowed one mixture at least, and all assignments that keep them."""
+    may = torch.rand(n_mix, n_est, generator=rng) < 0.6
+    may[torch.randint(n_mix, (n_est,), generator=rng), torch.arange(n_est)] = True
+    whole = [
+        owner
+        for owner in itertools.product(range(n_mix), repeat=n_est)
+        if all(bool(may[p, n]) for n, p in enumerate(owner))
+        and (not each or all(owner.count(p) == each for p in range(n_mix)))
+    ]
+    return assign.Rules(may, each), whole
+
+
+@settings(max_examples=40, deadline=None)
+@given(n_mix=st.integers(2, 3), each=st.integers(0, 2), seed=st.integers(0, 10_000))
+def test_rules_leave_the_best_of_what_they_allow(n_mix: int, each: int, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    n_est = each * n_mix if each else 4
+    rules, whole = drawn_rules(n_mix, n_est, each, rng)
+    assert rules.possible() == bool(whole)
+    if not whole:
+        return
+    e = torch.randn(2, n_est, 20, dtype=torch.float64, generator=rng)
+    x = torch.randn(2, n_mix, 20, dtype=torch.float64, generator=rng)
+    exact = assign.mixit(e @ e.mT, x @ e.mT, squared_error(x), rules)
+    near = assign.mixit_ls(e @ e.mT, x @ e.mT, rules)
+    for b in range(2):
+        weights = torch.linalg.lstsq(e[b].mT, x[b].mT).solution.mT  # (P, N)
+        matrices = {owner: torch.eye(n_mix, dtype=torch.float64)[list(owner)].T for owner in whole}
+        error = {owner: float((m @ e[b] - x[b]).square().sum()) for owner, m in matrices.items()}
+        distance = {owner: float((m - weights).square().sum()) for owner, m in matrices.items()}
+        assert error[tuple(exact[b].tolist())] == pytest.approx(min(error.values()), rel=1e-9)
+        assert distance[tuple(near[b].tolist())] == pytest.approx(min(distance.values()), rel=1e-3)
+
+
+def test_rules_need_as_many_outputs_as_their_mixtures_take() -> None:
+    assert not assign.Rules(torch.ones(2, 5, dtype=torch.bool), 2).possible()
+    assert not assign.Rules(torch.tensor([[True, True], [False, True]]), 0).subsets()[1, 1]
+    assert not assign.Rules(torch.tensor([[True, False], [True, False]])).possible()
+
+
+def test_least_squares_is_exact_at_20_db() -> None:
+    rng = torch.Generator().manual_seed(0)
+    clean = torch.randn(50, 8, 4000, dtype=torch.float64, generator=rng)
+    owner = torch.randint(2, (50, 8), generator=rng)
+    x = torch.nn.functional.one_hot(owner, 2).mT.double() @ clean
+    e = clean + 0.1 * torch.randn(50, 8, 4000, dtype=torch.float64, generator=rng)
+    gram, cross = e @ e.mT, x @ e.mT
+    assert torch.equal(assign.mixit_ls(gram, cross), owner)
+    assert torch.equal(assign.mixit(gram, cross, squared_error(x)), owner)
+
+
+def test_least_squares_gives_silent_and_repeated_outputs_to_one_mixture(caplog: pytest.LogCaptureFixture) -> None:
+    rng = torch.Generator().manual_seed(0)
+    e = torch.randn(1, 5, 300, dtype=torch.float64, generator=rng)
+    e[0, 2] = 0
+    e[0, 4] = e[0, 3]
+    x = torch.stack([e[0, :2].sum(0), 2 * e[0, 3]])[None]
+    assert assign.mixit_ls(e @ e.mT, x @ e.mT)[0].tolist() == [0, 0, 0, 1, 1]
+    silent = torch.zeros(1, 5, 5)
+    assert assign.mixit_ls(silent, torch.zeros(1, 2, 5))[0].tolist() == [0] * 5
+    assert not caplog.text  # all weights were finite
+
+
+def test_least_squares_takes_forty_outputs_and_survives_a_broken_model(caplog: pytest.LogCaptureFixture) -> None:
+    rng = torch.Generator().manual_seed(0)
+    e = torch.randn(2, 40, 2000, dtype=torch.float64, generator=rng)
+    owner = torch.randint(3, (2, 40), generator=rng)
+    x = torch.nn.functional.one_hot(owner, 3).mT.double() @ e
+    assert torch.equal(assign.mixit_ls(e @ e.mT, x @ e.mT), owner)
+    broken = torch.full((1, 3, 3), float("nan"))
+    assert set(assign.mixit_ls(broken, torch.zeros(1, 2, 3))[0].tolist()) <= {0, 1}
+    assert "not finite" in caplog.text

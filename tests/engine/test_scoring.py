@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from usepcli.engine import scoring
-from usepcli.errors import BadInput, OutputError, UsageError
+from usepcli.errors import BadInput, MissingDependency, UsageError
+from usepcli.metrics.base import Metric
 
 RNG = np.random.default_rng(3)
 T = 2400
@@ -107,32 +106,43 @@ def test_summary_counts_missing_and_clusters_by_item() -> None:
     assert (total["ci95_low"], total["ci95_high"]) == pytest.approx((4 - half, 4 + half))
 
 
-def test_saved_files_have_the_promised_columns_and_strict_json(tmp_path: Path) -> None:
-    rows = [
-        {"id": "a", "source": "s1", "n_src": 2, "snr": 1.5, "reason": ""},
-        {"id": "a", "source": "s2", "n_src": 2, "snr": math.nan, "reason": "silent reference"},
-    ]
-    scoring.save(tmp_path, rows, ["snr"], {"model": {"sha256": "0"}})
-    assert (tmp_path / "items.csv").read_text() == (
-        "id,source,n_src,snr,reason\na,s1,2,1.5,\na,s2,2,nan,silent reference\n"
-    )
-    assert (tmp_path / "summary.csv").read_text() == (
-        "metric,mean,median,ci95_low,ci95_high,n,missing\nsnr,1.5,1.5,nan,nan,1,1\n"
-    )
-
-    def refuse(name: str) -> None:
-        raise AssertionError(name)
-
-    record = json.loads((tmp_path / "evaluate.json").read_text(), parse_constant=refuse)
-    assert record["reasons"] == {"silent reference": 1} and record["protocol"]["metrics"]["snr"]
-    with pytest.raises(OutputError, match="--overwrite"):
-        scoring.refuse_existing(tmp_path, False)
-    scoring.refuse_existing(tmp_path, True)
-
-
 def test_every_metric_states_its_convention() -> None:
     from usepcli import registry
 
     for name in registry.METRICS:
-        text = scoring.convention(name)
-        assert "dB" in text and (text.endswith("against the same reference") == name.endswith("i"))
+        text, found = scoring.convention(name), scoring.metric(name)
+        assert text.endswith("against the same reference") == found.needs_mixture
+        assert found.unit in text and not text.startswith("in "), name
+
+
+class _Absent(Metric):
+    """A metric whose library is not installed, and which wants the rate."""
+
+    def missing(self) -> str:
+        return "not installed, pip install 'usepcli[metrics]'"
+
+    def score(self, est, ref, mix=None, rate=None):
+        assert rate == 8000
+        return np.full(len(ref), np.nan), [self.missing()] * len(ref)
+
+
+def test_a_missing_library_empties_its_column_and_ends_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where nothing else is asked for is there nothing to do."""
+    real = scoring.metric
+    monkeypatch.setattr(scoring, "metric", lambda name: _Absent(name, False) if name == "pesq" else real(name))
+    why = "not installed, pip install 'usepcli[metrics]'"
+    assert scoring.missing_metrics(["pesq", "snr"]) == {"pesq": why}
+    scoring.check_metrics(["pesq", "snr"])
+    with pytest.raises(MissingDependency, match=r"^pesq: not installed, pip install"):
+        scoring.check_metrics(["pesq", "pesq"])
+    s = orthogonal(2)
+    rows = scoring.score_signals(signals(s, s)._replace(rate=8000), ["pesq", "snr"])
+    assert all(math.isnan(row["pesq"]) and row["reason"] == f"pesq: {why}" for row in rows)
+    assert all(row["snr"] > 100 for row in rows)
+
+
+def test_the_rate_reaches_the_metrics() -> None:
+    pytest.importorskip("pesq")
+    s = orthogonal(2)
+    (row, _) = scoring.score_signals(signals(s, s)._replace(rate=11025), ["pesq"])
+    assert row["reason"] == "pesq: 11025 Hz, defined at 8000 and 16000 Hz only"

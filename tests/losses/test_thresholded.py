@@ -80,6 +80,37 @@ def test_nearly_silent_reference_counts_as_silent_on_request() -> None:
     assert float((SNR(inactive_db=-90.0)(est, ref, mix) - expected).abs()) > 1
 
 
+def test_a_reference_counts_as_sounding_from_the_level_that_was_asked_for() -> None:
+    mix = torch.ones(1, 1000)
+    ref = torch.stack([10 ** (-59.9 / 20) * mix[0], 10 ** (-60.1 / 20) * mix[0], 1e-9 * mix[0]])
+    loss = SNR(inactive_db=-60.0)
+    ref_energy, mix_energy = ref.square().sum(-1), mix.square().sum(-1)
+    assert loss.active(ref_energy, mix_energy, 1000).tolist() == [True, False, False]
+    assert SNR().active(ref_energy, mix_energy, 1000).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("loss", [SNR(), LogMSE()], ids=["snr", "log_mse"])
+def test_silent_references_subtract_no_level(loss: SNR) -> None:
+    mix = signals(1, 300)
+    expected = 10 * torch.log10((0.25 + 1e-2) * mix.square().sum(-1))
+    loss = type(loss)(zero_snr_max_db=20.0)
+    torch.testing.assert_close(loss(0.5 * mix, torch.zeros_like(mix), mix), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
+def test_the_unlimited_view_has_no_threshold_and_leaves_the_loss_alone(loss: Loss) -> None:
+    est, ref, mix = signals(1, 2, 900), signals(1, 2, 900), signals(1, 900, seed=1)
+    est = est + 1e-4 * signals(1, 2, 900, seed=2)
+    ref[0, 1] = est[0, 1] = 0
+    before, free = loss(est, ref, mix[:, None]), loss.unlimited()
+    table = free.pairwise(est, ref, mix)[0].diagonal()
+    assert type(free) is type(loss)
+    level = 10 * torch.log10(ref[0, 0].square().sum()) if isinstance(loss, LogMSE) else 0.0
+    assert float(table[0] - level) == pytest.approx(-80, abs=0.5)
+    assert float(table[1]) == pytest.approx(-80, abs=1e-6)  # eps alone
+    torch.testing.assert_close(loss(est, ref, mix[:, None]), before, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=IDS)
 def test_leading_dimensions_broadcast(loss: Loss) -> None:
     est, ref = signals(2, 3, 100), signals(2, 3, 100, seed=1)

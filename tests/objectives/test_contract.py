@@ -12,7 +12,11 @@ from usepcli.errors import ConfigError
 from usepcli.objectives.base import Objective, Update
 
 OPTIONS = {
-    "pit": [{}, {"zero_refs": "ignore"}],
+    "pit": [{}, {"zero_refs": "ignore"}, {"residual": True, "perm_loss": "unthresholded"}],
+    "remixit": [{}, {"shuffle": "free", "n_remix": 2, "teacher": "copy_step", "renormalize": True}],
+    "self_remixing": [{}, {"shuffle": "free", "teacher": "ema_step", "supervised_fraction": 0.25}],
+    "sup_self_remixing": [{}, {"shuffle": "cyclic", "residual": False}],
+    "mixcycle": [{}, {"init_epochs": 0}],
     "mixit": [{}, {"supervised_fraction": 0.5, "p0": 0.5, "single_source_prob": 0.5, "normalize_mom": True}],
 }
 CASES = [

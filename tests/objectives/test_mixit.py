@@ -12,10 +12,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from usepcli.data.batch import Batch
+from usepcli.dsp.assign import Rules
+from usepcli.dsp.consistency import project
 from usepcli.errors import BadInput, ConfigError
+from usepcli.losses.multires import MultiResolutionL1
 from usepcli.losses.scale_invariant import SISNR
 from usepcli.losses.thresholded import SNR
 from usepcli.objectives.mixit import MixIT, deal
+from usepcli.objectives.sparsity import covariance, levels, sparsity
 
 
 def signals(*shape: int, seed: int = 0) -> Tensor:
@@ -184,7 +188,7 @@ def test_faults_name_the_setting(make_model) -> None:
         MixIT(make_model(4), SNR()).check(5)
     with pytest.raises(ConfigError, match=r"supervised_fraction: 0\.1 of 2 MoMs is none"):
         MixIT(make_model(4), SNR(), supervised_fraction=0.1).check(4)
-    with pytest.raises(ConfigError, match="131072 assignments"):
+    with pytest.raises(ConfigError, match=r"131072 assignments; .* set objective\.assign to ls"):
         MixIT(make_model(17), SNR())
     with pytest.raises(ConfigError, match=r"objective\.n_mix: found 1"):
         MixIT(make_model(4), SNR(), n_mix=1)
@@ -194,3 +198,167 @@ def test_faults_name_the_setting(make_model) -> None:
         MixIT(make_model(4), SNR(), supervised_fraction=1.0).losses(Batch(signals(2, 9), None, ["a", "b"]))
     with pytest.raises(BadInput, match="a batch of 1 mixtures"):
         MixIT(make_model(4), SNR()).losses(Batch(signals(1, 9), None, ["a"]))
+
+
+@settings(max_examples=6, deadline=None)
+@given(n_mix=st.integers(2, 3), seed=st.integers(0, 999))
+def test_equal_shares_are_the_best_of_all_such_subsets(n_mix: int, seed: int) -> None:
+    clean = signals(2, 2 * n_mix, 100, seed=seed)
+    owner = torch.randint(n_mix, (2, 2 * n_mix), generator=torch.Generator().manual_seed(seed))
+    mixtures = one_hot(owner, n_mix).mT.float() @ clean
+    rules = Rules(torch.ones(n_mix, 2 * n_mix, dtype=torch.bool), 2)
+    found = deal(SNR(), clean, mixtures, mixtures.sum(1), rules=rules)
+    all_values = naive(SNR(), clean, mixtures, mixtures.sum(1))
+    equal = [sorted(q) == sorted(2 * list(range(n_mix))) for q in itertools.product(range(n_mix), repeat=2 * n_mix)]
+    torch.testing.assert_close(found.loss, all_values[:, torch.tensor(equal)].min(-1).values)
+    assert all(row.bincount(minlength=n_mix).tolist() == [2] * n_mix for row in found.owner)
+
+
+def test_restrictions_come_from_the_profile(make_model, make_batch) -> None:
+    batch = make_batch()
+    mixtures = torch.stack([batch.mix[:2], batch.mix[2:]], 1)
+    values = {q: [] for q in itertools.product(range(2), repeat=4)}
+    for options, keeps in (
+        ({"generalized": False}, lambda q: sum(q) == 2),
+        ({"allow": [[0], [1], [0, 1], [0, 1]]}, lambda q: q[:2] == (0, 1)),
+        ({"allow": [[0], [1], [0, 1], [1]], "generalized": False}, lambda q: q == (0, 1, 0, 1)),
+    ):
+        objective = MixIT(make_model(4), SNR(), **options)
+        est = objective.student(mixtures.sum(1))
+        table = naive(SNR(), est, mixtures, mixtures.sum(1))
+        best = table[:, torch.tensor([keeps(q) for q in values])].min(-1).values.mean()
+        torch.testing.assert_close(objective.losses(batch)["mixit"], best)
+        least = MixIT(make_model(4), SNR(), assign="ls", **options).losses(batch)["mixit"]
+        assert float(least.detach()) >= float(best.detach()) - 1e-4
+
+
+def test_least_squares_agrees_at_20_db_and_never_beats_the_search() -> None:
+    clean = signals(20, 6, 2000)
+    owner = torch.randint(2, (20, 6), generator=torch.Generator().manual_seed(1))
+    mixtures = one_hot(owner, 2).mT.float() @ clean
+    for noise, same in ((0.1, True), (2.0, False)):
+        est = (clean + noise * signals(20, 6, 2000, seed=2)).requires_grad_()
+        exact, near = (deal(SNR(), est, mixtures, mixtures.sum(1), assign=how) for how in ("exact", "ls"))
+        assert torch.equal(exact.owner, near.owner) == same
+        assert (near.loss >= exact.loss - 1e-5).all()
+        # One of the mixtures is silent by chance.
+        truth = SNR()(one_hot(near.owner, 2).mT.float() @ est, mixtures, mixtures.sum(1)[:, None]).mean(-1)
+        torch.testing.assert_close(near.loss, truth)
+
+
+def test_least_squares_trains_more_outputs_than_a_search_can_try(make_model, make_batch) -> None:
+    objective = MixIT(make_model(24), SNR(), n_mix=3, assign="ls")
+    objective.check(6)
+    loss = objective.losses(make_batch(size=6))["mixit"]
+    loss.backward()
+    assert objective.student.taps.weight.grad.any()
+
+
+def test_mixtures_are_searched_by_the_whole_loss_on_request() -> None:
+    sizes = {"n_fft": (64,), "win": (40,), "hop": (10,)}
+    whole, by_snr = MultiResolutionL1(**sizes, select_by="full"), MultiResolutionL1(**sizes)
+    differ = 0
+    for seed in range(4):
+        est, mixtures = signals(2, 6, 120, seed=seed).double(), signals(2, 2, 120, seed=seed + 100).double()
+        mom = mixtures.sum(1)
+        found, plain = deal(whole, est, mixtures, mom), deal(by_snr, est, mixtures, mom)
+        torch.testing.assert_close(found.loss, naive(whole, est, mixtures, mom).min(-1).values)
+        snr = naive(SNR(), est, mixtures, mom)
+        torch.testing.assert_close(deal(SNR(), est, mixtures, mom).owner, plain.owner)
+        assert (found.loss <= plain.loss + 1e-9).all() and (snr.min(-1).values <= found.pair_db.mean(-1)).all()
+        differ += int((found.owner != plain.owner).any(-1).sum())
+    assert differ > 0
+
+
+def test_logs_are_the_snr_and_the_loudest_output() -> None:
+    mixtures = torch.stack([signals(1, 500), 2 * signals(1, 500, seed=1)], 1)
+    found = deal(MultiResolutionL1(), 0.9 * mixtures, mixtures, mixtures.sum(1))
+    torch.testing.assert_close(found.snr_db, torch.full((1, 2), 20.0).double(), rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.energy.float(), 0.81 * mixtures.square().sum(-1))
+    spread = torch.cat([mixtures, mixtures + signals(1, 2, 500, seed=2)], 1)
+    found = deal(SNR(snr_max_db=None), spread / 2, mixtures, mixtures.sum(1))
+    torch.testing.assert_close(found.snr_db, -found.pair_db.double(), rtol=0, atol=1e-3)
+    perfect = deal(SNR(), mixtures, mixtures, mixtures.sum(1))
+    torch.testing.assert_close(perfect.snr_db, torch.full((1, 2), 120.0).double(), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["l1_l2", "l1"])
+@pytest.mark.parametrize("consistent", [False, True])
+def test_sparsity_is_that_of_consistent_outputs(kind: str, consistent: bool, make_model, make_batch) -> None:
+    batch = make_batch()
+    batch.mix *= 1e-3
+    model = make_model(4)
+    model.consistency = "magsq" if consistent else "none"
+    objective = MixIT(model, SNR(), sparsity=kind, sparsity_weight=3.0, covariance_weight=0.5)
+    terms = objective.losses(batch)
+    mom = batch.mix[:2] + batch.mix[2:]
+    with torch.no_grad():
+        est = model(mom)
+        est = est if consistent else project(est, mom, "uniform")
+        value = sparsity(levels(est, mom.std(-1)), kind).mean()
+        alike = covariance(est, mom.std(-1)).mean()
+    assert set(terms) == {"mixit", "weighted_sparsity", "weighted_covariance"}
+    torch.testing.assert_close(terms["weighted_sparsity"].detach(), 3 * value)
+    torch.testing.assert_close(terms["weighted_covariance"].detach(), 0.5 * alike)
+    assert float(objective.step_logs["sparsity"]) == pytest.approx(float(value))
+    assert float(objective.step_logs["covariance"]) == pytest.approx(float(alike))
+    assert 0.25 <= float(objective.step_logs["loudest_share"]) <= 1
+
+
+def test_sparsity_means_the_same_whether_moms_are_normalised_or_not(make_model, make_batch) -> None:
+    batch = make_batch()
+    batch.mix *= 1e-3
+    model = make_model(4)
+    with torch.no_grad():
+        model.taps.bias.zero_()
+    plain, unit = (MixIT(model, SNR(), sparsity="l1", normalize_mom=norm).losses(batch) for norm in (False, True))
+    torch.testing.assert_close(plain["weighted_sparsity"], unit["weighted_sparsity"], rtol=1e-4, atol=0)
+
+
+def test_a_second_stage_with_weight_zero_is_the_first_stage(make_model, make_batch) -> None:
+    gradients = []
+    for options in ({}, {"sparsity": "l1_l2", "sparsity_weight": 0.0}):
+        objective = MixIT(make_model(4), SNR(), **options)
+        sum(objective.losses(make_batch()).values()).backward()
+        gradients.append(objective.student.taps.weight.grad)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
+
+
+def test_sparsity_leaves_supervised_and_silent_moms_alone(make_model, make_batch) -> None:
+    batch = make_batch(size=8)
+    options = {"sparsity": "l1_l2", "sparsity_weight": 1.0}
+    assert set(MixIT(make_model(4), SNR(), supervised_fraction=1.0, **options).losses(batch)) == {"supervised"}
+    half = MixIT(make_model(4), SNR(), supervised_fraction=0.5, **options)
+    share = half.losses(batch)["weighted_sparsity"]
+    rest = Batch(torch.cat([batch.mix[2:4], batch.mix[6:]]), None, [""] * 4)
+    alone = MixIT(make_model(4), SNR(), **options)
+    torch.testing.assert_close(share, alone.losses(rest)["weighted_sparsity"] / 2)
+    rest.mix[[1, 3]] = 0
+    torch.testing.assert_close(
+        alone.losses(rest)["weighted_sparsity"],
+        alone.losses(Batch(rest.mix[[0, 2]], None, [""] * 2))["weighted_sparsity"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"assign": "lsq"}, r"objective\.assign: unknown assignment 'lsq'"),
+        ({"generalized": False, "n_mix": 3}, r"objective\.generalized: .* found model\.n_src 4"),
+        ({"allow": [[0], [1]]}, r"objective\.allow: found .*a list for each of 4 outputs"),
+        ({"allow": [[0], [1], [2], [0]]}, r"objective\.allow: .*mixtures from 0 to 1"),
+        ({"allow": [[0], [1], [], [0]]}, r"objective\.allow: found"),
+        ({"allow": [[0], [0], [0], [1]], "generalized": False}, r"objective\.allow: .*each of 2 mixtures 2 outputs"),
+        ({"sparsity": "l2"}, r"objective\.sparsity: unknown sparsity 'l2'"),
+        ({"sparsity_weight": -1.0}, r"objective\.sparsity_weight: found -1"),
+        ({"covariance_weight": float("nan")}, r"objective\.covariance_weight: found nan"),
+    ],
+)
+def test_faults_of_the_variants_name_the_setting(options, message: str, make_model) -> None:
+    with pytest.raises(ConfigError, match=message):
+        MixIT(make_model(4), SNR(), **options)
+
+
+def test_least_squares_does_not_search_by_the_whole_loss(make_model) -> None:
+    with pytest.raises(ConfigError, match=r"set loss\.select_by to snr"):
+        MixIT(make_model(4), MultiResolutionL1(select_by="full"), assign="ls")

@@ -14,7 +14,7 @@ from usepcli.data.batch import Batch
 from usepcli.errors import BadInput, ConfigError
 from usepcli.losses.scale_invariant import SISNR
 from usepcli.losses.thresholded import SNR
-from usepcli.objectives.pit import PIT, match
+from usepcli.objectives.pit import PIT, match, references, take
 
 
 def signals(*shape: int, seed: int = 0) -> Tensor:
@@ -134,3 +134,26 @@ def test_faults_name_the_setting(make_model, make_batch) -> None:
         objective.losses(Batch(signals(2, 10), None, ["a", "b"]))
     with pytest.raises(ConfigError, match=r"objective\.zero_weight"):
         PIT(make_model(2), SNR(), zero_weight=-1.0)
+
+
+def test_the_residual_is_what_the_references_leave(make_batch) -> None:
+    batch = make_batch(n_ref=2)
+    noise = torch.randn(batch.mix.shape, generator=torch.Generator().manual_seed(9))
+    noisy = Batch(batch.mix + noise, batch.sources, batch.ids)
+    both = references(noisy, residual=True)
+    torch.testing.assert_close(both[:, 2], noise, atol=1e-5, rtol=1e-5)
+    assert references(noisy, residual=False).shape[1] == 2
+
+
+def test_an_unthresholded_search_chooses_without_limits_and_pays_with_them(make_model) -> None:
+    limited, free = SNR(snr_max_db=0.0), SNR(snr_max_db=None)
+    ref, noise = signals(40, 3, 50), signals(40, 3, 50, seed=1)
+    # Output 1 is nearly reference 0 and holds half of reference 1 as well, and so on: the limit hides who is closest.
+    est = ref.roll(1, 1) + 0.9 * ref + noise * torch.tensor([0.1, 0.5, 1.0])[:, None]
+    found = match(limited, est, ref, ref.sum(1), search=limited.unlimited())
+    assert torch.equal(found.chosen, match(free, est, ref, ref.sum(1)).chosen)
+    assert not torch.equal(found.chosen, match(limited, est, ref, ref.sum(1)).chosen)
+    pairs = limited(take(est, found.chosen), ref, ref.sum(1)[:, None])
+    torch.testing.assert_close(found.loss, pairs.mean(-1), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ConfigError, match="perm_loss"):
+        PIT(make_model(2), limited, perm_loss="best")  # type: ignore[arg-type]

@@ -80,3 +80,21 @@ def test_missing_matplotlib_says_how_to_install_it(tmp_path: Path, monkeypatch: 
     with pytest.raises(MissingDependency, match=r"usepcli\[plot\]") as fault:
         plots.learning_curve(*logs(tmp_path, [1.0, 2.0]), tmp_path / "c.png")
     assert fault.value.code == 69
+
+
+def test_health_columns_get_panels_of_their_own(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    train, valid = logs(tmp_path, [3.0, 2.0, 1.0])
+    valid.write_text(
+        "epoch,step,momi,best,seconds,si-snri,loudest_share,silent_share,teacher_agreement,skipped,"
+        "teacher_input_si_sdr\n0,20,1.5,1.5,1,0.5,0.9,0.1,12.5,0,18.0\n1,40,2.5,2.5,1,1.5,0.8,0.2,11,0,\n"
+    )
+    columns = plots._columns(valid)
+    assert plots._panels(columns) == ("momi", ["si-snri", "teacher_agreement"], ["loudest_share", "silent_share"])
+    columns["momi"] = [math.nan, math.nan]
+    assert plots._panels(columns)[0] == ""
+    del columns["best"]
+    assert plots._panels(columns)[0] == ""
+    picture = plots.learning_curve(train, valid, tmp_path / "c.png").read_bytes()
+    # Two tall panels and three low ones, at 120 dots per inch.
+    assert int.from_bytes(picture[20:24]) == round(120 * (2 * 2.9 + 3 * 1.6))

@@ -27,6 +27,7 @@ AUDIO_SUFFIXES = frozenset(_FORMATS)
 _VIDEO_LIKE = frozenset({".m4a", ".aac", ".wma", ".mp4", ".mkv", ".mov", ".webm", ".avi"})
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _RF64_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE: a plain WAV unless the 4 GiB are passed
+_ADD_PEAK_CHUNK = 0x1050  # SFC_SET_ADD_PEAK_CHUNK: the chunk holds the time of day, so no two files would be equal
 _HEAD = 4096
 _PCM16 = np.float32(1 / 32768)
 
@@ -178,6 +179,7 @@ class Writer:
             raise OutputError(
                 f"{show(self.path)}: cannot write {self.channels} channels at {self.rate} Hz: {err}"
             ) from err
+        sf._snd.sf_command(self._file._file, _ADD_PEAK_CHUNK, sf._ffi.NULL, 0)
         if self._auto_rf64:
             sf._snd.sf_command(self._file._file, _RF64_DOWNGRADE, sf._ffi.NULL, 1)
         return self

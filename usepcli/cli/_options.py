@@ -29,8 +29,8 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 def complete_metric(incomplete: str) -> list[str]:
-    """Return the metrics whose names start with `incomplete`."""
-    return _starting(registry.METRICS, incomplete)
+    """Return the metrics whose names start with `incomplete`, those of whole sets among them."""
+    return _starting([*registry.METRICS, "momi", "wer"], incomplete)
 
 
 def complete_corpus(incomplete: str) -> list[str]:

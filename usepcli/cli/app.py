@@ -23,7 +23,7 @@ COMMANDS = {
     "train": "Train a separator from a profile.",
     "evaluate": "Score a model on a test set, or files that any program separated.",
     "separate": "Separate recordings into their sources.",
-    "remix": "Mix stems, or the sources that a model finds in a file, with other gains.",
+    "remix": "Mix stems or separated sources with other gains, or shuffle the sources of a set into new mixtures.",
     "profiles": "List the profiles in reach, one line each.",
     "models": "List the released models that come with usep.",
     "info": "Print what a model, a run folder or a checkpoint is.",

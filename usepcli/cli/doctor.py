@@ -22,7 +22,10 @@ PACKAGES = (
     "safetensors",
 )
 EXTRAS = {
+    "asr": ("transformers",),
+    "metrics": ("pesq", "pystoi"),
     "plot": ("matplotlib",),
+    "sim": ("pyroomacoustics",),
     "test": ("pytest", "hypothesis", "mir_eval", "matplotlib", "xdist", "ruff"),
     "dev": ("mypy", "pytest", "ruff"),
 }

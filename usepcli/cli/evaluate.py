@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from usepcli.cli import _evaluate_jobs as jobs
 from usepcli.cli import _options as options
-from usepcli.errors import BadInput, InputNotFound, UsageError, did_you_mean
-
-if TYPE_CHECKING:
-    from usepcli.data.manifest import Manifest
-    from usepcli.engine.checkpoint import Card
-
-Rows = list[dict[str, Any]]
-SAMPLES = Path(__file__).resolve().parent.parent / "samples" / "testset"
 
 
-@dataclass
-class Job:
-    """Something to score: its facts for evaluate.json, its default folder, and how to do it."""
+def complete_protocol(incomplete: str) -> list[str]:
+    """Return the protocols whose names start with `incomplete`."""
+    from usepcli.engine.protocols import PROTOCOLS
 
-    facts: dict[str, Any]
-    out: Path
-    run: Callable[[Callable[[Iterable[Any], int], Iterable[Any]]], Rows]
+    return [name for name in sorted(PROTOCOLS) if name.startswith(incomplete)]
+
+
+def complete_published(incomplete: str) -> list[str]:
+    """Return the profiles with published numbers whose names start with `incomplete`."""
+    from usepcli.engine.compare import profiles
+
+    return [name for name in profiles() if name.startswith(incomplete)]
 
 
 def evaluate(
@@ -67,6 +61,78 @@ def evaluate(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Go on where estimates are missing; their rows say so.")
     ] = False,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol",
+            help="Score mixtures of one to four sources as a paper does: mixit2020, fuss-google, saijo2023 or "
+            "advpit2023.",
+            autocompletion=complete_protocol,
+            show_default=False,
+        ),
+    ] = "",
+    unprocessed: Annotated[
+        bool, typer.Option("--unprocessed", help="Score the mixture itself, too, as if it were every estimate.")
+    ] = False,
+    versus: Annotated[
+        list[Path],
+        typer.Option(
+            "--versus",
+            help="Earlier results (folder or items.csv) of the same data: differences with their intervals; may be "
+            "repeated.",
+        ),
+    ] = [],  # noqa: B006 - Typer copies it
+    compare: Annotated[
+        str,
+        typer.Option(
+            "--compare",
+            metavar="PROFILE",
+            help="The numbers published for a profile beside these, where data and protocol are the same.",
+            autocompletion=complete_published,
+            show_default=False,
+        ),
+    ] = "",
+    stats: Annotated[
+        bool,
+        typer.Option("--stats", help="How the scores spread: within mixtures over --versus, else within --by."),
+    ] = False,
+    by: Annotated[
+        str,
+        typer.Option("--by", help="Tell conditions apart by a column: n_src, k, source, label, origin, speakers."),
+    ] = "",
+    mom_pairs: Annotated[
+        int, typer.Option("--mom-pairs", min=1, help="Sums of two mixtures for --metric momi, at most.")
+    ] = 1000,
+    hypotheses: Annotated[
+        Path | None,
+        typer.Option(
+            "--hypotheses",
+            help="For --metric wer: a table of what was recognised, columns id, source, text.",
+            show_default=False,
+        ),
+    ] = None,
+    asr: Annotated[
+        Path | None,
+        typer.Option(
+            "--asr",
+            help="For --metric wer: a recogniser on this machine, a folder with a Whisper or CTC model.",
+            show_default=False,
+        ),
+    ] = None,
+    language: Annotated[str, typer.Option("--language", help="What a Whisper model of many languages writes.")] = "en",
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            "--texts",
+            help="What was said, columns id, source, text; by default the manifest's column text.",
+            show_default=False,
+        ),
+    ] = None,
+    kaldi_export: Annotated[
+        Path | None,
+        typer.Option("--kaldi-export", help="Write the estimates here as Kaldi data at 8 kHz.", show_default=False),
+    ] = None,
+    seed: options.Seed = 0,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Score the first items only; 0 scores all.")] = 0,
     device: options.Device = "auto",
     workers: options.Workers = 0,
@@ -88,168 +154,44 @@ def evaluate(
       ID_1.wav   ID_2.wav       one folder for all (also ID_s1.wav)
     Mixtures: ID.wav or ID/mix.wav. Unequal lengths are trimmed, further estimates ignored.
 
+    `--metric momi` needs mixtures alone. A --protocol says what its paper's scores mean, and prints it.
+
     \b
     Examples:
       usep evaluate default --data data/two --metric si-snri --metric sdri -o scores
       usep evaluate --estimates separated --references data/two/wav/test --metric si-snr -o scores
+      usep evaluate runs/new --versus runs/old/eval_test --stats
+      usep evaluate runs/fuss --protocol saijo2023 --unprocessed --compare fuss_remixit
     """
-    from usepcli.engine import scoring
+    asked = jobs.Asked(**locals())  # first of all: the arguments and nothing else
+    from usepcli.cli import _evaluate_speech as speech
+    from usepcli.cli import _evaluate_tables as tables
 
-    files = estimates is not None or references is not None or mixtures is not None
-    metrics = list(dict.fromkeys(metric)) or ["si-snr" if files and mixtures is None else "si-snri"]
-    scoring.check_metrics(metrics, has_mixture=not files or mixtures is not None)
-    say = _quiet if quiet else _say
-    if files:
-        if model is not None or data is not None or split:
-            raise UsageError("--estimates takes files: leave MODEL, --data and --split away")
-        job = _files_job(estimates, references, mixtures, metrics, workers, limit, skip_missing, say)
-    else:
-        job = _model_job(model, data, split, metrics, device, threads, workers, limit, say)
+    wanted = jobs.check(asked)
+    speech.check(asked)
+    job = jobs.find(asked, wanted)
+    from usepcli.engine import results
+    from usepcli.engine import versus as earlier
+
     folder = out or job.out
-    scoring.refuse_existing(folder, overwrite)
-    record = scoring.save(folder, job.run(_tracker(quiet)), metrics, job.facts)
-    _report(record, folder, as_json, say)
-
-
-def _files_job(
-    estimates: Path | None,
-    references: Path | None,
-    mixtures: Path | None,
-    metrics: list[str],
-    workers: int,
-    limit: int,
-    skip_missing: bool,
-    say: Callable[[str], None],
-) -> Job:
-    if estimates is None or references is None:
-        raise UsageError("separated files need both --estimates DIR and --references DIR")
-    from usepcli.engine.evaluate import score_folders
-
-    names = {"estimates": str(estimates), "references": str(references), "mixtures": str(mixtures or "")}
-    facts = {**names, "settings": {"limit": limit, "skip_missing": skip_missing, "metrics": metrics}}
-    return Job(
-        facts,
-        Path("evaluation"),
-        lambda track: score_folders(
-            estimates, references, mixtures, metrics,
-            workers=workers or _workers(metrics, limit), limit=limit, skip_missing=skip_missing,
-            say=say, track=track,
-        ),
-    )  # fmt: skip
-
-
-def _model_job(
-    model: str | None,
-    data: Path | None,
-    split: str,
-    metrics: list[str],
-    device: str,
-    threads: int,
-    workers: int,
-    limit: int,
-    say: Callable[[str], None],
-) -> Job:
-    ref = model or _latest_run() or "default"
-    if ref == "default" and not _released_default():
-        raise InputNotFound(f"{_runs()}: no trained run in it and no model called default; name a MODEL")
-    from usepcli.engine import checkpoint
-    from usepcli.engine import device as devices
-    from usepcli.engine.evaluate import score_model
-
-    path = checkpoint.find_model(ref)
-    net, card = checkpoint.load_model(path)
-    run = path.parent if path.name == "best.safetensors" else None
-    manifest, split = _data(card, run is not None, data, split)
-    say(f"model: {ref} ({path}), {card.n_src} outputs at {card.sample_rate} Hz")
-    say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
-    where = devices.pick(device)
-    devices.set_threads(threads)
-    count = workers or _workers(metrics, min(limit or len(manifest), len(manifest)))
-    facts = {
-        "model": {"ref": ref, "path": str(path), "sha256": checkpoint.read_card(path)[1], **_about(card)},
-        "data": {"manifest": str(manifest.path), "split": split},
-        "settings": {"limit": limit, "device": str(where), "metrics": metrics},
-    }
-    return Job(
-        facts,
-        run / f"eval_{split or 'all'}" if run else Path("evaluation"),
-        lambda track: score_model(
-            net, manifest, metrics, device=where, workers=count, limit=limit, say=say, track=track
-        ),
-    )
-
-
-def _about(card: Card) -> dict[str, Any]:
-    return {
-        "name": card.name, "architecture": card.model.get("name", ""), "objective": card.objective,
-        "sample_rate": card.sample_rate, "n_src": card.n_src, "steps": card.steps,
-    }  # fmt: skip
-
-
-def _runs() -> Path:
-    return Path(os.environ.get("USEP_RUNS") or "runs")
-
-
-def _latest_run() -> str:
-    """Return the run folder with the newest best.safetensors, or ''."""
-    found = sorted(_runs().glob("**/best.safetensors"), key=lambda path: path.stat().st_mtime_ns)
-    return str(found[-1].parent) if found else ""
-
-
-def _released_default() -> bool:
-    return (SAMPLES.parent.parent / "pretrained" / "default.safetensors").is_file()
-
-
-def _data(card: Card, is_run: bool, data: Path | None, split: str) -> tuple[Manifest, str]:
-    """Return the rows to score and their split: from --data, the run's own manifest, or the shipped set."""
-    from usepcli.data.manifest import Manifest
-
-    own = card.profile.get("data", {}) if data is None and is_run else {}
-    place = data or Path(own.get("manifest") or "") if data or own.get("manifest") else None
-    if place is None and is_run:
-        raise UsageError("this run was trained without a manifest; give one to score it on with --data")
-    if place is not None and data is None and not place.exists():
-        raise InputNotFound(f"{place}: the run's data.manifest is not here; give a test set with --data")
-    table = Manifest.read(place or SAMPLES)
-    wanted = split or own.get("test_split") or "test"
-    chosen = table.split(wanted)
-    if not len(chosen) and not split and set(table.splits()) == {""}:
-        return table, ""  # a manifest without splits is one set
-    if not len(chosen):
-        there = table.splits()
-        listed = ", ".join(f"{name or 'unnamed'} ({count})" for name, count in there.items()) or "no rows"
-        raise BadInput(f"{table.path}: no split '{wanted}'{did_you_mean(wanted, there)}; it has {listed}")
-    return chosen, wanted
-
-
-def _workers(metrics: list[str], items: int) -> int:
-    # A worker takes seconds to start; only BSS-eval (0.1 s and more per item) on many items pays that back.
-    heavy = {"sdr", "sdri", "sir", "sar"} & set(metrics)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 16) if heavy and cores > 1 and (items == 0 or items >= 50) else 0
-
-
-def _tracker(quiet: bool) -> Callable[[Iterable[Any], int], Iterable[Any]]:
-    from usepcli.report.progress import progress
-
-    return lambda items, total: progress(items, total, desc="scoring", unit="item", quiet=quiet)
-
-
-def _report(record: dict[str, Any], folder: Path, as_json: bool, say: Callable[[str], None]) -> None:
-    from usepcli.engine import scoring, tables
-
-    for reason, count in record["reasons"].items():
-        say(f"{count} of {record['rows']} rows: {reason}")
-    if as_json:
-        options.report({**record, "out": str(folder)}, True)
-    else:
-        typer.echo(tables.render(record["summary"], scoring.SUMMARY_COLUMNS))
-    say(f"{record['items']} items, {record['rows']} sources; written: {folder}")
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-
-
-def _quiet(line: str) -> None:
-    del line
+    results.refuse_existing(folder, overwrite)
+    if wanted:
+        tables.announce(wanted, asked)
+    found = results.Results(job.facts, tables.conventions(asked, wanted))
+    others = [earlier.read(place) for place in versus]
+    for other in others:
+        earlier.refuse_unlike(found.facts, found.conventions, other)
+    if asked.metrics or wanted:
+        rows = tables.add_items(found, job, asked, wanted)
+        tables.add_comparisons(found, job, asked, rows, others)
+    if "momi" in metric:
+        tables.add_moms(found, job, asked, folder)
+    if "wer" in metric:
+        speech.add_words(found, job, asked)
+    if kaldi_export is not None:
+        speech.export(found, job, asked, kaldi_export)
+    record = results.save(folder, found)
+    fault = tables.add_published(found, record, folder, asked) if compare else None
+    tables.show(record, found, folder, asked)
+    if fault:  # the scores are written and shown all the same
+        raise fault

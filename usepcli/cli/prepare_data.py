@@ -12,10 +12,13 @@ from usepcli.cli import _options as options
 from usepcli.errors import BadInput, ConfigError, PartialFailure, UsageError, choices
 
 Pair = tuple[float, float]
+Counts = tuple[int, int]
 Triple = tuple[float, float, float]
 _NOT_OPTIONS = frozenset(
     {"source", "out", "corpus", "check", "workers", "overwrite", "dry_run", "quiet", "as_json", "ctx"}
 )
+
+_FLAGS = {"pause_s": "pause", "noise_snr_db": "noise-snr", "event_snr_db": "event-snr", "rt60_s": "rt60"}
 
 
 def _of(corpora: str, flag: str, text: str, **more: Any) -> Any:
@@ -44,11 +47,15 @@ def prepare_data(
         bool, typer.Option("--check", help="Audit a prepared folder, a manifest or any tree; make nothing.")
     ] = False,
     n_src: Annotated[
-        int | None, _of("speakers, wsj0-mix, librimix", "--n-src", "Talkers in a mixture; 2 by default.")
+        int | None, _of("speakers, wsj-mix, wsj0-mix, librimix", "--n-src", "Talkers in a mixture; 2 by default.")
     ] = None,
     rate: Annotated[
         int | None,
-        _of("speakers, wsj0-mix, librimix, --check", "--rate", "Sample rate in Hz; 8000 by default."),
+        _of(
+            "speakers, wsj-mix, events, wsj0-mix, librimix, yfcc, --check",
+            "--rate",
+            "Sample rate in Hz; 8000 by default, 16000 of yfcc.",
+        ),
     ] = None,
     length: Annotated[
         str | None,
@@ -59,8 +66,13 @@ def prepare_data(
             "longest (max) talker.",
         ),
     ] = None,
-    seconds: Annotated[float | None, _of("speakers", "--seconds", "Length of a mixture; 4 by default.")] = None,
-    min_s: Annotated[float | None, _of("speakers", "--min-s", "Leave out shorter recordings; 0.5 by default.")] = None,
+    seconds: Annotated[
+        float | None, _of("speakers, events, yfcc", "--seconds", "Length of a mixture; 4 by default, 10 of yfcc.")
+    ] = None,
+    min_s: Annotated[
+        float | None,
+        _of("speakers, wsj-mix, events", "--min-s", "Leave out shorter recordings; 0.5 by default, 0.2 of events."),
+    ] = None,
     max_s: Annotated[
         float | None, _of("speakers", "--max-s", "Longest mixture of --length min or max; 0 = no limit.")
     ] = None,
@@ -86,24 +98,60 @@ def prepare_data(
     ] = None,
     noise: Annotated[
         Path | None,
-        _of("speakers", "--noise", "Folder of noise recordings to add; its splits share no recording."),
+        _of("speakers, wsj-mix", "--noise", "Folder of noise recordings to add; its splits share no recording."),
     ] = None,
     noise_snr_db: Annotated[
         Pair | None,
         _of(
-            "speakers",
+            "speakers, wsj-mix",
             "--noise-snr",
-            "Range of speech above noise in dB; 5 20 by default.",
+            "Range of speech above noise in dB; 5 20 by default, 10 20 of wsj-mix.",
             metavar="LOW HIGH",
         ),
     ] = None,
-    train: Annotated[int | None, _of("speakers", "--train", "Training mixtures; 2000 by default.")] = None,
-    valid: Annotated[int | None, _of("speakers", "--valid", "Validation mixtures; 200 by default.")] = None,
-    test: Annotated[int | None, _of("speakers", "--test", "Test mixtures; 200 by default.")] = None,
+    rt60_s: Annotated[
+        Pair | None,
+        _of("wsj-mix", "--rt60", "Range of reverberation times in seconds; 0.2 1.0 by default.", metavar="LOW HIGH"),
+    ] = None,
+    rooms: Annotated[
+        int | None,
+        _of("wsj-mix", "--rooms", "Simulate N rooms for each split and share them; 0 (default) one for every mixture."),
+    ] = None,
+    anechoic: Annotated[
+        bool | None,
+        _of("wsj-mix", "--anechoic", "Write the talkers without the room too, and list them in anechoic.csv."),
+    ] = None,
+    sources: Annotated[
+        Counts | None, _of("events", "--sources", "Range of sources in a scene; 1 4 by default.", metavar="LOW HIGH")
+    ] = None,
+    background: Annotated[
+        float | None,
+        _of("events", "--background", "Share of scenes in which one source is a background; 1 by default."),
+    ] = None,
+    background_s: Annotated[
+        float | None,
+        _of("events", "--background-s", "Without a column role: longer recordings are backgrounds; 10 by default."),
+    ] = None,
+    event_snr_db: Annotated[
+        Pair | None,
+        _of(
+            "events",
+            "--event-snr",
+            "Range of foreground above background in dB; -5 25 by default.",
+            metavar="LOW HIGH",
+        ),
+    ] = None,
+    train: Annotated[
+        int | None, _of("speakers, wsj-mix, events", "--train", "Training mixtures; 2000 by default.")
+    ] = None,
+    valid: Annotated[
+        int | None, _of("speakers, wsj-mix, events", "--valid", "Validation mixtures; 200 by default.")
+    ] = None,
+    test: Annotated[int | None, _of("speakers, wsj-mix, events", "--test", "Test mixtures; 200 by default.")] = None,
     split_ratios: Annotated[
         Triple | None,
         _of(
-            "speakers, folder, csv",
+            "speakers, wsj-mix, events, folder, csv",
             "--split-ratios",
             "Shares of train, valid, test where no split is named; 0.8 0.1 0.1.",
             metavar="TRAIN VALID TEST",
@@ -112,26 +160,30 @@ def prepare_data(
     csv: Annotated[
         str | None,
         _of(
-            "speakers, folder, csv",
+            "speakers, wsj-mix, events, folder, csv",
             "--csv",
             "List in SOURCE with a column path; manifest.csv by default, 'none' for none.",
         ),
     ] = None,
     root: Annotated[
-        Path | None, _of("csv", "--root", "Where the paths in the list start; its own folder by default.")
+        Path | None, _of("csv, yfcc", "--root", "Where the recordings of the list lie; its own folder by default.")
     ] = None,
     speaker_column: Annotated[
         str | None,
-        _of("speakers", "--speaker-column", "Column that names the talker; speaker or label by default."),
+        _of("speakers, wsj-mix", "--speaker-column", "Column that names the talker; speaker or label by default."),
     ] = None,
     split_column: Annotated[
         str | None,
-        _of("speakers, folder, csv", "--split-column", "Column that names the split; 'none' splits by seed."),
+        _of(
+            "speakers, wsj-mix, events, folder, csv",
+            "--split-column",
+            "Column that names the split; 'none' splits by seed.",
+        ),
     ] = None,
     speaker_depth: Annotated[
         int | None,
         _of(
-            "speakers",
+            "speakers, wsj-mix",
             "--speaker-depth",
             "Without a list: the folder that names the talker; 1 top, -1 innermost.",
         ),
@@ -141,9 +193,13 @@ def prepare_data(
         _of("wsj0-mix, librimix", "--mix", "Mixture folder: mix, mix_clean, mix_both, mix_single."),
     ] = None,
     subset: Annotated[str | None, _of("librimix", "--subset", "train-100 (default), train-360 or both.")] = None,
+    reference: Annotated[
+        str | None, _of("sms-wsj", "--reference", "Talkers: reverberant (default), early or anechoic.")
+    ] = None,
+    channel: Annotated[int | None, _of("sms-wsj", "--channel", "Microphone, from 0, the default.", min=0)] = None,
     variant: Annotated[str | None, _of("fuss", "--variant", "dry (default) or reverb.")] = None,
     licence: Annotated[
-        str | None, _of("all but speakers", "--licence", "Licence to note where the source names none.")
+        str | None, _of("lists of mixtures", "--licence", "Licence to note where the source names none.")
     ] = None,
     limit: Annotated[
         int | None,
@@ -151,7 +207,12 @@ def prepare_data(
     ] = None,
     seed: Annotated[
         int | None,
-        _of("speakers, folder, csv", "--seed", "Seed of everything drawn at random; 0 by default.", min=0),
+        _of(
+            "speakers, wsj-mix, events, folder, csv",
+            "--seed",
+            "Seed of everything drawn at random; 0 by default.",
+            min=0,
+        ),
     ] = None,
     workers: options.Workers = 0,
     overwrite: options.Overwrite = False,
@@ -162,9 +223,10 @@ def prepare_data(
     """Make a data set for training: manifest.csv, prepare.json and, from single talkers, mixtures.
 
     `folder` lists recordings of mixtures and copies nothing. `speakers` writes mixtures with their sources
-    and a pool of utterances; no talker is in two splits, and one seed gives the same bits on any number of
-    workers. The same command goes on after an interruption. Exit 4: some recordings could not be used, see
-    bad_files.csv.
+    and a pool of utterances; no talker is in two splits. `wsj-mix` puts them into simulated
+    rooms (needs usepcli[sim]); `events` writes scenes of single sounds as in FUSS. One seed gives the same
+    bits on any number of workers, and the same command goes on after an interruption. Exit 4: some recordings
+    could not be used, see bad_files.csv.
 
     Examples:
 
@@ -215,7 +277,7 @@ def _refuse_foreign(corpus: str, given: dict[str, Any]) -> None:
     for name in given:
         if name not in known:
             owners = [other for other in registry.CORPORA if name in signature("corpus", other).parameters]
-            flag = {"pause_s": "pause", "noise_snr_db": "noise-snr"}.get(name, name.replace("_", "-"))
+            flag = _FLAGS.get(name, name.replace("_", "-"))
             raise UsageError(f"--{flag} has no meaning for --corpus {corpus}; it belongs to: {', '.join(owners)}")
 
 

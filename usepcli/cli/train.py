@@ -59,5 +59,7 @@ def train(
     trainer = Trainer(loaded, folder, force)
     trainer.fit()
     if trainer.ranks.main:
-        facts = {"run": str(folder), "steps": trainer.step, loaded.valid.metric: round(trainer.best, 3)}
+        facts = {"run": str(folder), "steps": trainer.step}
+        if metric := trainer.validator.metric:
+            facts[metric] = round(trainer.validator.sign * trainer.best, 3)
         options.report({**facts, "model": str(folder / "best.safetensors")}, as_json)

@@ -62,6 +62,7 @@ class Turn:
     frames: int
     at: int
     gain_db: float
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Plan:
     noise_snr_db: float = 0.0
     origins: tuple[str, ...] = ()
     licences: tuple[str, ...] = ()
+    label: str = ""
+
+    def files(self) -> list[str]:
+        """Return the names of the mixture's files: s1.wav .., noise.wav where there is noise, and mix.wav, the last."""
+        return [*(f"s{k + 1}.wav" for k in range(len(self.turns))), *(["noise.wav"] if self.noise else []), "mix.wav"]
 
 
 class Planner:
@@ -98,7 +104,7 @@ class Planner:
             talkers[("talker", row.speaker) if row.speaker else ("unknown", row.id)].append(row)
         self._talkers = [talkers[key] for key in sorted(talkers)]
         # Two unnamed utterances of one origin may be of one talker: they share a group and never meet.
-        groups = {self._group(utterances[0]) for utterances in self._talkers}
+        groups = {voice(utterances[0]) for utterances in self._talkers}
         if len(groups) < recipe.n_src:
             raise BadInput(
                 f"split {split}: {len(groups)} talkers known to differ, {recipe.n_src} are needed for a "
@@ -106,10 +112,6 @@ class Planner:
                 f"recordings, name talkers (--speaker-column, --speaker-depth), or ask for none with "
                 f"--{split} 0"
             )
-
-    @staticmethod
-    def _group(row: PoolRow) -> tuple[str, str]:
-        return ("talker", row.speaker) if row.speaker else ("unknown", row.origin)
 
     def plan(self, i: int) -> Plan:
         """Return mixture i of the split."""
@@ -120,7 +122,7 @@ class Planner:
         gains = np.append(0.0, rng.uniform(-recipe.level_db, recipe.level_db, recipe.n_src - 1))
         gains -= gains.mean()
         turns = tuple(
-            Turn(tuple(row.path for row in rows), _talker(rows[0]), pauses, start, count, at, float(gain))
+            Turn(tuple(row.path for row in rows), talker(rows[0]), pauses, start, count, at, float(gain))
             for (rows, pauses, _), (start, count, at), gain in zip(takes, spans, gains, strict=True)
         )
         used = [row for rows, _, _ in takes for row in rows]
@@ -152,7 +154,7 @@ class Planner:
         chosen: list[list[PoolRow]] = []
         groups: set[tuple[str, str]] = set()
         for n in np.roll(order, -place * n_src):
-            group = self._group(self._talkers[n][0])
+            group = voice(self._talkers[n][0])
             if group not in groups:
                 groups.add(group)
                 chosen.append(self._talkers[n])
@@ -174,7 +176,13 @@ class Planner:
         return taken, tuple(pauses), total
 
 
-def _talker(row: PoolRow) -> str:
+def voice(row: PoolRow) -> tuple[str, str]:
+    """Return what two utterances must differ in to be of two talkers: the name, or the origin of unnamed ones."""
+    return ("talker", row.speaker) if row.speaker else ("unknown", row.origin)
+
+
+def talker(row: PoolRow) -> str:
+    """Return the talker's name, or one that belongs to this utterance alone."""
     return row.speaker or f"?{row.id}"
 
 

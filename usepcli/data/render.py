@@ -30,16 +30,27 @@ def render(plan: Plan, rate: int, load: Load) -> tuple[np.ndarray, np.ndarray, n
         part[turn.at : turn.at + turn.frames] = wave * scale
     n_src = len(plan.turns)
     if plan.noise:
-        noise = load(plan.noise).astype(np.float64)
-        wave = np.take(noise, np.arange(plan.noise_start, plan.noise_start + plan.frames), mode="wrap")
-        power = np.mean(wave**2)
-        speech = np.mean(parts[:n_src].sum(axis=0) ** 2)
-        parts[n_src] = wave * math.sqrt(speech / power * 10 ** (-plan.noise_snr_db / 10)) if power else 0.0
-    peak = max(np.abs(parts.sum(axis=0)).max(), np.abs(parts).max())
-    codes = np.rint(parts * (32768 * min(1.0, _PEAK / peak if peak else 1.0))).astype(np.int32)
+        parts[n_src] = noise_part(plan, parts[:n_src].sum(axis=0), load)
+    codes = quantise(parts, parts.sum(axis=0))
     mix = codes.sum(axis=0)
     whole = codes.astype(np.int16)
     return mix.astype(np.int16), whole[:n_src], whole[n_src] if plan.noise else None
+
+
+def noise_part(plan: Plan, speech: np.ndarray, load: Load) -> np.ndarray:
+    """Return the plan's stretch of noise (T,), repeated where it ends early, at its level below speech (T,)."""
+    noise = load(plan.noise).astype(np.float64)
+    wave = np.take(noise, np.arange(plan.noise_start, plan.noise_start + plan.frames), mode="wrap")
+    power = np.mean(wave**2)
+    if not power:
+        return np.zeros(plan.frames)
+    return wave * math.sqrt(np.mean(speech**2) / power * 10 ** (-plan.noise_snr_db / 10))
+
+
+def quantise(parts: np.ndarray, mix: np.ndarray) -> np.ndarray:
+    """Return parts (K, T) as 16-bit codes in int32; one gain for all where a part or the mix would clip."""
+    peak = max(np.abs(mix).max(), np.abs(parts).max())
+    return np.rint(parts * (32768 * min(1.0, _PEAK / peak if peak else 1.0))).astype(np.int32)
 
 
 def _joined(turn: Turn, rate: int, load: Load) -> np.ndarray:

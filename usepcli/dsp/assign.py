@@ -1,4 +1,4 @@
-"""Which estimate belongs to which reference (PIT) or to which mixture (MixIT), solved exactly."""
+"""Which estimate belongs to which reference (PIT) or to which mixture (MixIT): exact, or MixIT by least squares."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,11 @@ from torch import Tensor
 MAX_EXHAUSTIVE = 24
 MAX_MIXIT = 65_536
 
+# Of the mean energy of the outputs: keeps silent and repeated outputs solvable, and moves no weight by more.
+RIDGE = 1e-6
+
 _UNUSABLE = 1e9
+_FORBIDDEN = 1e12
 _log = logging.getLogger(__name__)
 
 
@@ -93,7 +98,33 @@ def _memberships(n_mix: int, n_est: int) -> tuple[Tensor, Tensor]:
     return grid, torch.stack([((grid == p) * bits).sum(-1) for p in range(n_mix)])
 
 
-def mixit(gram: Tensor, cross: Tensor, pair_cost: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+class Rules(NamedTuple):
+    """Which mixtures an output may go to, may (P, N) bool, and how many outputs each mixture gets, 0 for any number."""
+
+    may: Tensor
+    each: int = 0
+
+    def possible(self) -> bool:
+        """Say whether any assignment keeps the rules."""
+        if not self.each:
+            return bool(self.may.any(0).all())
+        if self.may.shape[1] != self.each * len(self.may):
+            return False
+        forbidden = (~self.may).repeat_interleave(self.each, 0).double()  # (P each, N)
+        best = permutation(forbidden[None])[0]
+        return not bool(forbidden.gather(1, best[:, None]).any())
+
+    def subsets(self) -> Tensor:
+        """Return (P, 2^N) bool: which subsets of the outputs a mixture may get, indexed as in `subset_sums`."""
+        kept = subset_sums((~self.may).long()) == 0
+        if self.each:
+            kept = kept & (subset_sums(torch.ones_like(self.may[:1], dtype=torch.long)) == self.each)
+        return kept
+
+
+def mixit(
+    gram: Tensor, cross: Tensor, pair_cost: Callable[[Tensor, Tensor], Tensor], rules: Rules | None = None
+) -> Tensor:
     """Return the mixture (B, N) of each output that minimises the summed cost over all P^N assignments.
 
     gram (B, N, N) holds <e_n, e_m>, cross (B, P, N) holds <x_p, e_n>, both float64.
@@ -102,10 +133,18 @@ def mixit(gram: Tensor, cross: Tensor, pair_cost: Callable[[Tensor, Tensor], Ten
     outputs, so 2^N subsets are costed and P^N sums of P table entries are compared: the number of
     samples plays no part (Wisdom et al. 2020, equation 3, evaluated in the Gram matrix).
     """
-    n_mix, n_est = cross.shape[-2:]
-    if n_mix**n_est > MAX_MIXIT:
-        raise ValueError(f"{n_mix}^{n_est} assignments; expected at most {MAX_MIXIT}")
-    costs = usable(pair_cost(subset_energies(gram)[:, None], subset_sums(cross)))
+    _limit(*cross.shape[-2:])
+    return split(pair_cost(subset_energies(gram)[:, None], subset_sums(cross)), rules)
+
+
+def split(costs: Tensor, rules: Rules | None = None) -> Tensor:
+    """Return the mixture (B, N) of each output from the costs (B, P, 2^N) of every subset in every mixture."""
+    n_mix, n_est = costs.shape[1], costs.shape[2].bit_length() - 1
+    _limit(n_mix, n_est)
+    costs = usable(costs)
+    if rules is not None:
+        # Both rules speak of one subset in one mixture, so they need no word about whole assignments.
+        costs = costs.masked_fill(~rules.subsets().to(costs.device), torch.inf)
     if n_mix == 2:
         # The second mixture gets the complement; complements count down as subsets count up.
         best = (costs[:, 0].flip(-1) + costs[:, 1]).argmin(-1)
@@ -114,3 +153,31 @@ def mixit(gram: Tensor, cross: Tensor, pair_cost: Callable[[Tensor, Tensor], Ten
     total = sum(costs[:, p, index[p]] for p in range(n_mix))
     assert isinstance(total, Tensor)
     return grid[total.argmin(-1)]
+
+
+def _limit(n_mix: int, n_est: int) -> None:
+    if n_mix**n_est > MAX_MIXIT:
+        raise ValueError(f"{n_mix}^{n_est} assignments; expected at most {MAX_MIXIT}")
+
+
+def mixit_ls(gram: Tensor, cross: Tensor, rules: Rules | None = None) -> Tensor:
+    """Return the mixture (B, N) of each output by least squares, at a cost that does not grow as P^N.
+
+    gram (B, N, N) and cross (B, P, N) are those of `mixit`. The weights W = argmin ||X - W E||^2 solve
+    (G + RIDGE mean(diag G) I) W^T = C^T, and the nearest 0/1 matrix that keeps the rules is taken: without
+    rules, each output goes to the mixture of its largest weight, the first among equals (Wisdom et al. 2021).
+    """
+    gram, cross = gram.double(), cross.double()
+    ridge = RIDGE * gram.diagonal(dim1=-2, dim2=-1).mean(-1)
+    ridge = torch.where(ridge > 0, ridge, 1.0)  # where all outputs are silent, any weights do
+    factor, _ = torch.linalg.cholesky_ex(gram + torch.diag_embed(ridge[:, None].expand_as(gram[..., 0])))
+    weights = torch.cholesky_solve(cross.mT, factor).mT  # (B, P, N)
+    # ||W - A||^2 = ||W||^2 - 2 <W, A> + N for every 0/1 matrix A with one 1 per column.
+    cost = usable(-weights)
+    if rules is None:
+        return cost.argmin(1)
+    cost = cost.masked_fill(~rules.may.to(cost.device), _FORBIDDEN)
+    if not rules.each:
+        return cost.argmin(1)
+    slots = permutation(cost.repeat_interleave(rules.each, 1))  # (B, P each)
+    return invert(slots) // rules.each

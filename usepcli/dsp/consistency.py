@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from usepcli.dsp import ratios
 from usepcli.errors import ConfigError, choices
 
 Consistency = Literal["none", "uniform", "magsq"]
@@ -28,3 +29,11 @@ def project(est: Tensor, mix: Tensor, kind: Consistency = "uniform") -> Tensor:
         return est + residual / est.shape[1]
     power = est.square().mean(-1, keepdim=True) + 1e-8
     return est + residual * (power / power.sum(1, keepdim=True))
+
+
+def strongest(est: Tensor, mix: Tensor, count: int) -> Tensor:
+    """Return the `count` strongest of est (B, N, T), in their order, adding up to mix (B, T): (B, count, T)."""
+    if count < est.shape[1]:
+        kept = ratios.energy(est).topk(count, dim=-1).indices.sort(-1).values
+        est = est.gather(1, kept[..., None].expand(-1, -1, est.shape[-1]))  # (B, count, T)
+    return project(est, mix, "uniform")

@@ -1,6 +1,7 @@
 """Score estimates against references: a model on a manifest, or folders that any program wrote.
 
-Signals of unequal length are trimmed to the shortest, and the rows say so in `reason`.
+Signals of unequal length are trimmed to the shortest, and the rows say so in `reason`.  Under a protocol
+(engine/protocols.py) the references are padded to the longest instead, and their sum is the mixture.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from usepcli.engine import layouts
+from usepcli.engine import fuss_scores, layouts
+from usepcli.engine.protocols import Protocol
 from usepcli.engine.scoring import Signals, blank_row, check_metrics, score_signals, summary
 from usepcli.errors import BadInput, InputNotFound, WorkerDied
 
@@ -29,10 +33,40 @@ if TYPE_CHECKING:
     from usepcli.data.manifest import Row as ManifestRow
     from usepcli.models.separator import SeparationModel
 
-__all__ = ["Files", "score_files", "score_folders", "score_model", "summary"]
+__all__ = ["UNPROCESSED", "Files", "Scorer", "score_files", "score_folders", "score_model", "separated", "summary"]
 
+UNPROCESSED = "unprocessed"
 Say = Callable[[str], None]
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What is computed for each item: metrics, or a protocol's scores; it travels to worker processes."""
+
+    metrics: tuple[str, ...]
+    protocol: Protocol | None = None
+    unprocessed: bool = False
+
+    def __call__(self, signals: Signals) -> list[dict[str, Any]]:
+        """Return the item's rows; with `unprocessed` those of the mixture as every estimate follow, system set."""
+        rows = self._rows(signals)
+        if not self.unprocessed:
+            return rows
+        mix = signals.ref.sum(0) if self.protocol else signals.mix
+        if mix is None:
+            raise BadInput(f"{signals.id}: no mixture to score unprocessed; give --mixtures DIR")
+        untouched = self._rows(signals._replace(est=np.stack([mix] * len(signals.ref))))
+        return [*rows, *({**row, "system": UNPROCESSED} for row in untouched)]
+
+    def _rows(self, signals: Signals) -> list[dict[str, Any]]:
+        return fuss_scores.score_item(signals, self.protocol) if self.protocol else score_signals(signals, self.metrics)
+
+    def blank(self, item: str, source: str, n_src: int, reason: str) -> dict[str, Any]:
+        """Return the row of an item that could not be scored."""
+        if self.protocol is None:
+            return blank_row(item, source, n_src, self.metrics, reason)
+        return fuss_scores.blank_row(item, source, reason)
 
 
 class Files(NamedTuple):
@@ -61,6 +95,8 @@ def score_model(
     device: str | torch.device = "cpu",
     workers: int = 0,
     limit: int = 0,
+    protocol: Protocol | None = None,
+    unprocessed: bool = False,
     batch_seconds: float = 60,
     say: Say = _silent,
     track: Track = _untracked,
@@ -68,10 +104,12 @@ def score_model(
     """Separate every item of a manifest and return its rows, in the manifest's order.
 
     workers: processes for the metrics (0: this one).  limit: the first items only (0: all).
+    protocol: its scores, in place of metrics, on the sum of the references.  unprocessed: see Scorer.
     batch_seconds: audio per batch on a GPU.  say, track: where notes and progress go.
     BadInput for items without references.
     """
-    check_metrics(metrics)
+    if protocol is None:
+        check_metrics(metrics)
     rows = manifest.rows[:limit] if limit else manifest.rows
     if not rows:
         raise BadInput(f"{manifest.path}: no items to score in it; check --split")
@@ -83,8 +121,22 @@ def score_model(
         )
     # On a CPU a batch saves nothing; on a GPU the order of the items changes, and is put back at the end.
     batches = _batches(rows, 0 if str(device) == "cpu" else batch_seconds)
-    signals = _separated(model, manifest, batches, device, say)
-    return _in_order(track(_scored(signals, score_signals, metrics, workers), len(rows)), [row.id for row in rows])
+    signals = _separated(model, manifest, batches, device, protocol is not None, say)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed)
+    return _in_order(track(_scored(signals, scorer, workers), len(rows)), [row.id for row in rows])
+
+
+def separated(
+    model: SeparationModel,
+    manifest: Manifest,
+    *,
+    device: str | torch.device = "cpu",
+    limit: int = 0,
+    say: Say = _silent,
+) -> Iterator[Signals]:
+    """Yield each item of a manifest with the model's estimates (N,T), in the manifest's order."""
+    rows = manifest.rows[:limit] if limit else manifest.rows
+    return _separated(model, manifest, ([row] for row in rows), device, False, say)
 
 
 def score_folders(
@@ -96,14 +148,18 @@ def score_folders(
     workers: int = 0,
     limit: int = 0,
     skip_missing: bool = False,
+    protocol: Protocol | None = None,
+    unprocessed: bool = False,
     say: Say = _silent,
     track: Track = _untracked,
 ) -> list[dict[str, Any]]:
     """Score separated files against reference files with the same ids; layouts as in engine/layouts.py.
 
+    protocol, unprocessed: as for score_model; a protocol opens no mixture.
     InputNotFound where an item has no estimates (skip_missing: rows that say so), BadInput for unequal rates.
     """
-    check_metrics(metrics, has_mixture=mixtures is not None)
+    if protocol is None:
+        check_metrics(metrics, has_mixture=mixtures is not None)
     layout, refs = layouts.find_sources(Path(references))
     say(f"references: {references}, {layout}, {len(refs)} items")
     layout, ests = layouts.find_sources(Path(estimates))
@@ -119,25 +175,33 @@ def score_folders(
     if mixtures is not None and (lost := [i for i in ids if i not in mixes]):
         raise InputNotFound(f"{mixtures}: no mixture for {len(lost)} of {len(ids)} items, the first is {lost[0]}")
     files = (Files(i, ests[i], refs[i], mixes.get(i)) for i in ids if i not in absent)
-    scored = track(_scored(files, score_files, metrics, workers), len(ids) - len(absent))
-    missing = [[blank_row(i, name, len(refs[i]), metrics, "no estimate") for name in refs[i]] for i in absent]
+    scorer = Scorer(tuple(metrics), protocol, unprocessed)
+    scored = track(_scored(files, partial(score_files, scorer=scorer), workers), len(ids) - len(absent))
+    missing = [[scorer.blank(i, name, len(refs[i]), "no estimate") for name in refs[i]] for i in absent]
     return _in_order([*scored, *missing], ids)
 
 
-def score_files(files: Files, metrics: Sequence[str]) -> list[dict[str, Any]]:
+def score_files(files: Files, scorer: Scorer) -> list[dict[str, Any]]:
     """Read one item's files (channels averaged) and score them; BadInput for unequal sample rates."""
     from usepcli.audio.io import read_mono
 
-    paths = [*files.est.values(), *files.ref.values(), *([files.mix] if files.mix else [])]
+    with_mix = files.mix is not None and scorer.protocol is None
+    paths = [*files.est.values(), *files.ref.values(), *([files.mix] if files.mix and with_mix else [])]
     waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
     _one_rate(paths, rates)
-    length, note = _trim(waves)
     n_est, n_ref = len(files.est), len(files.ref)
-    cut = np.stack([wave[:length] for wave in waves])
-    mix = cut[-1] if files.mix else None
-    return score_signals(
-        Signals(files.id, tuple(files.ref), cut[:n_est], cut[n_est : n_est + n_ref], mix, note), metrics
-    )
+    length, note = _trim(waves)
+    if scorer.protocol is not None:
+        length = max(len(wave) for wave in waves[n_est:])
+    cut = np.stack([_fit(wave, length) for wave in waves])
+    mix = cut[-1] if with_mix else None
+    est, ref = cut[:n_est], cut[n_est : n_est + n_ref]
+    return scorer(Signals(files.id, tuple(files.ref), est, ref, mix, note, rates[0]))
+
+
+def _fit(wave: np.ndarray, length: int) -> np.ndarray:
+    """Return a wave (T,) cut or padded with zeros to `length` samples."""
+    return np.pad(wave[:length], (0, max(0, length - len(wave))))
 
 
 def _one_rate(paths: Sequence[Path], rates: Sequence[int]) -> None:
@@ -158,9 +222,17 @@ def _in_order(per_item: Iterable[list[dict[str, Any]]], ids: Sequence[str]) -> l
 
 
 def _separated(
-    model: SeparationModel, manifest: Manifest, batches: Iterable[list[ManifestRow]], device: Any, say: Say
+    model: SeparationModel,
+    manifest: Manifest,
+    batches: Iterable[list[ManifestRow]],
+    device: Any,
+    summed: bool,
+    say: Say,
 ) -> Iterator[Signals]:
-    """Yield each item with the model's estimates; the model comes back to its mode and its device."""
+    """Yield each item with the model's estimates; the model comes back to its mode and its device.
+
+    summed: separate the sum of the references, not the mixture file.
+    """
     import torch
 
     was_training, home = model.training, next(model.parameters()).device
@@ -168,7 +240,7 @@ def _separated(
     resampled: set[int] = set()
     try:
         for batch in batches:
-            items = [_read_item(manifest, row, model.sample_rate, resampled, say) for row in batch]
+            items = [_read_item(manifest, row, model.sample_rate, summed, resampled, say) for row in batch]
             # A stale manifest may promise equal lengths that the files do not have.
             for _, same in itertools.groupby(items, key=lambda item: item.ref.shape[-1]):
                 group = list(same)
@@ -180,23 +252,31 @@ def _separated(
         model.train(was_training).to(home)
 
 
-def _read_item(manifest: Manifest, row: ManifestRow, rate: int, resampled: set[int], say: Say) -> Signals:
-    """Read mixture and sources of one row, trimmed to one length, at the model's rate (Hz)."""
+def _read_item(manifest: Manifest, row: ManifestRow, rate: int, summed: bool, resampled: set[int], say: Say) -> Signals:
+    """Read mixture and sources of one row at the model's rate (Hz), trimmed to one length.
+
+    summed: the mixture is the sum of the sources, padded to the row's length; its file is not opened.
+    """
     from usepcli.audio.io import read_mono
     from usepcli.audio.resample import resample
 
-    paths = [manifest.resolve(name) for name in (row.mixture, *row.sources)]
+    paths = [manifest.resolve(name) for name in (*([] if summed else [row.mixture]), *row.sources)]
     waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
     _one_rate(paths, rates)
     length, note = _trim(waves)
-    cut = np.stack([wave[:length] for wave in waves])  # (1+K,T)
+    if summed:
+        length = row.frames if row.frames and row.sample_rate == rates[0] else max(map(len, waves))
+        note = ""
+    cut = np.stack([_fit(wave, length) for wave in waves])  # (1+K,T) or (K,T)
+    if summed:
+        cut = np.concatenate([cut.sum(0, keepdims=True), cut])  # (1+K,T)
     if rates[0] != rate:
         cut = resample(cut, rates[0], rate)
         if rates[0] not in resampled:
             resampled.add(rates[0])
             say(f"{paths[0]}: {rates[0]} Hz, resampled and scored at the model's {rate} Hz")
     names = tuple(f"s{k + 1}" for k in range(len(row.sources)))
-    return Signals(row.id, names, cut[:0], cut[1:], cut[0], note)
+    return Signals(row.id, names, cut[:0], cut[1:], cut[0], note, rate)
 
 
 def _batches(rows: Sequence[ManifestRow], seconds: float) -> Iterator[list[ManifestRow]]:
@@ -218,15 +298,11 @@ def _batches(rows: Sequence[ManifestRow], seconds: float) -> Iterator[list[Manif
 
 
 def _scored(
-    items: Iterable[Any],
-    score: Callable[[Any, Sequence[str]], list[dict[str, Any]]],
-    metrics: Sequence[str],
-    workers: int,
+    items: Iterable[Any], score: Callable[[Any], list[dict[str, Any]]], workers: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield score(item, metrics) in the items' order, with at most 4 items in flight per worker."""
+    """Yield score(item) in the items' order, with at most 4 items in flight per worker."""
     if workers <= 0:
-        for item in items:
-            yield score(item, metrics)
+        yield from map(score, items)
         return
     # spawn: a fork would copy the locks of torch's threads in whatever state they are.
     context = multiprocessing.get_context("spawn")
@@ -234,7 +310,7 @@ def _scored(
         waiting: deque[Future[list[dict[str, Any]]]] = deque()
         try:
             for item in items:
-                waiting.append(pool.submit(score, item, metrics))
+                waiting.append(pool.submit(score, item))
                 if len(waiting) >= 4 * workers:
                     yield waiting.popleft().result()
             while waiting:

@@ -1,9 +1,10 @@
-"""The audio of `--corpus speakers`: a pool of resampled utterances, and the mixtures made from it."""
+"""The audio of a corpus of single recordings: pools of resampled ones, and the mixtures made from them."""
 
 from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,14 @@ import numpy as np
 from usepcli.audio import io
 from usepcli.audio.resample import length_after, resample
 from usepcli.data.corpora.base import SPLITS, Bad
-from usepcli.data.corpora.speakers import Speakers
+from usepcli.data.corpora.maker import Maker, Plans
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
-from usepcli.data.mixtures import Plan, Planner
+from usepcli.data.mixtures import Plan
+from usepcli.data.pairs import RoomPlan
 from usepcli.data.render import render
 from usepcli.engine.parallel import run_tasks
-from usepcli.engine.prepare_record import Record
+from usepcli.engine.prepare_record import ANECHOIC, Record
+from usepcli.engine.simulate import RoomTask, room_file, simulate, through_room
 from usepcli.errors import BadInput, IOFault, OutputError, UsepError
 from usepcli.report.progress import progress
 
@@ -47,9 +50,18 @@ class MixTask:
     rate: int
 
 
+@dataclass(frozen=True)
+class Pools:
+    """What a corpus found: recordings under the source, and noise under a folder of its own."""
+
+    rows: list[PoolRow]
+    noise_root: Path
+    noise: list[PoolRow]
+
+
 def make(
-    corpus: Speakers,
-    rows: list[PoolRow],
+    corpus: Maker,
+    pools: Pools,
     record: Record,
     summary: Summary,
     *,
@@ -63,28 +75,44 @@ def make(
         raise OutputError(
             f"{io.show(out)}: lies inside the recordings; choose a folder outside of {io.show(record.source)}"
         )
-    noise = corpus.scan_noise(Path(corpus.noise)) if corpus.noise else []
     summary.bad += corpus.bad
     if summary.dry_run:
-        return _dry(corpus, rows, noise, summary)
+        return _dry(corpus, pools.rows, pools.noise, summary)
+    record.tools.update(corpus.tools())
+    _planners(corpus, pools.rows, pools.noise)  # what cannot be planned is told before anything is written
     record.claim(overwrite)
-    rate = corpus.recipe.rate
-    pool = _fill(rows, record.source, out, "pool", rate, summary, workers, quiet)
-    noise = _fill(noise, Path(corpus.noise), out, "noise", rate, summary, workers, quiet)
-    if not pool:
+    rate = corpus.rate
+    pool = _fill(pools.rows, record.source, out, "pool", rate, summary, workers, quiet)
+    noise = _fill(pools.noise, pools.noise_root, out, "noise", rate, summary, workers, quiet)
+    if pools.rows and not pool:
         reason = summary.bad[0].reason
-        raise BadInput(f"{io.show(record.source)}: none of {len(rows)} recordings can be used; the first: {reason}")
+        raise BadInput(
+            f"{io.show(record.source)}: none of {len(pools.rows)} recordings can be used; the first: {reason}"
+        )
     plans = _plans(corpus, pool, noise)
     _mix(plans, out, rate, summary, workers, quiet)
     _count(summary, pool, plans, rate)
     if noise:  # a pool of its own, so that dynamic mixing can name the folder
         inside = [replace(row, path=row.path.removeprefix("noise/")) for row in noise]
         Pool(inside, out / "noise", out / "noise" / Pool.FILE).write()
-    manifest = Manifest([_row(plan, rate) for plan in plans], out, out / Manifest.FILE)
-    return [manifest, Pool(pool, out, out / Pool.FILE)]
+    rows = [_row(plan, rate) for plan in plans]
+    tables: list[Manifest | Pool] = [Manifest(rows, out, out / Manifest.FILE), Pool(pool, out, out / Pool.FILE)]
+    if any(isinstance(plan, RoomPlan) and plan.anechoic for plan in plans):
+        direct = [replace(row, sources=tuple(map(_anechoic, row.sources))) for row in rows]
+        tables.append(Manifest(direct, out, out / ANECHOIC))
+    return tables
 
 
-def _mix(plans: list[Plan], out: Path, rate: int, summary: Summary, workers: int, quiet: bool) -> None:
+def _anechoic(source: str) -> str:
+    folder, name = os.path.split(source)
+    return f"{folder}/a{name.removeprefix('s')}"
+
+
+def _mix(plans: Sequence[Plan], out: Path, rate: int, summary: Summary, workers: int, quiet: bool) -> None:
+    shared = {plan.response: plan.room for plan in plans if isinstance(plan, RoomPlan) and plan.response and plan.room}
+    if shared:
+        rooms = [RoomTask(room, out / name, rate) for name, room in shared.items()]
+        summary.kept += sum(progress(run_tasks(room_file, rooms, workers, 1), len(rooms), "rooms", "room", quiet))
     _load.cache_clear()
     tasks = [MixTask(plan, out, rate) for plan in plans]
     results = run_tasks(mix_files, tasks, workers)
@@ -118,17 +146,21 @@ def pool_file(task: PoolTask) -> tuple[int, str, bool]:
 
 
 def mix_files(task: MixTask) -> bool:
-    """Write mix.wav, s1.wav .. and noise.wav of one mixture, mix last; True if all were there already."""
-    folder = task.root / _folder(task.plan)
-    names = [
-        *(f"s{k + 1}.wav" for k in range(len(task.plan.turns))),
-        *(["noise.wav"] if task.plan.noise else []),
-        "mix.wav",
-    ]
-    if all(_finished(folder / name, task.plan.frames) for name in names):
+    """Write the files of one mixture, mix.wav last; True if all were there already."""
+    plan, folder = task.plan, task.root / _folder(task.plan)
+    names = plan.files()
+    if all(_finished(folder / name, plan.frames) for name in names):
         return True
-    mix, sources, noise = render(task.plan, task.rate, lambda path: _load(str(task.root / path)))
-    for name, wave in zip(names, [*sources, *([] if noise is None else [noise]), mix], strict=True):
+
+    def load(path: str) -> np.ndarray:
+        return _load(str(task.root / path))
+
+    if isinstance(plan, RoomPlan):
+        waves = simulate(plan, through_room(plan, task.rate, task.root), load)
+    else:
+        mix, sources, noise = render(plan, task.rate, load)
+        waves = [*sources, *([] if noise is None else [noise]), mix]
+    for name, wave in zip(names, waves, strict=True):
         io.write(folder / name, wave, task.rate, overwrite=True)
     return False
 
@@ -175,28 +207,33 @@ def _fill(
     return filled
 
 
-def _plans(corpus: Speakers, pool: list[PoolRow], noise: list[PoolRow]) -> list[Plan]:
-    plans = []
+def _plans(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow]) -> list[Plan]:
+    planners = _planners(corpus, pool, noise)
+    return [planner.plan(i) for split, planner in planners.items() for i in range(corpus.counts[split])]
+
+
+def _planners(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow]) -> dict[str, Plans]:
+    """Return the plans of every split that gets mixtures; BadInput where its recordings do not suffice."""
+    found = {}
     for index, split in enumerate(SPLITS):
         if not corpus.counts[split]:
             continue
         noises = [row for row in noise if row.split == split]
-        if noise and not noises:
+        if corpus.noise and noise and not noises:
             raise BadInput(f"{corpus.noise}: no noise recording belongs to split {split}; add some or pass --{split} 0")
         rows = [row for row in pool if row.split == split]
-        planner = Planner(corpus.recipe, split, rows, noises, corpus.seed, index)
-        plans += [planner.plan(i) for i in range(corpus.counts[split])]
-    return plans
+        found[split] = corpus.planner(split, rows, noises, index)
+    return found
 
 
-def _dry(corpus: Speakers, rows: list[PoolRow], noise: list[PoolRow], summary: Summary) -> list[Manifest | Pool]:
-    rate = corpus.recipe.rate
+def _dry(corpus: Maker, rows: list[PoolRow], noise: list[PoolRow], summary: Summary) -> list[Manifest | Pool]:
+    rate = corpus.rate
     pool = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in rows]
     noise = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in noise]
     plans = _plans(corpus, pool, noise)
     _count(summary, pool, plans, rate)
     samples = sum(row.frames for row in [*pool, *noise])
-    samples += sum(plan.frames * (1 + len(plan.turns) + bool(plan.noise)) for plan in plans)
+    samples += sum(plan.frames * len(plan.files()) for plan in plans)
     summary.mebibytes = round(2 * samples / 2**20, 1)
     return []
 
@@ -222,7 +259,9 @@ def _row(plan: Plan, rate: int) -> Row:
         sample_rate=rate,
         frames=plan.frames,
         n_src=len(plan.turns),
-        speakers=tuple(turn.speaker.replace(";", "_") for turn in plan.turns),
+        speakers=tuple(turn.speaker.replace(";", "_") for turn in plan.turns if turn.speaker),
+        text="|".join(turn.text.replace("|", " ") for turn in plan.turns) if any(t.text for t in plan.turns) else "",
+        label=plan.label,
         origin=" + ".join(plan.origins),
         licence=" + ".join(plan.licences),
     )

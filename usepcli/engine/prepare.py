@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from pydantic import ValidationError
 from usepcli import registry
 from usepcli.audio.io import show
 from usepcli.data.corpora.base import SPLITS, Bad, Corpus
-from usepcli.data.corpora.speakers import Speakers
+from usepcli.data.corpora.cutter import Cutter
+from usepcli.data.corpora.maker import Maker
 from usepcli.data.manifest import Manifest, Pool, Row
-from usepcli.engine.make_mixtures import make
+from usepcli.engine.cut import cut
+from usepcli.engine.make_mixtures import Pools, make
 from usepcli.engine.prepare_record import Record, write_bad
 from usepcli.errors import BadInput, ConfigError, InputNotFound, did_you_mean
 from usepcli.profile.signature import schema
@@ -31,6 +34,7 @@ class Summary:
     utterances: dict[str, int] = field(default_factory=dict)
     talkers: dict[str, int] = field(default_factory=dict)
     bad: list[Bad] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     kept: int = 0
     dry_run: bool = False
     mebibytes: float = 0.0
@@ -53,10 +57,11 @@ class Summary:
     def notes(self) -> list[str]:
         """Return the lines that tell a person what happened and what comes next."""
         if self.dry_run:
-            return [f"nothing was written; about {self.mebibytes:g} MiB would be in {show(self.out)}"]
+            return [*self.remarks, f"nothing was written; about {self.mebibytes:g} MiB would be in {show(self.out)}"]
         kept = [f"{self.kept} files were there already and stayed"] if self.kept else []
         return [
             *kept,
+            *self.remarks,
             f"{show(self.out / Manifest.FILE)} is ready; check it with: usep prepare-data {show(self.out)} --check",
         ]
 
@@ -92,7 +97,7 @@ def prepare(
     dry_run: bool = False,
     quiet: bool = False,
 ) -> Summary:
-    """Write the tables of the corpus under `source` (and for `speakers` the audio) into the folder `out`.
+    """Write the tables of the corpus under `source` (and the audio, where mixtures are made) into the folder `out`.
 
     Safe to stop and to call again: what is finished stays. InputNotFound or BadInput when the source does not
     hold such a corpus, ConfigError for a wrong option, OutputError when `out` holds something else and not
@@ -103,10 +108,19 @@ def prepare(
         raise InputNotFound(f"{show(source)}: no such file or folder")
     adapter, settings = bind(corpus, options or {})
     summary = Summary(out, corpus, dry_run=dry_run)
-    if isinstance(adapter, Speakers):
-        utterances = adapter.scan(source)
-        record = Record(out, source, corpus, settings, utterances)
-        tables = make(adapter, utterances, record, summary, workers=workers, overwrite=overwrite, quiet=quiet)
+    tables: Sequence[Manifest | Pool]
+    if isinstance(adapter, Maker):
+        summary.remarks += adapter.remarks()
+        pools = Pools(adapter.scan(source), *adapter.scan_noise(source))
+        record = Record(out, source, corpus, settings, [*pools.rows, *(() if adapter.noise else pools.noise)])
+        tables = make(adapter, pools, record, summary, workers=workers, overwrite=overwrite, quiet=quiet)
+    elif isinstance(adapter, Cutter):
+        jobs = adapter.jobs(source)
+        if not jobs:
+            raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
+        record = Record(out, source, corpus, settings, jobs)
+        summary.bad += adapter.bad
+        tables = cut(jobs, record, summary, workers=workers, overwrite=overwrite, quiet=quiet)
     else:
         rows = [row for row in adapter.scan(source) if isinstance(row, Row)]
         if not rows:

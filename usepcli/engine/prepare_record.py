@@ -14,28 +14,35 @@ from typing import Any
 from usepcli import __version__
 from usepcli.audio.io import show
 from usepcli.data.corpora.base import Bad
+from usepcli.data.corpora.cutter import Job
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row, write_rows, write_text
 from usepcli.errors import IOFault, OutputError
 
 FORMAT = 1  # raised when the same settings would make other files
-_OWN = ("wav", "pool", "noise")
+_OWN = ("wav", "pool", "noise", "rooms")
 BAD_FILES = "bad_files.csv"
+ANECHOIC = "anechoic.csv"  # the manifest once more, with the talkers as they sound without the room
 
 
 class Record:
     """The settings of one prepared folder; `claim` before writing into it, `finish` when all is there."""
 
     def __init__(
-        self, out: Path, source: Path, corpus: str, settings: dict[str, Any], rows: Sequence[Row | PoolRow]
+        self,
+        out: Path,
+        source: Path,
+        corpus: str,
+        settings: dict[str, Any],
+        rows: Sequence[Row | PoolRow | Job],
     ) -> None:
         self.out, self.source, self.corpus = out, source.resolve(), corpus
         self.settings = json.loads(json.dumps(settings))
-        made_here = bool(rows) and isinstance(rows[0], PoolRow)
+        made_here = bool(rows) and isinstance(rows[0], PoolRow | Job)
         tree = self.source if self.source.is_dir() else self.source.parent
         self.root = out.resolve() if made_here else tree
         self.sources = _digest("\n".join(map(repr, rows)))
         self.key = _digest(json.dumps([FORMAT, corpus, self.settings, self.sources], sort_keys=True))
-        self.extra: dict[str, str] = {}
+        self.tools: dict[str, str] = {}  # versions of libraries that only some corpora use
 
     @property
     def done(self) -> Path:
@@ -101,8 +108,7 @@ class Record:
             "root": root,
             "settings": self.settings,
             "key": self.key,
-            "versions": _versions(),
-            **self.extra,
+            "versions": {**_versions(), **self.tools},
             **results,
         }
         return json.dumps(record, indent=2, ensure_ascii=True) + "\n"
@@ -135,7 +141,7 @@ class Record:
                 path.unlink(missing_ok=True)
             for name in _OWN:
                 shutil.rmtree(self.out / name, ignore_errors=False) if (self.out / name).is_dir() else None
-            for name in (Manifest.FILE, Pool.FILE, BAD_FILES):
+            for name in (Manifest.FILE, Pool.FILE, ANECHOIC, BAD_FILES):
                 (self.out / name).unlink(missing_ok=True)
         except OSError as err:
             raise IOFault(f"{show(self.out)}: cannot be emptied: {err.strerror}") from err

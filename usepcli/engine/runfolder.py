@@ -24,7 +24,7 @@ from usepcli.errors import ConfigError, OutputError
 FREE = {
     "about", "credits", "licence", "extends", "train.epochs", "train.max_steps", "train.max_hours", "train.workers",
     "train.worker_timeout_s", "train.threads", "train.device", "train.checkpoint_every_s", "train.log_every",
-    "valid.workers", "data.cache",
+    "valid.workers", "valid.also", "data.cache",
 }  # fmt: skip
 
 

@@ -6,37 +6,28 @@ ignored.  A silent reference takes no part and its row says so.  One row per ite
 
 from __future__ import annotations
 
-import json
 import math
-import platform
-from collections import Counter
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import usepcli
 from usepcli import registry
-from usepcli.data.manifest import write_text
 from usepcli.engine import tables
-from usepcli.errors import BadInput, OutputError, UsageError, choices
+from usepcli.errors import BadInput, MissingDependency, UsageError, choices
 
 SILENT_RMS = 1e-8
-ITEMS, SUMMARY, RECORD = "items.csv", "summary.csv", "evaluate.json"
-SUMMARY_COLUMNS = ("metric", "mean", "median", "ci95_low", "ci95_high", "n", "missing")
 CONVENTIONS = {
     "assignment": "permutation with the best mean SI-SNR; the best K of N outputs, further outputs ignored",
-    "silent references": f"rms at most {SILENT_RMS:g}: left out of assignment and means, reason in {ITEMS}",
-    "unequal lengths": f"trimmed to the shortest, noted in {ITEMS}",
+    "silent references": f"rms at most {SILENT_RMS:g}: left out of assignment and means, reason in items.csv",
+    "unequal lengths": "trimmed to the shortest, noted in items.csv",
     "mean": "over all sources of all items",
     "interval": "95 %, Student t, the sources of one item counted as one cluster",
 }
 
 
 class Signals(NamedTuple):
-    """What one item needs to be scored: est (N,T), ref (K,T), mix (T,) or None, all at `rate`."""
+    """What one item needs to be scored: est (N,T), ref (K,T), mix (T,) or None, all at `rate` Hz where known."""
 
     id: str
     sources: tuple[str, ...]
@@ -44,6 +35,7 @@ class Signals(NamedTuple):
     ref: np.ndarray
     mix: np.ndarray | None
     note: str = ""
+    rate: int | None = None
 
 
 def metric(name: str) -> Any:
@@ -52,7 +44,10 @@ def metric(name: str) -> Any:
 
 
 def check_metrics(metrics: Sequence[str], has_mixture: bool = True) -> None:
-    """UsageError unless every name is known, and for improvements without mixtures."""
+    """UsageError unless every name is known, and for improvements without mixtures.
+
+    MissingDependency where the libraries of all of them are absent; of some: their columns are empty and say why.
+    """
     if not metrics:
         raise UsageError(f"no metric asked for; choose from: {', '.join(sorted(registry.METRICS))}")
     for name in metrics:
@@ -61,6 +56,14 @@ def check_metrics(metrics: Sequence[str], has_mixture: bool = True) -> None:
     needing = [name for name in metrics if not has_mixture and metric(name).needs_mixture]
     if needing:
         raise UsageError(f"{', '.join(needing)}: improvements need the mixtures; give --mixtures DIR")
+    absent = missing_metrics(metrics)
+    if len(absent) == len(set(metrics)):
+        raise MissingDependency(f"{', '.join(absent)}: {next(iter(absent.values()))}")
+
+
+def missing_metrics(metrics: Sequence[str]) -> dict[str, str]:
+    """Return the metrics that cannot be computed here, and why: most often an optional library is not installed."""
+    return {name: why for name in metrics if (why := metric(name).missing())}
 
 
 def score_signals(signals: Signals, metrics: Sequence[str]) -> list[dict[str, Any]]:
@@ -75,7 +78,7 @@ def score_signals(signals: Signals, metrics: Sequence[str]) -> list[dict[str, An
     if len(est) < len(active):
         raise BadInput(f"{signals.id}: {len(est)} estimates for {len(active)} sounding references; expected as many")
     if active:
-        _fill([rows[k] for k in active], est, ref[active], mix, metrics)
+        _fill([rows[k] for k in active], est, ref[active], mix, signals.rate, metrics)
     return rows
 
 
@@ -90,6 +93,7 @@ def _fill(
     est: np.ndarray,
     ref: np.ndarray,
     mix: np.ndarray | None,
+    rate: int | None,
     metrics: Sequence[str],
 ) -> None:
     """Align est (N,T) with the sounding references ref (K,T) and write each metric's values into rows."""
@@ -97,8 +101,7 @@ def _fill(
 
     est = est[permutation(est, ref)]  # (K,T)
     for name in metrics:
-        values = metric(name)(est, ref, mix)
-        reasons = metric(name).reason(est, ref, mix)
+        values, reasons = metric(name).score(est, ref, mix, rate)
         for row, value, reason in zip(rows, values, reasons, strict=True):
             row[name] = round(float(value), 6)
             if not math.isfinite(value):
@@ -119,43 +122,6 @@ def summary(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[dict
     return result
 
 
-def refuse_existing(out: Path, overwrite: bool) -> None:
-    """OutputError if `out` holds results already and may not lose them."""
-    there = [name for name in (ITEMS, SUMMARY, RECORD) if (out / name).exists()]
-    if there and not overwrite:
-        raise OutputError(f"{out / there[0]}: exists already; choose another folder with -o, or --overwrite")
-
-
-def save(out: Path, rows: Sequence[dict[str, Any]], metrics: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]:
-    """Write items.csv, summary.csv and evaluate.json into `out`; return what evaluate.json holds.
-
-    facts: what was scored on what, with which settings; versions and conventions are added.
-    """
-    total = summary(rows, metrics)
-    record = {
-        **facts,
-        "items": len({row["id"] for row in rows}),
-        "rows": len(rows),
-        "summary": [{key: _json(value) for key, value in row.items()} for row in total],
-        "reasons": dict(Counter(row["reason"] for row in rows if row["reason"]).most_common(10)),
-        "protocol": {**CONVENTIONS, "metrics": {name: convention(name) for name in metrics}},
-        "versions": {
-            "usep": usepcli.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-        },
-    }
-    tables.write_csv(out / ITEMS, rows, ["id", "source", "n_src", *metrics, "reason"])
-    tables.write_csv(out / SUMMARY, total, SUMMARY_COLUMNS)
-    write_text(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    return record
-
-
-def _versions() -> dict[str, str]:
-    # From the packages' own records: a folder is scored without importing torch.
-    return {name: metadata.version(name) for name in ("numpy", "scipy", "soundfile", "torch")}
-
-
 def convention(name: str) -> str:
     """Return in words what a metric computes."""
     known = {
@@ -164,12 +130,10 @@ def convention(name: str) -> str:
         "sdr": "BSS-eval v3 signal-to-distortion ratio, 512-tap distortion filter, in dB",
         "sir": "BSS-eval v3 signal-to-interference ratio, 512-tap distortion filter, in dB",
         "sar": "BSS-eval v3 signal-to-artefact ratio, 512-tap distortion filter, in dB",
+        "si-snr-fuss": "10 log10((r^2 + eps) / (1 - r^2 + eps)) of the cosine r, eps 1e-8, means kept, in dB",
+        "stoi": "STOI of Taal et al. 2011 (pystoi, not extended), 0 to 1",
+        "pesq": "PESQ as MOS-LQO, P.862.1 (narrow band) at 8 kHz, P.862.2 (wide band) at 16 kHz",
     }
-    base = name[:-1] if name not in known and name.endswith("i") else name
+    base = name if name in known else name.replace("snri-", "snr-").removesuffix("i")
     text = known.get(base, f"in {metric(name).unit}")
     return text if base == name else f"{text}; minus that of the mixture against the same reference"
-
-
-def _json(value: Any) -> Any:
-    # NaN is no JSON: strict readers refuse the whole file.
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -28,6 +28,7 @@ from usepcli.engine.schedule import Schedule
 from usepcli.engine.signals import StopFlag, ignore_in_worker
 from usepcli.engine.validate import Validator
 from usepcli.errors import BadInput, ConfigError, Diverged, Stopped, WorkerDied
+from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Update
 
 # Seconds between progress lines where stderr is no terminal.
@@ -80,7 +81,10 @@ class Trainer:
         if self.p.init_from:
             weights = checkpoint.find_model(self.p.init_from)
             checkpoint.load_into(student, checkpoint.read_weights(weights), f"init_from: {weights}")
-        self.objective = build.objective(self.p, student).to(self.device)
+        self.objective = build.objective(self.p, student)
+        if where := self.p.objective.get("teacher_model", ""):
+            self.objective.set_teacher(checkpoint.load_model(checkpoint.find_model(where))[0])
+        self.objective.to(self.device)
         self.objective.check(self.t.batch_size // share)
         self.ranks.same_start(self.objective)
         self.student = self.objective.student
@@ -101,6 +105,7 @@ class Trainer:
             raise ConfigError(
                 f"train.batch_size: {self.t.batch_size} is more than the {len(self.data)} mixtures of an epoch"
             )
+        self.objective.on_start(self.batches.steps_per_epoch)
         self.total = self.t.epochs * self.batches.steps_per_epoch
         self.total = min(self.total, self.t.max_steps) if self.t.max_steps else self.total
         self.schedule = Schedule(self.p.optim.lr, self.p.schedule.model_dump(), self.total)
@@ -118,6 +123,7 @@ class Trainer:
             "schedule": self.schedule.state(),
             "average": None if self.average is None else {"state": self.average.state, "steps": self.average.steps},
             "best_states": [list(pair) for pair in self.validator.best.scores],
+            "at_start": self.validator.at_start,
             "best": self.best,
             "step": self.step,
             "epoch": self.epoch,
@@ -148,6 +154,7 @@ class Trainer:
             self.average.state = {k: v.to(self.device) for k, v in state["average"]["state"].items()}
             self.average.steps = state["average"]["steps"]
         self.validator.best.scores = [(score, step) for score, step in state["best_states"]]
+        self.validator.at_start = state.get("at_start", {})
         for key in ("best", "step", "epoch", "in_epoch", "skipped", "in_row", "window", "seconds", "bad"):
             setattr(self, key, state[key])
         torch.set_rng_state(state["rng"])
@@ -185,6 +192,8 @@ class Trainer:
         flag = StopFlag()
         self._saved = self._since = self._logged = time.monotonic()
         try:
+            for line in self.validator.start(self.step, self._teacher()) if self.ranks.main else ():
+                self.say(line)
             while self.epoch < self.t.epochs and self.step < self.total and not self._out_of_time():
                 self._epoch(flag)
         finally:
@@ -310,6 +319,7 @@ class Trainer:
     def _after_step(self, finite: bool, lr: float, figures: dict[str, float]) -> None:
         if finite:
             self.in_row = 0
+            self.objective.on_step_end()
             if self.average:
                 self.average.update(self.student)
             for name, value in figures.items():
@@ -375,14 +385,15 @@ class Trainer:
         score = 0.0
         if self.ranks.main:
             weights = self.average.state if self.average else self.student.state_dict()
-            score = self.validator.score(weights, self.step)
+            score = self.validator.score(weights, self.step, self._teacher(), self.skipped)
         score = self.ranks.share(score, self.device)
         self.schedule.validated(score)
         better = score > self.best
         self.best = max(self.best, score)
-        if self.ranks.main and self.validator.manifest is None:
-            self.say(f"epoch {self.epoch} step {self.step}: no references to validate on, the latest weights are kept")
-        elif self.ranks.main:
+        if self.ranks.main:
             self.validator.record(self.epoch, self.step, score, self.best, time.monotonic() - started)
-            mark = ", the best so far" if better else f", best {self.best:.2f}"
-            self.say(f"epoch {self.epoch} step {self.step}: {self.validator.metric} {score:.2f}{mark}")
+            for line in self.validator.lines(self.best, better):
+                self.say(f"epoch {self.epoch} step {self.step}: {line}")
+
+    def _teacher(self) -> SeparationModel | None:
+        return getattr(self.objective, "teacher", None)

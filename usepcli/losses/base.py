@@ -9,8 +9,9 @@ which rewards a quiet output and stops rewarding it zero_snr_max_db below the mi
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -23,17 +24,27 @@ SILENCE_RMS = 1e-8
 
 
 class Products(NamedTuple):
-    """Energies and inner products of pairs, broadcastable to one shape, over `length` samples."""
+    """Energies and inner products of pairs, broadcastable to one shape, over `length` samples.
+
+    waves holds the estimates (B, N, T) and the references (B, K, T), for a loss that searches by more than products.
+    """
 
     ref: Tensor
     est: Tensor
     cross: Tensor
     mix: Tensor | None
     length: int
+    waves: tuple[Tensor, Tensor] | None = None
 
 
 class Loss:
-    """A loss in dB for pairs of waveforms, estimate first; lower is better, nothing is reduced."""
+    """A loss in dB for pairs of waveforms, estimate first; lower is better, nothing is reduced.
+
+    `reads_waves` says that a search needs waveforms, not inner products alone.
+    """
+
+    reads_waves: bool = False
+    tau: float = 0.0
 
     def __init__(self, zero_snr_max_db: float, inactive_db: float | None, eps: float) -> None:
         """Keep the settings of inactive references and the floor eps of every energy (a sum of squares)."""
@@ -80,6 +91,12 @@ class Loss:
         quiet = self._log(p.est + self.tau_zero * p.mix)
         return torch.where(self.active(p.ref, p.mix, p.length), loss, quiet)
 
+    def unlimited(self) -> Self:
+        """Return the same loss without its soft limits, for a search that tells good estimates from better ones."""
+        view = copy.copy(self)
+        view.tau = view.tau_zero = 0.0
+        return view
+
     def active(self, ref_energy: Tensor, mix_energy: Tensor | None, length: int) -> Tensor:
         """Say where a reference counts as sounding, from its energy and the mixture's over length samples."""
         active = ref_energy > SILENCE_RMS**2 * length
@@ -103,7 +120,7 @@ def products(est: Tensor, ref: Tensor, mix: Tensor | None = None) -> Products:
     with torch.autocast(est.device.type, enabled=False):
         energies, (cross,) = ratios.inner(signals, [(0, 1)])
     mix_energy = None if mix is None else energies[2][:, :, None]
-    return Products(energies[0][:, :, None], energies[1][:, None, :], cross, mix_energy, ref.shape[-1])
+    return Products(energies[0][:, :, None], energies[1][:, None, :], cross, mix_energy, ref.shape[-1], (est, ref))
 
 
 def tau(key: str, snr_max_db: float | None) -> float:

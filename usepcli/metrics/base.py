@@ -10,7 +10,7 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Metric:
-    """A score per source in dB; est and ref are (N, T) in the same order, mix is (T,)."""
+    """A score per source, in `unit`; est and ref are (N, T) in the same order, mix is (T,), rate is in Hz."""
 
     unit = "dB"
     higher_is_better = True
@@ -22,19 +22,33 @@ class Metric:
         self.name = name
         self.needs_mixture = needs_mixture
 
-    def __call__(self, est: FloatArray, ref: FloatArray, mix: FloatArray | None = None) -> FloatArray:
-        """Return one value per source (N,), nan where `reason` says why; ValueError for unfit shapes."""
+    def __call__(
+        self, est: FloatArray, ref: FloatArray, mix: FloatArray | None = None, rate: int | None = None
+    ) -> FloatArray:
+        """Return one value per source (N,), nan where `score` says why; ValueError for unfit shapes."""
+        return self.score(est, ref, mix, rate)[0]
+
+    def score(
+        self, est: FloatArray, ref: FloatArray, mix: FloatArray | None = None, rate: int | None = None
+    ) -> tuple[FloatArray, list[str]]:
+        """Return one value per source (N,) and why it is missing, '' where it is not; ValueError for unfit shapes."""
+        del rate  # ratios of energies are the same at any rate
         est, ref, mix = self._signals(est, ref, mix)
-        missing = np.array([bool(why) for why in self.reason(est, ref, mix)])
+        reasons = self.reason(est, ref, mix)
+        missing = np.array([bool(why) for why in reasons])
         out = np.full(len(ref), np.nan)
         if not missing.all():
             # A non-finite sample would spoil more than its own source.
             values = self._values(np.nan_to_num(est, nan=0.0, posinf=0.0, neginf=0.0), ref, mix)
             out[~missing] = values[~missing]
-        return out
+        return out, reasons
+
+    def missing(self) -> str:
+        """Return why this metric cannot be computed here at all, '' where it can."""
+        return ""
 
     def reason(self, est: FloatArray, ref: FloatArray, mix: FloatArray | None = None) -> list[str]:
-        """Return per source why its value is missing, '' where there is one."""
+        """Return per source what in the signals rules a value out, '' where nothing does."""
         est, ref, mix = self._signals(est, ref, mix)
         whole = self._common_reason(ref, mix)
         return [whole or self._own_reason(e, s) for e, s in zip(est, ref, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,20 @@ class SeparationModel(nn.Module):
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Remember the settings, so that `again` can make a model of the same shape."""
+        made = super().__new__(cls)
+        # Past nn.Module.__setattr__, which is not ready before __init__.
+        object.__setattr__(made, "_made_with", (args, kwargs))
+        return made
+
+    def again(self) -> Self:
+        """Return a model with the same settings and fresh weights."""
+        args, kwargs = self._made_with
+        return type(self)(*args, **kwargs)
 
     def __init__(
         self,
@@ -65,13 +79,16 @@ class SeparationModel(nn.Module):
         """Return estimates (B, N, T) of the level-normalised mixture (B, T); subclasses implement this."""
         raise NotImplementedError
 
-    def forward(self, mix: Tensor) -> Tensor:
-        """Return float32 estimates (B, N, T) at the level of the mixture; BadInput if not of such a shape."""
+    def forward(self, mix: Tensor, normalize: bool = True) -> Tensor:
+        """Return float32 estimates (B, N, T) at the level of the mixture; BadInput if not of such a shape.
+
+        normalize false takes the mixture as it is, for one that stands at the level of `input_level` already.
+        """
         wave = _as_batch(mix)
-        if self.input_norm == "none":
+        if self.input_norm == "none" or not normalize:
             est = self.estimate(wave).float()
         else:
-            mean, scale = self._level(wave)
+            mean, scale = self.input_level(wave)
             est = self.estimate((wave - mean) / scale).float()
             # Each output takes its share of the mean: estimates that sum to the normalised mixture
             # sum to the mixture again.
@@ -80,8 +97,10 @@ class SeparationModel(nn.Module):
             return est
         return project(est, wave, self.consistency)
 
-    def _level(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and the scale (B, 1) that normalise wave (B, T)."""
+    def input_level(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and the scale (B, 1) by which wave (B, T) is normalised, (wave - mean) / scale."""
+        if self.input_norm == "none":
+            return torch.zeros_like(wave[:, :1]), torch.ones_like(wave[:, :1])
         var, mean = torch.var_mean(wave, -1, correction=0, keepdim=True)
         # The floors keep constant input (std 0) and silence finite; both scale with the gain of real signals.
         scale = torch.maximum(var, 1e-6 * mean.square()).clamp_min(1e-16).sqrt()

@@ -52,6 +52,18 @@ class Objective(nn.Module):
         """Return the modules that each optimiser group trains."""
         return {"model": self.student}
 
+    def set_teacher(self, model: SeparationModel) -> None:
+        """Let a stored model teach; ConfigError for an objective without a teacher."""
+        raise ConfigError(
+            f"objective.teacher_model: {type(self).__name__} has no teacher; found {type(model).__name__}"
+        )
+
+    def on_start(self, steps_per_epoch: int) -> None:
+        """Learn how many steps an epoch has; called once by the engine before the first."""
+
+    def on_step_end(self) -> None:
+        """Do what belongs to the end of an optimiser step; nothing by default, not called for a skipped step."""
+
     def on_epoch_end(self) -> None:
         """Do what belongs to the end of an epoch; nothing by default."""
 

@@ -4,23 +4,31 @@ P mixtures are added; the outputs of the model for the sum are dealt out to the 
 sums fit best:
     L = min_A 1/P sum_p l(x_p, (A e)_p),    A in {0,1}^(P x N), one 1 per column
 (Wisdom et al. 2020, equation 3). A supervised share, zeroed mixtures (p0) and single-source mixtures
-follow the supplement of that paper.
+follow the supplement of that paper, least squares and sparsity Wisdom et al. 2021.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from usepcli.data.batch import Batch
-from usepcli.dsp import assign, ratios
-from usepcli.errors import BadInput, ConfigError
+from usepcli.dsp import assign as assignment
+from usepcli.dsp import ratios
+from usepcli.dsp.consistency import project
+from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss, Products
 from usepcli.models.separator import SeparationModel
+from usepcli.objectives import sparsity as spare
 from usepcli.objectives.base import Objective
 from usepcli.objectives.pit import match, mean_active, take
+
+# Subsets of the outputs that are summed at once where a search reads waveforms.
+_SUMS_AT_ONCE = 32
 
 
 class Dealt(NamedTuple):
@@ -30,29 +38,64 @@ class Dealt(NamedTuple):
     owner: Tensor  # (B, N)
     pair_db: Tensor  # (B, P) loss of each mixture
     active: Tensor  # (B, P) where the mixture sounds
+    snr_db: Tensor  # (B, P) SNR of each mixture in dB, detached, at most 120
+    energy: Tensor  # (B, N) of each output, detached
 
 
-def deal(loss: Loss, est: Tensor, mixtures: Tensor, mom: Tensor) -> Dealt:
+def deal(
+    loss: Loss,
+    est: Tensor,
+    mixtures: Tensor,
+    mom: Tensor,
+    assign: str = "exact",
+    rules: assignment.Rules | None = None,
+) -> Dealt:
     """Return the best way to deal est (B, N, T) out to mixtures (B, P, T), and its loss (B,) with gradient.
 
-    The search over all P^N ways reads inner products; the winner is evaluated on waveforms. Silent
-    mixtures cost the zero-reference loss against mom (B, T).
+    The search over all P^N ways, or over those that keep the rules, reads inner products, as does the least-squares
+    one (assign: ls); the winner is evaluated on waveforms. Silent mixtures cost the zero-reference loss against
+    mom (B, T).
     """
     with torch.autocast(est.device.type, enabled=False):
         est = est if est.dtype == torch.float64 else est.float()
         energies, (gram, cross) = ratios.inner([mixtures, est, mom[:, None]], [(1, 1), (0, 1)])
-        ref_energy, _, mom_energy = energies
-
-        def cost(energy: Tensor, inner: Tensor) -> Tensor:
-            pairs = Products(ref_energy[..., None], energy, inner, mom_energy[..., None], mom.shape[-1])
-            return loss.from_products(pairs)
-
-        owner = assign.mixit(gram, cross, cost)
+        ref_energy, est_energy, mom_energy = energies
+        if assign == "ls":
+            owner = assignment.mixit_ls(gram, cross, rules)
+        elif loss.reads_waves:
+            owner = assignment.split(_costs_on_waves(loss, est, mixtures, mom), rules)
+        else:
+            owner = assignment.mixit(gram, cross, _cost(loss, ref_energy, mom_energy, mom.shape[-1]), rules)
         dealt = owner[:, None] == torch.arange(mixtures.shape[1], device=owner.device)[:, None]  # (B, P, N)
         remixed = dealt.to(est.dtype) @ est  # (B, P, T)
         pair_db = loss.direct(remixed, mixtures, ref_energy.to(est.dtype), mom_energy.to(est.dtype))
+        snr_db = _snr_db(ref_energy, gram, cross, dealt.double())
     active = loss.active(ref_energy, mom_energy, mom.shape[-1])
-    return Dealt(pair_db.mean(-1), owner, pair_db, active)
+    return Dealt(pair_db.mean(-1), owner, pair_db, active, snr_db, est_energy)
+
+
+def _cost(loss: Loss, ref_energy: Tensor, mom_energy: Tensor, length: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what maps the energy of sums of outputs, and their products with the mixtures, to the loss."""
+
+    def cost(energy: Tensor, inner: Tensor) -> Tensor:
+        return loss.from_products(Products(ref_energy[..., None], energy, inner, mom_energy[..., None], length))
+
+    return cost
+
+
+@torch.no_grad()
+def _costs_on_waves(loss: Loss, est: Tensor, mixtures: Tensor, mom: Tensor) -> Tensor:
+    """Return the loss (B, P, 2^N) of every subset of the outputs for every mixture, one sum after the other."""
+    n_est = est.shape[1]
+    members = torch.arange(2**n_est, device=est.device)[:, None] >> torch.arange(n_est, device=est.device) & 1
+    sums = (part @ est for part in members.to(est.dtype).split(_SUMS_AT_ONCE))
+    return torch.cat([loss.pairwise(some, mixtures, mom) for some in sums], -1)
+
+
+def _snr_db(ref_energy: Tensor, gram: Tensor, cross: Tensor, dealt: Tensor) -> Tensor:
+    """Return the SNR in dB (B, P) of the assignment dealt (B, P, N) from its inner products."""
+    error = ref_energy - 2 * (dealt * cross).sum(-1) + (dealt @ gram * dealt).sum(-1)
+    return 10 * torch.log10(ref_energy / torch.maximum(error, 1e-12 * ref_energy))
 
 
 class MixIT(Objective):
@@ -68,40 +111,41 @@ class MixIT(Objective):
         single_source_prob: float = 0.0,
         normalize_mom: bool = False,
         zero_refs: Literal["match", "ignore"] = "match",
+        assign: Literal["exact", "ls"] = "exact",
+        generalized: bool = True,
+        allow: list[list[int]] | None = None,
+        sparsity: Literal["none", "l1_l2", "l1"] = "none",
+        sparsity_weight: float = 4.0,
+        covariance_weight: float = 0.0,
     ) -> None:
         """Add n_mix mixtures per MoM and mix in references as asked.
 
         supervised_fraction of the MoMs train by PIT on the union of their references; in such a MoM one
         mixture is silenced with probability p0. With probability single_source_prob a mixture is
         replaced by one of its sources. normalize_mom divides MoM and targets by the deviation of the
-        MoM. zero_refs is that of `pit` and touches the supervised share. ConfigError for values
-        that do not fit the model.
+        MoM. zero_refs is that of `pit` and touches the supervised share.
+        assign: try all assignments, or take the least-squares one. generalized false gives every mixture as many
+        outputs, allow lists for each output the mixtures (from 0) that it may go to. sparsity, times sparsity_weight
+        (Saijo & Ogawa 2023: 4 for speech, 23 for FUSS), and covariance, which is ours, touch the other MoMs.
+        ConfigError for values that do not fit the model.
         """
         super().__init__(model, loss)
-        if n_mix < 2 or n_mix**self.n_src > assign.MAX_MIXIT:
-            raise ConfigError(
-                f"objective.n_mix: found {n_mix} with {self.n_src} outputs, {n_mix**self.n_src} assignments; "
-                f"expected at least 2 mixtures and at most {assign.MAX_MIXIT} assignments, lower model.n_src"
-            )
-        _check_share("supervised_fraction", supervised_fraction)
-        _check_share("p0", p0)
-        _check_share("single_source_prob", single_source_prob)
-        self.n_mix = n_mix
-        self.supervised_fraction = supervised_fraction
-        self.p0 = p0
-        self.single_source_prob = single_source_prob
-        self.normalize_mom = normalize_mom
-        self.zero_refs = zero_refs
+        _check_assign(assign, n_mix, self.n_src, loss)
+        _check_shares(supervised_fraction=supervised_fraction, p0=p0, single_source_prob=single_source_prob)
+        if sparsity not in spare.KINDS:
+            raise ConfigError(f"objective.sparsity: {choices('sparsity', sparsity, spare.KINDS)}")
+        _check_weights(sparsity_weight=sparsity_weight, covariance_weight=covariance_weight)
+        self.n_mix, self.normalize_mom, self.zero_refs, self.assign = n_mix, normalize_mom, zero_refs, assign
+        self.supervised_fraction, self.p0, self.single_source_prob = supervised_fraction, p0, single_source_prob
+        self.rules = _rules(n_mix, self.n_src, generalized, allow or [])
+        self.sparsity, self.sparsity_weight, self.covariance_weight = sparsity, sparsity_weight, covariance_weight
         if supervised_fraction > 0 or single_source_prob > 0:
             self.needs = frozenset({"mix", "sources"})
 
     def check(self, batch_size: int) -> None:
         """Raise ConfigError unless batch_size is a multiple of n_mix with a MoM for the supervised share."""
         super().check(batch_size)
-        if batch_size % self.n_mix:
-            raise ConfigError(
-                f"train.batch_size: found {batch_size}; expected a multiple of objective.n_mix {self.n_mix}"
-            )
+        check_multiple(batch_size, self.n_mix)
         n_mom = batch_size // self.n_mix
         if self.supervised_fraction > 0 and not self._n_supervised(n_mom):
             raise ConfigError(
@@ -115,20 +159,46 @@ class MixIT(Objective):
         n_sup = self._n_supervised(len(mixtures)) if self.supervised_fraction > 0 else 0
         mom = mixtures.sum(1)
         est = self.student(mom)
-        # A silent MoM teaches nothing.
-        sounding = (ratios.energy(mom) > 0).to(torch.float32)
+        share = shares(mom)
         terms: dict[str, Tensor] = {}
         self.step_logs = {}
         if n_sup < len(mom):
-            dealt = deal(self.loss, est[n_sup:], mixtures[n_sup:], mom[n_sup:])
-            terms["mixit"] = (dealt.loss * sounding[n_sup:]).sum() / sounding.sum().clamp_min(1)
-            self.step_logs["snr_db"] = mean_active(dealt.pair_db, dealt.active)
+            each = self._unsupervised(est[n_sup:], mixtures[n_sup:], mom[n_sup:])
+            terms = {name: (value * share[n_sup:]).sum() for name, value in each.items()}
         if n_sup and refs is not None:
             known = _sounding_first(refs[:n_sup], self.n_src)
             found = match(self.loss, est[:n_sup], known, mom[:n_sup], self.zero_refs)
-            terms["supervised"] = (found.loss * sounding[:n_sup]).sum() / sounding.sum().clamp_min(1)
+            terms["supervised"] = (found.loss * share[:n_sup]).sum()
             self.step_logs["supervised_snr_db"] = mean_active(found.pair_db, found.active)
         return terms
+
+    def _unsupervised(self, est: Tensor, mixtures: Tensor, mom: Tensor) -> dict[str, Tensor]:
+        """Return the weighted terms (M,) of MoMs without references."""
+        sounding = ratios.energy(mom) > 0
+        dealt = deal(self.loss, est, mixtures, mom, self.assign, self.rules)
+        loudest = dealt.energy.amax(-1) / dealt.energy.sum(-1).clamp_min(1e-30)
+        self.step_logs["snr_db"] = dealt.snr_db[dealt.active].mean()
+        self.step_logs["loudest_share"] = loudest[sounding].mean()
+        terms = {"mixit": dealt.loss}
+        if self.sparsity == "none" and not self.covariance_weight:
+            return terms
+        with torch.autocast(est.device.type, enabled=False):
+            est, deviation = self._consistent(est.float(), mom), spare.deviation(mom)
+            if self.sparsity != "none":
+                sparsity = spare.sparsity(spare.levels(est, deviation), self.sparsity)
+                terms["weighted_sparsity"] = self.sparsity_weight * sparsity
+                self.step_logs["sparsity"] = sparsity.detach()[sounding].mean()
+            if self.covariance_weight:
+                covariance = spare.covariance(est, deviation)
+                terms["weighted_covariance"] = self.covariance_weight * covariance
+                self.step_logs["covariance"] = covariance.detach()[sounding].mean()
+        return terms
+
+    def _consistent(self, est: Tensor, mom: Tensor) -> Tensor:
+        """Return the outputs as they add up to the MoM, which those of most models do already."""
+        model = self.student
+        done = model.consistency != "none" and (model.consistency_when == "always" or not model.training)
+        return est if done else project(est, mom, "uniform")
 
     def _n_supervised(self, n_mom: int) -> int:
         return round(self.supervised_fraction * n_mom)
@@ -141,25 +211,16 @@ class MixIT(Objective):
                 "objective mixit: the batch has no references; use a manifest that lists sources, or set "
                 "objective.supervised_fraction and objective.single_source_prob to 0"
             )
-        n_mom, length = len(mix) // self.n_mix, mix.shape[-1]
-        if not n_mom:
-            raise BadInput(f"objective mixit: a batch of {len(mix)} mixtures; expected at least {self.n_mix}")
         if sources is not None and self.single_source_prob > 0:
             mix, sources = self._single_sources(mix, sources)
-        used = n_mom * self.n_mix
-        # The first M mixtures meet the next M, and so on; the batch is shuffled already.
-        mixtures = mix[:used].reshape(self.n_mix, n_mom, length).transpose(0, 1)
-        refs = None
-        if sources is not None:
-            refs = sources[:used].reshape(self.n_mix, n_mom, -1, length).transpose(0, 1)  # (M, P, K, T)
+        mixtures = stack(mix, self.n_mix, "mixit")  # (M, P, T)
+        refs = None if sources is None else stack(sources, self.n_mix, "mixit")  # (M, P, K, T)
         if self.p0 > 0 and refs is not None:
-            kept = self._kept(n_mom).to(mix.device, mix.dtype)
+            kept = self._kept(len(mixtures)).to(mix.device, mix.dtype)
             mixtures, refs = mixtures * kept[..., None], refs * kept[..., None, None]
         if self.normalize_mom:
-            deviation = mixtures.sum(1).std(-1)
-            scale = torch.where(deviation > 0, 1 / deviation.clamp_min(1e-8), 1.0)
-            mixtures = mixtures * scale[:, None, None]
-            refs = None if refs is None else refs * scale[:, None, None, None]
+            level = spare.deviation(mixtures.sum(1))[:, None, None]
+            mixtures, refs = mixtures / level, None if refs is None else refs / level[..., None]
         return mixtures, None if refs is None else refs.flatten(1, 2)
 
     def _kept(self, n_mom: int) -> Tensor:
@@ -182,9 +243,75 @@ class MixIT(Objective):
         return torch.where(alone[:, None], kept.sum(1), mix), kept
 
 
-def _check_share(key: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"objective.{key}: found {value}; expected a share between 0 and 1")
+def stack(batch: Tensor, n_mix: int, objective: str) -> Tensor:
+    """Return the parts (M, P, ...) of M MoMs out of a batch (B, ...); BadInput where it has too few for one."""
+    n_mom = len(batch) // n_mix
+    if not n_mom:
+        raise BadInput(f"objective {objective}: a batch of {len(batch)} mixtures; expected at least {n_mix}")
+    # The first M mixtures meet the next M, and so on; the batch is shuffled already.
+    return batch[: n_mom * n_mix].unflatten(0, (n_mix, n_mom)).transpose(0, 1)
+
+
+def shares(mom: Tensor) -> Tensor:
+    """Return the weights (M,) of the mean over the MoMs (M, T) that sound; a silent one teaches nothing."""
+    sounding = (ratios.energy(mom) > 0).to(torch.float32)
+    return sounding / sounding.sum().clamp_min(1)
+
+
+def check_multiple(batch_size: int, n_mix: int) -> None:
+    """Raise ConfigError unless the batch divides into sums of n_mix mixtures."""
+    if batch_size % n_mix:
+        raise ConfigError(f"train.batch_size: found {batch_size}; expected a multiple of objective.n_mix {n_mix}")
+
+
+def _check_assign(assign: str, n_mix: int, n_src: int, loss: Loss) -> None:
+    if assign not in ("exact", "ls"):
+        raise ConfigError(f"objective.assign: {choices('assignment', assign, ('exact', 'ls'))}")
+    if assign == "ls" and loss.reads_waves:
+        raise ConfigError("objective.assign: 'ls' reads inner products alone; set loss.select_by to snr")
+    if n_mix < 2:
+        raise ConfigError(f"objective.n_mix: found {n_mix}; expected at least 2 mixtures")
+    if assign == "exact" and n_mix**n_src > assignment.MAX_MIXIT:
+        raise ConfigError(
+            f"objective.n_mix: found {n_mix} with {n_src} outputs, {n_mix**n_src} assignments; "
+            f"expected at most {assignment.MAX_MIXIT}, set objective.assign to ls or lower model.n_src"
+        )
+
+
+def _rules(n_mix: int, n_src: int, generalized: bool, allow: list[list[int]]) -> assignment.Rules | None:
+    """Return what the profile asks of an assignment; ConfigError where none could keep it."""
+    if generalized and not allow:
+        return None
+    if not generalized and n_src % n_mix:
+        raise ConfigError(
+            f"objective.generalized: false gives every mixture as many outputs; found model.n_src {n_src}, "
+            f"expected a multiple of objective.n_mix {n_mix}"
+        )
+    if allow and (len(allow) != n_src or not all(mine and set(mine) <= set(range(n_mix)) for mine in allow)):
+        raise ConfigError(
+            f"objective.allow: found {allow}; expected a list for each of {n_src} outputs, "
+            f"with mixtures from 0 to {n_mix - 1}"
+        )
+    may = torch.tensor([[not allow or p in allow[n] for n in range(n_src)] for p in range(n_mix)])
+    rules = assignment.Rules(may, 0 if generalized else n_src // n_mix)
+    if not rules.possible():
+        raise ConfigError(
+            f"objective.allow: {allow} leaves no way to give each of {n_mix} mixtures {rules.each} outputs; "
+            "allow more, or set objective.generalized to true"
+        )
+    return rules
+
+
+def _check_weights(**found: float) -> None:
+    for key, value in found.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise ConfigError(f"objective.{key}: found {value}; expected 0 or more")
+
+
+def _check_shares(**found: float) -> None:
+    for key, value in found.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"objective.{key}: found {value}; expected a share between 0 and 1")
 
 
 def _sounding_first(refs: Tensor, n_est: int) -> Tensor:

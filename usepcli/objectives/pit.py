@@ -16,7 +16,7 @@ from torch import Tensor
 
 from usepcli.data.batch import Batch
 from usepcli.dsp import assign
-from usepcli.errors import BadInput, ConfigError
+from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss, products
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
@@ -32,12 +32,19 @@ class Matched(NamedTuple):
 
 
 def match(
-    loss: Loss, est: Tensor, ref: Tensor, mix: Tensor, zero_refs: str = "match", zero_weight: float = 1.0
+    loss: Loss,
+    est: Tensor,
+    ref: Tensor,
+    mix: Tensor,
+    zero_refs: str = "match",
+    zero_weight: float = 1.0,
+    search: Loss | None = None,
 ) -> Matched:
     """Return the best permutation of est (B, N, T) for ref (B, K, T) and its loss (B,) with gradient.
 
     zero_refs "match" counts silent references, and outputs without any, with the zero-reference
-    loss against mix (B, T), times zero_weight; "ignore" leaves both out of the mean. ValueError for K > N.
+    loss against mix (B, T), times zero_weight; "ignore" leaves both out of the mean. search: another loss that the
+    permutation is to minimise. ValueError for K > N.
     """
     n_ref, n_est = ref.shape[1], est.shape[1]
     if n_ref > n_est:
@@ -49,7 +56,7 @@ def match(
     assert mix_energy is not None
     active = loss.active(ref_energy, mix_energy[..., 0], table.length)
     weight = torch.where(active, 1.0, zero_weight if zero_refs == "match" else 0.0).double()
-    cost = loss.from_products(table) * weight[..., None]
+    cost = (search or loss).from_products(table) * weight[..., None]
     chosen = assign.permutation(cost.masked_fill(weight[..., None] == 0, 0.0))
     kind = torch.promote_types(est.dtype, torch.float32)
     pair_db = _evaluate(loss, est, ref, ref_energy.to(kind), mix_energy[..., 0].to(kind), chosen)
@@ -79,6 +86,19 @@ def mean_active(pair_db: Tensor, active: Tensor) -> Tensor:
     return -pair_db.detach()[active].mean()
 
 
+def references(batch: Batch, residual: bool) -> Tensor:
+    """Return the references (B, K, T) of a batch, with residual (B, K + 1, T) what they leave of the mixture too.
+
+    BadInput where the batch has none.
+    """
+    if batch.sources is None:
+        raise BadInput("the batch has no references; use a manifest that lists sources")
+    if not residual:
+        return batch.sources
+    rest = batch.mix - batch.sources.sum(1)
+    return torch.cat([batch.sources, rest[:, None]], 1)
+
+
 class PIT(Objective):
     """Trains against known references in the best order; fewer references than outputs are allowed."""
 
@@ -90,25 +110,33 @@ class PIT(Objective):
         loss: Loss,
         zero_refs: Literal["match", "ignore"] = "match",
         zero_weight: float = 1.0,
+        residual: bool = False,
+        perm_loss: Literal["same", "unthresholded"] = "same",
     ) -> None:
-        """Set how silent references and left-over outputs count: times zero_weight, or not at all."""
+        """Set how silent references and left-over outputs count: times zero_weight, or not at all.
+
+        residual: what the references leave of the mixture, its noise, is one more reference. perm_loss: the
+        permutation minimises the loss itself, or the loss without its soft limits.
+        """
         super().__init__(model, loss)
         if zero_weight < 0:
             raise ConfigError(f"objective.zero_weight: found {zero_weight}; expected 0 or more")
+        if perm_loss not in ("same", "unthresholded"):
+            raise ConfigError(f"objective.perm_loss: {choices('search', perm_loss, ('same', 'unthresholded'))}")
+        self.search = loss.unlimited() if perm_loss == "unthresholded" else None
         self.zero_refs = zero_refs
         self.zero_weight = zero_weight
+        self.residual = residual
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean loss in dB; BadInput without references or with more of them than outputs."""
-        ref = batch.sources
-        if ref is None:
-            raise BadInput("objective pit: the batch has no references; use a manifest that lists sources")
+        ref = references(batch, self.residual)
         if ref.shape[1] > self.n_src:
             raise BadInput(
                 f"objective pit: {ref.shape[1]} references for {self.n_src} outputs; "
                 f"set model.n_src to {ref.shape[1]} or more"
             )
         est = self.student(batch.mix)
-        found = match(self.loss, est, ref, batch.mix, self.zero_refs, self.zero_weight)
+        found = match(self.loss, est, ref, batch.mix, self.zero_refs, self.zero_weight, self.search)
         self.step_logs = {"snr_db": mean_active(found.pair_db, found.active)}
         return {"pit": found.loss.mean()}

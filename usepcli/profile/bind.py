@@ -12,7 +12,7 @@ from usepcli import registry
 from usepcli.errors import ConfigError, did_you_mean
 from usepcli.profile import signature
 from usepcli.profile.faults import Fault, ProfileError
-from usepcli.profile.schema import Profile, Section
+from usepcli.profile.schema import BLIND, Profile, Section
 
 OPEN = ("model", "loss", "objective")
 _EXPECTED = {
@@ -158,10 +158,14 @@ def _preset(value: Any, known: signature.Signature, report: _Report) -> str:
     return ""
 
 
-def _check_metric(section: Any, report: _Report) -> None:
-    metric, known = section.get("metric") if isinstance(section, Mapping) else None, registry.METRICS
-    if isinstance(metric, str) and metric not in known:
-        report.add("valid.metric", f"'{metric}'", f"one of {', '.join(sorted(known))}", did_you_mean(metric, known))
+def _check_metrics(section: Any, report: _Report) -> None:
+    given = section if isinstance(section, Mapping) else {}
+    also, known = given.get("also"), {*registry.METRICS, *BLIND}
+    named = [("valid.metric", given.get("metric"))]
+    named += [("valid.also", name) for name in (also if isinstance(also, list) else [])]
+    for key, name in named:
+        if isinstance(name, str) and name not in known:
+            report.add(key, f"'{name}'", f"one of {', '.join(sorted(known))}", did_you_mean(name, known))
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -205,7 +209,7 @@ def bind(
         profile = Profile.model_validate(fixed | bound)
     except ValidationError as error:
         report.pydantic(error, "", fixed | bound, Profile)
-    _check_metric(fixed.get("valid"), report)
+    _check_metrics(fixed.get("valid"), report)
     if report.faults or profile is None:
         raise ProfileError(name, sorted(report.faults, key=_by_line))
     profile._name = name

@@ -12,6 +12,14 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Above0 = Annotated[float, Field(gt=0)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+# Scores that need mixtures alone (engine/momi.py, engine/health.py), and whether higher is better.
+BLIND = {
+    "momi": True,
+    "loudest_share": False,
+    "activity_entropy": True,
+    "silent_share": False,
+    "teacher_agreement": True,
+}
 
 
 class Section(BaseModel):
@@ -123,13 +131,20 @@ class Train(Section):
 
 
 class Valid(Section):
-    """Validation and the choice of the best weights."""
+    """Validation and the choice of the best weights by `metric`.
+
+    `also` are metrics scored beside it where references exist; they never choose. mom_pairs sums of two mixtures,
+    each cut to mom_seconds (0: whole), give momi, and their mixtures the other figures that need no reference; 0: none.
+    """
 
     metric: str = "si-snri"
+    also: list[str] = []
     every_epochs: Positive = 1
     limit: Count = 0
     keep_best: Positive = 5
     average: Positive = 5
+    mom_pairs: Count = 50
+    mom_seconds: Annotated[float, Field(ge=0)] = 10.0
 
 
 class Profile(Section):

@@ -10,25 +10,30 @@ from typing import Any
 from usepcli.errors import BadInput, InputNotFound, MissingDependency
 
 INSTALL = "pip install 'usepcli[plot]'"
-VALID_FIXED = ("epoch", "step", "best", "seconds")
-LOSS, SMOOTH, RATE, SCORE = "#b9cfe4", "#1f5f99", "#b06a1c", "#2b7a4b"
+VALID_FIXED = ("epoch", "step", "best", "seconds", "skipped", "teacher_input_si_sdr")
+# Figures between 0 and 1 that share one panel.
+SHARES = {"loudest_share": "#a3324a", "activity_entropy": "#5b6b7a", "silent_share": "#8a6fb0"}
+LOSS, SMOOTH, RATE, SCORE, BESIDE = "#b9cfe4", "#1f5f99", "#b06a1c", "#2b7a4b", "#47818f"
 
 
 def learning_curve(train_csv: str | Path, valid_csv: str | Path, out_png: str | Path) -> Path:
-    """Draw loss and learning rate over steps above the validation metric; return the PNG's path.
+    """Draw loss and learning rate over steps above what the validations found; return the PNG's path.
 
-    train_csv needs columns step and loss (and may have lr); valid_csv, step and one metric, may be absent.
+    train_csv needs columns step and loss (and may have lr); valid_csv, step and scores, may be absent. The score that
+    chose comes first, then one panel for each score beside it and one for the shares of health.
     InputNotFound or BadInput for the tables, MissingDependency without matplotlib.
     """
     train = _columns(Path(train_csv))
     if "step" not in train or "loss" not in train or not train["step"]:
         raise BadInput(f"{train_csv}: expected columns step and loss with at least one row")
     valid = _columns(Path(valid_csv)) if Path(valid_csv).exists() else {}
-    metric = next((name for name in valid if name not in VALID_FIXED), "")
-    figure, axes = _canvas(2 if metric and valid["step"] else 1)
+    chose, beside, shares = _panels(valid)
+    figure, axes = _canvas([2.9] * (1 + bool(chose)) + [1.6] * (len(beside) + bool(shares)))
     _draw_loss(axes[0], train)
-    if len(axes) > 1:
-        _draw_metric(axes[1], valid, metric)
+    for axis, name in zip(axes[1:], [chose, *beside] if chose else beside, strict=False):
+        _draw_metric(axis, valid, name, name == chose)
+    if shares:
+        _draw_shares(axes[-1], valid, shares)
     axes[-1].set_xlabel("step")
     out = Path(out_png)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -36,16 +41,25 @@ def learning_curve(train_csv: str | Path, valid_csv: str | Path, out_png: str | 
     return out
 
 
-def _canvas(rows: int) -> tuple[Any, list[Any]]:
-    """Return a figure that belongs to no window system and needs no closing, and its axes over one x."""
+def _panels(valid: dict[str, list[float]]) -> tuple[str, list[str], list[str]]:
+    """Return the score that chose ('' for none), those beside it, and the shares; each holds a number."""
+    names = [name for name in valid if name not in VALID_FIXED]
+    chose = names[0] if names and "best" in valid else ""
+    names = [name for name in names if any(map(math.isfinite, valid[name]))]
+    beside = [name for name in names if name != chose and name not in SHARES]
+    return chose if chose in names else "", beside, [name for name in names if name in SHARES and name != chose]
+
+
+def _canvas(heights: list[float]) -> tuple[Any, list[Any]]:
+    """Return a figure that belongs to no window system and needs no closing, and its axes (inches high) over one x."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as fault:
         raise MissingDependency(f"the learning curve needs matplotlib: {INSTALL}") from fault
-    figure = Figure(figsize=(7.5, 2.9 * rows), layout="constrained")
+    figure = Figure(figsize=(7.5, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+    axes = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     for axis in axes:
         axis.grid(color="0.9", linewidth=0.6)
         axis.set_axisbelow(True)
@@ -69,14 +83,24 @@ def _draw_loss(axis: Any, train: dict[str, list[float]]) -> None:
         twin.spines["top"].set_visible(False)
 
 
-def _draw_metric(axis: Any, valid: dict[str, list[float]], metric: str) -> None:
-    axis.plot(valid["step"], valid[metric], color=SCORE, marker="o", markersize=3, linewidth=1.4)
-    axis.set_ylabel(f"validation {metric}", color=SCORE)
-    best = _last_best(valid[metric], valid.get("best", []))
+def _draw_metric(axis: Any, valid: dict[str, list[float]], metric: str, chose: bool) -> None:
+    color = SCORE if chose else BESIDE
+    axis.plot(valid["step"], valid[metric], color=color, marker="o", markersize=3, linewidth=1.4)
+    axis.set_ylabel(f"validation {metric}" if chose else metric.replace("_", "\n"), color=color)
+    best = _last_best(valid[metric], valid.get("best", [])) if chose else None
     if best is not None:
         step, value = valid["step"][best], valid[metric][best]
         axis.plot([step], [value], "o", color=SCORE, markersize=7, markerfacecolor="white")
         axis.set_title(f"best {value:.2f} at step {step:.0f}", fontsize="small", loc="left")
+
+
+def _draw_shares(axis: Any, valid: dict[str, list[float]], names: list[str]) -> None:
+    for name in names:
+        label = name.replace("_", " ")
+        axis.plot(valid["step"], valid[name], color=SHARES[name], marker="o", markersize=2, linewidth=1.2, label=label)
+    axis.set_ylim(-0.03, 1.03)
+    axis.set_ylabel("outputs")
+    axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.95), ncols=len(names), fontsize="small")
 
 
 def _last_best(scores: list[float], best: list[float]) -> int | None:

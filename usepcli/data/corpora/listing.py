@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from usepcli.audio.io import show
@@ -28,6 +28,7 @@ class Recording:
     origin: str = ""
     licence: str = ""
     text: str = ""
+    role: str = ""
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -71,11 +72,7 @@ def recordings(
         raise BadInput(f"{show(root)}: no recordings found; expected WAV, FLAC, OGG, MP3 or AIFF files in it")
     by_path = {row.path: row for row in rows}
     headers = probe(root, some(list(by_path), limit), bad)
-    return [
-        Recording(path, header.rate, header.frames, row.label, row.split, row.origin, row.licence, row.text)
-        for path, header in headers.items()
-        for row in [by_path[path]]
-    ]
+    return [replace(by_path[path], rate=header.rate, frames=header.frames) for path, header in headers.items()]
 
 
 def _table(root: Path, csv_name: str) -> Path | None:
@@ -114,6 +111,7 @@ def _from_csv(root: Path, table: Path, label_column: str, split_column: str) -> 
             row.get(origin, "") or root.name,
             row.get(licence, ""),
             row.get(text, ""),
+            row.get("role", ""),
         )
         for row in rows
         if row[path]

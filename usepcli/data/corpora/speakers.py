@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from usepcli.audio.io import show
-from usepcli.data.corpora.base import SPLITS, Bad, Corpus, ratio_splits
+from usepcli.data.corpora.base import SPLITS, Bad, ratio_splits
 from usepcli.data.corpora.listing import Recording, recordings
+from usepcli.data.corpora.maker import Maker, Plans, check_counts, pool_rows
 from usepcli.data.manifest import PoolRow
-from usepcli.data.mixtures import Recipe
-from usepcli.errors import BadInput, ConfigError
+from usepcli.data.mixtures import Planner, Recipe
+from usepcli.errors import BadInput
 
 
-class Speakers(Corpus):
+class Speakers(Maker):
     """Single-talker recordings; the talker is a folder or a CSV column, the splits share no talker.
 
     An utterance without a talker's name counts as a talker of its own and never meets another unnamed one of
@@ -49,19 +52,13 @@ class Speakers(Corpus):
     ) -> None:
         self.recipe = Recipe(n_src, rate, length, seconds, max_s, level_db, overlap, join, pause_s, noise_snr_db)
         self.recipe.check()
-        if min(train, valid, test, limit, seed) < 0 or min_s < 0:
-            raise ConfigError("counts, --limit, --seed and --min-s must be 0 or more")
-        self.counts = {"train": train, "valid": valid, "test": test}
-        self.min_s, self.noise, self.split_ratios, self.seed, self.limit = (
-            min_s,
-            noise,
-            split_ratios,
-            seed,
-            limit,
-        )
+        self.counts = check_counts(train, valid, test, limit, seed, min_s)
+        self.rate, self.seed, self.noise = rate, seed, noise
+        self.min_s, self.split_ratios, self.limit = min_s, split_ratios, limit
         self.csv, self.speaker_column, self.split_column = csv, speaker_column, split_column
         self.speaker_depth = speaker_depth
         self.bad: list[Bad] = []
+        self.texts: dict[str, str] = {}
 
     def scan(self, root: Path) -> list[PoolRow]:
         """List the utterances of at least `min_s` seconds with talker and split; paths relative to root."""
@@ -75,24 +72,25 @@ class Speakers(Corpus):
         if not found:
             raise BadInput(f"{show(root)}: no readable recording of {self.min_s:g} s or more; see --min-s")
         talkers = [item.label or f"?{item.path}" for item in found]
-        return self._rows(found, self._splits(found, talkers, root))
+        rows = pool_rows(found, self._splits(found, talkers, root))
+        self.texts = {row.id: item.text for row, item in zip(rows, found, strict=True) if item.text}
+        return rows
 
-    def scan_noise(self, root: Path) -> list[PoolRow]:
-        """List noise recordings with their split: from manifest.csv, the top folders, or by ratios."""
-        found = recordings(root, "", "", "", 1, 0, self.bad)
+    def scan_noise(self, root: Path) -> tuple[Path, list[PoolRow]]:
+        """List the recordings under `noise` with their split: from manifest.csv, the top folders, or by ratios."""
+        if not self.noise:
+            return root, []
+        found = recordings(Path(self.noise), "", "", "", 1, 0, self.bad)
         if any(item.split for item in found):
             splits = [item.split for item in found]
         else:
             by_path = ratio_splits((item.path for item in found), self.split_ratios, self.seed)
             splits = [by_path[item.path] for item in found]
-        return [PoolRow(**{**vars(row), "speaker": ""}) for row in self._rows(found, splits)]
+        return Path(self.noise), [replace(row, speaker="") for row in pool_rows(found, splits)]
 
-    def _rows(self, found: list[Recording], splits: list[str]) -> list[PoolRow]:
-        names = _names([f"{split}/{item.path}" for item, split in zip(found, splits, strict=True)])
-        return [
-            PoolRow(name, split, item.label, item.path, item.rate, item.frames, item.origin, item.licence)
-            for item, split, name in zip(found, splits, names, strict=True)
-        ]
+    def planner(self, split: str, rows: Sequence[PoolRow], noise: Sequence[PoolRow], index: int) -> Plans:
+        """Return the plans of split number `index`."""
+        return Planner(self.recipe, split, rows, noise, self.seed, index)
 
     def _splits(self, found: list[Recording], talkers: list[str], root: Path) -> list[str]:
         if not all(item.split for item in found):
@@ -111,13 +109,3 @@ class Speakers(Corpus):
                 f"split by talker"
             )
         return [item.split for item in found]
-
-
-def _names(paths: list[str]) -> list[str]:
-    """Return one id per path: the path without its suffix, or with it where two would be the same."""
-    clean = ["/".join("_" if part in ("..", "/") else part for part in Path(path).parts) for path in paths]
-    stems = [re.sub(r"\.[^./]+$", "", path) for path in clean]
-    seen: dict[str, int] = defaultdict(int)
-    for stem in stems:
-        seen[stem.casefold()] += 1
-    return [stem if seen[stem.casefold()] == 1 else path for stem, path in zip(stems, clean, strict=True)]

@@ -1,0 +1,224 @@
+"""`usep evaluate` with protocols, comparisons and spreads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+import usepcli
+from usepcli.engine import build, checkpoint
+
+TESTSET = Path(usepcli.__file__).parent / "samples" / "testset"
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def usep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Answer]:
+    """Run `usep evaluate ...` in an empty folder but for three untrained models."""
+    from usepcli.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+    for seed, (name, n_src) in enumerate({"one": 2, "two": 2, "four": 4}.items()):
+        torch.manual_seed(seed)
+        model = build.model({"name": "conformer_mask", "preset": "tiny", "n_src": n_src, "sample_rate": 8000})
+        config = build.config_of(model)
+        card = checkpoint.Card(name=name, model=config, sample_rate=8000, n_src=n_src, objective="pit", steps=1)
+        checkpoint.save_model(tmp_path / f"{name}.safetensors", model.state_dict(), card)
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["usep", "evaluate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Answer(int(stop.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+Usep = Callable[..., Answer]
+ONE = ("one.safetensors", "--data", TESTSET, "--limit", 3)
+TWO = ("two.safetensors", "--data", TESTSET, "--limit", 3)
+
+
+def table(path: str) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_protocol_names_itself_and_leaves_its_tables(usep: Usep) -> None:
+    answer = usep(*ONE, "--protocol", "saijo2023", "-o", "scores")
+    assert answer.code == 0 and "protocol: saijo2023" in answer.err and "means removed" in answer.err
+    assert [line.split()[0] for line in answer.out.splitlines()[:7]] == [
+        "metric", "1S", "2Si", "3Si", "4Si", "MSi", "TRF",
+    ]  # fmt: skip
+    assert list(table("scores/items.csv")[0]) == [
+        "id", "source", "k", "n_est", "n_out", "si-snr", "mix", "imp", "power", "ref_power", "counted", "reason",
+    ]  # fmt: skip
+    assert [row["items"] for row in table("scores/confusion.csv")] == ["0", "3", "0", "0"]
+    record = json.loads(Path("scores/evaluate.json").read_text())
+    assert record["protocol"]["name"] == "saijo2023" and record["confusion"][1]["k"] == 2
+    assert record["settings"]["metrics"] == []
+
+
+def test_unprocessed_is_a_second_system_in_the_same_pipeline(usep: Usep) -> None:
+    answer = usep(*ONE, "--metric", "si-snr", "--metric", "si-snri", "--unprocessed", "-o", "scores")
+    assert answer.code == 0
+    rows = {(row["system"], row["metric"]): row for row in table("scores/summary.csv")}
+    assert set(rows) == {(s, m) for s in ("separated", "unprocessed") for m in ("si-snr", "si-snri")}
+    assert float(rows["unprocessed", "si-snri"]["mean"]) == pytest.approx(0, abs=1e-9)
+    gain = [float(rows[system, "si-snr"]["mean"]) for system in ("separated", "unprocessed")]
+    assert float(rows["separated", "si-snri"]["mean"]) == pytest.approx(gain[0] - gain[1], abs=1e-5)
+    assert len(table("scores/items_unprocessed.csv")) == len(table("scores/items.csv")) == 6
+
+
+def test_versus_and_stats_between_two_models(usep: Usep) -> None:
+    assert usep(*ONE, "-o", "first", "-q").code == 0
+    answer = usep(*TWO, "-o", "second", "--versus", "first", "--stats")
+    assert answer.code == 0
+    (row,) = table("second/versus.csv")
+    means = [float(table(f"{folder}/summary.csv")[0]["mean"]) for folder in ("second", "first")]
+    assert float(row["difference"]) == pytest.approx(means[0] - means[1], abs=1e-6)
+    assert (row["versus"], row["n"], row["items"], row["unpaired"]) == ("first/items.csv", "6", "3", "0")
+    spread = table("second/stats.csv")
+    assert [(r["condition"], r["kind"]) for r in spread] == [
+        ("this", "within"), ("first/items.csv", "within"), ("pooled", "within"),
+    ]  # fmt: skip
+    assert "p_wilcoxon" in answer.out and "band95" in answer.out
+    record = json.loads(Path("second/evaluate.json").read_text())
+    assert record["versus"]["seed"] == 0 and record["stats"]["notes"]["band95"].startswith("1.96 sd")
+
+
+def test_versus_refuses_another_protocol_and_another_rate_before_scoring(usep: Usep) -> None:
+    assert usep(*ONE, "-o", "first", "-q").code == 0
+    answer = usep(*TWO, "--protocol", "saijo2023", "-o", "second", "--versus", "first")
+    assert answer.code == 65 and "scored by protocol usep, this by saijo2023" in answer.err
+    record = json.loads(Path("first/evaluate.json").read_text())
+    record["data"]["sample_rate"] = 16000
+    Path("first/evaluate.json").write_text(json.dumps(record))
+    answer = usep(*TWO, "-o", "second", "--versus", "first")
+    assert answer.code == 65 and "16000 Hz" in answer.err and not Path("second").exists()
+
+
+def test_separated_files_meet_a_model_on_the_same_references(usep: Usep) -> None:
+    for item in sorted(TESTSET.iterdir()):
+        if item.is_dir():
+            for k in (1, 2):
+                Path("est").mkdir(exist_ok=True)
+                shutil.copy(item / "mix.flac", f"est/{item.name}_{k}.flac")
+    files = ("--estimates", "est", "--references", TESTSET, "--limit", 3)
+    assert usep(*files, "--metric", "si-snr", "-o", "files").code == 0
+    assert usep(*ONE, "--metric", "si-snr", "-o", "model", "--versus", "files", "--by", "source").code == 0
+    (row,) = table("model/versus.csv")
+    assert row["n"] == "6"
+    assert {r["condition"] for r in table("model/stats.csv")} == {"s1", "s2", "pooled"}
+    # A protocol needs no mixtures: they are the sums of the references, and so score nothing better than themselves.
+    assert usep(*files, "--protocol", "mixit2020", "--unprocessed", "-o", "sums").code == 0
+    found = {(row["system"], row["metric"]): row["mean"] for row in table("sums/summary.csv")}
+    assert float(found["unprocessed", "MSi"]) == pytest.approx(0, abs=1e-6)
+    assert float(found["separated", "MSi"]) == pytest.approx(0, abs=0.05)  # 16-bit mixtures
+
+
+def test_momi_beside_msi_and_beside_other_metrics(usep: Usep) -> None:
+    data = ("four.safetensors", "--data", TESTSET)
+    answer = usep(*data, "--metric", "momi", "--seed", 3, "-o", "alone")
+    assert answer.code == 0 and "momi against msi, 4 sums: Pearson" in answer.err
+    assert [line.split()[0] for line in answer.out.splitlines()] == ["metric", "momi", "msi"]
+    rows, record = table("alone/momi.csv"), json.loads(Path("alone/evaluate.json").read_text())
+    assert list(rows[0]) == ["id", "momi", "msi"] and len(rows) == 4 and not Path("alone/items.csv").exists()
+    assert {name: record["momi"][name] for name in ("pairs", "seed", "n")} == {"pairs": 4, "seed": 3, "n": 4}
+    x, y = ([float(row[name]) for row in rows] for name in ("momi", "msi"))
+    assert record["momi"]["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert Path("alone/momi_msi.png").read_bytes().startswith(b"\x89PNG")
+    assert usep(*data, "--metric", "momi", "--metric", "snr", "--mom-pairs", 1, "--limit", 4, "-o", "both").code == 0
+    assert [row["metric"] for row in table("both/summary.csv")] == ["snr", "momi", "msi"]
+    assert len(table("both/momi.csv")) == 1
+
+
+def test_momi_opens_no_source_that_is_not_there(usep: Usep) -> None:
+    Path("bare").mkdir()
+    lines = (TESTSET / "manifest.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    for number, line in enumerate(lines[1:], 1):
+        cells = line.split(",")
+        cells[names.index("sources")] = ""
+        cells[names.index("mixture")] = str(TESTSET / cells[names.index("mixture")])
+        lines[number] = ",".join(cells)
+    Path("bare/manifest.csv").write_text("\n".join(lines) + "\n")
+    answer = usep("one.safetensors", "--data", "bare", "--metric", "momi", "-o", "scores")
+    assert answer.code == 0 and "no picture of momi against msi: no msi" in answer.err
+    assert [row["metric"] for row in table("scores/summary.csv")] == ["momi"]
+    answer = usep("one.safetensors", "--data", "bare", "--limit", 1, "--metric", "momi", "-o", "few")
+    assert answer.code == 65 and "momi adds two up" in answer.err
+
+
+def test_by_takes_columns_of_the_manifest(usep: Usep) -> None:
+    assert usep(*ONE, "--by", "label", "-o", "scores", "-q").code == 0
+    (row,) = table("scores/stats.csv")
+    assert (row["by"], row["condition"], row["n"]) == ("label", "read English", "3")
+
+
+def test_compare_shows_the_scores_and_refuses_other_data(usep: Usep) -> None:
+    answer = usep(*ONE, "--protocol", "saijo2023", "--compare", "fuss_remixit", "-o", "scores", "--json")
+    assert answer.code == 65 and "corpus fuss was expected, this is speakers" in answer.err
+    assert json.loads(answer.out)["items"] == 3 and Path("scores/summary.csv").exists()
+    assert not Path("scores/compare.csv").exists()
+
+
+def test_compare_puts_published_numbers_beside_ours(usep: Usep) -> None:
+    shutil.copytree(TESTSET, "fuss")
+    Path("fuss/prepare.json").write_text(
+        json.dumps({"corpus": "wsj-mix", "root": ".", "settings": {"noise": "chime3"}, "sha256": {}})
+    )
+    scored = ("one.safetensors", "--data", "fuss", "--metric", "si-snr", "--compare", "wsj0_remixit")
+    answer = usep(*scored, "-o", "scores")
+    assert answer.code == 0 and "Table 1" in answer.out
+    rows = {row["metric"]: row for row in table("scores/compare.csv")}
+    assert float(rows["si-snr"]["published"]) == 10.3 and float(rows["si-snr"]["ours"]) < 10
+    assert json.loads(usep(*scored, "-o", "again", "--json", "-q").out)["compare"][0]["published"] == 10.3
+
+
+def test_a_table_of_words_needs_no_model(usep: Usep) -> None:
+    Path("heard.tsv").write_text("id\tsource\ttext\na\t1\tone too three\na\t2\tfour\n")
+    Path("said.csv").write_text("id,source,text\na,s1,one two three\na,s2,four\n")
+    answer = usep("--metric", "wer", "--hypotheses", "heard.tsv", "--texts", "said.csv", "-o", "words")
+    assert answer.code == 0
+    (row,) = table("words/summary.csv")
+    assert row["metric"] == "wer" and float(row["mean"]) == pytest.approx(25)  # one of four words
+    assert "model" not in json.loads(Path("words/evaluate.json").read_text())
+    assert usep("one.safetensors", "--metric", "wer", "--hypotheses", "heard.tsv", "--texts", "said.csv").code == 2
+    answer = usep("--metric", "wer", "--hypotheses", "heard.tsv")
+    assert answer.code == 2 and "needs what was said" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--protocol", "saijo2032"], "did you mean 'saijo2023'"),
+        (["--protocol", "saijo2023", "--metric", "si-snri"], "leave --metric si-snri away"),
+        (["--protocol", "saijo2023", "--estimates", ".", "--references", ".", "--mixtures", "."], "leave --mixtures"),
+        (["--metric", "mom"], "did you mean 'momi'"),
+        (["--metric", "momi", "--estimates", ".", "--references", "."], "needs a MODEL"),
+        (["--metric", "momi", "--unprocessed"], "need a --metric per source"),
+        (["--by", "labl"], "did you mean 'label'"),
+        (["--by", "k"], "unknown column for --by 'k'"),
+        (["--by", "label", "--estimates", ".", "--references", "."], "unknown column for --by 'label'"),
+        (["--unprocessed", "--estimates", ".", "--references", ".", "--metric", "snr"], "give --mixtures"),
+        (["--compare", "fuss_remix"], "did you mean 'fuss_remixit'"),
+    ],
+)
+def test_options_that_do_not_fit_are_usage_errors(usep: Usep, arguments: list[str], said: str) -> None:
+    answer = usep(*arguments)
+    assert (answer.code, answer.out) == (2, "") and said in answer.err

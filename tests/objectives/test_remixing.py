@@ -1,0 +1,297 @@
+"""RemixIT, Self-Remixing and their kin, on models whose outputs are known."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from usepcli import registry
+from usepcli.data.batch import Batch
+from usepcli.dsp import shuffle
+from usepcli.errors import BadInput, ConfigError
+from usepcli.models.separator import SeparationModel
+from usepcli.objectives.mixcycle import MixCycle
+from usepcli.objectives.remix_cycle import RemixCycle
+from usepcli.objectives.remixing import RemixIT, SelfRemixing
+from usepcli.objectives.sup_remixing import SupRemixIT, SupSelfRemixing
+from usepcli.objectives.teacher import Teacher
+from usepcli.objectives.ts_mixit import TeacherStudentMixIT
+
+SNR = registry.load("loss", "snr")
+
+
+class Bands(SeparationModel):
+    """A perfect separator of signals in disjoint bands, times one weight that can learn."""
+
+    def __init__(self, n_src: int = 3, input_norm: str = "none") -> None:
+        super().__init__(n_src=n_src, sample_rate=8000, hop=1, input_norm=input_norm)  # type: ignore[arg-type]
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def estimate(self, mix: Tensor) -> Tensor:
+        spec = torch.fft.rfft(mix)
+        edges = torch.linspace(0, spec.shape[-1], self.n_src + 1).long().tolist()
+        parts = []
+        for low, high in itertools.pairwise(edges):
+            part = torch.zeros_like(spec)
+            part[:, low:high] = spec[:, low:high]
+            parts.append(torch.fft.irfft(part, mix.shape[-1]))
+        return torch.stack(parts, 1) * self.gain
+
+
+class Bypass(SeparationModel):
+    """The trivial solution: the first output is the mixture, the others are silent."""
+
+    def __init__(self, n_src: int = 3) -> None:
+        super().__init__(n_src=n_src, sample_rate=8000, hop=1)
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def estimate(self, mix: Tensor) -> Tensor:
+        return torch.stack([mix * self.gain] + [mix * 0] * (self.n_src - 1), 1)
+
+
+def batch_of(size: int = 6, n_src: int = 3, length: int = 600, seed: int = 0) -> Batch:
+    """Mixtures of n_src sources in disjoint bands, at different levels."""
+    noise = torch.randn(size * n_src, length, generator=torch.Generator().manual_seed(seed))
+    sources = Bands(n_src)(noise).detach().unflatten(0, (size, n_src))  # (B, K, N, T)
+    own = torch.stack([sources[:, k, k] for k in range(n_src)], 1)
+    own = own * torch.linspace(0.5, 2, size)[:, None, None]
+    return Batch(own.sum(1), own, [str(i) for i in range(size)])
+
+
+def loss_of(objective, batch: Batch, seed: int = 1) -> float:
+    objective.rng.manual_seed(seed)
+    return float(sum(objective.losses(batch).values()).detach())
+
+
+@pytest.mark.parametrize("kind", [RemixIT, SelfRemixing])
+@pytest.mark.parametrize("channel_shuffle", [True, False])
+@pytest.mark.parametrize("how", ["constrained", "free", "cyclic"])
+def test_a_perfect_student_and_teacher_reach_the_bound(kind, channel_shuffle: bool, how: str) -> None:
+    # A free shuffle with channel shuffle may put two outputs of one band together, which no filter takes apart.
+    objective = kind(Bands(), SNR(), shuffle=how, channel_shuffle=False, teacher_init="copy")
+    assert loss_of(objective, batch_of()) == pytest.approx(-30, abs=0.01)
+    if channel_shuffle:
+        shuffled = kind(Bands(), SNR(), shuffle=how, channel_shuffle=True, teacher_init="copy")
+        assert loss_of(shuffled, batch_of()) > -30.1
+
+
+def test_the_trivial_solution_is_perfect_for_self_remixing_without_channel_shuffle_but_not_with_it() -> None:
+    # One loud output and silent ones: every pseudo-mixture is one mixture, and nothing needs to be separated.
+    plain = SelfRemixing(Bypass(), SNR(), channel_shuffle=False, teacher_init="copy")
+    # Consistency spreads nothing: the outputs add up to the mixture already.
+    assert loss_of(plain, batch_of()) == pytest.approx(-30, abs=0.01)
+    shuffled = SelfRemixing(Bypass(), SNR(), channel_shuffle=True, teacher_init="copy")
+    assert loss_of(shuffled, batch_of()) > -15
+
+
+def test_self_remixing_has_no_gradient_through_the_order_and_teachers_have_none_at_all() -> None:
+    for kind in (RemixIT, SelfRemixing):
+        objective = kind(Bands(), SNR(), teacher_init="copy")
+        with torch.no_grad():
+            objective.student.gain.mul_(0.7)
+        sum(objective.losses(batch_of()).values()).backward()
+        assert objective.student.gain.grad is not None
+        assert objective.student.gain.grad.abs() > 0
+        assert all(p.grad is None and not p.requires_grad for p in objective.teacher.parameters())
+        assert set(objective.groups()) == {"model"}
+        objective.train()
+        assert not objective.teacher.training
+
+
+def test_pseudo_mixtures_hold_every_source_once_and_add_up() -> None:
+    objective = RemixIT(Bands(input_norm="std"), SNR(), teacher_init="copy")
+    batch = batch_of()
+    mix, _ = objective._level(batch)
+    torch.testing.assert_close(mix.std(-1, correction=0), torch.ones(len(mix)), rtol=1e-4, atol=1e-4)
+    remixed = objective.remix(mix)
+    torch.testing.assert_close(remixed.sources.sum(1), remixed.pseudo)
+    back = shuffle.restore(remixed.sources, remixed.order)
+    torch.testing.assert_close(back.sum(1), mix, atol=1e-5, rtol=1e-5)
+    # Not re-normalised: the sums keep the levels that the shuffle gives them.
+    assert remixed.pseudo.std(-1).std() > 1e-3
+
+
+def test_the_strongest_outputs_are_kept_in_order_and_made_consistent_again() -> None:
+    objective = RemixIT(Bands(3), SNR(), n_remix=2, teacher_init="copy")
+    est = torch.tensor([[[1.0, 1.0], [0.1, 0.1], [3.0, 3.0]]])
+    kept = objective.strongest(est, torch.tensor([[5.0, 5.0]]))
+    torch.testing.assert_close(kept, torch.tensor([[[1.5, 1.5], [3.5, 3.5]]]))
+
+
+def test_the_enhancement_form_moves_the_noise_alone() -> None:
+    objective = RemixIT(
+        Bands(2), SNR(), shuffle="free", channel_shuffle=False, roles="fixed", shuffled=[1], teacher_init="copy"
+    )
+    batch = batch_of(n_src=2)
+    objective.rng.manual_seed(0)
+    remixed = objective.remix(batch.mix)
+    truth = objective.sources(batch.mix, None)
+    torch.testing.assert_close(remixed.sources[:, 0], truth[:, 0])
+    assert not torch.allclose(remixed.sources[:, 1], truth[:, 1])
+    torch.testing.assert_close(remixed.sources[:, 1], truth[remixed.order[1], 1])
+    # Fixed roles: outputs that are swapped are wrong, however well they would fit.
+    est = remixed.sources.flip(1)
+    assert objective.pair(est, remixed).loss.mean() > 0
+    assert objective.pair(remixed.sources, remixed).loss.mean() == pytest.approx(-30, abs=0.01)
+
+
+def test_a_constrained_noise_shuffle_gives_no_mixture_its_own_noise() -> None:
+    objective = RemixIT(Bands(2), SNR(), channel_shuffle=False, roles="fixed", shuffled=[1], teacher_init="copy")
+    for seed in range(20):
+        objective.rng.manual_seed(seed)
+        order = objective.remix(batch_of(4, n_src=2).mix).order
+        assert torch.equal(order[0], torch.arange(4))
+        assert (order[1] != order[0]).all()
+    with pytest.raises(ConfigError, match=r"raise train\.batch_size"):
+        objective.check(1)
+
+
+def test_supervised_forms_reach_the_bound_and_survive_silence() -> None:
+    batch = batch_of()
+    for kind in (SupRemixIT, SupSelfRemixing):
+        objective = kind(Bands(), SNR(), channel_shuffle=False, residual=False)
+        assert loss_of(objective, batch) == pytest.approx(-30, abs=0.01)
+    # Two of three sources are absent and stay in their bands: many pseudo-mixtures are silent.
+    batch.sources[:, 1:] = 0
+    batch.sources[::2, 0] = 0
+    batch = Batch(batch.sources.sum(1), batch.sources, batch.ids)
+    objective = SupSelfRemixing(Bands(), SNR(), channel_shuffle=False, residual=False)
+    assert loss_of(objective, batch) == pytest.approx(-30, abs=0.01)
+    silent = Batch(batch.mix * 0, batch.sources * 0, batch.ids)
+    with pytest.raises(BadInput, match="silent"):
+        objective.losses(silent)
+
+
+def test_the_residual_is_one_more_reference() -> None:
+    batch = batch_of(n_src=3)
+    noisy = Batch(batch.mix, batch.sources[:, :2], batch.ids)
+    objective = SupRemixIT(Bands(), SNR(), channel_shuffle=False)
+    assert loss_of(objective, noisy) == pytest.approx(-30, abs=0.01)
+    with pytest.raises(BadInput, match="4 references"):
+        objective.losses(batch)
+
+
+def test_a_supervised_share_weighs_its_part() -> None:
+    batch = batch_of(8)
+    objective = RemixIT(
+        Bands(), SNR(), channel_shuffle=False, teacher_init="copy", supervised_fraction=0.25, residual=False
+    )
+    objective.check(8)
+    terms = {name: value.detach() for name, value in objective.losses(batch).items()}
+    assert float(terms["supervised"]) == pytest.approx(-30 * 0.25, abs=0.01)
+    assert float(terms["remixit"]) == pytest.approx(-30 * 0.75, abs=0.01)
+    with pytest.raises(ConfigError, match="supervised_fraction"):
+        objective.check(1)
+
+
+def test_protocols_follow_by_their_arithmetic() -> None:
+    def follow(protocol: str, ema: float = 0.8, period: int = 1, steps: int = 4, epochs: int = 2) -> float:
+        student = Bands()
+        teacher = Teacher(student, protocol, ema, period, "copy")
+        teacher.steps_per_epoch = steps
+        with torch.no_grad():
+            student.gain.fill_(2.0)  # the teacher starts at 1
+        for _ in range(epochs):
+            for _ in range(steps):
+                teacher.on_step_end(student)
+            teacher.on_epoch_end(student)
+        return float(teacher.model.gain)
+
+    assert follow("static") == 1.0
+    assert follow("copy_step") == 2.0
+    assert follow("ema_epoch") == pytest.approx(2 - 0.8**2)
+    assert follow("ema_step") == pytest.approx(2 - 0.8**2)
+    assert follow("ema_period", ema=0.9, period=2) == pytest.approx(2 - 0.9)
+    assert follow("sequential", period=3) == 1.0
+    assert follow("sequential", period=2) == 2.0
+
+
+def test_integer_buffers_are_copied_not_averaged() -> None:
+    student = Bands()
+    student.register_buffer("count", torch.tensor(7))
+    teacher = Teacher(student, "ema_epoch", 0.8, 1, "copy")
+    student.count.fill_(9)
+    teacher.on_epoch_end(student)
+    assert int(teacher.model.count) == 9
+
+
+def test_independent_teachers_start_elsewhere_and_copies_do_not() -> None:
+    kind = registry.load("model", "conformer_mask")
+    torch.manual_seed(0)
+    student = kind(**kind.PRESETS["tiny"])
+    start = {k: v.clone() for k, v in student.state_dict().items()}
+    for init, equal in (("copy", True), ("independent", False)):
+        own = Teacher(student, "static", 0.8, 1, init).model.state_dict()
+        assert all(torch.equal(own[k], v) for k, v in start.items()) == equal
+        assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in start.items()}
+
+
+def test_a_stored_teacher_must_fit_the_protocol() -> None:
+    objective = RemixIT(Bands(2), SNR(), teacher="static", teacher_model="somewhere")
+    objective.set_teacher(Bands(4))
+    remixed = objective.remix(batch_of(n_src=4).mix)
+    assert remixed.sources.shape[1] == 2
+    kind = registry.load("model", "conformer_mask")
+    tiny = {**kind.PRESETS["tiny"], "n_src": 2}
+    following = RemixIT(kind(**tiny), SNR(), teacher_model="somewhere")
+    with pytest.raises(ConfigError, match="static"):
+        following.set_teacher(kind(**{**tiny, "dim": 40}))
+    with pytest.raises(ConfigError, match="8000 Hz"):
+        objective.set_teacher(kind(**{**tiny, "sample_rate": 16000}))
+
+
+def test_teacher_student_mixit_keeps_the_strongest_outputs_of_a_wider_model() -> None:
+    objective = TeacherStudentMixIT(Bands(2), SNR(), teacher_model="somewhere")
+    objective.set_teacher(Bands(4))
+    batch = batch_of(n_src=4)
+    targets = objective.targets(batch.mix)
+    assert targets.shape[1] == 2
+    torch.testing.assert_close(targets.sum(1), batch.mix, atol=1e-5, rtol=1e-5)
+    same = TeacherStudentMixIT(Bands(3), SNR(), select="all")
+    assert loss_of(same, batch_of()) == pytest.approx(-30, abs=0.01)
+    with pytest.raises(ConfigError, match="4 outputs"):
+        same.set_teacher(Bands(4))
+
+
+def test_remix_cycle_sends_its_gradient_through_both_passes() -> None:
+    objective = RemixCycle(Bands(), SNR(), channel_shuffle=False)
+    with torch.no_grad():
+        objective.student.gain.fill_(0.9)
+    objective.rng.manual_seed(0)
+    loss = sum(objective.losses(batch_of()).values())
+    # Consistency makes the first pass exact in sum; the second scales by g, and L falls towards g = 1.
+    assert torch.autograd.grad(loss, objective.student.gain)[0] < 0
+    remixed = objective.remix(batch_of().mix)
+    assert remixed.pseudo.requires_grad
+
+
+def test_mixcycle_changes_its_way_after_the_first_epochs() -> None:
+    objective = MixCycle(Bands(), SNR(), init_epochs=1)
+    objective.check(6)
+    assert set(objective.losses(batch_of())) == {"mixpit"}
+    objective.on_epoch_end()
+    assert set(objective.losses(batch_of())) == {"mixcycle"}
+    assert not any(key.startswith("first.") for key in objective.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"n_remix": 4}, "n_remix"),
+        ({"n_remix": 1}, "n_remix"),
+        ({"shuffle": "random"}, "shuffle"),
+        ({"roles": "fixed"}, "roles"),
+        ({"shuffled": [3]}, "shuffled"),
+        ({"teacher": "ema"}, "teacher"),
+        ({"ema": 1.2}, "ema"),
+        ({"period": 0}, "period"),
+        ({"teacher_init": "random"}, "teacher_init"),
+        ({"supervised_fraction": 1.0}, "supervised_fraction"),
+    ],
+)
+def test_settings_out_of_range_name_their_key(options, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"objective.{key}"):
+        RemixIT(Bands(3), SNR(), **options)

@@ -1,0 +1,68 @@
+"""How scores spread within and between conditions: kinds of mixtures, or several systems on the same mixtures.
+
+The example is the mixture: its score is the mean over its sources.  Where the conditions share their mixtures (several
+systems), the spread is the one within a mixture (report/stats.py); elsewhere it is the plain one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from usepcli.report import stats
+
+Row = dict[str, Any]
+COLUMNS = (
+    "metric", "by", "condition", "kind", "n", "mean", "sd", "band95", "ci95_low", "ci95_high", "dropped",
+)  # fmt: skip
+NOTES = {
+    "n": "items; the score of an item is the mean over its sources",
+    "sd": "kind within: what is left when each item's mean over conditions is made equal (Cousineau 2005, with the "
+    "factor J/(J-1) of Morey 2008); kind between: plain; pooled: about each condition's mean",
+    "band95": "1.96 sd, a band for single items, no confidence interval",
+    "interval": "mean -+ 1.96 sd / sqrt(n)",
+    "dropped": "items that lack a score in some condition; left out, kind within only",
+}
+
+
+def split_by(rows: Sequence[Row], labels: Mapping[tuple[str, str], str]) -> dict[str, list[Row]]:
+    """Return the rows of each condition, given one label per (id, source); ('id', '') labels a whole item."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        label = labels.get((row["id"], row["source"]), labels.get((row["id"], ""), ""))
+        found.setdefault(label or "unnamed", []).append(row)
+    return dict(sorted(found.items()))
+
+
+def spreads(by: str, conditions: Mapping[str, Sequence[Row]], scores: Sequence[str]) -> list[Row]:
+    """Return one row of COLUMNS per score and condition, and one of all together, called pooled."""
+    result: list[Row] = []
+    for score in scores:
+        means = {name: found for name, rows in conditions.items() if (found := _item_means(rows, score))}
+        if not means:
+            continue
+        every = set().union(*means.values())
+        shared = sorted(set.intersection(*map(set, means.values())))
+        crossed = len(means) > 1 and len(shared) >= max(2, len(every) / 2)
+        if crossed:
+            table = np.array([[means[name][item] for name in means] for item in shared])  # (I, J)
+            each, whole = stats.within(table)
+        else:
+            each = [stats.spread(list(values.values())) for values in means.values()]
+            whole = stats.pooled([list(values.values()) for values in means.values()])
+        shape = {"kind": "within" if crossed else "between", "dropped": len(every) - len(shared) if crossed else 0}
+        names = [*means, *(["pooled"] if len(means) > 1 else [])]
+        for name, spread in zip(names, [*each, whole], strict=False):
+            result.append({"metric": score, "by": by, "condition": name, **shape, **spread._asdict()})
+    return result
+
+
+def _item_means(rows: Sequence[Row], score: str) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if math.isfinite(row[score]):
+            values.setdefault(row["id"], []).append(row[score])
+    return {item: math.fsum(of) / len(of) for item, of in values.items()}

@@ -1,0 +1,163 @@
+"""Where the sources come from that are moved between mixtures: a model's outputs, or a manifest's references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from usepcli.data.batch import Batch, Example
+from usepcli.data.manifest import Manifest, Row
+from usepcli.data.store import AudioStore
+from usepcli.dsp.consistency import strongest
+from usepcli.engine import checkpoint
+from usepcli.engine import device as devices
+from usepcli.errors import BadInput, UsageError, WorkerDied
+from usepcli.models.separator import SeparationModel
+
+# Audio that a GPU is given at once; on a CPU a batch saves nothing.
+BATCH_S = 60.0
+_FLOOR = 1e-8
+
+
+class Reader:
+    """Reads mixtures at one rate: random segments of `seconds`, shorter ones padded with silence, or (0) all of them.
+
+    Segments are drawn as in training; references are read where `with_sources` or where the mixture has no file.
+    """
+
+    def __init__(self, manifest: Manifest, rate: int, seconds: float, with_sources: bool) -> None:
+        self.manifest, self.rate, self.with_sources = manifest, rate, with_sources
+        self.frames = round(seconds * rate)
+        self._store = AudioStore(rate, keep=False)
+
+    def __call__(self, row: Row, draw: np.random.Generator) -> Example:
+        """Return one mixture with its references; BadInput or InputNotFound for files that cannot be used."""
+        total = row.frames * self.rate // row.sample_rate if row.sample_rate else row.frames
+        start = int(draw.integers(max(total - self.frames, 0) + 1)) if self.frames else 0
+        if not row.mixture and not row.sources:
+            raise BadInput(f"{self.manifest.path}: item {row.id} has neither a mixture nor sources")
+        parts = []
+        if self.with_sources or not row.mixture:
+            parts = [self._read(self.manifest.resolve(path), start) for path in row.sources]
+        size = max(map(len, parts), default=0)
+        if row.mixture:
+            mix = self._read(self.manifest.resolve(row.mixture), start)
+            size = len(mix)
+        refs = np.stack([np.pad(part[:size], (0, size - len(part[:size]))) for part in parts]) if parts else None
+        if not row.mixture and refs is not None:
+            mix = refs.sum(0, dtype=np.float32)
+        return Example(row.id, mix, refs if self.with_sources else None)
+
+    def _read(self, path: Path, start: int) -> np.ndarray:
+        if not self.frames:
+            return self._store.whole(path)
+        wave = self._store.segment(path, start, self.frames)
+        if not wave.size:
+            raise BadInput(f"{path}: ends before sample {start}; shorter than the manifest says")
+        return np.pad(wave, (0, self.frames - wave.size))
+
+
+class Sources:
+    """Gives the sources (B, R, T) of a batch of mixtures (B, T), which add up to the mixtures at `level`.
+
+    `rate` in Hz, `n_src` is R, `even`: mixtures are brought to one level before.
+    """
+
+    rate: int
+    n_src: int
+    even: bool
+    with_sources: bool
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the sources (B, R, T); subclasses implement this."""
+        raise NotImplementedError
+
+
+class Separated(Sources):
+    """The strongest outputs of a model, adding up to the mixture: what a teacher gives in training."""
+
+    with_sources = False
+
+    def __init__(self, model: SeparationModel, n_remix: int, normalize: bool, device: torch.device | str) -> None:
+        self.n_src = n_remix or model.n_src
+        if not 1 < self.n_src <= model.n_src:
+            raise UsageError(
+                f"--n-remix: found {n_remix} for a model with {model.n_src} outputs; expected 0 (all of them) or "
+                f"2 to {model.n_src}"
+            )
+        self.model = model.eval().to(device)
+        self.rate, self.device, self.normalize = model.sample_rate, torch.device(device), normalize
+        self.even = normalize and model.input_norm != "none"
+
+    @classmethod
+    def load(cls, path: Path, n_remix: int, normalize: bool, device: str, threads: int) -> Separated:
+        """Load the model stored at `path`; errors as in load_model."""
+        devices.keep_heap()
+        devices.set_threads(threads)
+        return cls(checkpoint.load_model(path)[0], n_remix, normalize, devices.pick(device))
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the outputs (B, R, T) on the CPU; WorkerDied where one mixture is too long for the device."""
+        mix = batch.mix
+        if self.normalize:
+            mean, scale = self.model.input_level(mix)
+            mix = (mix - mean) / scale
+        size = 1 if self.device.type == "cpu" else max(1, int(BATCH_S * self.rate / mix.shape[-1]))
+        est = torch.cat([self._estimate(part) for part in mix.split(size)])
+        return strongest(est, mix, self.n_src)
+
+    @torch.no_grad()
+    def _estimate(self, mix: Tensor) -> Tensor:
+        try:
+            # A mixture that stands at the model's level is taken as it is.
+            est: Tensor = self.model(mix.to(self.device), normalize=not self.normalize).cpu()
+            return est
+        except torch.OutOfMemoryError as fault:
+            if len(mix) == 1:
+                seconds = mix.shape[-1] / self.rate
+                raise WorkerDied(
+                    f"device '{self.device}': out of memory for one mixture of {seconds:.1f} s; cut with --seconds"
+                ) from fault
+        # Outside the handler the failed attempt's tensors are free.
+        half = len(mix) // 2
+        return torch.cat([self._estimate(mix[:half]), self._estimate(mix[half:])])
+
+
+class Listed(Sources):
+    """The references of a manifest, with `residual` what they leave of the mixture; silence where one has fewer."""
+
+    with_sources = True
+
+    def __init__(self, manifest: Manifest, normalize: bool, residual: bool) -> None:
+        bare = next((row.id for row in manifest.rows if not row.sources), None)
+        if bare is not None:
+            raise BadInput(f"{manifest.path}: item {bare} lists no sources; name a --model that finds them")
+        rates = {row.sample_rate for row in manifest.rows}
+        if len(rates) > 1 or not min(rates):
+            raise BadInput(
+                f"{manifest.path}: sample rates {', '.join(map(str, sorted(rates)))} Hz; expected one for the whole set"
+            )
+        self.rate, self.even, self.residual = rates.pop(), normalize, residual
+        self.n_src = max(len(row.sources) for row in manifest.rows) + residual
+        if self.n_src < 2:
+            raise BadInput(f"{manifest.path}: one source in each mixture; expected two or more to shuffle")
+        self.residual_power = self.mixture_power = 0.0
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the references (B, R, T), at one level of their mixtures where asked for."""
+        mix, refs = batch.mix, batch.sources
+        assert refs is not None
+        if self.residual:
+            rest = mix - refs.sum(1)
+            self.residual_power += float(rest.double().square().sum())
+            self.mixture_power += float(mix.double().square().sum())
+            refs = torch.cat([refs, rest[:, None]], 1)
+        refs = F.pad(refs, (0, 0, 0, self.n_src - refs.shape[1]))
+        if not self.even:
+            return refs
+        scale = mix.square().mean(-1).sqrt().clamp_min(_FLOOR)
+        return refs / scale[:, None, None]

@@ -1,0 +1,76 @@
+"""Mixtures in simulated rooms: impulse responses on disk or made on the spot, and talkers heard through them.
+
+Levels are those of SMS-WSJ: a talker's image has standard deviation 10^(weight / 20) / 71 over the whole mixture, and
+noise is set against the sum of the images.  The time that sound takes to the microphone is taken out, so that
+references are not later than what was said.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import oaconvolve
+
+from usepcli.audio import io
+from usepcli.data.pairs import RoomPlan
+from usepcli.data.render import Load, noise_part, quantise
+from usepcli.data.rooms import Room, arrival, responses
+from usepcli.errors import BadInput
+
+_LEVEL = 1 / 71  # leaves room for the peaks of any sum
+
+
+@dataclass(frozen=True)
+class RoomTask:
+    """Simulate one room that several mixtures share."""
+
+    room: Room
+    target: Path
+    rate: int
+
+
+def room_file(task: RoomTask) -> bool:
+    """Write the room's impulse responses (2 K channels, 32-bit floats); True if they were there already."""
+    if task.target.exists():
+        return True
+    io.write(task.target, responses(task.room, task.rate), task.rate, "FLOAT")
+    return False
+
+
+def through_room(plan: RoomPlan, rate: int, root: Path) -> np.ndarray:
+    """Return the impulse responses (2 K, L) of a plan, from the file under root that it names or simulated now."""
+    if plan.room is None:
+        raise BadInput(f"{plan.id}: planned without a room")
+    return _read(str(root / plan.response)) if plan.response else responses(plan.room, rate)
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: str) -> np.ndarray:
+    return io.read(path)[0]
+
+
+def simulate(plan: RoomPlan, heard: np.ndarray, load: Load) -> list[np.ndarray]:
+    """Return the int16 waves (T,) of plan.files(), given the impulse responses (2 K, L); talkers and noise add up.
+
+    load(path) returns the int16 samples (T,) of a pool file.
+    """
+    images, direct = [], []
+    for turn, room, alone in zip(plan.turns, heard[::2], heard[1::2], strict=True):
+        dry = np.zeros(plan.frames)
+        dry[turn.at : turn.at + turn.frames] = load(turn.paths[0])[turn.start : turn.start + turn.frames] / 32768
+        start = arrival(room)
+        image = oaconvolve(dry, room.astype(np.float64))[start : start + plan.frames]
+        size = float(image.std())
+        scale = 10 ** (turn.gain_db / 20) * _LEVEL / size if size else 0.0
+        images.append(image * scale)
+        if plan.anechoic:
+            direct.append(oaconvolve(dry, alone.astype(np.float64))[start : start + plan.frames] * scale)
+    speech = np.sum(images, axis=0)
+    noise = [noise_part(plan, speech, load)] if plan.noise else []
+    codes = quantise(np.stack([*images, *direct, *noise]), np.sum([*images, *noise], axis=0))
+    extra = slice(len(images), len(images) + len(direct))
+    mix = codes.sum(axis=0) - codes[extra].sum(axis=0)
+    return [*codes.astype(np.int16), mix.astype(np.int16)]

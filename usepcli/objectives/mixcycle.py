@@ -1,0 +1,74 @@
+"""MixCycle: MixPIT for the first epochs, then pseudo-mixtures of the network's own outputs (Karamatli & Kirbiz 2022).
+
+In the second part the present weights separate each mixture without gradient, the outputs are put in random order and
+meet those of other mixtures, and the same network learns by PIT to take the new sums apart: RemixIT with a teacher
+that equals the student at every step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from usepcli.data.batch import Batch
+from usepcli.dsp.shuffle import Shuffle
+from usepcli.errors import ConfigError
+from usepcli.losses.base import Loss
+from usepcli.models.separator import SeparationModel
+from usepcli.objectives.mixpit import MixPIT
+from usepcli.objectives.pit import Matched
+from usepcli.objectives.remixing import Remixed, Remixing
+
+
+class MixCycle(Remixing):
+    """MixPIT for init_epochs, then remixing of the student's own outputs."""
+
+    epochs: Tensor
+    first: MixPIT
+
+    def __init__(
+        self,
+        model: SeparationModel,
+        loss: Loss,
+        init_epochs: int = 50,
+        shuffle: Shuffle = "free",
+        channel_shuffle: bool = True,
+        renormalize: bool = True,
+    ) -> None:
+        """Set the epochs of MixPIT (the paper has 50, and 250 for a twentieth of the data) and the shuffle after it."""
+        super().__init__(model, loss, shuffle, channel_shuffle, 0, "permuted", None, renormalize, 0.0, False)
+        if init_epochs < 0:
+            raise ConfigError(f"objective.init_epochs: found {init_epochs}; expected 0 or more")
+        self.init_epochs = init_epochs
+        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
+        # Past nn.Module.__setattr__: its student is this one's, and would be stored twice.
+        object.__setattr__(self, "first", MixPIT(model, loss))
+        self.first.rng = self.rng
+
+    def check(self, batch_size: int) -> None:
+        """Raise ConfigError where batch_size does not fit MixPIT or the shuffle."""
+        super().check(batch_size)
+        if self.init_epochs:
+            self.first.check(batch_size)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean loss in dB of the part that the epoch belongs to."""
+        if int(self.epochs) >= self.init_epochs:
+            return super().losses(batch)
+        terms = self.first.losses(batch)
+        self.step_logs = self.first.step_logs
+        return terms
+
+    def on_epoch_end(self) -> None:
+        """Count the epochs of MixPIT."""
+        self.epochs += 1
+
+    def sources(self, mix: Tensor, refs: Tensor | None) -> Tensor:
+        """Return the student's present outputs (B, R, T), adding up to mix (B, T); `remix` cuts their gradient."""
+        del refs
+        return self.strongest(self._student(mix), mix)
+
+    def criterion(self, remixed: Remixed, est: Tensor, found: Matched) -> dict[str, Tensor]:
+        """Return the loss against the shuffled outputs."""
+        del remixed, est
+        return {"mixcycle": found.loss.mean()}
