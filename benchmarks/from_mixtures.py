@@ -183,7 +183,7 @@ class Bench:
             for at in sorted(ends):
                 table.append(self.score_state(row, at))
         table.append(
-            {**table[0], "row": "unprocessed", "updates": "", **self.figures(self.scores(table[0]), "mixture")}
+            {**table[0], "row": "unprocessed", "updates": "", **self.figures(self.scores(table[0]), "unprocessed")}
         )
         table[-1]["loudest_share"] = ""
         write(self.out / "rows.csv", table)
@@ -216,7 +216,7 @@ class Bench:
     def figures(self, folder: Path, system: str) -> dict[str, Any]:
         """Return the shown metrics with their intervals from a summary."""
         with open(folder / "summary.csv", newline="", encoding="utf-8") as file:
-            rows = {line["metric"]: line for line in csv.DictReader(file) if line["system"].startswith(system[:5])}
+            rows = {line["metric"]: line for line in csv.DictReader(file) if line["system"] == system}
         found: dict[str, Any] = {}
         for name, _ in self.task.shown:
             for key in ("mean", "ci95_low", "ci95_high"):

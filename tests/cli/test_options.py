@@ -30,5 +30,5 @@ def test_listing(capsys: pytest.CaptureFixture[str]):
 
 def test_completion_lists_the_registry():
     assert options.complete_metric("") == sorted([*registry.METRICS, "momi", "wer"])
-    assert options.complete_corpus("wsj") == ["wsj0-mix"]
+    assert options.complete_corpus("wsj") == ["wsj-mix", "wsj0-mix"]
     assert options.complete_metric("nothing") == []
