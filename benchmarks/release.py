@@ -13,6 +13,10 @@ import csv
 from pathlib import Path
 
 from usepcli.engine import checkpoint
+from usepcli.profile.load import load_profile
+
+# What the weights depend on; paths, lengths and validation may be others.
+SAME = ("model", "loss", "objective", "optim")
 
 
 def main() -> None:
@@ -23,10 +27,17 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--data", required=True, help="what the model learned from, in words")
     parser.add_argument("--test", required=True, help="what it was scored on, in words")
+    parser.add_argument("--profile", help="profile that the run repeats: its text, licence and credits are stored")
     given = parser.parse_args()
     best = checkpoint.find_model(given.run)
     card, _ = checkpoint.read_card(best)
     card.name, card.training_data = given.name, given.data
+    if given.profile:
+        profile = load_profile(given.profile)
+        stated = profile.as_dict()
+        if other := [key for key in SAME if card.profile[key] != stated[key]]:
+            raise SystemExit(f"{best}: was trained with another {', '.join(other)} than {given.profile}")
+        card.profile, card.about, card.licence, card.credits = stated, profile.about, profile.licence, profile.credits
     with open(given.scores / "summary.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     card.scores = [
