@@ -1,7 +1,7 @@
 """Learning from mixtures alone, at equal budget: every objective on the same mixtures, with the same small network.
 
-    python benchmarks/from_mixtures.py speech SPEECH NOISE -o out --updates 3000 --longer 6000
-    python benchmarks/from_mixtures.py events EVENTS -o out_events --updates 2000
+    python benchmarks/from_mixtures.py speech SPEECH NOISE -o out --updates 1500 --longer 4000
+    python benchmarks/from_mixtures.py events EVENTS -o out_events --updates 1000
 
 Noisy mixtures of two talkers, or mixtures of one to four sound events, are prepared; the rows are profiles small_*,
 trained by `usep train`, one thread each, --jobs of them at a time. The same command goes on where it was left;
@@ -11,7 +11,8 @@ no training met. mixit_sparse takes its first two thirds from mixit. ts_mixit le
 has as many updates as the others, its teacher had its own.
 
 Written to the output folder: rows.csv (a line for each row and number of updates), curves.csv (all validations, with
-MoMi and the figures that need no reference), picks.csv (what choosing by them would have given), curves.png, table.md.
+MoMi and the figures that need no reference), picks.csv (what choosing by them would have given), pairs.csv (every two
+rows, source by source), curves.png, table.md.
 """
 
 from __future__ import annotations
@@ -179,14 +180,15 @@ class Bench:
         for row in self.rows:
             if not self.states(row.name):
                 continue
-            ends = {self.last(row.name)} | ({self.updates} if self.last(row.name) >= self.updates else set())
+            ends = {at for at in (self.updates, self.longer) if 0 < at <= self.last(row.name)} or {self.last(row.name)}
             for at in sorted(ends):
-                table.append(self.score_state(row, at))
+                table.append({**self.score_state(row, at), "goal": self.updates if row.goes_on_from_mixit else at})
         table.append(
             {**table[0], "row": "unprocessed", "updates": "", **self.figures(self.scores(table[0]), "unprocessed")}
         )
         table[-1]["loudest_share"] = ""
         write(self.out / "rows.csv", table)
+        self.pairs(table[:-1])
         self.curves()
         (self.out / "table.md").write_text(self.markdown(table), encoding="utf-8")
 
@@ -222,6 +224,20 @@ class Bench:
             for key in ("mean", "ci95_low", "ci95_high"):
                 found[f"{name} {key}"] = rows.get(name, {}).get(key, "")
         return found
+
+    def pairs(self, table: list[dict[str, Any]]) -> None:
+        """Compare every two rows after as many updates, source by source: pairs.csv."""
+        from usepcli.engine import versus
+
+        found = []
+        for ours in table:
+            for theirs in table:
+                if ours["goal"] == theirs["goal"] and str(ours["row"]) < str(theirs["row"]):
+                    here, there = versus.read(self.scores(ours)), versus.read(self.scores(theirs))
+                    rows, names = versus.columns(here.rows, here.record.get("protocol") or {})
+                    for line in versus.differences(rows, names, there):
+                        found.append({"row": ours["row"], "against": theirs["row"], "updates": ours["goal"], **line})
+        write(self.out / "pairs.csv", found)
 
     def curves(self) -> None:
         """Score every kept state on the valid split: curves.csv, picks.csv, curves.png."""

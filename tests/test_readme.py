@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import usepcli
+from usepcli import registry
 from usepcli.audio import io
 from usepcli.data.manifest import COLUMNS, POOL_COLUMNS
+from usepcli.profile.load import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
@@ -105,3 +107,21 @@ def test_python_example_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> N
     names = {"wave": rng.standard_normal(4000).astype(np.float32) * 0.1, "rate": RATE}
     exec(compile(found[1], "README.md", "exec"), names)
     assert names["sources"].shape == (2, 4000)
+
+
+def names_of(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
+
+
+def test_objectives_metrics_and_profiles_in_the_readme_are_those_that_exist() -> None:
+    section = README.split("## Learning from mixtures alone\n")[1].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*$", section, re.M)]
+    assert {name for line in lines for name in names_of(line[0])} == set(registry.OBJECTIVES)
+    shipped = {path.stem for path in (ROOT / "profiles").glob("*.yaml")}
+    for line in lines:
+        tried = re.findall(r"--profile (\w+)", line[4]) or names_of(line[4])
+        assert tried and set(tried) <= shipped, line[4]
+        if "--profile" not in line[4]:
+            assert {load_profile(name, environ={}).objective["name"] for name in tried} <= set(names_of(line[0])), line
+    scores = README.split("`evaluate` knows")[1].split("\n## ")[0]
+    assert all(re.search(rf"(?<![\w-]){name}(?![\w-])", scores) for name in registry.METRICS)

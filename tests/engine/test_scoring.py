@@ -55,7 +55,8 @@ def test_silent_reference_is_a_row_with_a_reason_and_harms_no_other() -> None:
     rows = scoring.score_signals(signals(s[:2], ref), ["si-snr", "sdr", "si-snri"])
     assert rows[1]["reason"] == "silent reference"
     assert all(math.isnan(rows[1][name]) for name in ("si-snr", "sdr", "si-snri"))
-    assert rows[0]["si-snr"] > 100 and rows[0]["reason"] == ""
+    assert rows[0]["si-snr"] > 100 and rows[0]["sdr"] > 60
+    assert rows[0]["reason"] == "si-snri: the mixture is this source alone"
 
 
 def test_an_item_of_silence_alone_gives_rows_only() -> None:

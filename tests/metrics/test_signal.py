@@ -48,6 +48,17 @@ def test_the_mixture_itself_improves_nothing() -> None:
         np.testing.assert_allclose(metric(name)(np.stack([mix] * 3), ref, mix), 0, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["si-snri", "si-snri-fuss", "snri", "sdri"])
+def test_a_mixture_of_one_source_cannot_be_improved(name: str) -> None:
+    rng = np.random.default_rng(0)
+    ref, noise = rng.standard_normal((2, 1, 3000))
+    for mix in (ref[0], ref[0].astype(np.float32).astype(np.float64)):
+        values, reasons = metric(name).score(ref + 0.1 * noise, ref, mix)
+        assert np.isnan(values).all() and reasons == ["the mixture is this source alone"]
+    found = metric(name)(ref + 0.1 * noise, ref, ref[0] + noise[0])  # one source and noise
+    np.testing.assert_allclose(found, 20, atol=1.5)
+
+
 @pytest.mark.parametrize("name", RATIOS)
 def test_missing_values_have_a_reason(name: str) -> None:
     rng = np.random.default_rng(0)

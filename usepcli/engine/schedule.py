@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Schedule:
-    """constant, cosine, warmup_hold_decay (Saijo & Ogawa 2023, section 3.2) or plateau; linear warm-up in all.
+    """constant, cosine, warmup_hold_decay (Saijo & Ogawa 2023, section 3.4) or plateau; linear warm-up in all.
 
     warmup_hold_decay multiplies by `decay` at every `every_epochs`-th epoch end after `hold_epochs`, while the
     rate is above `min_lr`. plateau multiplies by `factor` when `patience` validations bring no improvement.

@@ -20,6 +20,7 @@ SILENT_RMS = 1e-8
 CONVENTIONS = {
     "assignment": "permutation with the best mean SI-SNR; the best K of N outputs, further outputs ignored",
     "silent references": f"rms at most {SILENT_RMS:g}: left out of assignment and means, reason in items.csv",
+    "improvements": "in dB: none where the mixture is its one source alone, reason in items.csv",
     "unequal lengths": "trimmed to the shortest, noted in items.csv",
     "mean": "over all sources of all items",
     "interval": "95 %, Student t, the sources of one item counted as one cluster",
