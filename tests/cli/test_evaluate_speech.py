@@ -107,6 +107,17 @@ def test_estimates_are_exported_for_kaldi(usep: Usep, folders: tuple[object, ...
     assert code == 73 and "exists already" in err
 
 
+def test_an_export_without_references_is_refused_before_scoring(usep: Usep, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        io.write(tmp_path / f"{name}.wav", np.full(8000, 0.1, np.float32), 8000)
+    (tmp_path / "manifest.csv").write_text(
+        "id,split,mixture,sources,sample_rate,frames\na,test,a.wav,,8000,8000\nb,test,b.wav,,8000,8000\n"
+    )
+    code, _, err = usep("default", "--data", "manifest.csv", "--metric", "momi", "--kaldi-export", "kaldi")
+    assert code == 65 and "no item lists sources, in whose order --kaldi-export" in err and "momi:" not in err
+    assert not Path("kaldi").exists() and not Path("evaluation").exists()
+
+
 def test_a_models_estimates_are_exported_with_the_manifests_speakers(usep: Usep) -> None:
     code, _, err = usep("default", "--metric", "si-snr", "--limit", 1, "--kaldi-export", "kaldi", "-q")
     assert (code, err) == (0, "")

@@ -58,6 +58,8 @@ def test_faults_name_file_line_and_column(tmp_path: Path, text: str, words: str)
 
 
 def test_missing_and_broken_neighbours(tmp_path: Path):
+    with pytest.raises(InputNotFound, match=r"nowhere: no such file or folder; .*-o \S*/nowhere`"):
+        Manifest.read(tmp_path / "nowhere")
     with pytest.raises(InputNotFound, match=r"prepare-data"):
         Manifest.read(tmp_path)
     Manifest([ROW], tmp_path, tmp_path / "manifest.csv").write()

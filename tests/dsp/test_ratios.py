@@ -66,3 +66,11 @@ def test_half_precision_is_widened_before_summing() -> None:
     assert ratios.energy(x).dtype == torch.float32
     assert float(ratios.energy(x)) == pytest.approx(40_000 * float(x[0]) ** 2, rel=1e-4)
     assert ratios.residual_energy(x, torch.zeros_like(x)).dtype == torch.float32
+
+
+def test_autocast_narrows_no_energy() -> None:
+    x = torch.full((40_000,), 0.0101)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [ratios.energy(x), ratios.dot(x, x), ratios.residual_energy(x, torch.zeros_like(x))]
+    assert all(value.dtype == torch.float32 for value in found)
+    assert [float(value) for value in found] == pytest.approx([40_000 * 0.0101**2] * 3, rel=1e-5)

@@ -65,6 +65,11 @@ def test_unknown_models_are_named(tmp_path: Path) -> None:
         checkpoint.load_model(tmp_path / "none.safetensors")
     with pytest.raises(InputNotFound, match=r"no best\.safetensors"):
         checkpoint.load_model(tmp_path)
+    with pytest.raises(InputNotFound, match="is no run folder"):
+        checkpoint.load_model(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputNotFound, match="let the run validate once"):
+        checkpoint.load_model(tmp_path)
     with pytest.raises(InputNotFound, match="defalt"):
         checkpoint.load_model("defalt")
 

@@ -147,7 +147,7 @@ def test_under_separation_is_told_when_silence_grows_while_momi_falls() -> None:
 def test_words_name_what_is_there() -> None:
     assert health.said({}) == ""
     words = health.said({"loudest_share": 0.613, "activity_entropy": 0.5, "silent_share": 0.25})
-    assert "61 %" in words and "25 % of outputs 30 dB below" in words and "teacher" not in words
+    assert "61 %" in words and "25 % of the outputs are silent (30 dB below" in words and "teacher" not in words
     assert "agree to 12.3 dB" in health.said({"teacher_agreement": 12.34})
 
 

@@ -117,6 +117,22 @@ def test_other_settings_in_the_same_folder_are_refused(profile_file: Path, tmp_p
     assert curve(run)[-1][0] == "12"
 
 
+def test_a_start_that_learned_nothing_binds_no_settings(profile_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match="batch_size"):
+        Trainer(load_profile(str(profile_file), ["train.batch_size=1000"]), run)
+    # What a killed run of another objective logged before its first checkpoint.
+    (run / "train.csv").write_text("step,epoch,loss,other\n1,0,2.5,3.5\n")
+    Trainer(load_profile(str(profile_file), ["train.batch_size=4", "train.max_steps=1"]), run).fit()
+    assert [row[0] for row in curve(run)] == ["1"]
+    assert "other" not in (run / "train.csv").read_text()
+    # A model without its checkpoints is still work that another run must not replace.
+    for name in ("last.ckpt", "prev.ckpt"):
+        (run / name).unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 4 then, 2 now"):
+        Trainer(load_profile(str(profile_file), ["train.batch_size=2"]), run)
+
+
 def test_a_second_process_in_one_folder_is_refused(profile_file: Path, tmp_path: Path) -> None:
     held = Trainer(load_profile(str(profile_file)), tmp_path / "run")
     with pytest.raises(OutputError, match=f"pid {os.getpid()}"):
@@ -174,6 +190,27 @@ def test_accumulated_micro_batches_equal_one_batch(profile_file: Path, tmp_path:
         Trainer(load_profile(str(profile_file), sets), tmp_path / str(n)).fit()
         losses.append([float(row[1]) for row in curve(tmp_path / str(n))])
     assert losses[0] == pytest.approx(losses[1], abs=2e-3)
+
+
+def test_micro_batches_are_differentiated_one_by_one_and_all_are_logged(profile_file: Path, tmp_path: Path) -> None:
+    run = Trainer(load_profile(str(profile_file), ["train.accumulate=2", "train.max_steps=1"]), tmp_path / "run")
+    asked, held = run.objective.losses, []
+    figures: list[float] = []
+
+    def losses(batch):
+        # Whoever asks for the second micro-batch has given the graph of the first away.
+        held.append([p.grad is not None and bool(p.grad.any()) for p in run.student.parameters()])
+        found = asked(batch)
+        figures.append(float(run.objective.step_logs["snr_db"]))
+        return found
+
+    run.objective.losses = losses  # type: ignore[method-assign]
+    run.fit()
+    assert not any(held[0]) and any(held[1])
+    with open(tmp_path / "run" / "train.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert figures[0] != figures[1]
+    assert float(row["snr_db"]) == pytest.approx(sum(figures) / 2)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

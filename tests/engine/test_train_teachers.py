@@ -11,7 +11,7 @@ import torch
 
 from usepcli.engine import checkpoint
 from usepcli.engine.train import Trainer
-from usepcli.errors import ConfigError
+from usepcli.errors import BadInput, ConfigError, InputNotFound, UsepError
 from usepcli.profile.load import load_profile
 
 
@@ -86,3 +86,47 @@ def test_a_stored_model_teaches_and_refines(profile_file: Path, tmp_path: Path) 
 def test_a_batch_too_small_for_the_shuffle_is_refused(profile_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"raise train\.batch_size"):
         trainer(profile_file, tmp_path / "run", "objective.name=remixit", "train.accumulate=4")
+
+
+@pytest.mark.parametrize(
+    ("sets", "fault", "said"),
+    [
+        (
+            ["objective.name=remixit", "objective.teacher_model=defualt"],
+            InputNotFound,
+            "objective.teacher_model: unknown",
+        ),
+        (
+            ["objective.name=remixit", "objective.teacher_model={}/x.bin"],
+            BadInput,
+            "objective.teacher_model: .*readable",
+        ),
+        (["objective.name=pit", "init_from=runs/none"], InputNotFound, "init_from: runs/none: no such"),
+        (["objective.name=ts_mixit"], ConfigError, "objective.teacher_model: empty, so that an untrained network"),
+    ],
+)
+def test_what_a_run_cannot_begin_with_is_named_with_its_key(
+    profile_file: Path, tmp_path: Path, sets: list[str], fault: type[UsepError], said: str
+) -> None:
+    (tmp_path / "x.bin").write_bytes(b"no weights")
+    with pytest.raises(fault, match=f"^{said}"):
+        trainer(profile_file, tmp_path / "run", *(item.format(tmp_path) for item in sets))
+
+
+def test_a_copy_of_trained_weights_may_teach(
+    profile_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(profile_file, tmp_path / "first", "train.max_steps=1").fit()
+    capsys.readouterr()
+    run = trainer(
+        profile_file,
+        tmp_path / "run",
+        "objective.name=ts_mixit",
+        f"init_from={tmp_path / 'first'}",
+        "train.max_steps=1",
+    )
+    student, teacher = run.student.state_dict(), run.objective.teacher.state_dict()
+    assert all(torch.equal(student[key], teacher[key]) for key in student)
+    # How much an untrained teacher alters its input is of no interest where it is trained.
+    run.fit()
+    assert "match its input" not in capsys.readouterr().err

@@ -36,6 +36,17 @@ def test_receptive_field_is_what_gradients_reach():
     assert model.receptive_field_samples - model.hop <= span <= model.receptive_field_samples
 
 
+@pytest.mark.parametrize("mask", ["sigmoid", "relu"])
+def test_zero_last_starts_with_equal_shares_and_learns(mask):
+    options = {**ConvTasNet.PRESETS["tiny"], "mask": mask, "n_src": 3}
+    model, mix = ConvTasNet(**options, zero_last=True), torch.randn(2, 500)
+    assert model.n_params == ConvTasNet(**options).n_params
+    est = model(mix)
+    torch.testing.assert_close(est, mix[:, None].expand_as(est) / 3)
+    (est[:, 0] - mix).square().sum().backward()
+    assert model.head[1].weight.grad.any()
+
+
 def test_causal_refuses_the_global_norm():
     with pytest.raises(ConfigError, match=r"model\.causal.*cumln"):
         ConvTasNet(**{**ConvTasNet.PRESETS["tiny"], "input_norm": "none", "causal": True})

@@ -62,3 +62,14 @@ def test_stft_masks_see_no_level():
 def test_wrong_settings(key, value):
     with pytest.raises(ConfigError, match=rf"model\.{key}"):
         TDCNpp(**{**TDCNpp.PRESETS["tiny"], "input_norm": "none", key: value})
+
+
+@pytest.mark.parametrize("encoder", ["learned", "stft"])
+def test_zero_last_starts_with_equal_shares_and_learns(encoder):
+    options = {**TDCNpp.PRESETS["tiny"], "encoder": encoder, "n_fft": 64, "win": 64, "hop": 16, "n_src": 3}
+    model, mix = TDCNpp(**options, zero_last=True), torch.randn(2, 500)
+    assert model.n_params == TDCNpp(**options).n_params
+    est = model(mix)
+    torch.testing.assert_close(est, mix[:, None].expand_as(est) / 3)
+    (est[:, 0] - mix).square().sum().backward()
+    assert model.head.weight.grad.any()

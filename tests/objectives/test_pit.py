@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from usepcli import registry
 from usepcli.data.batch import Batch
 from usepcli.errors import BadInput, ConfigError
 from usepcli.losses.scale_invariant import SISNR
 from usepcli.losses.thresholded import SNR
-from usepcli.objectives.pit import PIT, match, references, take
+from usepcli.objectives.pit import PIT, match, mean_snr_db, references, take
 
 
 def signals(*shape: int, seed: int = 0) -> Tensor:
@@ -123,7 +124,20 @@ def test_log_counts_sounding_references_only(make_model, make_batch) -> None:
         for weight in objective.student.parameters():
             weight.zero_()
     objective.losses(batch)
-    assert float(objective.step_logs["snr_db"]) == pytest.approx(-0.0043, abs=1e-3)
+    assert float(objective.step_logs["snr_db"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_log_is_the_snr_whatever_the_loss(make_model) -> None:
+    ref = signals(2, 3, 400)
+    est = (0.9 * ref).flip(1)
+    ref[:, 2] = 0
+    est[:, 0] = 0
+    for name in registry.LOSSES:
+        found = match(registry.load("loss", name)(), est, ref, ref.sum(1))
+        assert found.active.tolist() == [[True, True, False]] * 2
+        assert float(mean_snr_db(found)) == pytest.approx(20, abs=1e-4), name
+    assert torch.isnan(mean_snr_db(match(SNR(), est, 0 * ref, ref.sum(1))))
+    assert float(mean_snr_db(match(SNR(), ref, ref, ref.sum(1)))) == pytest.approx(120)
 
 
 def test_faults_name_the_setting(make_model, make_batch) -> None:
@@ -143,6 +157,18 @@ def test_the_residual_is_what_the_references_leave(make_batch) -> None:
     both = references(noisy, residual=True)
     torch.testing.assert_close(both[:, 2], noise, atol=1e-5, rtol=1e-5)
     assert references(noisy, residual=False).shape[1] == 2
+
+
+def test_what_rounding_to_16_bits_leaves_is_no_source(make_batch) -> None:
+    batch = make_batch(n_ref=2)
+    whole = 0.1 * batch.sources.sum(1)
+    rounded = (whole * 32768).round() / 32768
+    filed = Batch(rounded, 0.1 * batch.sources, batch.ids)
+    assert (rounded != whole).any()
+    assert not references(filed, residual=True)[:, 2].any()
+    # 50 dB below the mixture is noise.
+    noisy = Batch(whole * (1 + 10 ** (-50 / 20)), 0.1 * batch.sources, batch.ids)
+    assert references(noisy, residual=True)[:, 2].any(-1).all()
 
 
 def test_an_unthresholded_search_chooses_without_limits_and_pays_with_them(make_model) -> None:

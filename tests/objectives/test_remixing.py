@@ -128,7 +128,7 @@ def test_the_enhancement_form_moves_the_noise_alone() -> None:
     batch = batch_of(n_src=2)
     objective.rng.manual_seed(0)
     remixed = objective.remix(batch.mix)
-    truth = objective.sources(batch.mix, None)
+    truth = objective.sources(batch.mix, None, batch.mix)
     torch.testing.assert_close(remixed.sources[:, 0], truth[:, 0])
     assert not torch.allclose(remixed.sources[:, 1], truth[:, 1])
     torch.testing.assert_close(remixed.sources[:, 1], truth[remixed.order[1], 1])
@@ -160,9 +160,121 @@ def test_supervised_forms_reach_the_bound_and_survive_silence() -> None:
     batch = Batch(batch.sources.sum(1), batch.sources, batch.ids)
     objective = SupSelfRemixing(Bands(), SNR(), channel_shuffle=False, residual=False)
     assert loss_of(objective, batch) == pytest.approx(-30, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["remixit", "self_remixing", "sup_remixit", "sup_self_remixing", "mixcycle"])
+def test_silent_mixtures_teach_nothing_and_end_no_run(name: str) -> None:
+    options = {"mixcycle": {"init_epochs": 0}, "remixit": {"teacher_init": "copy"}}.get(
+        name, {"shuffle": "constrained"}
+    )
+    if name.startswith("sup"):
+        options["residual"] = False
+    objective = registry.load("objective", name)(Bands(), SNR(), channel_shuffle=False, **options)
+    batch = batch_of()
+    assert loss_of(objective, batch) == pytest.approx(-30, abs=0.01)
     silent = Batch(batch.mix * 0, batch.sources * 0, batch.ids)
-    with pytest.raises(BadInput, match="silent"):
-        objective.losses(silent)
+    loss = sum(objective.losses(silent).values())
+    loss.backward()
+    assert float(loss.detach()) == 0 and float(objective.student.gain.grad) == 0
+
+
+def test_silent_pseudo_mixtures_stay_out_of_the_mean() -> None:
+    objective = RemixIT(Bands(2), SNR(), shuffle="free", channel_shuffle=False, teacher_init="copy")
+    batch = batch_of(n_src=2)
+    batch.mix[1:] = 0
+    # The outputs of the one mixture lie in one or two of six sums.
+    objective.rng.manual_seed(0)
+    remixed = objective.remix(batch.mix)
+    sounds = remixed.pseudo.any(-1)
+    assert 1 <= int(sounds.sum()) <= 2
+    est = objective.student(remixed.pseudo[sounds])
+    expected = objective.pair(est, remixed._replace(sources=remixed.sources[sounds], pseudo=remixed.pseudo[sounds]))
+    assert loss_of(objective, batch, seed=0) == pytest.approx(float(expected.loss.mean().detach()), abs=1e-4)
+
+
+def test_the_loudest_share_is_that_of_the_mixtures_not_of_their_shuffled_sums() -> None:
+    objective = RemixIT(Bypass(), SNR(), teacher_init="copy")
+    loss_of(objective, batch_of())
+    assert float(objective.step_logs["loudest_share"]) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", list(registry.LOSSES))
+def test_the_log_is_the_snr_whatever_the_loss(loss: str) -> None:
+    roles = {"roles": "fixed", "channel_shuffle": False}
+    for options in ({"channel_shuffle": False}, roles):
+        objective = RemixIT(Bands(), registry.load("loss", loss)(), teacher_init="copy", **options)
+        with torch.no_grad():
+            objective.student.gain.mul_(0.9)
+        loss_of(objective, batch_of())
+        assert float(objective.step_logs["snr_db"]) == pytest.approx(20, abs=0.01)
+
+
+def test_fixed_roles_are_scored_in_full_precision_under_autocast() -> None:
+    objective = RemixIT(Bands(2), SNR(), channel_shuffle=False, roles="fixed", teacher_init="copy")
+    with torch.no_grad():
+        objective.student.gain.mul_(0.7)
+    plain = loss_of(objective, batch_of(n_src=2))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss_of(objective, batch_of(n_src=2)) == pytest.approx(plain, abs=1e-4)
+
+
+class Level(Bands):
+    """Separates what has the level that it learned at, and nothing else."""
+
+    def __init__(self, level: float, input_norm: str) -> None:
+        super().__init__(3, input_norm)
+        self.level = level
+
+    def estimate(self, mix: Tensor) -> Tensor:
+        right = (mix.std(-1, correction=0) / self.level - 1).abs() < 0.01
+        return super().estimate(mix) * right[:, None, None]
+
+
+@pytest.mark.parametrize("own", ["none", "std", "mean_std"])
+@pytest.mark.parametrize("other", ["none", "std", "mean_std"])
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_a_teacher_hears_mixtures_at_its_own_level(own: str, other: str, renormalize: bool) -> None:
+    batch = batch_of()
+    level = 0.01 if other == "none" else 1.0
+    batch.mix -= batch.mix.mean(-1, keepdim=True)
+    batch.mix *= (0.01 / batch.mix.std(-1, correction=0))[:, None]
+    objective = RemixIT(
+        Bands(3, own), SNR(), channel_shuffle=False, teacher="static", teacher_model="it", renormalize=renormalize
+    )
+    objective.set_teacher(Level(level, other))
+    mix, _ = objective._level(batch)
+    remixed = objective.remix(mix, None, batch.mix)
+    truth = Bands(3)(mix).detach()
+    torch.testing.assert_close(shuffle.restore(remixed.sources, remixed.order), truth, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stored_teacher_must_have_outputs_for_every_role() -> None:
+    with pytest.raises(ConfigError, match="2 outputs for 3 sources"):
+        RemixIT(Bands(3), SNR(), teacher="static", teacher_model="it").set_teacher(Bands(2))
+    fixed = RemixIT(Bands(2), SNR(), teacher="static", teacher_model="it", roles="fixed", channel_shuffle=False)
+    with pytest.raises(ConfigError, match=r"3 outputs; expected 2, since objective\.roles"):
+        fixed.set_teacher(Bands(3))
+
+
+@pytest.mark.parametrize("kind", [SupRemixIT, SupSelfRemixing])
+def test_references_add_up_to_mixtures_without_their_mean(kind) -> None:
+    batch = batch_of()
+    offset = torch.linspace(-1, 1, 6)[:, None]
+    heavy = Batch(batch.mix + offset, batch.sources.clone(), batch.ids)
+    heavy.sources[:, 0] += offset
+    objective = kind(Bands(3, "mean_std"), SNR(), channel_shuffle=False, residual=False)
+    mix, refs = objective._level(heavy)
+    torch.testing.assert_close(refs.sum(1), mix, rtol=1e-4, atol=1e-5)
+    assert loss_of(objective, heavy) == pytest.approx(-30, abs=0.01)
+
+
+def test_noise_in_no_reference_is_not_asked_of_self_remixing() -> None:
+    batch = batch_of()
+    noisy = Batch(
+        batch.mix + torch.randn(batch.mix.shape, generator=torch.Generator().manual_seed(5)), batch.sources, batch.ids
+    )
+    objective = SupSelfRemixing(Bands(), SNR(), channel_shuffle=False, residual=False)
+    assert loss_of(objective, noisy) == pytest.approx(-30, abs=0.01)
 
 
 def test_the_residual_is_one_more_reference() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from usepcli.cli._evaluate_jobs import Asked, Job
-from usepcli.errors import UsageError
+from usepcli.errors import BadInput, UsageError
 
 if TYPE_CHECKING:
     from usepcli.engine.asr import Texts
@@ -30,6 +30,20 @@ def check(asked: Asked) -> None:
         raise UsageError("--texts is read for --metric wer and --kaldi-export: add one of them, or leave it away")
     if "wer" in asked.metric and asked.files and asked.texts is None:
         raise UsageError("--metric wer needs to know what was said in --references: give --texts FILE")
+
+
+def refuse(job: Job, asked: Asked) -> None:
+    """OutputError or BadInput, before anything is scored, where the export would fail or be empty at the end."""
+    if asked.kaldi_export is None:
+        return
+    from usepcli.engine import kaldi_export
+
+    kaldi_export.refuse_existing(asked.kaldi_export, asked.overwrite)
+    if job.manifest is not None and not any(row.sources for row in job.manifest.rows[: asked.limit or None]):
+        raise BadInput(
+            f"{job.manifest.path}: no item lists sources, in whose order --kaldi-export names the estimates; "
+            "give a set with sources, or use `usep separate`"
+        )
 
 
 def add_words(found: Results, job: Job, asked: Asked) -> None:

@@ -72,7 +72,8 @@ def add_moms(found: Results, job: Job, asked: Asked, out: Path) -> None:
     if job.net is None or job.manifest is None:  # check() has refused files
         raise UsageError("--metric momi needs a MODEL")
     manifest = replace(job.manifest, rows=job.manifest.rows[: asked.limit or None])
-    asked.say(f"momi: at most {asked.mom_pairs} sums of two of {len(manifest)} mixtures, seed {asked.seed}")
+    sums = min(asked.mom_pairs, len(manifest) // 2)
+    asked.say(f"momi: {sums} sums of two of {len(manifest)} mixtures, drawn with seed {asked.seed}")
     rows, summary, facts = mom_scores.score(job.net, manifest, asked.mom_pairs, asked.seed, job.device)
     why = mom_scores.draw(rows, facts, out)
     if why:

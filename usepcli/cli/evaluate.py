@@ -175,6 +175,7 @@ def evaluate(
 
     folder = out or job.out
     results.refuse_existing(folder, overwrite)
+    speech.refuse(job, asked)
     if wanted:
         tables.announce(wanted, asked)
     found = results.Results(job.facts, tables.conventions(asked, wanted))

@@ -82,7 +82,7 @@ class FixedMixtures(Replacing):
         if with_sources and not all(row.sources for row in manifest.rows):
             raise ConfigError(
                 f"{manifest.path}: the objective needs sources and some rows have none; "
-                "choose an objective that learns from mixtures (mixit), or list the sources"
+                "choose an objective that learns from mixtures (mixit, remixit, self_remixing), or list the sources"
             )
 
     def __len__(self) -> int:

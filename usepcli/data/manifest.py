@@ -95,7 +95,8 @@ class _Table(Generic[R]):
         path = Path(place)
         path = path / cls.FILE if path.is_dir() else path
         if not path.is_file():
-            raise InputNotFound(f"{path}: no such file; make one with `usep prepare-data SOURCE -o {path.parent}`")
+            folder = path.parent if path.suffix else path
+            raise InputNotFound(f"{path}: no such file or folder; make one with `usep prepare-data SOURCE -o {folder}`")
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file)
             _check_columns(path, reader.fieldnames or (), cls.NEEDED, cls.COLUMNS)

@@ -33,7 +33,9 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     """Return <a, b> over time, (..., T) -> (...), differentiable, in float32 or better."""
     if a.dtype != torch.float64 or b.dtype != torch.float64:
         a, b = a.float(), b.float()
-    out: Tensor = torch.linalg.vecdot(a, b)
+    # Autocast lists this product among those that it narrows.
+    with torch.autocast(a.device.type, enabled=False):
+        out: Tensor = torch.linalg.vecdot(a, b)
     return out
 
 
@@ -67,8 +69,7 @@ class _Residual(torch.autograd.Function):
         difference = torch.addcmul(est, gain[..., None], ref, value=-1)
         ctx.save_for_backward(difference, gain)
         ctx.shapes = est.shape, ref.shape
-        energies: Tensor = torch.linalg.vecdot(difference, difference)
-        return energies
+        return dot(difference, difference)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:

@@ -2,7 +2,7 @@
 
 A batch shuffle moves output n of mixture b to another mixture: q'[b, n] = q[Pi[n, b], n] with R permutations
 Pi[n] of the B mixtures (Saijo & Ogawa 2023, section 2.2). `constrained` asks that no pseudo-mixture takes two
-outputs of one mixture, so that Pi is an R x B Latin rectangle; one exists if and only if B >= R.
+outputs of one mixture (section 2.4), so that Pi is an R x B Latin rectangle; one exists if and only if B >= R.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ from usepcli.models.separator import SeparationModel
 
 FORMAT = 1
 MAGIC = b"USEPRUN1"
+# The states of a run folder, the newest first.
+SAVED = ("last.ckpt", "prev.ckpt")
 
 
 @dataclass
@@ -71,7 +73,11 @@ def find_model(ref: str | Path) -> Path:
     if path.is_dir():
         best = path / "best.safetensors"
         if not best.is_file():
-            raise InputNotFound(f"{path}: no best.safetensors in this run folder yet; let the run validate once")
+            if (path / "run.json").is_file():
+                raise InputNotFound(f"{path}: no best.safetensors in this run folder yet; let the run validate once")
+            raise InputNotFound(
+                f"{path}: no best.safetensors in this folder, which is no run folder; `usep train` makes one"
+            )
         return best
     if path.is_file():
         return path
@@ -197,7 +203,7 @@ def load_state(path: Path) -> dict[str, Any]:
 def load_last(folder: Path) -> tuple[dict[str, Any] | None, str]:
     """Return the newest readable state of a run folder (None for a new run) and a warning or ''."""
     faults: list[str] = []
-    for name in ("last.ckpt", "prev.ckpt"):
+    for name in SAVED:
         if (folder / name).exists():
             try:
                 return load_state(folder / name), "; ".join(faults)

@@ -117,7 +117,7 @@ def score_model(
     if bare is not None:
         raise BadInput(
             f"{manifest.path}: item {bare} has no sources; a score needs references: "
-            "use a prepared test set, or listen with `usep separate`"
+            "use a prepared test set, score mixtures alone with --metric momi, or listen with `usep separate`"
         )
     # On a CPU a batch saves nothing; on a GPU the order of the items changes, and is put back at the end.
     batches = _batches(rows, 0 if str(device) == "cpu" else batch_seconds)

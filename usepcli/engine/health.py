@@ -115,8 +115,10 @@ def said(figures: Mapping[str, float]) -> str:
     words = []
     if "loudest_share" in figures:
         words.append(f"the loudest output holds {100 * figures['loudest_share']:.0f} % of the power")
-        words.append(f"evenness {figures['activity_entropy']:.2f} of 1")
-        words.append(f"{100 * figures['silent_share']:.0f} % of outputs {SILENT_DB:.0f} dB below the mixture")
+        words[0] += f" (evenness {figures['activity_entropy']:.2f}, 1 where all are equally loud)"
+        words.append(
+            f"{100 * figures['silent_share']:.0f} % of the outputs are silent ({SILENT_DB:.0f} dB below the mixture)"
+        )
     if "teacher_agreement" in figures:
         words.append(f"student and teacher agree to {figures['teacher_agreement']:.1f} dB")
     return ", ".join(words)

@@ -44,7 +44,7 @@ def export(
     manifest: speakers and splits.  texts: of each (id, source), as engine/asr.py reads them.
     OutputError where `out` holds an export, BadInput for names with spaces.
     """
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     rows = {row.id: row for row in manifest.rows} if manifest else {}
     texts = texts or {}
     tables: dict[str, dict[str, str]] = {name: {} for name in _TABLES}
@@ -108,7 +108,8 @@ def _write_tables(out: Path, tables: Mapping[str, Mapping[str, str]]) -> None:
             write_text(out / name, "".join(lines))
 
 
-def _refuse_existing(out: Path, overwrite: bool) -> None:
+def refuse_existing(out: Path, overwrite: bool) -> None:
+    """OutputError where a folder holds an export already."""
     there = [name for name in (WAVES, RECORD, *_TABLES) if (out / name).exists()]
     if there and not overwrite:
         raise OutputError(f"{out / there[0]}: exists already; choose another folder, or --overwrite")

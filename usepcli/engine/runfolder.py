@@ -97,9 +97,13 @@ class RunFolder:
         self._lock.close()
 
     def begin(self, profile: dict[str, Any], force: bool) -> None:
-        """Record what the run starts with; ConfigError if the folder holds a run of other settings."""
+        """Record what the run starts with; ConfigError if the folder holds a run of other settings.
+
+        A start that was refused, or ended before anything was saved, has learned nothing: its settings bind nobody.
+        """
         record = self.path / "run.json"
-        if record.exists():
+        begun = any((self.path / name).exists() for name in (*checkpoint.SAVED, "best.safetensors"))
+        if record.exists() and begun:
             before = flatten(json.loads(record.read_text())["profile"])
             now = flatten(json.loads(json.dumps(profile)))
             changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and k not in FREE]
@@ -131,6 +135,10 @@ class RunFolder:
                     for r in reader
                     if (r.get("step") or "").isdigit() and int(r["step"]) <= step and None not in r.values()
                 ]
+            if not rows:
+                # A new start may have other columns.
+                file.unlink()
+                continue
             out = io.StringIO()
             writer = csv.DictWriter(out, columns, lineterminator="\n")
             writer.writeheader()

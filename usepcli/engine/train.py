@@ -11,7 +11,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from usepcli.data.batch import Batch, collate
 from usepcli.data.sampling import EpochBatches, torch_seed
-from usepcli.engine import build, checkpoint, device, tables
+from usepcli.engine import beginning, build, checkpoint, device, tables
 from usepcli.engine.average import MovingAverage
 from usepcli.engine.distributed import Ranks
 from usepcli.engine.runfolder import RunFolder
@@ -78,12 +77,9 @@ class Trainer:
                 f"train.batch_size: {self.t.batch_size} is not a multiple of {share} (ranks x train.accumulate)"
             )
         student = build.model(self.p.model)
-        if self.p.init_from:
-            weights = checkpoint.find_model(self.p.init_from)
-            checkpoint.load_into(student, checkpoint.read_weights(weights), f"init_from: {weights}")
+        beginning.first_weights(self.p, student)
         self.objective = build.objective(self.p, student)
-        if where := self.p.objective.get("teacher_model", ""):
-            self.objective.set_teacher(checkpoint.load_model(checkpoint.find_model(where))[0])
+        beginning.teacher(self.p, self.objective)
         self.objective.to(self.device)
         self.objective.check(self.t.batch_size // share)
         self.ranks.same_start(self.objective)
@@ -94,12 +90,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, init_scale=256.0, enabled=self.t.precision == "fp16")
         self.data = build.training_data(self.p, self.student.sample_rate, "sources" in self.objective.needs)
         self.batches = EpochBatches(
-            len(self.data),
-            self.t.batch_size,
-            self.t.accumulate,
-            self.p.seed,
-            self.ranks.rank,
-            self.ranks.world,
+            len(self.data), self.t.batch_size, self.t.accumulate, self.p.seed, self.ranks.rank, self.ranks.world
         )
         if not self.batches.steps_per_epoch:
             raise ConfigError(
@@ -273,33 +264,43 @@ class Trainer:
         # One generator for each micro-batch: all of them reach an update before it is applied.
         streams = [self.objective.updates(batch.to(self.device)) for batch in micro]
         figures: dict[str, float] = {}
-        finite = True
+        finite: bool | None = True
         while finite:
-            with self._autocast():
-                updates = [next(stream, None) for stream in streams]
-            if updates[0] is None:
-                break
-            finite = self._apply([u for u in updates if u is not None], lr, figures)
-        self._after_step(finite, lr, figures)
+            finite = self._update(streams, lr, figures)
+        self._after_step(finite is None, lr, figures)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.t.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, PRECISIONS[self.t.precision])
-
-    def _apply(self, updates: list[Update], lr: float, figures: dict[str, float]) -> bool:
-        """Differentiate the micro-batches' losses and step the group; False if anything was not finite."""
-        group = updates[0].group
-        optimizer, parameters = self.optimizers[group], list(self.groups[group].parameters())
-        optimizer.zero_grad(set_to_none=True)
+    def _update(self, streams: list[Iterator[Update]], lr: float, figures: dict[str, float]) -> bool | None:
+        """Step a group by the next update of each micro-batch; None where none is left, False if not finite."""
+        group = ""
         total: Tensor = torch.zeros((), device=self.device)
-        for update in updates:
-            loss = torch.stack([value.float() for value in update.losses.values()]).sum() / len(updates)
-            self.scaler.scale(loss).backward()
-            total = total + loss.detach()
-            for name, value in {**update.losses, **update.logs, **self.objective.step_logs}.items():
-                value = float(value.detach()) if isinstance(value, Tensor) else value
-                figures[name] = figures.get(name, 0.0) + value / len(updates)
+        # One after the other, so that the activations of one micro-batch alone are held at a time.
+        for stream in streams:
+            with self._autocast():
+                update = next(stream, None)
+            if update is None:
+                return None
+            if not group:
+                group = update.group
+                self.optimizers[group].zero_grad(set_to_none=True)
+            total = total + self._differentiate(update, len(streams), figures)
+        return self._apply(group, total, lr, figures)
+
+    def _autocast(self) -> torch.autocast:
+        kind = PRECISIONS.get(self.t.precision)
+        return torch.autocast(self.device.type, kind, enabled=kind is not None)
+
+    def _differentiate(self, update: Update, count: int, figures: dict[str, float]) -> Tensor:
+        """Add the gradient of one of `count` micro-batches to the parameters; return its share of the loss."""
+        loss = torch.stack([value.float() for value in update.losses.values()]).sum() / count
+        self.scaler.scale(loss).backward()
+        for name, value in {**update.losses, **update.logs, **self.objective.step_logs}.items():
+            value = float(value.detach()) if isinstance(value, Tensor) else value
+            figures[name] = figures.get(name, 0.0) + value / count
+        return loss.detach()
+
+    def _apply(self, group: str, total: Tensor, lr: float, figures: dict[str, float]) -> bool:
+        """Step the group with the gradients that it holds; False if anything was not finite."""
+        optimizer, parameters = self.optimizers[group], list(self.groups[group].parameters())
         self.scaler.unscale_(optimizer)
         self.ranks.average_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.t.clip_norm or float("inf"))

@@ -12,7 +12,7 @@ from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import LearnedBasis
 from usepcli.models.depthwise import DepthwiseConv
 from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
-from usepcli.models.tcn import CumulativeNorm, GlobalNorm, view_frames, view_samples
+from usepcli.models.tcn import CumulativeNorm, GlobalNorm, start_level, view_frames, view_samples
 
 Norm = Literal["gln", "cumln"]
 MaskActivation = Literal["sigmoid", "relu"]
@@ -74,12 +74,16 @@ class ConvTasNet(SeparationModel):
         repeats: int = 3,
         norm: Norm = "gln",
         mask: MaskActivation = "sigmoid",
+        zero_last: bool = False,
         causal: bool = False,
         input_norm: InputNorm = "none",
         consistency: Consistency = "none",
         consistency_when: When = "always",
     ) -> None:
-        """Take sizes (kernel in samples, block_kernel in frames); ConfigError if they do not fit."""
+        """Take sizes (kernel in samples, block_kernel in frames); zero_last: all masks start equal.
+
+        ConfigError if sizes do not fit.
+        """
         super().__init__(
             n_src=n_src, sample_rate=sample_rate, hop=kernel // 2, causal=causal, input_norm=input_norm,
             consistency=consistency, consistency_when=consistency_when,
@@ -93,9 +97,11 @@ class ConvTasNet(SeparationModel):
             for _ in range(repeats)
             for i in range(blocks)
         )
-        self.head = nn.Sequential(
-            nn.PReLU(), nn.Conv1d(skip, n_src * filters, 1), nn.Sigmoid() if mask == "sigmoid" else nn.ReLU()
-        )
+        last = nn.Conv1d(skip, n_src * filters, 1)
+        if zero_last:
+            # ReLU has no gradient at 0.
+            start_level(last, 0.0 if mask == "sigmoid" else 1 / n_src)
+        self.head = nn.Sequential(nn.PReLU(), last, nn.Sigmoid() if mask == "sigmoid" else nn.ReLU())
         self._view = view_frames(repeats, blocks, block_kernel)
 
     def estimate(self, mix: Tensor) -> Tensor:

@@ -68,6 +68,13 @@ class ScaledDense(nn.Conv1d):
         return F.conv1d(x, self.weight * self.scale, bias)
 
 
+def start_level(layer: nn.Conv1d, level: float) -> None:
+    """Let a layer start at one level everywhere, whatever its input."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, level)
+
+
 def view_frames(repeats: int, blocks: int, kernel: int) -> int:
     """Frames that one frame's output sees through `repeats` stacks of dilations 1, 2, ..., 2^(blocks - 1)."""
     return 1 + repeats * (kernel - 1) * (2**blocks - 1)

@@ -13,7 +13,7 @@ from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import LearnedBasis
 from usepcli.models.depthwise import DepthwiseConv
 from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
-from usepcli.models.tcn import ScalarNorm, ScaledDense, view_frames, view_samples
+from usepcli.models.tcn import ScalarNorm, ScaledDense, start_level, view_frames, view_samples
 
 Encoder = Literal["learned", "stft"]
 
@@ -87,12 +87,16 @@ class TDCNpp(SeparationModel):
         repeats: int = 4,
         dense_bias: bool = True,
         final_dense: bool = True,
+        zero_last: bool = False,
         causal: bool = False,
         input_norm: InputNorm = "none",
         consistency: Consistency = "uniform",
         consistency_when: When = "always",
     ) -> None:
-        """Take sizes: filters and kernel (samples) for `learned`; n_fft, win and hop (samples) for `stft`."""
+        """Take sizes: filters and kernel (samples) for `learned`; n_fft, win and hop (samples) for `stft`.
+
+        zero_last: all masks start equal.
+        """
         learned = encoder == "learned"
         super().__init__(
             n_src=n_src, sample_rate=sample_rate, hop=kernel // 2 if learned else hop, causal=causal,
@@ -108,6 +112,8 @@ class TDCNpp(SeparationModel):
         self.tcn = ResidualTCN(width, hidden, block_kernel, blocks, repeats, dense_bias)
         self.final = nn.Conv1d(width, width, 1) if final_dense else nn.Identity()
         self.head = nn.Conv1d(width, n_src * rows, 1)
+        if zero_last:
+            start_level(self.head, 0.0)
         self._view = view_frames(repeats, blocks, block_kernel)
 
     def estimate(self, mix: Tensor) -> Tensor:

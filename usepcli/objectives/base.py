@@ -25,11 +25,13 @@ class Update(NamedTuple):
 class Objective(nn.Module):
     """Owns the modules that a training method needs and turns batches into losses; touches no optimiser.
 
-    `needs` lists the fields of a batch that it reads. `rng` is the only source of randomness; the
+    `needs` lists the fields of a batch that it reads; with `trained_teacher` it has no use for a teacher that has
+    learned nothing. `rng` is the only source of randomness; the
     engine seeds it before each step. `step_logs` holds extra figures of the last step, detached.
     """
 
     needs: frozenset[str] = frozenset({"mix"})
+    trained_teacher = False
 
     def __init__(self, model: SeparationModel, loss: Loss) -> None:
         """Take the model to train, kept as `student`, and the loss of a pair of waveforms."""

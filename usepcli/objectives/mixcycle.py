@@ -17,7 +17,7 @@ from usepcli.losses.base import Loss
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.mixpit import MixPIT
 from usepcli.objectives.pit import Matched
-from usepcli.objectives.remixing import Remixed, Remixing
+from usepcli.objectives.remixing import Remixed, Remixing, mean_sounding
 
 
 class MixCycle(Remixing):
@@ -35,7 +35,7 @@ class MixCycle(Remixing):
         channel_shuffle: bool = True,
         renormalize: bool = True,
     ) -> None:
-        """Set the epochs of MixPIT (the paper has 50, and 250 for a twentieth of the data) and the shuffle after it."""
+        """Set the epochs of MixPIT (its authors: 50, and 250 for a twentieth of the data) and the shuffle after it."""
         super().__init__(model, loss, shuffle, channel_shuffle, 0, "permuted", None, renormalize, 0.0, False)
         if init_epochs < 0:
             raise ConfigError(f"objective.init_epochs: found {init_epochs}; expected 0 or more")
@@ -63,12 +63,12 @@ class MixCycle(Remixing):
         """Count the epochs of MixPIT."""
         self.epochs += 1
 
-    def sources(self, mix: Tensor, refs: Tensor | None) -> Tensor:
+    def sources(self, mix: Tensor, refs: Tensor | None, raw: Tensor) -> Tensor:
         """Return the student's present outputs (B, R, T), adding up to mix (B, T); `remix` cuts their gradient."""
-        del refs
+        del refs, raw
         return self.strongest(self._student(mix), mix)
 
     def criterion(self, remixed: Remixed, est: Tensor, found: Matched) -> dict[str, Tensor]:
-        """Return the loss against the shuffled outputs."""
-        del remixed, est
-        return {"mixcycle": found.loss.mean()}
+        """Return the loss against the shuffled outputs, over sounding pseudo-mixtures."""
+        del est
+        return {"mixcycle": mean_sounding(found.loss, remixed.pseudo)}

@@ -25,7 +25,7 @@ from usepcli.losses.base import Loss, Products
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives import sparsity as spare
 from usepcli.objectives.base import Objective
-from usepcli.objectives.pit import match, mean_active, take
+from usepcli.objectives.pit import match, mean_snr_db, snr_db, take
 
 # Subsets of the outputs that are summed at once where a search reads waveforms.
 _SUMS_AT_ONCE = 32
@@ -69,9 +69,10 @@ def deal(
         dealt = owner[:, None] == torch.arange(mixtures.shape[1], device=owner.device)[:, None]  # (B, P, N)
         remixed = dealt.to(est.dtype) @ est  # (B, P, T)
         pair_db = loss.direct(remixed, mixtures, ref_energy.to(est.dtype), mom_energy.to(est.dtype))
-        snr_db = _snr_db(ref_energy, gram, cross, dealt.double())
+        matrix = dealt.double()
+        error = ref_energy - 2 * (matrix * cross).sum(-1) + (matrix @ gram * matrix).sum(-1)
     active = loss.active(ref_energy, mom_energy, mom.shape[-1])
-    return Dealt(pair_db.mean(-1), owner, pair_db, active, snr_db, est_energy)
+    return Dealt(pair_db.mean(-1), owner, pair_db, active, snr_db(ref_energy, error), est_energy)
 
 
 def _cost(loss: Loss, ref_energy: Tensor, mom_energy: Tensor, length: int) -> Callable[[Tensor, Tensor], Tensor]:
@@ -90,12 +91,6 @@ def _costs_on_waves(loss: Loss, est: Tensor, mixtures: Tensor, mom: Tensor) -> T
     members = torch.arange(2**n_est, device=est.device)[:, None] >> torch.arange(n_est, device=est.device) & 1
     sums = (part @ est for part in members.to(est.dtype).split(_SUMS_AT_ONCE))
     return torch.cat([loss.pairwise(some, mixtures, mom) for some in sums], -1)
-
-
-def _snr_db(ref_energy: Tensor, gram: Tensor, cross: Tensor, dealt: Tensor) -> Tensor:
-    """Return the SNR in dB (B, P) of the assignment dealt (B, P, N) from its inner products."""
-    error = ref_energy - 2 * (dealt * cross).sum(-1) + (dealt @ gram * dealt).sum(-1)
-    return 10 * torch.log10(ref_energy / torch.maximum(error, 1e-12 * ref_energy))
 
 
 class MixIT(Objective):
@@ -169,7 +164,7 @@ class MixIT(Objective):
             known = _sounding_first(refs[:n_sup], self.n_src)
             found = match(self.loss, est[:n_sup], known, mom[:n_sup], self.zero_refs)
             terms["supervised"] = (found.loss * share[:n_sup]).sum()
-            self.step_logs["supervised_snr_db"] = mean_active(found.pair_db, found.active)
+            self.step_logs["supervised_snr_db"] = mean_snr_db(found)
         return terms
 
     def _unsupervised(self, est: Tensor, mixtures: Tensor, mom: Tensor) -> dict[str, Tensor]:

@@ -7,17 +7,15 @@ mixture; a model so trained also separates mixtures of as many sources, to a deg
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from usepcli.data.batch import Batch
-from usepcli.dsp import ratios
 from usepcli.errors import ConfigError
 from usepcli.losses.base import Loss
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
 from usepcli.objectives.mixit import check_multiple, shares, stack
-from usepcli.objectives.pit import match, take
+from usepcli.objectives.pit import match, mean_snr_db
 from usepcli.objectives.sparsity import deviation
 
 
@@ -52,16 +50,5 @@ class MixPIT(Objective):
         mom = mixtures.sum(1)
         est = self.student(mom)
         found = match(self.loss, est, mixtures, mom)
-        of_mixtures = slice(0, self.n_mix)
-        snr_db = _snr_db(take(est, found.chosen[:, of_mixtures]), mixtures)
-        active = found.active[:, of_mixtures]
-        self.step_logs = {"snr_db": snr_db[active].mean()}
+        self.step_logs = {"snr_db": mean_snr_db(found)}
         return {"mixpit": (found.loss * shares(mom)).sum()}
-
-
-@torch.no_grad()
-def _snr_db(est: Tensor, ref: Tensor) -> Tensor:
-    """Return the SNR in dB (B, P) of est (B, P, T) against ref (B, P, T), at most 120."""
-    with torch.autocast(est.device.type, enabled=False):
-        energy = ratios.energy(ref)
-        return 10 * torch.log10(energy / torch.maximum(ratios.residual_energy(est, ref), 1e-12 * energy))

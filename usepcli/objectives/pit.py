@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from usepcli.data.batch import Batch
-from usepcli.dsp import assign
+from usepcli.dsp import assign, ratios
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss, products
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
+
+# Files of 16 bits leave this much and less: rounding, which no network could or should separate.
+RESIDUAL_DB = -60.0
 
 
 class Matched(NamedTuple):
@@ -29,6 +32,7 @@ class Matched(NamedTuple):
     chosen: Tensor  # (B, K)
     pair_db: Tensor  # (B, K) loss of each chosen pair
     active: Tensor  # (B, K) where the reference sounds
+    snr_db: Tensor  # (B, K) SNR of each chosen pair in dB, detached, at most 120
 
 
 def match(
@@ -62,7 +66,8 @@ def match(
     pair_db = _evaluate(loss, est, ref, ref_energy.to(kind), mix_energy[..., 0].to(kind), chosen)
     count = active.shape[1] if zero_refs == "match" else active.sum(-1).clamp_min(1)
     weighted = (pair_db * weight.to(pair_db.dtype)).sum(-1) / count
-    return Matched(weighted, chosen, pair_db, active)
+    error = (table.ref - 2 * table.cross + table.est).gather(-1, chosen[..., None])[..., 0]
+    return Matched(weighted, chosen, pair_db, active, snr_db(ref_energy, error))
 
 
 def _evaluate(loss: Loss, est: Tensor, ref: Tensor, ref_energy: Tensor, mix_energy: Tensor, chosen: Tensor) -> Tensor:
@@ -81,22 +86,28 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return x[torch.arange(x.shape[0], device=x.device)[:, None], index]
 
 
-def mean_active(pair_db: Tensor, active: Tensor) -> Tensor:
-    """Return minus the mean loss over sounding references, detached: an SNR in dB, nan without any."""
-    return -pair_db.detach()[active].mean()
+def snr_db(ref_energy: Tensor, error: Tensor) -> Tensor:
+    """Return the SNR in dB, at most 120, of references with this energy and error; nan for silent ones."""
+    return 10 * torch.log10(ref_energy / torch.maximum(error, 1e-12 * ref_energy))
+
+
+def mean_snr_db(found: Matched) -> Tensor:
+    """Return the mean SNR in dB over sounding references, whatever the loss; nan without any."""
+    return found.snr_db[found.active].mean()
 
 
 def references(batch: Batch, residual: bool) -> Tensor:
     """Return the references (B, K, T) of a batch, with residual (B, K + 1, T) what they leave of the mixture too.
 
-    BadInput where the batch has none.
+    A residual below RESIDUAL_DB of its mixture is silence. BadInput where the batch has no references.
     """
     if batch.sources is None:
         raise BadInput("the batch has no references; use a manifest that lists sources")
     if not residual:
         return batch.sources
     rest = batch.mix - batch.sources.sum(1)
-    return torch.cat([batch.sources, rest[:, None]], 1)
+    sounds = ratios.energy(rest) > 10 ** (RESIDUAL_DB / 10) * ratios.energy(batch.mix)
+    return torch.cat([batch.sources, (rest * sounds[:, None])[:, None]], 1)
 
 
 class PIT(Objective):
@@ -138,5 +149,5 @@ class PIT(Objective):
             )
         est = self.student(batch.mix)
         found = match(self.loss, est, ref, batch.mix, self.zero_refs, self.zero_weight, self.search)
-        self.step_logs = {"snr_db": mean_active(found.pair_db, found.active)}
+        self.step_logs = {"snr_db": mean_snr_db(found)}
         return {"pit": found.loss.mean()}

@@ -4,7 +4,8 @@ With the teacher's estimates q of mixtures x (B, T), consistent with x, and the 
     q'[b, n] = q[Pi[n, b], n],   x'[b] = sum_n q'[b, n],   y = student(x'),   y' = y in the order that fits q' best
     RemixIT         L = mean_b 1/R sum_n l(q'[b, n], y'[b, n])                                     (equation 3)
     Self-Remixing   L = mean_b l(x[b], sum_n z[b, n])   with   z[Pi[n, b], n] = y'[b, n]           (equation 5)
-after Saijo & Ogawa 2023 (Self-Remixing) and Tzinis et al. 2022 (RemixIT). No clean source takes part.
+of Saijo & Ogawa 2023, who train from scratch; RemixIT is by Tzinis et al. 2022, Self-Remixing by Saijo & Ogawa 2022
+(arXiv:2211.10194). No clean source takes part.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
-from usepcli.objectives.pit import Matched, match, mean_active, references, take
+from usepcli.objectives.pit import Matched, match, mean_snr_db, references, snr_db, take
 from usepcli.objectives.teacher import Init, Protocol, Teacher
 
 Roles = Literal["permuted", "fixed"]
@@ -58,7 +59,7 @@ class Remixing(Objective):
         self.n_remix = n_remix or self.n_src
         if not 1 < self.n_remix <= self.n_src:
             raise ConfigError(
-                f"objective.n_remix: found {n_remix} with model.n_src {self.n_src}; expected 0 or 2 to {self.n_src}"
+                f"objective.n_remix: found {n_remix} with model.n_src {self.n_src}; expected 0, or 2 to model.n_src"
             )
         shuffle.check(shuffle_kind, self.n_remix, self.n_remix)
         if roles not in ("permuted", "fixed"):
@@ -93,8 +94,11 @@ class Remixing(Objective):
         # Outputs that stay where they are count too: all outputs of one pseudo-mixture shall differ in origin.
         shuffle.check(self.shuffle_kind, batch_size - n_sup, len(self.shuffled) + (len(self.shuffled) < self.n_remix))
 
-    def sources(self, mix: Tensor, refs: Tensor | None) -> Tensor:
-        """Return the sources (B, R, T) of mix (B, T) that are to be shuffled; subclasses implement this."""
+    def sources(self, mix: Tensor, refs: Tensor | None, raw: Tensor) -> Tensor:
+        """Return the sources (B, R, T) of mix (B, T) that are to be shuffled; raw: mix before its level was changed.
+
+        Subclasses implement this.
+        """
         raise NotImplementedError
 
     def criterion(self, remixed: Remixed, est: Tensor, found: Matched) -> dict[str, Tensor]:
@@ -102,40 +106,45 @@ class Remixing(Objective):
         raise NotImplementedError
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean loss in dB of one shuffle of the batch; BadInput for a batch that is silent."""
+        """Return the mean loss in dB of one shuffle of the batch."""
         mix, refs = self._level(batch)
         n_sup = round(self.supervised_fraction * len(mix))
         self.step_logs = {}
-        remixed = self.remix(mix[n_sup:], None if refs is None else refs[n_sup:])
+        remixed = self.remix(mix[n_sup:], None if refs is None else refs[n_sup:], batch.mix[n_sup:])
         terms = {k: v * (1 - n_sup / len(mix)) for k, v in self._unsupervised(remixed).items()}
         if n_sup and refs is not None:
             found = match(self.loss, self._student(mix[:n_sup]), refs[:n_sup], mix[:n_sup])
             terms["supervised"] = found.loss.mean() * (n_sup / len(mix))
-            self.step_logs["supervised_snr_db"] = mean_active(found.pair_db, found.active)
+            self.step_logs["supervised_snr_db"] = mean_snr_db(found)
         return terms
 
     def _unsupervised(self, remixed: Remixed) -> dict[str, Tensor]:
         est = self._separate(remixed.pseudo)
         found = self.pair(est, remixed)
         ordered = take(est, found.chosen[:, : self.n_remix])
-        self.step_logs["snr_db"] = mean_active(found.pair_db, found.active)
-        power = ratios.energy(remixed.sources.detach())
-        self.step_logs["loudest_share"] = (power.amax(-1) / power.sum(-1).clamp_min(1e-12)).mean()
+        self.step_logs["snr_db"] = mean_snr_db(found)
+        # Shuffled back: pseudo-mixtures hold several loud outputs even where every mixture went through whole.
+        power = shuffle.restore(ratios.energy(remixed.sources.detach())[..., None], remixed.order)[..., 0]  # (B, R)
+        sounding = power.sum(-1) > 0
+        self.step_logs["loudest_share"] = (power.amax(-1) / power.sum(-1))[sounding].mean()
         return self.criterion(remixed, ordered, found)
 
     def pair(self, est: Tensor, remixed: Remixed) -> Matched:
         """Return which estimate (B, N, T) belongs to which pseudo-source, and the loss of each pair."""
         if self.roles == "permuted":
             return match(self.loss, est, remixed.sources, remixed.pseudo)
-        ref_energy, mix_energy = ratios.energy(remixed.sources), ratios.energy(remixed.pseudo)[:, None]
-        pair_db = self.loss.direct(est, remixed.sources, ref_energy, mix_energy)
+        ref = remixed.sources
+        pair_db = self.loss(est, ref, remixed.pseudo[:, None])
+        ref_energy, mix_energy = ratios.energy(ref), ratios.energy(remixed.pseudo)[:, None]
+        active = self.loss.active(ref_energy, mix_energy, est.shape[-1])
+        reached = snr_db(ref_energy, ratios.residual_energy(est.detach(), ref))
         chosen = torch.arange(self.n_remix, device=est.device).expand(len(est), -1)
-        return Matched(pair_db.mean(-1), chosen, pair_db, self.loss.active(ref_energy, mix_energy, est.shape[-1]))
+        return Matched(pair_db.mean(-1), chosen, pair_db, active, reached)
 
     @torch.no_grad()
-    def remix(self, mix: Tensor, refs: Tensor | None = None) -> Remixed:
-        """Return the shuffled sources of mix (B, T) and their sums, without gradient."""
-        return self._shuffled(mix, self.sources(mix, refs))
+    def remix(self, mix: Tensor, refs: Tensor | None = None, raw: Tensor | None = None) -> Remixed:
+        """Return the shuffled sources of mix (B, T) and their sums, without gradient; raw as in `sources`."""
+        return self._shuffled(mix, self.sources(mix, refs, mix if raw is None else raw))
 
     def _shuffled(self, mix: Tensor, sources: Tensor) -> Remixed:
         batch = len(mix)
@@ -168,6 +177,9 @@ class Remixing(Objective):
                 f"{refs.shape[1]} references, the residual included, for {self.n_src} outputs; "
                 f"set model.n_src to {refs.shape[1]} or more"
             )
+        if self.student.input_norm == "mean_std":
+            # Each its own mean, so that they add up to the mixture without one, and absent sources stay silent.
+            refs = refs - refs.mean(-1, keepdim=True)
         refs = torch.nn.functional.pad(refs, (0, 0, 0, self.n_src - refs.shape[1]))
         return mix, refs / scale[:, None]
 
@@ -182,7 +194,8 @@ class Remixing(Objective):
         if bool(sounding.all()):
             return self._student(pseudo)
         if not bool(sounding.any()):
-            raise BadInput("every pseudo-mixture of a batch is silent; check the data with prepare-data --check")
+            # A loss without the network in it could not be differentiated; this one has the gradient 0.
+            return 0 * self._student(pseudo)
         est = self._student(pseudo[sounding])
         return est.new_zeros(len(pseudo), *est.shape[1:]).index_put((sounding.nonzero()[:, 0],), est)
 
@@ -192,11 +205,15 @@ def restored_sum(remixed: Remixed, est: Tensor) -> Tensor:
     return shuffle.restore(est, remixed.order).sum(1)
 
 
+def mean_sounding(loss: Tensor, mix: Tensor) -> Tensor:
+    """Return the mean of loss (B,) over the mixtures (B, T) that sound, 0 where none does."""
+    sounding = (ratios.energy(mix) > 0).to(loss.dtype)
+    return (loss * sounding).sum() / sounding.sum().clamp_min(1)
+
+
 def self_loss(loss: Loss, remixed: Remixed, est: Tensor) -> Tensor:
     """Return the mean Self-Remixing loss over sounding mixtures (equation 5)."""
-    whole = loss(restored_sum(remixed, est), remixed.mix)
-    sounding = (ratios.energy(remixed.mix) > 0).to(whole.dtype)
-    return (whole * sounding).sum() / sounding.sum().clamp_min(1)
+    return mean_sounding(loss(restored_sum(remixed, est), remixed.mix), remixed.mix)
 
 
 class _Taught(Remixing):
@@ -242,17 +259,27 @@ class _Taught(Remixing):
         return self._teacher.model
 
     def set_teacher(self, model: SeparationModel) -> None:
-        """Teach with a stored model."""
+        """Teach with a stored model; ConfigError where it has too few outputs, or more than fixed roles allow."""
+        if model.n_src < self.n_remix:
+            raise ConfigError(
+                f"objective.teacher_model: {model.n_src} outputs for {self.n_remix} sources; lower objective.n_remix"
+            )
+        if self.roles == "fixed" and model.n_src != self.n_remix:
+            raise ConfigError(
+                f"objective.teacher_model: {model.n_src} outputs; expected {self.n_remix}, since objective.roles "
+                "'fixed' gives every output one meaning"
+            )
         self._teacher.replace(model, self.student)
 
-    def sources(self, mix: Tensor, refs: Tensor | None) -> Tensor:
+    def sources(self, mix: Tensor, refs: Tensor | None, raw: Tensor) -> Tensor:
         """Return the teacher's strongest outputs (B, R, T), adding up to mix (B, T)."""
         del refs
-        est = self._teacher(mix, normalize=self.renormalize)
-        if est.shape[1] < self.n_remix:
-            raise ConfigError(
-                f"objective.teacher_model: {est.shape[1]} outputs for {self.n_remix} sources; lower objective.n_remix"
-            )
+        asked = self.teacher.input_norm
+        if asked == "none" and self.student.input_norm != "none":
+            # It learned at the level of the recordings, not at the student's.
+            est = self._teacher(raw) / self.student.input_level(raw)[1][:, None]
+        else:
+            est = self._teacher(mix, normalize=asked != self.student.input_norm)
         return self.strongest(est, mix)
 
     def on_start(self, steps_per_epoch: int) -> None:
@@ -272,9 +299,9 @@ class RemixIT(_Taught):
     """The student learns the teacher's sources from their shuffled sums."""
 
     def criterion(self, remixed: Remixed, est: Tensor, found: Matched) -> dict[str, Tensor]:
-        """Return the loss against the shuffled sources (equation 3)."""
-        del remixed, est
-        return {"remixit": found.loss.mean()}
+        """Return the loss against the shuffled sources (equation 3), over sounding pseudo-mixtures."""
+        del est
+        return {"remixit": mean_sounding(found.loss, remixed.pseudo)}
 
 
 class SelfRemixing(_Taught):

@@ -1,7 +1,7 @@
 """The supervised counterparts of RemixIT and Self-Remixing: references are shuffled in place of a teacher's outputs.
 
-The upper lines of Saijo & Ogawa 2023, table 1. Absent sources are zero references; where the shuffle puts only such
-together, the pseudo-mixture is silent, is not separated and counts as separated into silence.
+The lines "Sup." of Saijo & Ogawa 2023, tables 1 and 2. Absent sources are zero references; where the shuffle puts
+only such together, the pseudo-mixture is silent, is not separated and counts as separated into silence.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from usepcli.errors import BadInput
 from usepcli.losses.base import Loss
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.pit import Matched
-from usepcli.objectives.remixing import Remixed, Remixing, Roles, self_loss
+from usepcli.objectives.remixing import Remixed, Remixing, Roles, mean_sounding, restored_sum, self_loss
 
 
 class _Known(Remixing):
@@ -34,9 +34,9 @@ class _Known(Remixing):
         super().__init__(model, loss, shuffle, channel_shuffle, 0, roles, shuffled, renormalize, 0.0, residual)
         self.needs = frozenset({"mix", "sources"})
 
-    def sources(self, mix: Tensor, refs: Tensor | None) -> Tensor:
+    def sources(self, mix: Tensor, refs: Tensor | None, raw: Tensor) -> Tensor:
         """Return the references (B, R, T), padded with silence."""
-        del mix
+        del mix, raw
         if refs is None:
             raise BadInput("the batch has no references; use a manifest that lists sources")
         return refs
@@ -48,14 +48,14 @@ class SupRemixIT(_Known):
     def criterion(self, remixed: Remixed, est: Tensor, found: Matched) -> dict[str, Tensor]:
         """Return the loss against the shuffled references (equation 3), over sounding pseudo-mixtures."""
         del est
-        sounding = remixed.pseudo.ne(0).any(-1).to(found.loss.dtype)
-        return {"sup_remixit": (found.loss * sounding).sum() / sounding.sum().clamp_min(1)}
+        return {"sup_remixit": mean_sounding(found.loss, remixed.pseudo)}
 
 
 class SupSelfRemixing(_Known):
     """The student's estimates, shuffled back, shall add up to the mixtures of the references."""
 
     def criterion(self, remixed: Remixed, est: Tensor, found: Matched) -> dict[str, Tensor]:
-        """Return the loss against the mixtures (equation 5)."""
+        """Return the loss against the mixtures (equation 5), without what is in no reference."""
         del found
-        return {"sup_self_remixing": self_loss(self.loss, remixed, est)}
+        whole = remixed._replace(mix=restored_sum(remixed, remixed.sources))
+        return {"sup_self_remixing": self_loss(self.loss, whole, est)}

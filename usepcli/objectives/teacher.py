@@ -21,8 +21,8 @@ class Teacher(nn.Module):
 
     static: never.  ema_epoch: t <- a t + (1 - a) s at the end of every epoch.  ema_step: after every step, with
     a^(1 / steps per epoch).  copy_step: t = s after every step.  sequential: t = s every `period` epochs.
-    ema_period: the average of ema_epoch every `period` epochs.  (Saijo & Ogawa 2023, section 2.3; Tzinis et
-    al. 2022, section III.)
+    ema_period: the average of ema_epoch every `period` epochs.  (Saijo & Ogawa 2023, equation 6;
+    Tzinis et al. 2022.)
     """
 
     epochs: Tensor

@@ -18,12 +18,14 @@ from usepcli.errors import ConfigError, choices
 from usepcli.losses.base import Loss
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
-from usepcli.objectives.pit import match, mean_active, take
+from usepcli.objectives.pit import match, mean_snr_db, take
 from usepcli.objectives.teacher import Teacher
 
 
 class TeacherStudentMixIT(Objective):
     """PIT against the outputs of a frozen model."""
+
+    trained_teacher = True
 
     def __init__(
         self, model: SeparationModel, loss: Loss, teacher_model: str = "", select: Literal["energy", "all"] = "energy"
@@ -63,5 +65,5 @@ class TeacherStudentMixIT(Objective):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean loss in dB against the teacher's outputs."""
         found = match(self.loss, self.student(batch.mix), self.targets(batch.mix), batch.mix)
-        self.step_logs = {"snr_db": mean_active(found.pair_db, found.active)}
+        self.step_logs = {"snr_db": mean_snr_db(found)}
         return {"ts_mixit": found.loss.mean()}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from usepcli.errors import ConfigError, choices
+from usepcli.errors import ConfigError, did_you_mean
 
 NAME = re.compile(r"[a-z0-9_]+")
 SUFFIXES = (".yaml", ".yml")
@@ -57,8 +57,8 @@ def find(ref: str, environ: Mapping[str, str] | None = None) -> Path:
     path = next(named(ref, environ), None) if NAME.fullmatch(ref) else None
     if path is None:
         known = paths(environ)
-        listed = choices("profile", ref, known) if known else f"unknown profile '{ref}', and no profile is in reach"
-        raise ConfigError(f"{listed}; a file is named by its path, ending in .yaml")
+        near = did_you_mean(ref, known) if known else ", and no profile is in reach"
+        raise ConfigError(f"unknown profile '{ref}'{near}; `usep profiles` lists all, a path ends in .yaml")
     return path
 
 

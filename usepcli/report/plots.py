@@ -13,6 +13,11 @@ INSTALL = "pip install 'usepcli[plot]'"
 VALID_FIXED = ("epoch", "step", "best", "seconds", "skipped", "teacher_input_si_sdr")
 # Figures between 0 and 1 that share one panel.
 SHARES = {"loudest_share": "#a3324a", "activity_entropy": "#5b6b7a", "silent_share": "#8a6fb0"}
+DECIBEL = {
+    "si-snr", "si-snri", "snr", "snri", "sdr", "sdri", "sir", "sar", "si-snr-fuss", "si-snri-fuss", "momi",
+    "teacher_agreement",
+}  # fmt: skip
+FEW = 20
 LOSS, SMOOTH, RATE, SCORE, BESIDE = "#b9cfe4", "#1f5f99", "#b06a1c", "#2b7a4b", "#47818f"
 
 
@@ -69,11 +74,14 @@ def _canvas(heights: list[float]) -> tuple[Any, list[Any]]:
 
 def _draw_loss(axis: Any, train: dict[str, list[float]]) -> None:
     step, loss = train["step"], train["loss"]
-    axis.plot(step, loss, color=LOSS, linewidth=0.8, label="loss")
+    # A line through one value is invisible.
+    marker = "o" if len(loss) < FEW else ""
+    axis.plot(step, loss, color=LOSS, linewidth=0.8, marker=marker, markersize=3, label="loss")
     axis.plot(step, _smooth(loss, max(1, len(loss) // 25)), color=SMOOTH, linewidth=1.6, label="running median")
     axis.set_ylabel("training loss", color=SMOOTH)
     _limit(axis, loss)
-    axis.legend(frameon=False, loc="upper right", fontsize="small")
+    # Above the lines, not among them: the loss falls from the upper left, the rate may fill the upper right.
+    axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.97), ncols=2, fontsize="small")
     if any(math.isfinite(v) for v in train.get("lr", [])):
         twin = axis.twinx()
         twin.plot(step, train["lr"], color=RATE, linewidth=1.0, linestyle=(0, (4, 2)))
@@ -86,12 +94,13 @@ def _draw_loss(axis: Any, train: dict[str, list[float]]) -> None:
 def _draw_metric(axis: Any, valid: dict[str, list[float]], metric: str, chose: bool) -> None:
     color = SCORE if chose else BESIDE
     axis.plot(valid["step"], valid[metric], color=color, marker="o", markersize=3, linewidth=1.4)
-    axis.set_ylabel(f"validation {metric}" if chose else metric.replace("_", "\n"), color=color)
+    label = f"validation {metric}" if chose else metric.replace("_", "\n")
+    axis.set_ylabel(label + (f"{' ' if chose else chr(10)}(dB)" if metric in DECIBEL else ""), color=color)
     best = _last_best(valid[metric], valid.get("best", [])) if chose else None
     if best is not None:
         step, value = valid["step"][best], valid[metric][best]
         axis.plot([step], [value], "o", color=SCORE, markersize=7, markerfacecolor="white")
-        axis.set_title(f"best {value:.2f} at step {step:.0f}", fontsize="small", loc="left")
+        axis.set_title(f"best {value:.2f} at step {step:.0f}", fontsize="small", loc="left", color=SCORE)
 
 
 def _draw_shares(axis: Any, valid: dict[str, list[float]], names: list[str]) -> None:
