@@ -31,6 +31,11 @@ from typing import Any
 
 STEP = "step{:08d}.safetensors"
 FIRST = ("mixit", "remixit", "self_remixing", "pit")
+SUPERVISED = ("pit", "sup_remixit")
+COLOURS = (
+    "black", "tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:red", "tab:cyan", "tab:olive", "tab:pink",
+    "tab:brown", "tab:gray",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ TASKS = {
             Row("mixit", "small_mixit", ("model.n_src=8", "objective.normalize_mom=true")),
             Row("remixit", "small_remixit", ("model.n_src=4", "objective.ema=0.95")),
             Row("self_remixing", "small_self_remixing", ("model.n_src=4", "objective.ema=0.95")),
-            Row("pit", "small_sup_pit", ("model.n_src=4", "objective.zero_refs=match"), supervised=True),
+            Row("pit", "small_sup_pit", ("model.n_src=4",), supervised=True),
         ),
         ("--protocol", "saijo2023"),
         (("1S", "1S (dB)"), ("MSi", "MSi (dB)"), ("TRF", "TRF (dB)")),
@@ -236,6 +241,7 @@ class Bench:
                     here, there = versus.read(self.scores(ours)), versus.read(self.scores(theirs))
                     rows, names = versus.columns(here.rows, here.record.get("protocol") or {})
                     for line in versus.differences(rows, names, there):
+                        line.pop("versus")
                         found.append({"row": ours["row"], "against": theirs["row"], "updates": ours["goal"], **line})
         write(self.out / "pairs.csv", found)
 
@@ -259,7 +265,8 @@ class Bench:
                     line = {"row": row.name, "step": step, "si-snri": truth}
                     line["momi"] = sum(mom["momi"] for mom in moms) / len(moms)
                     line |= health.from_mixtures(model, valid)
-                lines.append(line)
+                before = self.step_of(self.state("mixit", self.updates * 2 // 3)) if row.goes_on_from_mixit else 0
+                lines.append({**line, "updates": step + before})
             write(place, lines)
         picks = []
         for row in self.rows:
@@ -301,14 +308,17 @@ def draw(lines: list[dict[str, Any]], path: Path) -> None:
 
     panels = [("si-snri", "SI-SNRi of the valid split (dB)"), ("momi", "MoMi, no reference (dB)")]
     figure, axes = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
-    names = list(dict.fromkeys(line["row"] for line in lines))
-    for axis, (key, label) in zip(axes, panels, strict=True):
-        for i, name in enumerate(names):
-            points = [(int(line["step"]), float(line[key])) for line in lines if line["row"] == name]
-            axis.plot(*zip(*points, strict=True), marker="o", ms=3, color=plt.cm.tab20(i / 20 + 0.001), label=name)
-        axis.axhline(0, color="0.6", lw=0.8)
-        axis.set(xlabel="updates", ylabel=label)
+    last = {line["row"]: float(line["si-snri"]) for line in lines}
+    for name, colour in zip(sorted(last, key=lambda name: -last[name]), COLOURS, strict=False):
+        style = "--" if name in SUPERVISED else "-"
+        for axis, (key, label) in zip(axes, panels, strict=True):
+            points = [(int(line["updates"]), float(line[key])) for line in lines if line["row"] == name]
+            axis.plot(*zip(*points, strict=True), style, marker="o", ms=3.5, color=colour, label=name)
+            axis.set(xlabel="updates", ylabel=label)
+    for axis in axes:
+        axis.axhline(0, color="0.6", lw=0.8, zorder=0)
         axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_title("dashed: learned from references", fontsize=9, loc="left")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=110)
 
