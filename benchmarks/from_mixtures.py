@@ -154,11 +154,15 @@ class Bench:
             goal -= self.step_of(self.state("mixit", goal * 2 // 3))
         if row.taught_by_mixit:
             sets.append(f"objective.teacher_model={self.state('mixit', goal)}")
-        if self.last(row.name) < goal:
-            options = [word for value in (*sets, f"train.max_steps={goal}") for word in ("--set", value)]
-            place = self.out / "runs" / row.name
-            self.usep("train", "--profile", row.profile, "-o", place, "--force", *options, log=row.name)
-        self.done[row.name].set()
+        # mixit stops where mixit_sparse begins, so that its weights there are kept.
+        stops = [goal * 2 // 3, goal] if row.name == "mixit" and goal == self.updates else [goal]
+        try:
+            for stop in (stop for stop in stops if self.last(row.name) < stop):
+                options = [word for value in (*sets, f"train.max_steps={stop}") for word in ("--set", value)]
+                place = self.out / "runs" / row.name
+                self.usep("train", "--profile", row.profile, "-o", place, "--force", *options, log=row.name)
+        finally:
+            self.done[row.name].set()
 
     def states(self, name: str) -> list[Path]:
         """Return the weights kept at the validations of a row, in order."""
