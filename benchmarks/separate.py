@@ -1,9 +1,11 @@
-"""Real-time factor and peak memory of `usep separate` beside torchaudio's Conv-TasNet over the whole file.
+"""Real-time factor and peak memory of `usep separate` on long recordings, beside the two usual ways.
 
-Every case runs in a process of its own, one after the other; ratios within one run mean something, figures of
-two machines do not.
+The same Conv-TasNet (random weights: they change neither time nor memory) runs three times: in usep; as torchaudio's
+model over the whole file in one tensor; as asteroid's model under its overlap-add, which holds the whole file. Besides,
+usep's released model on 8 kHz mono and on 48 kHz stereo. Every case runs in a process of its own, one after the other,
+with at most --limit-gib of memory; ratios within one run mean something, figures of two machines do not.
 
-    python benchmarks/separate.py --minutes 1 --minutes 30 --threads 2 -o separate.csv
+    python benchmarks/separate.py --threads 2 -o separate.csv [--peers FOLDER_WITH_ASTEROID]
 """
 
 from __future__ import annotations
@@ -20,38 +22,44 @@ import tempfile
 import time
 from pathlib import Path
 
-RATE = 8000
-COLUMNS = ["system", "minutes", "seconds", "x_real_time", "peak_mib", "idle_mib", "threads", "machine"]
+RATE, WINDOW_S = 8000, 10
+COLUMNS = ["system", "audio", "minutes", "seconds", "x_real_time", "peak_mib", "idle_mib", "note", "threads", "machine"]
+# One network, spelled in the arguments of each: usep's, torchaudio's, asteroid's.
+SIZES = {
+    "paper": {"filters": 512, "bottleneck": 128, "hidden": 512, "skip": 128, "blocks": 8, "repeats": 3},
+    # torchaudio's skip and bottleneck are one number.
+    "small": {"filters": 256, "bottleneck": 96, "hidden": 192, "skip": 96, "blocks": 7, "repeats": 2},
+}
 
 
 def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def make_recording(path: Path, minutes: float) -> None:
+def make_recording(path: Path, minutes: float, rate: int, channels: int) -> None:
     """Write noise in bursts: what it sounds like changes neither time nor memory."""
     import numpy as np
 
     from usepcli.audio import io
 
     draw = np.random.default_rng(0)
-    with io.Writer(path, RATE, 1, "PCM_16") as file:
+    with io.Writer(path, rate, channels, "PCM_16") as file:
         for _ in range(round(minutes * 6)):
-            burst = draw.standard_normal((1, 10 * RATE)) * (draw.uniform(size=(1, 10)).repeat(RATE, 1) > 0.3)
-            file.write((0.05 * burst).astype(np.float32))
+            burst = draw.standard_normal((channels, 10 * rate), np.float32)
+            file.write(0.05 * burst * (draw.uniform(size=(1, 10)).repeat(rate, 1) > 0.3).astype(np.float32))
 
 
-def run_usep(path: Path, model: str, threads: int) -> tuple[float, float]:
-    """Return (seconds, idle MiB) of separating a file with a released model, a file, or a registered preset."""
+def run_usep(path: Path, model: str, size: str, threads: int) -> tuple[float, float]:
+    """Return (seconds, idle MiB) of separating a file with a released model or with the network of this size."""
     from usepcli.engine import build, device, jobs
     from usepcli.engine.separate import Separator
     from usepcli.engine.separate_files import separate_files
 
-    if ":" in model:
-        name, preset = model.split(":")
+    if model == "convtasnet":
         device.keep_heap()
         device.set_threads(threads)
-        separator = Separator(build.model({"name": name, "preset": preset, "n_src": 2, "sample_rate": RATE}))
+        settings = {"name": "convtasnet", "n_src": 2, "sample_rate": RATE, **SIZES[size]}
+        separator = Separator(build.model(settings), chunk_s=WINDOW_S)
     else:
         separator = Separator.load(model, "cpu", threads)
     idle, out = peak_mib(), path.parent / "out"
@@ -66,73 +74,120 @@ def run_usep(path: Path, model: str, threads: int) -> tuple[float, float]:
     return time.perf_counter() - begin, idle
 
 
-def run_torchaudio(path: Path, threads: int) -> tuple[float, float]:
-    """Return (seconds, idle MiB) of the usual way: the whole file in one tensor through one forward pass."""
+def run_torchaudio(path: Path, size: str, threads: int) -> tuple[float, float]:
+    """Return (seconds, idle MiB) of the whole file in one tensor through one forward pass."""
     import torch
     import torchaudio
 
-    from usepcli.audio import io
+    torch.set_num_threads(threads or torch.get_num_threads())
+    net = SIZES[size]
+    model = torchaudio.models.ConvTasNet(
+        enc_num_feats=net["filters"], msk_num_feats=net["bottleneck"], msk_num_hidden_feats=net["hidden"],
+        msk_num_layers=net["blocks"], msk_num_stacks=net["repeats"],
+    ).eval()  # fmt: skip
+    return through(path, model)
+
+
+def run_asteroid(path: Path, size: str, threads: int) -> tuple[float, float]:
+    """Return (seconds, idle MiB) of asteroid's overlap-add with reordered chunks."""
+    import torch
+    from asteroid.dsp.overlap_add import LambdaOverlapAdd
+    from asteroid.models import ConvTasNet
 
     torch.set_num_threads(threads or torch.get_num_threads())
-    model = torchaudio.models.conv_tasnet_base(num_sources=2).eval()
+    net = SIZES[size]
+    model = ConvTasNet(
+        n_src=2, n_filters=net["filters"], bn_chan=net["bottleneck"], hid_chan=net["hidden"], skip_chan=net["skip"],
+        n_blocks=net["blocks"], n_repeats=net["repeats"], sample_rate=RATE,
+    ).eval()  # fmt: skip
+    return through(path, LambdaOverlapAdd(model, 2, WINDOW_S * RATE))
+
+
+def through(path: Path, model: object) -> tuple[float, float]:
+    """Read the whole file, run the model on it, write its sources as float files."""
+    import torch
+
+    from usepcli.audio import io
+
     idle, begin = peak_mib(), time.perf_counter()
     wave, rate = io.read(path)
     with torch.inference_mode():
-        sources = model(torch.from_numpy(wave)[None])[0].numpy()
+        sources = model(torch.from_numpy(wave)[None])[0].numpy()  # type: ignore[operator]
     for k, source in enumerate(sources):
         io.write(path.parent / f"whole_{k}.wav", source, rate, "FLOAT", overwrite=True)
     return time.perf_counter() - begin, idle
 
 
-def child(system: str, path: Path, threads: int) -> None:
-    seconds, idle = run_torchaudio(path, threads) if system == "torchaudio" else run_usep(path, system, threads)
+def child(system: str, path: Path, asked: argparse.Namespace) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (int(asked.limit_gib * 2**30),) * 2)
+    if asked.peers:
+        sys.path.append(asked.peers)
+    if system == "torchaudio":
+        seconds, idle = run_torchaudio(path, asked.size, asked.threads)
+    elif system == "asteroid":
+        seconds, idle = run_asteroid(path, asked.size, asked.threads)
+    else:
+        seconds, idle = run_usep(path, system, asked.size, asked.threads)
     print(json.dumps({"seconds": seconds, "idle_mib": idle, "peak_mib": peak_mib()}))
 
 
 def machine() -> str:
-    cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return f"{names[0] if names else cpu}, {os.cpu_count()} cores, {platform.system()}"
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    cpu = names[0] if names else platform.processor() or platform.machine()
+    return f"{cpu}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def measure(system: str, path: Path, asked: argparse.Namespace) -> dict[str, object]:
+    """Run one case in its own process and return what it measured, or in `note` why there is nothing."""
+    command = [sys.executable, __file__, "--child", system, str(path), "--threads", str(asked.threads)]
+    command += ["--size", asked.size, "--limit-gib", str(asked.limit_gib), "--peers", asked.peers]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return {**json.loads(done.stdout.splitlines()[-1]), "note": ""}
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    short = done.returncode == -9 or any(word in done.stderr for word in ("can't allocate memory", "MemoryError"))
+    return {"note": f"out of memory at {asked.limit_gib:g} GiB" if short else last[:120]}
+
+
+def cases(asked: argparse.Namespace) -> list[tuple[str, float, int, int]]:
+    """Return (system, minutes, rate, channels) of every case."""
+    minutes = asked.minutes or [1.0, 5.0, 60.0, 180.0]
+    peers = [(system, m, RATE, 1) for m in minutes for system in ("convtasnet", "asteroid", "torchaudio")]
+    return peers + [("default", m, *kind) for kind in ((RATE, 1), (48000, 2)) for m in minutes]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--model", action="append", help="released name, .safetensors, run folder or architecture:preset"
-    )
-    parser.add_argument("--minutes", action="append", type=float)
+    parser.add_argument("--minutes", action="append", type=float, help="default: 1, 5, 60 and 180")
+    parser.add_argument("--size", choices=sorted(SIZES), default="paper", help="of the Conv-TasNet")
+    parser.add_argument("--only", action="append", help="this system only: convtasnet, asteroid, torchaudio, default")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--limit-gib", type=float, default=16.0)
+    parser.add_argument("--peers", default="", help="a folder with asteroid, where it is not installed")
     parser.add_argument("-o", "--out", default="separate.csv")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
-        return child(asked.child[0], Path(asked.child[1]), asked.threads)
-    minutes = asked.minutes or [1.0, 30.0]
-    # The whole file at once needs gigabytes beyond a few minutes, so that peer runs on the shortest one.
-    cases = [("torchaudio", min(minutes))] + [
-        (m, t) for m in asked.model or ["default", "convtasnet:paper"] for t in minutes
-    ]
+        return child(asked.child[0], Path(asked.child[1]), asked)
     with tempfile.TemporaryDirectory() as folder, open(asked.out, "w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
-        for system, length in cases:
-            path = Path(folder) / f"{length:g}.wav"
+        for system, minutes, rate, channels in cases(asked):
+            if asked.only and system not in asked.only:
+                continue
+            path = Path(folder) / f"{minutes:g}_{rate}_{channels}.wav"
             if not path.exists():
-                make_recording(path, length)
-            command = [sys.executable, __file__, "--child", system, str(path), "--threads", str(asked.threads)]
-            row = json.loads(
-                subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-            )
-            row |= {"system": system, "minutes": length, "x_real_time": row["seconds"] / length / 60}
+                make_recording(path, minutes, rate, channels)
+            row = measure(system, path, asked)
+            row |= {"system": system, "minutes": minutes, "audio": f"{rate // 1000} kHz x {channels}"}
+            if "seconds" in row:
+                row["x_real_time"] = float(str(row["seconds"])) / minutes / 60
             row |= {"threads": asked.threads or "default", "machine": machine()}
             table.writerow({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
             file.flush()
-            print({k: row[k] for k in ("system", "minutes", "x_real_time", "idle_mib", "peak_mib")}, flush=True)
+            print({k: row[k] for k in COLUMNS[:-2] if k in row}, flush=True)
 
 
 if __name__ == "__main__":
