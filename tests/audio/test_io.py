@@ -132,7 +132,7 @@ def zoo(tmp_path: Path) -> dict[str, Path]:
     ("name", "words"),
     {
         "zero.wav": "0 bytes", "header.wav": "without samples", "text.wav": "unreadable", "torn.flac": "torn.flac",
-        "clip.m4a": "convert it", "folder.wav": "is a folder", "nan.wav": "2 samples are NaN",
+        "clip.m4a": "clip.m4a", "folder.wav": "is a folder", "nan.wav": "2 samples are NaN",
     }.items(),
 )  # fmt: skip
 @pytest.mark.parametrize("reader", ["read", "read_mono", "blocks"])

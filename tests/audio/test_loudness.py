@@ -43,3 +43,14 @@ def test_gain_to_moves_the_loudness_and_leaves_the_unmeasurable_alone():
     gain = gain_to(-23, measure(wave, 8000, 16_000))
     assert measure(gain * wave, 8000, 16_000) == pytest.approx(-23, abs=1e-6)
     assert gain_to(-23, math.nan) == gain_to(-23, -math.inf) == 1
+
+
+def test_effects_channel_does_not_count_and_the_sides_count_more():
+    tone = 0.1 * np.sin(2 * np.pi * 997 * np.arange(48_000) / 48_000)
+    alone = measure(tone[None], 48_000, 48_000)
+    for channels, offsets in ((6, [0, 0, 0, None, 1.49, 1.49]), (8, [0, 0, 0, None, 0, 0, 1.49, 1.49])):
+        for index, offset in enumerate(offsets):
+            wave = np.zeros((channels, len(tone)))
+            wave[index] = tone
+            expected = -math.inf if offset is None else alone + offset
+            assert measure(wave, 48_000, 48_000) == pytest.approx(expected, abs=0.01)

@@ -10,7 +10,14 @@ from scipy.signal import lfilter
 
 _BLOCK_S, _STEPS = 0.4, 4  # gating blocks of 400 ms, one every 100 ms
 _ABSOLUTE_LUFS, _RELATIVE_LU = -70.0, -10.0
-_SURROUND = 1.41  # weight of channels 4 and 5 of a 5.0 signal
+_SURROUND, _LFE = 1.41, 0.0  # weights of the channels at the sides and of the one for effects
+# By number of channels, in the order of WAV files: 5.0, 5.1, 6.1 and 7.1; in all others every channel counts once.
+_WEIGHTS = {
+    5: (1, 1, 1, _SURROUND, _SURROUND),
+    6: (1, 1, 1, _LFE, _SURROUND, _SURROUND),
+    7: (1, 1, 1, _LFE, 1, _SURROUND, _SURROUND),
+    8: (1, 1, 1, _LFE, 1, 1, _SURROUND, _SURROUND),
+}
 
 
 class LoudnessMeter:
@@ -20,7 +27,7 @@ class LoudnessMeter:
         self.rate, self.channels = rate, channels
         filters = pyloudnorm.Meter(rate)._filters.values()
         self._sections = [(f.b, f.a, np.zeros((channels, max(len(f.a), len(f.b)) - 1))) for f in filters]
-        self._weights = np.array([1, 1, 1, _SURROUND, _SURROUND] + [1] * channels)[:channels, None]
+        self._weights = np.array(_WEIGHTS.get(channels, (1,) * channels), float)[:, None]
         self._edges = 0  # number of 100 ms steps cut so far
         self._taken = 0
         self._rest = np.zeros((channels, 0))

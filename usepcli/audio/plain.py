@@ -1,0 +1,40 @@
+"""A sound file that libsndfile reads, block by block as if in one piece."""
+
+from __future__ import annotations
+
+import numpy as np
+import soundfile as sf
+
+# A seek forgets what the frames before it left to the decoder (MP3's bit reservoir, at most 511 bytes; the 80 ms
+# before an Opus packet): so much is decoded and dropped after one.
+_LEAD = 1 << 14
+_WITH_MEMORY = {"MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "OPUS", "VORBIS"}
+_CALLS = {"float32": ("sf_readf_float", "float *"), "float64": ("sf_readf_double", "double *")}
+
+
+class PlainFile(sf.SoundFile):
+    """soundfile's file with `take` and `move`, which read on where `read` would seek.
+
+    `SoundFile.read` sets the position anew after each call. For MP3 that loses the bit reservoir: frames at the
+    edges of blocks decode to noise or to nothing.
+    """
+
+    _at = 0
+
+    def take(self, frames: int = -1, dtype: str = "float32") -> np.ndarray:
+        """Return the next `frames` samples (T, C), fewer at the end, -1 for all; LibsndfileError if decoding stops."""
+        left = self.frames - self._at
+        size = left if frames < 0 else min(frames, left)
+        name, kind = _CALLS[dtype]
+        part = np.empty((size, self.channels), dtype)
+        got = getattr(sf._snd, name)(self._file, sf._ffi.cast(kind, part.ctypes.data), size)
+        self._at += got
+        sf._error_check(self._errorcode)
+        return part[:got]
+
+    def move(self, frame: int) -> None:
+        """Go to sample `frame` so that what follows is what a reader from the start gets."""
+        lead = _LEAD if self.subtype in _WITH_MEMORY else 0
+        self._at = max(0, min(frame, self.frames) - lead)
+        self.seek(self._at)
+        self.take(frame - self._at)

@@ -1,0 +1,214 @@
+"""Sound files written block by block, complete or not at all (libsndfile through soundfile)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+
+from usepcli.audio.checks import PathLike, check_finite, show
+from usepcli.audio.formats import LOSSY, WRITABLE
+from usepcli.errors import IOFault, OutputError
+
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_RF64_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE: a plain WAV unless the 4 GiB are passed
+_ADD_PEAK_CHUNK = 0x1050  # SFC_SET_ADD_PEAK_CHUNK: the chunk holds the time of day, so no two files would be equal
+# Where libsndfile would refuse in riddles, or (Vorbis) crash: rates in Hz, most channels.
+_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_LIMITS: dict[str, tuple[tuple[int, ...] | range, int]] = {
+    ".ogg": (range(1, 200_001), 255),
+    ".opus": (_OPUS_RATES, 255),
+    ".mp3": (_MP3_RATES, 2),
+    ".flac": (range(1, 655_351), 8),
+}
+
+
+def write(path: PathLike, wave: np.ndarray, rate: int, subtype: str = "PCM_16", overwrite: bool = False) -> None:
+    """Write (C, T) or (T,) samples, full scale 1 (or int16 as they are), under `path` in one step.
+
+    The suffix gives the format. Integer formats round to the nearest code, so that reading and writing again
+    changes nothing; beyond full scale they saturate. BadInput for non-finite samples, OutputError if the file
+    exists or its format is unknown, IOFault (and no debris) if the disk is full.
+    """
+    wave = np.atleast_2d(wave)
+    with Writer(path, rate, len(wave), subtype, overwrite, frames=wave.shape[1]) as writer:
+        writer.write(wave)
+
+
+class Writer:
+    """A sound file written block by block; its final name appears only when the `with` block ends well.
+
+    WAV files that pass 4 GiB become RF64. Errors as for `write`. `frames` is the expected length, if known.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        rate: int,
+        channels: int,
+        subtype: str = "PCM_16",
+        overwrite: bool = False,
+        *,
+        frames: int = 0,
+    ) -> None:
+        self.path, self.rate, self.channels = Path(path), rate, channels
+        self.subtype = _subtype(self.path, subtype)
+        _check_limits(self.path, rate, channels)
+        self.frames = 0
+        self._auto_rf64 = self.path.suffix.lower() == ".wav" and not 0 < frames * channels * 8 < 2**32
+        if not overwrite and os.path.lexists(self.path):
+            raise OutputError(f"{show(path)}: exists already; choose another name or pass --overwrite")
+        self._tmp = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Writer:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._sink = _Sink(self._tmp)
+        except OSError as err:
+            raise _output_fault(self.path, err) from err
+        container = "RF64" if self._auto_rf64 else WRITABLE[self.path.suffix.lower()]
+        try:
+            self._file = sf.SoundFile(self._sink, "w", self.rate, self.channels, self.subtype, format=container)
+        except (sf.LibsndfileError, ValueError, TypeError) as err:
+            fault = self._sink.fault
+            self._discard()
+            if fault:
+                raise _output_fault(self.path, fault) from fault
+            reason = getattr(err, "error_string", str(err)).strip().removeprefix("Error : ").rstrip(".")
+            raise OutputError(
+                f"{show(self.path)}: cannot write {self.channels} channels at {self.rate} Hz: {reason}; "
+                "choose another format"
+            ) from err
+        sf._snd.sf_command(self._file._file, _ADD_PEAK_CHUNK, sf._ffi.NULL, 0)
+        if self._auto_rf64:
+            sf._snd.sf_command(self._file._file, _RF64_DOWNGRADE, sf._ffi.NULL, 1)
+        return self
+
+    def write(self, block: np.ndarray) -> None:
+        """Append a block (C, T) or, for one channel, (T,)."""
+        block = np.atleast_2d(block)
+        if len(block) != self.channels:
+            raise ValueError(f"a block of {len(block)} channels for a file of {self.channels}")
+        if block.dtype != np.int16:
+            check_finite(block, self.path)
+            block = _quantise(block, self.subtype)
+        try:
+            self._file.write(np.ascontiguousarray(block.T))
+        except (sf.LibsndfileError, AssertionError) as err:  # soundfile asserts that all frames were taken
+            raise _output_fault(self.path, self._sink.fault or err) from err
+        self.frames += block.shape[1]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except sf.LibsndfileError as err:
+            self._sink.fault = self._sink.fault or OSError(errno.EIO, str(err))
+        fault = self._sink.close()
+        if kind is None and fault is None:
+            try:
+                os.replace(self._tmp, self.path)
+                return
+            except OSError as err:
+                fault = err
+        self._discard()
+        if kind is None:
+            raise _output_fault(self.path, fault) from fault
+
+    def _discard(self) -> None:
+        self._sink.close()
+        self._tmp.unlink(missing_ok=True)
+
+
+class _Sink:
+    """A file for libsndfile that keeps the system's own error, which libsndfile hides or ignores."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 - closed by close()
+        self.fault: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            done = 0
+            while done < len(data):
+                done += self._file.write(memoryview(data)[done:])
+            return done
+        except OSError as err:
+            self.fault = err
+            return 0
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> OSError | None:
+        try:
+            self._file.close()
+        except OSError as err:
+            self.fault = self.fault or err
+        return self.fault
+
+
+def _subtype(path: Path, subtype: str) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in WRITABLE:
+        raise OutputError(f"{show(path)}: unknown format '{suffix}'; choose from: {' '.join(sorted(WRITABLE))}")
+    subtype = LOSSY.get(suffix, subtype)
+    if not sf.check_format(WRITABLE[suffix], subtype):
+        known = ", ".join(sf.available_subtypes(WRITABLE[suffix]))
+        raise OutputError(f"{show(path)}: {suffix} files cannot hold {subtype}; choose from: {known}")
+    return subtype
+
+
+def _check_limits(path: Path, rate: int, channels: int) -> None:
+    rates, most = _LIMITS.get(path.suffix.lower(), (range(1, 2**31), 1024))
+    if rate not in rates:
+        known = f"up to {rates[-1]}" if isinstance(rates, range) else " ".join(map(str, rates))
+        raise OutputError(f"{show(path)}: {path.suffix} files cannot hold {rate} Hz; expected {known}, or take WAV")
+    if not 1 <= channels <= most:
+        raise OutputError(f"{show(path)}: {path.suffix} files hold up to {most} channels, found {channels}; take WAV")
+
+
+def _quantise(block: np.ndarray, subtype: str) -> np.ndarray:
+    """Round to the codes of an integer format.
+
+    libsndfile scales by 2**15 - 1 on writing but by 2**15 on reading, which would change a copied file.
+    """
+    bits = _BITS.get(subtype)
+    if bits is None:
+        return block
+    top = 2.0 ** (bits - 1)
+    codes = np.clip(np.rint(block * np.float64(top)), -top, top - 1)
+    if bits <= 16:
+        return (codes * 2 ** (16 - bits)).astype(np.int16)
+    return (codes.astype(np.int64) << (32 - bits)).astype(np.int32)
+
+
+def _output_fault(path: Path, err: Any) -> IOFault | OutputError:
+    if isinstance(err, OSError) and err.errno in (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOTDIR,
+        errno.EEXIST,
+    ):
+        return OutputError(f"{show(path)}: cannot be made: {err.strerror}; choose a folder that you may write to")
+    reason = getattr(err, "strerror", None) or str(err)
+    try:
+        free = f"; {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there"
+    except OSError:
+        free = ""
+    return IOFault(f"{show(path)}: writing failed: {reason}{free}; nothing was left under this name")
