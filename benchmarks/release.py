@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from pathlib import Path
 
 from usepcli.engine import checkpoint
+from usepcli.engine.protocols import OWN
 from usepcli.profile.load import load_profile
 
 # What the weights depend on; paths, lengths and validation may be others.
@@ -34,10 +36,16 @@ def main() -> None:
     card.name, card.training_data = given.name, given.data
     if given.profile:
         profile = load_profile(given.profile)
-        stated = profile.as_dict()
-        if other := [key for key in SAME if card.profile[key] != stated[key]]:
+        settings = profile.as_dict()
+        if other := [key for key in SAME if card.profile[key] != settings[key]]:
             raise SystemExit(f"{best}: was trained with another {', '.join(other)} than {given.profile}")
-        card.profile, card.about, card.licence, card.credits = stated, profile.about, profile.licence, profile.credits
+        card.profile, card.about, card.licence, card.credits = settings, profile.about, profile.licence, profile.credits
+    # What the numbers mean is what the evaluation wrote of itself.
+    stated = json.loads((given.scores / "evaluate.json").read_text(encoding="utf-8"))["protocol"]
+    protocol = "mean over items and sources, best permutation"
+    if stated["name"] != OWN:
+        protocol = f"{stated['name']}: " + "; ".join(f"{key} {text}" for key, text in stated.items() if key != "name")
+    definitions = stated.get("metrics") or {}
     with open(given.scores / "summary.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     card.scores = [
@@ -47,7 +55,8 @@ def main() -> None:
             "ci95": [round(float(row["ci95_low"]), 2), round(float(row["ci95_high"]), 2)],
             "n": int(row["n"]),
             "data": given.test,
-            "protocol": "mean over items and sources, best permutation",
+            "protocol": protocol,
+            **({"definition": definitions[row["metric"]]} if row["metric"] in definitions else {}),
         }
         for row in rows
     ]

@@ -11,6 +11,7 @@ MODELS = {
     "band_path": "usepcli.models.band_path:BandPath",
     "conformer_mask": "usepcli.models.conformer_mask:ConformerMask",
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
+    "dprnn": "usepcli.models.dprnn:DPRNN",
     "tdcnpp": "usepcli.models.tdcnpp:TDCNpp",
 }
 LOSSES = {

@@ -55,7 +55,9 @@ def test_first_lines_in_the_program_are_those_of_the_commands():
 
 def test_commands_are_the_modules_of_the_folder(root: Path):
     modules = {path.stem for path in (root / "usepcli" / "cli").glob("*.py")} - {"__init__", "app"}
-    assert {name.replace("-", "_") for name in app.COMMANDS} == {name for name in modules if name[0] != "_"}
+    assert {app.MODULES.get(name, name.replace("-", "_")) for name in app.COMMANDS} == {
+        name for name in modules if name[0] != "_"
+    }
 
 
 def test_version_and_bare_call():

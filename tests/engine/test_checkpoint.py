@@ -36,6 +36,14 @@ def test_model_file_gives_the_same_outputs_and_card(tmp_path: Path) -> None:
     assert not loaded.training
 
 
+def test_a_model_with_single_numbers_among_its_weights(tmp_path: Path) -> None:
+    model = build.model({"name": "tdcnpp", "preset": "tiny"})
+    assert any(value.dim() == 0 for value in model.state_dict().values())
+    checkpoint.save_model(tmp_path / "m.safetensors", model.state_dict(), Card(model=build.config_of(model)))
+    loaded = checkpoint.read_weights(tmp_path / "m.safetensors")
+    assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
+
+
 def test_half_precision_file_is_half_as_large_and_nearly_equal(tmp_path: Path) -> None:
     model = saved(tmp_path / "full.safetensors")
     saved(tmp_path / "half.safetensors", "float16")
@@ -134,5 +142,10 @@ def test_full_disk_is_74_and_leaves_no_debris(tmp_path: Path, monkeypatch: pytes
 def test_released_models_load_and_state_their_licence() -> None:
     for name, path in checkpoint.released().items():
         model, card = checkpoint.load_model(name)
-        assert card.licence and card.scores and card.sample_rate == model.sample_rate
+        assert card.licence and card.training_data and card.profile and card.sample_rate == model.sample_rate
+        for score in card.scores:
+            low, high = score["ci95"]
+            assert low < score["value"] < high and score["n"] > 1
+            assert score["metric"] and score["data"] and score["protocol"]
+        assert card.scores
         assert path.stat().st_size <= 8e6

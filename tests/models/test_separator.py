@@ -18,7 +18,14 @@ VARIANTS = {
     "conformer_mask": [
         CAUSAL, {"mask": "sigmoid", "conv": "scalar", "activation": "relu", "features": "magnitude"},
     ],
-    "convtasnet": [{**CAUSAL, "norm": "cumln"}, {"mask": "relu"}],
+    "convtasnet": [
+        {**CAUSAL, "norm": "cumln"}, {"mask": "relu"}, {**CAUSAL, "norm": "channel", "padding": "none", "skip": 0},
+        {"mask": "softmax", "padding": "both", "activation": "linear", "stride": 4},
+    ],
+    "dprnn": [
+        {**CAUSAL, "norm": "channel"},
+        {"mask": "relu", "rnn": "gru", "padding": "none", "chunk_hop": 5, "bidirectional": False},
+    ],
     "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
 }  # fmt: skip
 CASES = [(name, {}) for name in registry.MODELS] + [(n, o) for n, many in VARIANTS.items() for o in many]
@@ -181,7 +188,7 @@ def test_the_future_does_not_reach_a_causal_output(name, options):
 @pytest.mark.parametrize("name", [name for name, _ in CAUSAL_CASES])
 @pytest.mark.parametrize(("key", "value"), [("input_norm", "std"), ("consistency", "magsq")])
 def test_causal_refuses_whole_input_statistics(name, key, value):
-    extra = {"norm": "cumln"} if name == "convtasnet" else {}
+    extra = {"convtasnet": {"norm": "cumln"}, "dprnn": {"norm": "channel"}}.get(name, {})
     with pytest.raises(ConfigError, match=rf"model\.causal.*model\.{key}"):
         build(name, **{"causal": True, "input_norm": "none", **extra, key: value})
 

@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from usepcli.models.tcn import CumulativeNorm, GlobalNorm, ScalarNorm, ScaledDense, view_frames, view_samples
+from usepcli.models.tcn import (
+    ChannelNorm,
+    CumulativeNorm,
+    GlobalNorm,
+    ScalarNorm,
+    ScaledDense,
+    view_frames,
+    view_samples,
+)
 
 
 def test_cumulative_norm_equals_the_global_norm_of_every_prefix():
@@ -47,3 +55,17 @@ def test_views():
     assert view_frames(3, 8, 3) == 1531 and view_frames(4, 8, 3) == 2041
     # One frame of 20 samples, 10 apart: a sample lies in two frames, which together span 30.
     assert view_samples(1, 20, 10) == 30
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 7), (2, 5, 3, 4)])
+def test_channel_norm_sees_one_frame_at_a_time(shape):
+    layer, x = ChannelNorm(5), 3 * torch.randn(shape) + 2
+    got = layer(x)
+    torch.testing.assert_close(got.mean(1), torch.zeros(got[:, 0].shape), atol=1e-5, rtol=0)
+    torch.testing.assert_close(got.std(1, correction=0), torch.ones(got[:, 0].shape), atol=1e-4, rtol=0)
+    assert torch.equal(layer(x[..., :2]), got[..., :2])
+
+
+def test_views_with_a_hop_that_does_not_divide_the_window():
+    # 21 samples, 8 apart: frames that start at 0, 8, 16 hold one sample in common.
+    assert view_samples(1, 21, 8) == 16 + 21

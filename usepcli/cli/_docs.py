@@ -18,6 +18,7 @@ COMMAND_LINE = "python -m usepcli.cli._docs"
 ENVIRONMENT = {
     "USEP_SECTION__KEY": "Sets the profile key section.key; --set and the options of a command win over it.",
     "USEP_PROFILES": "Folders with further profiles, separated by colons.",
+    "USEP_MODELS": "Folders with further models, separated by colons.",
     "USEP_RUNS": "Folder of the training runs; runs by default.",
     "USEP_THREADS": "Threads of the computation.",
     "USEP_DEBUG": "1 shows the traceback of every error.",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from usepcli import registry
+from usepcli.engine import model_folders
 from usepcli.profile import find
 
 
@@ -23,9 +24,8 @@ def complete_profile(incomplete: str) -> list[str]:
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Return the released models whose names start with `incomplete`."""
-    folder = Path(__file__).resolve().parent.parent / "pretrained"
-    return _starting((path.stem for path in folder.glob("*.safetensors")), incomplete)
+    """Return the models in reach whose names start with `incomplete`."""
+    return _starting(model_folders.named(model_folders.files(model_folders.shipped_folder())), incomplete)
 
 
 def complete_metric(incomplete: str) -> list[str]:
@@ -58,7 +58,7 @@ ModelOpt = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Released model (see: usep models), .safetensors file or run folder.",
+        help="Model by name (see: usep models), .safetensors file or run folder.",
         autocompletion=complete_model,
     ),
 ]

@@ -25,10 +25,16 @@ COMMANDS = {
     "separate": "Separate recordings into their sources.",
     "remix": "Mix stems or separated sources with other gains, or shuffle the sources of a set into new mixtures.",
     "profiles": "List the profiles in reach, one line each.",
-    "models": "List the released models that come with usep.",
+    "models": "List the models in reach, one line each.",
+    "import": "Make a model file of usep from a checkpoint of another toolkit.",
+    "export": "Write a model for another runtime, and check that it separates alike.",
+    "pull": "Fetch a model, check it, and keep it under a name.",
+    "push": "Publish a model with its card: model.safetensors, config.json and README.md.",
     "info": "Print what a model, a run folder or a checkpoint is.",
     "doctor": "Print versions, devices, threads, memory, profile folders and optional extras.",
 }
+# A command whose name Python keeps for itself.
+MODULES = {"import": "import_model"}
 EXIT_CODES = {
     0: "done",
     1: "unexpected error (a bug)",
@@ -50,7 +56,7 @@ EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, mean
 
 def command(name: str) -> Any:
     """Import the module of one command and return the command with its options."""
-    attribute = name.replace("-", "_")
+    attribute = MODULES.get(name, name.replace("-", "_"))
     function = getattr(importlib.import_module(f"usepcli.cli.{attribute}"), attribute)
     alone = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
     alone.command(name)(function)

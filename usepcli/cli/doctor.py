@@ -23,7 +23,11 @@ PACKAGES = (
 )
 EXTRAS = {
     "asr": ("transformers",),
+    "codecs": ("av",),
+    "export": ("onnx", "onnxruntime", "onnxscript"),
+    "hub": ("huggingface_hub",),
     "metrics": ("pesq", "pystoi"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
     "plot": ("matplotlib",),
     "sim": ("pyroomacoustics",),
     "test": ("pytest", "hypothesis", "mir_eval", "matplotlib", "xdist", "ruff"),

@@ -34,10 +34,12 @@ def _of_model(ref: str) -> dict[str, Any]:
 
     path = checkpoint.find_model(ref)
     model, card = checkpoint.load_model(path)
+    hidden = checkpoint.known().get(ref, [])[1:]
     return {
         "name": card.name,
         "about": card.about,
         "file": str(path),
+        **({"hides": [str(other) for other in hidden]} if hidden else {}),
         "file_bytes": path.stat().st_size,
         "architecture": card.model.get("name", ""),
         **_cost(model),
@@ -46,11 +48,20 @@ def _of_model(ref: str) -> dict[str, Any]:
         "training_data": card.training_data,
         "licence": card.licence,
         "credits": card.credits,
+        "origin": card.origin,
         "scores": card.scores,
         "settings": card.model,
         "versions": card.versions,
         "sha256": checkpoint.read_card(path)[1],
     }
+
+
+def _pulled(path: Path) -> dict[str, Any]:
+    """Return where `usep pull` had a model from, as it was recorded beside the file."""
+    from usepcli.engine import hub
+
+    record = hub.record(path)
+    return {"pulled": record} if record else {}
 
 
 def _of_checkpoint(path: Path) -> dict[str, Any]:
@@ -98,7 +109,7 @@ def info(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="Released model, .safetensors file, run folder or .ckpt file.",
+            help="Model by name (see: usep models), .safetensors file, run folder or .ckpt file.",
             autocompletion=options.complete_model,
             show_default=False,
         ),
@@ -109,7 +120,7 @@ def info(
 
     Architecture, parameters, sample rate, outputs, receptive field (empty: the whole recording), latency
     (causal models only), GFLOP per second of audio, objective, training data with its licence and credits,
-    and scores.
+    scores with data and protocol, and where a pulled model came from.
 
     \b
     Examples:

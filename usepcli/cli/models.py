@@ -1,45 +1,66 @@
-"""`usep models`: the released models."""
+"""`usep models`: the models in reach."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from usepcli.cli import _options as options
+from usepcli.errors import UsepError
+
+if TYPE_CHECKING:
+    from usepcli.engine.checkpoint import Card
 
 
 def _score(scores: list[dict[str, Any]]) -> str:
-    """Return the first score of a card on one line: value, metric and where it was measured."""
+    """Return the first score of a card on one line: metric, value, interval, protocol and data."""
     if not scores:
-        return ""
+        return "none"
     first = scores[0]
-    return f"{first.get('value', '')} {first.get('metric', '')} ({first.get('data', '')})"
+    interval = "[{}, {}] ".format(*first["ci95"]) if first.get("ci95") else ""
+    how = "; ".join(filter(None, (first.get("protocol"), first.get("data"))))
+    return f"{first.get('metric', '')} {first.get('value', '')} {interval}({how})"
+
+
+def _row(name: str, path: Path, card: Card, as_json: bool) -> dict[str, Any]:
+    from usepcli.engine import build
+
+    row = {
+        "name": name,
+        "sample_rate": card.sample_rate,
+        "outputs": card.n_src,
+        "parameters": build.model(card.model).n_params,
+        "mbytes": round(path.stat().st_size / 1e6, 1),
+        "licence": card.licence or "unstated",
+    }
+    if as_json:
+        return row | {"about": card.about, "scores": card.scores, "origin": card.origin, "path": str(path)}
+    return row | {"about": card.about, "score": _score(card.scores)}
 
 
 def models(as_json: options.Json = False) -> None:
-    """List the released models that come with usep.
+    """List the models in reach, one line each.
 
-    One line each: name, sample rate in Hz, outputs, parameters, first score of its card, licence of the
-    training data. `usep info NAME` tells everything about one of them.
+    Those that come with usep, and .safetensors files of usep in ./models, the folders of $USEP_MODELS and the cache
+    of `usep pull`. A name that comes with usep always means that model; among the folders the first wins, and what
+    stays hidden is told. The licence is that of the training data; the score is the first of the card, with its 95 %
+    interval, protocol and data. `usep info NAME` tells everything about one of them.
 
     \b
     Examples:
       usep models
       usep separate meeting.wav -o separated --model default
     """
-    from usepcli.engine import build, checkpoint
+    from usepcli.engine import checkpoint
 
     rows = []
-    for name, path in checkpoint.released().items():
-        card, _ = checkpoint.read_card(path)
-        row = {
-            "name": name,
-            "sample_rate": card.sample_rate,
-            "outputs": card.n_src,
-            "parameters": build.model(card.model).n_params,
-        }
-        if as_json:
-            rest = {"scores": card.scores, "licence": card.licence, "about": card.about, "path": str(path)}
-        else:
-            rest = {"score": _score(card.scores), "licence": card.licence}
-        rows.append(row | rest)
+    for name, paths in checkpoint.known().items():
+        try:
+            rows.append(_row(name, paths[0], checkpoint.read_card(paths[0])[0], as_json))
+        except UsepError as fault:
+            typer.echo(f"usep: note: left out: {fault}", err=True)
+        for hidden in paths[1:]:
+            typer.echo(f"usep: note: {hidden} is hidden by {paths[0]}; use its path", err=True)
     options.listing(rows, as_json)

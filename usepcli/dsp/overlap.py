@@ -17,6 +17,7 @@ from usepcli.dsp.stft import STFT
 _BANDS, _LOWEST_HZ, _WINDOW_S = 32, 60.0, 0.064
 _QUIET = 1e-3  # 30 dB below the loudest: a frame, an output or an overlap under this counts as inactive
 _DOMINANT = 0.3  # a frame describes a source only if the others together stay below 1 / 0.3 of its power
+_FRAMES = 64  # of 32 ms, 2 s of speech: then a spectrum is trusted by half
 _UNKNOWN = 0.25  # distance assumed for a source not heard yet: between the usual same and other talker
 
 
@@ -148,7 +149,7 @@ def voice_similarity(known: Voice, heard: Voice) -> np.ndarray:
     a, b = known.features(), heard.features()
     distance = ((a[:, None] - b[None]) ** 2).mean(2)
     least = np.minimum(known.frames[:, None], heard.frames[None])
-    trust = least / (least + 16)  # 16 frames of 32 ms: half a second
+    trust = least / (least + _FRAMES)
     return -(trust * distance + (1 - trust) * _UNKNOWN)
 
 

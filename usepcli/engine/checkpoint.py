@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from usepcli.engine import build
+from usepcli.engine import build, model_folders
 from usepcli.errors import BadInput, InputNotFound, IOFault, OutputError, choices
 from usepcli.models.separator import SeparationModel
 
@@ -49,6 +48,8 @@ class Card:
     profile: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
     versions: dict[str, str] = field(default_factory=dict)
+    # Where the weights came from, if usep did not train them.
+    origin: str = ""
 
     def to_json(self) -> str:
         """Return the card as one JSON object."""
@@ -63,26 +64,33 @@ class Card:
 
 def released() -> dict[str, Path]:
     """Return the models that ship with the package, by name."""
-    folder = Path(str(resources.files("usepcli"))) / "pretrained"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    return model_folders.files(model_folders.shipped_folder())
+
+
+def known() -> dict[str, list[Path]]:
+    """Return the files of every model name in reach, the one that the name means first."""
+    return model_folders.named(released())
 
 
 def find_model(ref: str | Path) -> Path:
-    """Return the weights file of a released name, a .safetensors path or a run folder."""
-    path = Path(ref)
-    if path.is_dir():
-        best = path / "best.safetensors"
-        if not best.is_file():
-            if (path / "run.json").is_file():
-                raise InputNotFound(f"{path}: no best.safetensors in this run folder yet; let the run validate once")
-            raise InputNotFound(
-                f"{path}: no best.safetensors in this folder, which is no run folder; `usep train` makes one"
-            )
+    """Return the weights file of a model's name (see model_folders), a .safetensors path or a run folder.
+
+    A name that comes with usep goes before a path spelled alike (./default is the path), a path before other names.
+    """
+    path, names = Path(ref), known()
+    best = path / "best.safetensors"
+    if str(ref) in names and (str(ref) in released() or not (path.is_file() or best.is_file())):
+        return names[str(ref)][0]
+    if best.is_file():
         return best
     if path.is_file():
         return path
-    if str(ref) in (names := released()):
-        return names[str(ref)]
+    if (path / "run.json").is_file():
+        raise InputNotFound(f"{path}: no best.safetensors in this run folder yet; let the run validate once")
+    if path.is_dir():
+        raise InputNotFound(
+            f"{path}: no best.safetensors in this folder, which is no run folder; `usep train` makes one"
+        )
     if path.suffix or len(path.parts) > 1:
         raise InputNotFound(f"{path}: no such model file or run folder")
     raise InputNotFound(choices("model", str(ref), names) if names else f"unknown model '{ref}'")
@@ -92,7 +100,7 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     sha = hashlib.sha256()
     for name in sorted(state):
         sha.update(name.encode())
-        sha.update(state[name].contiguous().view(torch.uint8).numpy().tobytes())
+        sha.update(state[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -9,13 +10,15 @@ from torch import Tensor, nn
 
 from usepcli.dsp.consistency import Consistency
 from usepcli.errors import ConfigError, choices
-from usepcli.models.basis import LearnedBasis
+from usepcli.models.basis import MASKS, Activation, LearnedBasis, MaskActivation, Padding, masks_of
 from usepcli.models.depthwise import DepthwiseConv
 from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
-from usepcli.models.tcn import CumulativeNorm, GlobalNorm, start_level, view_frames, view_samples
+from usepcli.models.tcn import ChannelNorm, CumulativeNorm, GlobalNorm, start_level, view_frames, view_samples
 
-Norm = Literal["gln", "cumln"]
-MaskActivation = Literal["sigmoid", "relu"]
+Norm = Literal["gln", "cumln", "channel"]
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "gln": GlobalNorm, "cumln": CumulativeNorm, "channel": ChannelNorm,
+}  # fmt: skip
 
 
 class Block(nn.Module):
@@ -25,7 +28,7 @@ class Block(nn.Module):
         self, bottleneck: int, hidden: int, skip: int, kernel: int, dilation: int, norm: Norm, causal: bool
     ) -> None:
         super().__init__()
-        layer = GlobalNorm if norm == "gln" else CumulativeNorm
+        layer = NORMS[norm]
         self.body = nn.Sequential(
             nn.Conv1d(bottleneck, hidden, 1), nn.PReLU(), layer(hidden),
             DepthwiseConv(hidden, kernel, dilation, causal), nn.PReLU(), layer(hidden),
@@ -43,7 +46,8 @@ class Block(nn.Module):
 class ConvTasNet(SeparationModel):
     """Encoder, stacked dilated convolutions with skip connections, one mask per output, decoder.
 
-    `causal` needs the cumulative norm: the global one reads the whole input.
+    `causal` needs the cumulative norm or that of every frame by itself: the global one reads the whole input.
+    Without skip channels the masks come from the last residual, as in the paper's first version.
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -66,6 +70,9 @@ class ConvTasNet(SeparationModel):
         sample_rate: int = 8000,
         filters: int = 512,
         kernel: int = 16,
+        stride: int = 0,
+        padding: Padding = "end",
+        activation: Activation = "relu",
         bottleneck: int = 128,
         hidden: int = 512,
         skip: int = 128,
@@ -80,28 +87,28 @@ class ConvTasNet(SeparationModel):
         consistency: Consistency = "none",
         consistency_when: When = "always",
     ) -> None:
-        """Take sizes (kernel in samples, block_kernel in frames); zero_last: all masks start equal.
+        """Take sizes (kernel and stride in samples, block_kernel in frames); zero_last: all masks start equal.
 
-        ConfigError if sizes do not fit.
+        stride 0 is half the kernel; activation is the encoder's. ConfigError if sizes do not fit.
         """
         super().__init__(
-            n_src=n_src, sample_rate=sample_rate, hop=kernel // 2, causal=causal, input_norm=input_norm,
+            n_src=n_src, sample_rate=sample_rate, hop=stride or kernel // 2, causal=causal, input_norm=input_norm,
             consistency=consistency, consistency_when=consistency_when,
         )  # fmt: skip
         _check(norm, mask, block_kernel, causal)
-        self.basis = LearnedBasis(filters, kernel)
-        first = GlobalNorm(filters) if norm == "gln" else CumulativeNorm(filters)
-        self.inlet = nn.Sequential(first, nn.Conv1d(filters, bottleneck, 1))
+        self.basis = LearnedBasis(filters, kernel, stride, activation, padding)
+        self.inlet = nn.Sequential(NORMS[norm](filters), nn.Conv1d(filters, bottleneck, 1))
         self.blocks = nn.ModuleList(
             Block(bottleneck, hidden, skip, block_kernel, 2**i, norm, causal)
             for _ in range(repeats)
             for i in range(blocks)
         )
-        last = nn.Conv1d(skip, n_src * filters, 1)
+        last = nn.Conv1d(skip or bottleneck, n_src * filters, 1)
         if zero_last:
             # ReLU has no gradient at 0.
             start_level(last, 0.0 if mask == "sigmoid" else 1 / n_src)
-        self.head = nn.Sequential(nn.PReLU(), last, nn.Sigmoid() if mask == "sigmoid" else nn.ReLU())
+        self.head = nn.Sequential(nn.PReLU(), last)
+        self.mask, self.skips = mask, skip > 0
         self._view = view_frames(repeats, blocks, block_kernel)
 
     def estimate(self, mix: Tensor) -> Tensor:
@@ -111,8 +118,8 @@ class ConvTasNet(SeparationModel):
         for block in self.blocks:
             x, skip = block(x)
             skips = skips + skip
-        masks = self.head(skips).unflatten(1, (self.n_src, -1))  # (B, N, filters, L)
-        return self.basis.synthesise(masks * weights[:, None], mix.shape[-1])
+        scores = self.head(skips if self.skips else x).unflatten(1, (self.n_src, -1))  # (B, N, filters, L)
+        return self.basis.synthesise(masks_of(scores, self.mask) * weights[:, None], mix.shape[-1])
 
     @property
     def latency_samples(self) -> int:
@@ -126,10 +133,10 @@ class ConvTasNet(SeparationModel):
 
 
 def _check(norm: str, mask: str, block_kernel: int, causal: bool) -> None:
-    for key, found, known in (("norm", norm, ("gln", "cumln")), ("mask", mask, ("sigmoid", "relu"))):
+    for key, found, known in (("norm", norm, NORMS), ("mask", mask, MASKS)):
         if found not in known:
             raise ConfigError(f"model.{key}: {choices(key, found, known)}")
     if block_kernel % 2 == 0:
         raise ConfigError(f"model.block_kernel: found {block_kernel}; expected an odd number of frames")
     if causal and norm == "gln":
-        reject_causal("model.norm 'gln', which reads the whole input; set model.norm: cumln")
+        reject_causal("model.norm 'gln', which reads the whole input; set model.norm: cumln or channel")

@@ -36,12 +36,12 @@ def flops_per_second(model: Any, seconds: int = 2) -> float:
 
 
 def _unseen(module: nn.Module) -> bool:
-    return isinstance(module, nn.LSTM) or hasattr(module, "flops")
+    return isinstance(module, nn.RNNBase) or hasattr(module, "flops")
 
 
 def _adder(extra: list[float]) -> Callable[..., None]:
     def add(module: Any, _inputs: Any, output: Any) -> None:
-        if isinstance(module, nn.LSTM):
+        if isinstance(module, nn.RNNBase):
             steps = output[0].shape[:-1].numel()
             weights = sum(w.numel() for name, w in module.named_parameters() if name.startswith("weight"))
             extra[0] += 2.0 * steps * weights

@@ -34,6 +34,19 @@ class CumulativeNorm(nn.Module):
         return (wide * self.weight[:, None] + self.bias[:, None]).to(x.dtype)
 
 
+class ChannelNorm(nn.Module):
+    """Norm over the channels of every frame by itself, gain and bias per channel: (B, C, ...) to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised x (B, C, ...)."""
+        return F.layer_norm(x.movedim(1, -1), self.weight.shape, self.weight, self.bias, 1e-8).movedim(-1, 1)
+
+
 class ScalarNorm(nn.Module):
     """Norm in `groups` groups of channels with one gain and one bias for all channels.
 
@@ -83,7 +96,7 @@ def view_frames(repeats: int, blocks: int, kernel: int) -> int:
 def view_samples(frames: int, win: int, hop: int) -> int:
     """Samples that one output sample sees through `frames` frames of `win` samples, `hop` apart.
 
-    The frames that cover a sample start within win - hop of each other; their outputs see frames - 1
-    further hops; and the outermost frames are one window long: (win - hop) + (frames - 1) hop + win.
+    The frames that cover a sample start within win - 1 of each other, in whole hops; their outputs see
+    frames - 1 further hops; and the outermost frames are one window long.
     """
-    return 2 * win + (frames - 2) * hop
+    return (win - 1) // hop * hop + (frames - 1) * hop + win

@@ -1,0 +1,72 @@
+"""`usep export`: a model for another runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from usepcli.cli import _options as options
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Model by name (see: usep models), .safetensors file or run folder.",
+            autocompletion=options.complete_model,
+            show_default=False,
+        ),
+    ],
+    to: Annotated[
+        Literal["onnx", "torch-export", "openvino"],
+        typer.Option("--to", help="Format: .onnx, .pt2, or .xml with .bin.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; by default the model's name.", show_default=False)
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="Fix the length of the input; 0 leaves it open.")
+    ] = 0.0,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="Largest difference from the model's samples, full scale 1.")
+    ] = 1e-4,
+    threads: options.Threads = 0,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a model for another runtime, and check that it separates alike.
+
+    The file takes a mixture (1, samples) at the model's rate, full scale 1, and gives sources (1, outputs,
+    samples). It is read back and compared with the model on two talkers at three lengths and on silence; the largest
+    difference is printed and kept in FILE.json, with the card. Above --tolerance nothing is written (exit 65).
+    Where the length cannot stay open it is fixed at 4 s, and that is said.
+
+    \b
+    onnx          usepcli[export]; the card lies in the metadata
+    openvino      usepcli[openvino]; set INFERENCE_PRECISION_HINT=f32 where the processor has bfloat16
+    torch-export  nothing else; torch.export.load unpickles parts of a .pt2, so load only what you trust
+
+    \b
+    Examples:
+      usep export default --to onnx -o default.onnx
+      usep export runs/small_pit --to openvino -o small_pit.xml
+      usep export default --to torch-export --seconds 4 -o default_4s.pt2
+    """
+    from usepcli.engine import device, export_targets
+
+    export_targets.require(to)
+    device.set_threads(threads)
+    from usepcli.engine.export import export as run
+
+    def say(text: str) -> None:
+        if not quiet:
+            typer.echo(f"usep: {text}", err=True)
+
+    facts = run(model, out, to, seconds=seconds, tolerance=tolerance, overwrite=overwrite, say=say)
+    if not as_json:
+        facts = {key: value for key, value in facts.items() if key not in ("card", "versions") and value != ""}
+    options.report(facts, as_json)

@@ -1,0 +1,57 @@
+"""`usep pull`: a model from the Hugging Face Hub, or from a folder of its layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from usepcli.cli import _options as options
+
+
+def pull(
+    repo: Annotated[
+        str,
+        typer.Argument(
+            metavar="REPO[@REVISION]", help="OWNER/NAME of the Hub, or a folder as ./folder.", show_default=False
+        ),
+    ],
+    file: Annotated[str, typer.Option("--file", help="Model file in the repository.")] = "model.safetensors",
+    sha256: Annotated[
+        str, typer.Option("--sha256", help="Refuse any other file than the one with this sum.", show_default=False)
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Name for --model; by default the repository's.", show_default=False)
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of models; by default usep/models in the cache.", show_default=False),
+    ] = None,
+    token_env: Annotated[str, typer.Option("--token-env", help="Variable that holds a token, if any.")] = "HF_TOKEN",
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Fetch a model, check it, and keep it under a name.
+
+    Only this command and `usep push` use the network. Without a revision the Hub is asked which commit its main
+    branch stands at; that commit is fetched, printed and recorded beside the model. The file is compared with the
+    sum that the Hub states and with --sha256, and must be a safetensors file with a usep card. HF_ENDPOINT and
+    HF_HUB_OFFLINE are respected.
+
+    \b
+    Examples:
+      usep pull OWNER/two_talkers
+      usep pull OWNER/two_talkers@4f2a9c1 --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+      usep pull ./two_talkers -o models
+    """
+    from usepcli.engine import checkpoint, hub
+
+    facts = hub.pull(
+        repo, file=file, sha256=sha256, name=name, into=out, overwrite=overwrite, token_env=token_env
+    )  # fmt: skip
+    meant = checkpoint.known().get(facts["name"], [])
+    if not meant or not meant[0].samefile(facts["path"]):
+        other = f"means {meant[0]}" if meant else "is looked for in ./models, $USEP_MODELS and the cache"
+        typer.echo(f"usep: note: the name {facts['name']} {other}; use --model {facts['path']}", err=True)
+    options.report(facts, as_json)

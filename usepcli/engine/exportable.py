@@ -1,0 +1,141 @@
+"""A model in the form that other runtimes take: the same numbers from operations that they know.
+
+Some parts do not travel: complex tensors (the STFT), a gradient of our own (the depthwise filter), recurrent layers,
+which a tracer unrolls to one copy per frame, and norms over a whole recording, whose single-pass sums in other runtimes
+cost four digits. They are replaced on a copy of the model.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from usepcli.dsp.stft import STFT
+from usepcli.dsp.stft_conv import ConvSTFT
+from usepcli.models.basis import LearnedBasis
+from usepcli.models.depthwise import DepthwiseConv
+from usepcli.models.separator import SeparationModel
+from usepcli.models.tcn import CumulativeNorm, ScalarNorm
+
+# Rows of torch's gates (LSTM: input, forget, cell, output; GRU: reset, update, new) in ONNX's order.
+_GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
+
+_OPS = torch.library.Library("usep", "FRAGMENT")
+# An operator that exists while a graph is traced, so that a recurrent layer stays one node in it.
+_OPS.define("recurrent(Tensor x, Tensor w, Tensor r, Tensor b, str kind, int hidden) -> Tensor")
+
+
+@torch.library.register_fake("usep::recurrent", lib=_OPS)
+def _shape(x: Tensor, w: Tensor, r: Tensor, b: Tensor, kind: str, hidden: int) -> Tensor:
+    return x.new_empty(x.shape[0], w.shape[0], x.shape[1], hidden)
+
+
+class OnnxRecurrent(nn.Module):
+    """An LSTM or GRU whose layers are ONNX nodes: (B, L, C) or (L, B, C) to the same with its outputs, and None."""
+
+    def __init__(self, like: nn.LSTM | nn.GRU) -> None:
+        """Take weights and settings from `like`, in ONNX's layout: (directions, gates * hidden, ...)."""
+        super().__init__()
+        self.kind, self.hidden, self.batch_first = like.mode, like.hidden_size, like.batch_first
+        self.layers = like.num_layers
+        ways = ("", "_reverse") if like.bidirectional else ("",)
+        for layer in range(like.num_layers):
+            for short, long in (("w", "weight_ih"), ("r", "weight_hh")):
+                rows = [self._sorted(getattr(like, f"{long}_l{layer}{way}")) for way in ways]
+                self.register_buffer(f"{short}{layer}", torch.stack(rows))
+            self.register_buffer(f"b{layer}", torch.stack([self._biases(like, f"l{layer}{way}") for way in ways]))
+
+    def _sorted(self, rows: Tensor) -> Tensor:
+        gates = rows.detach().unflatten(0, (-1, self.hidden))
+        return gates[list(_GATES[self.kind])].flatten(0, 1)
+
+    def _biases(self, like: nn.LSTM | nn.GRU, where: str) -> Tensor:
+        if not like.bias:
+            return torch.zeros(2 * len(_GATES[self.kind]) * self.hidden)
+        return torch.cat([self._sorted(getattr(like, f"bias_{side}_{where}")) for side in ("ih", "hh")])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """Return what the layer returns first; its last state is not given."""
+        y = x.transpose(0, 1) if self.batch_first else x
+        for layer in range(self.layers):
+            parts = [getattr(self, f"{short}{layer}") for short in "wrb"]
+            y = torch.ops.usep.recurrent(y, *parts, self.kind, self.hidden)  # (L, directions, B, hidden)
+            y = y.transpose(1, 2).flatten(2)
+        return (y.transpose(0, 1) if self.batch_first else y), None
+
+
+class _FilterConv(DepthwiseConv):
+    """The depthwise filter as one library convolution everywhere."""
+
+    def _shifts(self, x: Tensor) -> bool:
+        return False
+
+
+class _TwoPassNorm(nn.GroupNorm):
+    """Group norm by its definition: the mean first, then the mean square of what is left, each over time first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class _TwoPassScalarNorm(ScalarNorm):
+    """The same for one gain and one bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _group_norm(x, self.groups or x.shape[1], self.weight, self.bias, self.eps)
+
+
+def _group_norm(x: Tensor, groups: int, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Normalise x (B, C, L) in groups of channels; gain and bias (C,) or (1,)."""
+    parts = x.unflatten(1, (groups, -1))  # (B, G, C / G, L)
+    left = parts - parts.mean(-1, keepdim=True).mean(2, keepdim=True)
+    power = left.square().mean(-1, keepdim=True).mean(2, keepdim=True)
+    return (left / (power + eps).sqrt()).flatten(1, 2) * gain[:, None] + bias[:, None]
+
+
+class _WideCumulativeNorm(CumulativeNorm):
+    """The running norm with every sum in float64, as the original has them, written so that exporters keep it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.double()
+        count = x.shape[1] * torch.ones_like(wide[:1, 0]).cumsum(-1)  # (1, L)
+        mean = wide.sum(1).cumsum(-1) / count
+        power = wide.square().sum(1).cumsum(-1) / count
+        scale = 1 / ((power - mean.square()).clamp_min(0) + 1e-8).sqrt()
+        wide = (wide - mean[:, None]) * scale[:, None]
+        return wide.float() * self.weight[:, None] + self.bias[:, None]
+
+
+# The class of a part decides how it computes, its weights stay: an instance is moved to the class beside it.
+_SAME_WEIGHTS: tuple[tuple[type, type], ...] = (
+    (ScalarNorm, _TwoPassScalarNorm), (CumulativeNorm, _WideCumulativeNorm), (nn.GroupNorm, _TwoPassNorm),
+)  # fmt: skip
+
+
+def recurrent(model: nn.Module) -> bool:
+    """Return whether a model holds LSTMs or GRUs."""
+    return any(isinstance(part, (nn.LSTM, nn.GRU)) for part in model.modules())
+
+
+def exportable(model: SeparationModel, onnx_layers: bool) -> SeparationModel:
+    """Return a copy of the model in eval mode with the parts replaced that do not travel.
+
+    onnx_layers: recurrent layers become nodes that only an ONNX exporter can translate, norms are spelled out.
+    """
+    made = copy.deepcopy(model).eval().requires_grad_(False)
+    for part in list(made.modules()):
+        if isinstance(part, DepthwiseConv):
+            part.__class__ = _FilterConv
+        if isinstance(part, LearnedBasis):
+            # One sample more than any cut to length leaves: otherwise the trace ties the length to the hop.
+            part.decoder = nn.Sequential(part.decoder, nn.ConstantPad1d((0, 1), 0.0))  # type: ignore[assignment]
+        if onnx_layers:
+            part.__class__ = next((new for old, new in _SAME_WEIGHTS if isinstance(part, old)), part.__class__)
+        for name, child in list(part.named_children()):
+            if isinstance(child, STFT):
+                setattr(part, name, ConvSTFT(child))
+            elif onnx_layers and isinstance(child, (nn.LSTM, nn.GRU)):
+                setattr(part, name, OnnxRecurrent(child))
+    return made

@@ -1,0 +1,103 @@
+"""What the readers of other toolkits' checkpoints share: facts, settings by table, tensors by pattern."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from usepcli.errors import BadInput
+
+LONGEST = 500  # letters of a text that is taken over from a file
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a user says of a checkpoint that does not say it itself; zero and empty: not said."""
+
+    sample_rate: int = 0
+    mask: str = ""
+    blocks: int = 0
+
+
+@dataclass
+class Found:
+    """What a checkpoint holds, in our names: settings, weights, and what it says of itself."""
+
+    origin: str
+    model: dict[str, Any]
+    state: dict[str, Tensor]
+    training_data: str = ""
+    licence: str = ""
+    credits: str = ""
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def plain(value: object) -> str:
+    """Return a text from a file on one line, without control characters, and of bounded length."""
+    text = " ".join(str(value).split())
+    return "".join(letter for letter in text if letter.isprintable())[:LONGEST]
+
+
+def renamed(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]], where: str) -> dict[str, Tensor]:
+    """Return float32 tensors under the names that the first matching rule gives; BadInput for a name without one."""
+    out = {}
+    for name, tensor in state.items():
+        for pattern, replacement in rules:
+            if match := re.fullmatch(pattern, name):
+                out[match.expand(replacement)] = tensor.detach().float()
+                break
+        else:
+            raise BadInput(
+                f"{where}: tensor '{plain(name)}' belongs to no part of the architecture that the file names"
+            )
+    return out
+
+
+def joined(state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Join the residual and the skip convolution of every Conv-TasNet block, and drop the depthwise axis of one.
+
+    A last block without residual convolution gets zeros, since nothing reads its residual.
+    """
+    out = {k: v for k, v in state.items() if not re.fullmatch(r"blocks\.\d+\.(res|skip)\..*", k)}
+    blocks = count(state, "blocks")
+    for block in range(blocks):
+        at = f"blocks.{block}"
+        depthwise = out.get(f"{at}.body.3.weight")
+        if depthwise is None or depthwise.dim() != 3 or depthwise.shape[1] != 1:
+            raise BadInput(f"{where}: block {block} of {blocks} has no depthwise convolution")
+        out[f"{at}.body.3.weight"] = depthwise[:, 0]
+        for part in ("weight", "bias"):
+            residual, skip = state.get(f"{at}.res.{part}"), state.get(f"{at}.skip.{part}")
+            if residual is None and skip is not None and block == blocks - 1:
+                residual = torch.zeros_like(skip)
+            if residual is None:
+                raise BadInput(f"{where}: block {block} of {blocks} has no residual convolution")
+            out[f"{at}.out.{part}"] = residual if skip is None else torch.cat([residual, skip])
+    return out
+
+
+def count(state: Mapping[str, Tensor], part: str) -> int:
+    """Return how many numbered modules `part.0`, `part.1`, ... the names of a state dict speak of."""
+    return len({m[1] for name in state if (m := re.match(rf"{re.escape(part)}\.(\d+)\.", name))})
+
+
+def whole(where: str, key: str, value: object, least: int = 0) -> int:
+    """Return a setting as int; BadInput unless it is a whole number of at least `least`."""
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if number is None or number != int(number) or number < least:
+        raise BadInput(f"{where}: {key} is {plain(value)!r}; expected a whole number from {least} on")
+    return int(number)
+
+
+def one_of(where: str, key: str, value: object, known: Mapping[str, str]) -> str:
+    """Return our name of a setting; BadInput names those that have one."""
+    if not isinstance(value, str) or value not in known:
+        raise BadInput(f"{where}: {key} is {plain(value)!r}, which usep does not have; it has {', '.join(known)}")
+    return known[value]

@@ -1,0 +1,203 @@
+"""Models from and to the Hugging Face Hub, or a local folder of the same layout.
+
+The layout is model.safetensors with the card inside, config.json with the same card, and README.md whose head tells
+the Hub what the model is. A pull without a revision asks once which commit the branch stands at, and fetches that
+commit; what came is compared with the sha256 that the Hub states, with the one that the user states, and with the one
+inside the file. Nothing is unpickled, and no code of a repository is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from usepcli.engine import checkpoint, model_folders
+from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency, OutputError, UsageError
+
+WEIGHTS = "model.safetensors"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A repository of the Hub at a revision ('' for its main branch), or a local folder."""
+
+    repo: str
+    revision: str = ""
+    folder: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part, by which the model goes unless another name is asked for."""
+        return self.folder.resolve().name if self.folder else self.repo.split("/")[1]
+
+
+def place(ref: str) -> Place:
+    """Read OWNER/NAME, OWNER/NAME@REVISION, or a path that starts with . or /; UsageError for anything else."""
+    if ref.startswith((".", "/", "~")):
+        return Place(ref, folder=Path(ref).expanduser())
+    repo, _, revision = ref.partition("@")
+    if not _REPO.fullmatch(repo) or ("@" in ref and not revision):
+        raise UsageError(f"'{ref}': expected OWNER/NAME or OWNER/NAME@REVISION of the Hub, or a folder as ./folder")
+    return Place(repo, revision)
+
+
+def library() -> Any:
+    """Import huggingface_hub; MissingDependency without it, InputNotFound where HF_HUB_OFFLINE forbids to ask."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise MissingDependency("huggingface_hub is not installed; run: pip install 'usepcli[hub]', or use a ./folder")
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise InputNotFound("HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or use a folder as ./folder")
+    return huggingface_hub
+
+
+def token(variable: str) -> str | bool:
+    """Return the token in an environment variable, or False: nothing stored elsewhere is used."""
+    return os.environ.get(variable) or False
+
+
+def pull(
+    ref: str, *, file: str = WEIGHTS, sha256: str = "", name: str = "", into: Path | None = None,
+    overwrite: bool = False, token_env: str = "HF_TOKEN",
+) -> dict[str, Any]:  # fmt: skip
+    """Fetch a model into a folder of models and return what was fetched, which is kept in a .json beside it.
+
+    sha256: of the whole file, as hex.  into: the cache by default.  BadInput if the file is not what was stated or
+    no model of usep; then nothing stays.
+    """
+    source, folder = place(ref), into or model_folders.cache()
+    name = name or source.name
+    if not NAME.fullmatch(name):
+        raise UsageError(f"--name {name}: expected letters, digits, '.', '_' and '-'")
+    if sha256 and not _SHA256.fullmatch(sha256):
+        raise UsageError(f"--sha256 {sha256}: expected 64 hexadecimal digits")
+    if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts or not file.endswith(".safetensors"):
+        raise UsageError(f"--file {file}: expected a .safetensors file inside the repository")
+    with _beside(folder) as temporary:
+        got, stated, facts = _copied(source, file, temporary) if source.folder else _fetched(
+            source, file, temporary, token_env
+        )  # fmt: skip
+        facts |= {"file": file, "sha256": _sha256(got), "bytes": got.stat().st_size}
+        for words, expected in (("--sha256", sha256.lower()), ("the Hub", stated)):
+            if expected and facts["sha256"] != expected:
+                raise BadInput(
+                    f"{ref}: sha256 of {file} is {facts['sha256']}, {words} says {expected}; nothing is kept"
+                )
+        checkpoint.read_weights(got)
+        facts |= {"name": name, "path": str(folder / (name + model_folders.SUFFIX))}
+        return facts | {"state": _placed(got, facts, overwrite)}
+
+
+def _placed(got: Path, facts: dict[str, Any], overwrite: bool) -> str:
+    """Move a checked file under its name and write its record; return 'new', 'the same' or 'replaced'."""
+    path, state = Path(facts["path"]), "new"
+    if path.exists():
+        state = "the same" if _sha256(path) == facts["sha256"] else "replaced"
+        if state == "replaced" and not overwrite:
+            raise OutputError(f"{path}: holds another model; choose another --name or pass --overwrite")
+    record = {key: facts[key] for key in ("repo", "revision", "file", "sha256", "bytes")}
+    record["pulled_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+    os.replace(got, path)
+    checkpoint.atomic_write(path.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
+    return state
+
+
+def record(path: Path) -> dict[str, Any]:
+    """Return the record beside a pulled model, {} for any other; BadInput if it is not readable."""
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return {}
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise BadInput(f"{beside}: not a record of usep pull ({fault})") from fault
+    return found if isinstance(found, dict) and found.keys() >= {"repo", "revision", "sha256"} else {}
+
+
+def _copied(source: Place, file: str, temporary: Path) -> tuple[Path, str, dict[str, Any]]:
+    assert source.folder is not None
+    path = source.folder / file
+    if not path.is_file():
+        raise InputNotFound(f"{path}: no such file; a model folder of the Hub's layout holds {WEIGHTS}")
+    shutil.copyfile(path, temporary / "copy")
+    return temporary / "copy", "", {"repo": str(source.folder.resolve()), "revision": ""}
+
+
+def _fetched(source: Place, file: str, temporary: Path, token_env: str) -> tuple[Path, str, dict[str, Any]]:
+    """Download one file of one commit; return it, the sha256 that the Hub states or '', and repository and commit."""
+    hub = library()
+    at = f"{source.repo}@{source.revision or 'main'}"
+    with explained(at, file):
+        api = hub.HfApi(token=token(token_env), library_name="usep")
+        found = api.model_info(source.repo, revision=source.revision or None, files_metadata=True)
+        entry = next((one for one in found.siblings or () if one.rfilename == file), None)
+        if entry is None:
+            there = [one.rfilename for one in found.siblings or () if one.rfilename.endswith(".safetensors")]
+            raise InputNotFound(f"{at}: no {file} in it; --file takes one of: {', '.join(there) or 'none, no model'}")
+        got = api.hf_hub_download(source.repo, file, revision=found.sha, local_dir=temporary)
+    stated = entry.lfs.sha256 if entry.lfs else ""
+    return Path(got), stated or "", {"repo": source.repo, "revision": found.sha}
+
+
+@contextmanager
+def explained(at: str, file: str = "") -> Iterator[None]:
+    """Turn what the Hub's client raises into one line with the place."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except (errors.RepositoryNotFoundError, errors.GatedRepoError) as fault:
+        raise InputNotFound(
+            f"{at}: no such repository, or not open to you; a token is taken from --token-env"
+        ) from fault
+    except (errors.RevisionNotFoundError, errors.EntryNotFoundError) as fault:
+        raise InputNotFound(f"{at}: no such revision or file {file}") from fault
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as fault:
+        raise IOFault(f"{at}: {(str(fault).strip().splitlines() or [type(fault).__name__])[0]}") from fault
+    except Exception as fault:
+        # The client's network library is its own choice, and with it the class of "no connection".
+        if type(fault).__module__.split(".")[0] not in (
+            "httpx",
+            "httpx2",
+            "httpcore",
+            "httpcore2",
+            "requests",
+            "urllib3",
+        ):
+            raise
+        raise IOFault(f"{at}: the Hub cannot be reached ({fault})") from fault
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """Give a folder on the disk of `folder` for what is not yet checked, and remove it afterwards."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".pull.tmp.", dir=folder))
+    except OSError as fault:
+        raise OutputError(f"{folder}: cannot be written ({fault.strerror})") from fault
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

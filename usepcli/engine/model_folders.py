@@ -1,0 +1,52 @@
+"""Where models are found by name: those that come with usep, ./models, $USEP_MODELS, the cache of pulled ones.
+
+A name that comes with usep always means that model, whatever lies in the folders: `default` is the same everywhere.
+Among the folders the first wins. Cheap enough for TAB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+SUFFIX = ".safetensors"
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the models that come with usep."""
+    return Path(str(resources.files("usepcli"))) / "pretrained"
+
+
+def cache(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the folder that pulled models go to: usep/models in $XDG_CACHE_HOME or ~/.cache."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_CACHE_HOME", "")
+    # The standard has relative values ignored.
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "usep" / "models"
+
+
+def folders(environ: Mapping[str, str] | None = None) -> list[Path]:
+    """Return the existing model folders of the user in order of search, each once."""
+    environ = os.environ if environ is None else environ
+    listed = [Path(item) for item in environ.get("USEP_MODELS", "").split(os.pathsep) if item]
+    unique: dict[str, Path] = {}
+    for folder in [Path("models"), *listed, cache(environ)]:
+        if folder.is_dir():
+            unique.setdefault(os.path.realpath(folder), folder)
+    return list(unique.values())
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """Return the model files directly in a folder, by name."""
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}")) if path.is_file()}
+
+
+def named(shipped: Mapping[str, Path], environ: Mapping[str, str] | None = None) -> dict[str, list[Path]]:
+    """Return for every name in reach the files that bear it, the one that it means first."""
+    found = {name: [path] for name, path in shipped.items()}
+    for folder in folders(environ):
+        for name, path in files(folder).items():
+            found.setdefault(name, []).append(path)
+    return found
