@@ -64,7 +64,7 @@ def test_gain_and_mute_by_name_and_number(usep: Usep):
     a = tone("a.wav", 0.3)
     tone("b.wav", 0.4, 700)
     answer = usep("a.wav", "b.wav", "--gain", "a=-6", "--mute", "2", "-o", "mix.wav")
-    assert answer.code == 0 and "gains_db.a" in answer.out and "lufs_after" in answer.out
+    assert answer.code == 0 and "gains_db.a" in answer.out and "LUFS" in answer.out
     np.testing.assert_allclose(io.read("mix.wav")[0], a * 10 ** (-6 / 20), atol=2.0**-15)
 
 
@@ -108,7 +108,7 @@ def test_one_input_that_cannot_be_used_is_not_copied(usep: Usep):
 
 def test_silence_has_no_loudness_and_no_invalid_json(usep: Usep):
     io.write("x.wav", np.zeros(8000), 8000)
-    answer = usep("x.wav", "--lufs", "-23", "--mute", "1", "-o", "y.wav", "--json")
+    answer = usep("x.wav", "--lufs", "-23", "--mute", "x", "-o", "y.wav", "--json")
     assert answer.code == 0 and "silent, so its loudness was left" in answer.err
     record = json.loads(answer.out)
     assert record["lufs_before"] is None and record["gains_db"] == {"x": None}
@@ -129,6 +129,85 @@ def test_wrong_usage_and_outputs_in_the_way(usep: Usep, model_file: Path):
     assert usep("a.wav", "b.wav", "-o", "a.wav").code == 73
     assert usep("a.wav", "b.wav", "-o", "a.wav", "--overwrite").code == 73
     assert usep(*both, "--dry-run").code == 0
+    assert not Path("y.wav").exists()
+
+
+def test_one_file_whose_sources_are_named_is_separated_by_the_usual_model(
+    usep: Usep, model_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from usepcli.engine.separate import Separator
+
+    asked: list[str] = []
+    load = Separator.load
+
+    def loaded(ref: str, *rest: object) -> Separator:
+        asked.append(ref)
+        return load(model_file, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Separator, "load", loaded)
+    tone("x.wav", 0.5)
+    answer = usep(
+        *("x.wav", "--gain", "1=-6", "--mute", "2", "--pan", "1=-0.3"),
+        *("--lufs", "-23", "--true-peak", "-1", "-o", "y.wav", "--json"),
+    )
+    assert answer.code == 0, answer.err
+    assert asked == ["default"] and "so the model 'default' separates it first" in answer.err
+    record = json.loads(answer.out)
+    assert record["gains_db"] == {"1": -6, "2": None}
+    assert record["pans"] == {"1": -0.3} and record["lufs_after"] == pytest.approx(-23, abs=0.1)
+    assert record["true_peak_after"] <= -1 and io.info("y.wav").channels == 2
+    # Named by its own name, or not at all, it is a stem.
+    for named in (("--gain", "x=-6"), ("--mute", "x"), ("--lufs", "-30"), ()):
+        assert usep("x.wav", *named, "-o", "z.wav", "--overwrite").code == 0 and len(asked) == 1
+
+
+def test_folder_with_automation(usep: Usep):
+    a, b = tone("song/part 2.wav", 0.3), tone("song/part 10.wav", 0.4, 700)
+    Path("rides.csv").write_text("time,source,gain\n0,part 10,0\n1,part 10,-inf\n")
+    answer = usep("song", "--automation", "rides.csv", "--gain", "1=0", "-o", "mix.wav")
+    assert answer.code == 0 and answer.out.index("part 2") < answer.out.index("part 10"), answer.err
+    mix = io.read("mix.wav")[0]
+    assert np.array_equal(mix[:, :8000], (a + b)[:, :8000]) and np.array_equal(mix[:, 8080:], a[:, 8080:])
+    Path("rides.csv").write_text("time,source,gain\n0,drums,0\n")
+    answer = usep("song", "--automation", "rides.csv", "-o", "mix2.wav")
+    assert answer.code == 2 and "--automation rides.csv: source 'drums': no such source" in answer.err
+    Path("rides.csv").write_text("time,source,gain\n0,1,0\n0,1,x\n")
+    answer = usep("song", "--automation", "rides.csv", "-o", "mix2.wav")
+    assert answer.code == 65 and "rides.csv: line 3: gain 'x'" in answer.err
+
+
+def test_outputs_csv_brings_back_the_level(usep: Usep):
+    a, b = tone("apart/x_1.wav", 0.2, subtype="FLOAT"), tone("apart/x_2.wav", 0.1, 700, subtype="FLOAT")
+    lines = ["file,output,source,gain_db", "x.wav,x_1.wav,1,-6", "x.wav,x_2.wav,2,-6", "y.wav,x_1.wav,1,0"]
+    Path("apart/outputs.csv").write_text("\n".join(lines) + "\n")
+    assert usep("apart/outputs.csv", "-o", "y.wav").code == 2
+    assert usep("apart/outputs.csv", "--file", "x", "-o", "y.wav").code == 0
+    np.testing.assert_allclose(io.read("y.wav")[0], (a + b) * 10 ** (6 / 20), atol=1e-6)
+    assert usep("apart/outputs.csv", "--file", "x", "--model", "default", "-o", "z.wav").code == 2
+    answer = usep("apart", "-o", "z.wav")
+    assert answer.code == 0 and "apart/outputs.csv: lists these files" in answer.err
+
+
+def test_a_limiter_says_what_it_did(usep: Usep):
+    tone("a.wav", 0.9)
+    answer = usep("a.wav", "--true-peak", "-6", "--peak", "limit", "-o", "y.wav")
+    assert answer.code == 0 and "limited by up to 5.1 dB" in answer.err and "limited_db" in answer.out
+    record = json.loads(usep("y.wav", "-o", "z.wav", "--json").out)
+    assert -6.1 < record["true_peak_before"] == record["true_peak_after"] <= -5.9
+    answer = usep("a.wav", "--true-peak", "-6", "-o", "y.wav", "--overwrite", "--quiet")
+    assert answer.code == 0 and not answer.err
+    answer = usep("a.wav", "--true-peak", "-6", "-o", "y.wav", "--overwrite")
+    assert "turned down by 5.09 dB so that the true peak stays at -6 dBTP" in answer.err
+
+
+def test_options_out_of_range(usep: Usep):
+    tone("a.wav", 0.1)
+    for wrong in (("--true-peak", "1"), ("--peak", "soft"), ("--pan", "a=2"), ("--file", "x")):
+        assert usep("a.wav", *wrong, "-o", "y.wav").code == 2
+    io.write("six.wav", np.zeros((6, 100)), 8000)
+    answer = usep("six.wav", "--pan", "six=1", "-o", "y.wav")
+    assert answer.code == 2 and "only mono and stereo can be panned" in answer.err
+    assert usep("a.wav", "--automation", "none.csv", "-o", "y.wav").code == 66
     assert not Path("y.wav").exists()
 
 
@@ -178,6 +257,8 @@ def test_shuffle_of_listed_sources_and_what_it_says(usep: Usep):
     ("arguments", "said"),
     [
         ((), "no input: name STEMs"),
+        (("--shuffle", "data", "--pan", "1=1"), "--pan has no meaning with --shuffle"),
+        (("--shuffle", "data", "--true-peak", "-1"), "--true-peak has no meaning with --shuffle"),
         (("a.wav", "--kind", "free"), "--kind belongs to --shuffle"),
         (("a.wav", "--seed", "3"), "--seed belongs to --shuffle"),
         (("a.wav", "--shuffle", "data"), "leave a.wav out"),

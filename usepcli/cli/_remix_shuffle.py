@@ -28,7 +28,7 @@ _SETTINGS = (
     "seed",
     "normalize",
 )
-_OF_GAINS = ("gain", "mute", "lufs")
+_OF_GAINS = ("gain", "mute", "pan", "automation", "file", "lufs", "true_peak", "peak")
 
 
 def check(ctx: typer.Context) -> None:
@@ -41,7 +41,9 @@ def check(ctx: typer.Context) -> None:
                 f"{_flag(foreign[0])} belongs to --shuffle MANIFEST; name the set, or leave the option out"
             )
         if not ctx.params["inputs"]:
-            raise UsageError("no input: name STEMs to add up, one FILE with --model, or --shuffle MANIFEST")
+            raise UsageError(
+                "no input: name STEMs, a folder or an outputs.csv to add up, a FILE to separate, or --shuffle MANIFEST"
+            )
         return
     if ctx.params["inputs"]:
         raise UsageError(f"--shuffle takes its mixtures from the manifest; leave {ctx.params['inputs'][0]} out")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from usepcli.cli import _options as options
-from usepcli.errors import UsageError
 
-if TYPE_CHECKING:
-    from usepcli.engine.remix import Remix
-    from usepcli.engine.separate import Separator, Watch
+
+def complete_peak(incomplete: str) -> list[str]:
+    """Return what can keep the peak, as far as it starts with `incomplete`."""
+    return [kind for kind in ("gain", "limit") if kind.startswith(incomplete)]
 
 
 def complete_kind(incomplete: str) -> list[str]:
@@ -28,21 +24,53 @@ def remix(
     ctx: typer.Context,
     out: options.Out,
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="STEM...|FILE", help="Stems, or with --model one file.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="FILE|STEM...|DIR|outputs.csv",
+            help="One file to separate, or its sources: stems, a folder of them, the list that separate wrote.",
+            show_default=False,
+        ),
     ] = [],  # noqa: B006 - Typer copies it
     gain: Annotated[
-        list[str], typer.Option("--gain", metavar="NAME=dB", help="Gain of a source, by stem name or number.")
+        list[str], typer.Option("--gain", metavar="NAME=dB", help="Gain of a source, by name or number.")
     ] = [],  # noqa: B006 - Typer copies it
     mute: Annotated[
-        list[str], typer.Option("--mute", metavar="NAME", help="Leave a source out, by stem name or number.")
+        list[str], typer.Option("--mute", metavar="NAME", help="Leave a source out, by name or number.")
     ] = [],  # noqa: B006 - Typer copies it
+    pan: Annotated[
+        list[str],
+        typer.Option("--pan", metavar="NAME=-1..1", help="Balance of a source, left to right; mono becomes stereo."),
+    ] = [],  # noqa: B006 - Typer copies it
+    automation: Annotated[
+        Path | None,
+        typer.Option(
+            "--automation", metavar="CSV", show_default=False,
+            help="Gains over time: columns time (s), source, gain (dB, -inf mutes); added to --gain.",
+        ),
+    ] = None,
+    file: Annotated[
+        str, typer.Option("--file", metavar="NAME", help="The recording to take from an outputs.csv of several.")
+    ] = "",
     lufs: Annotated[
         float | None, typer.Option("--lufs", help="Loudness of the result in LUFS, e.g. -23.", show_default=False)
     ] = None,
+    true_peak: Annotated[
+        float | None,
+        typer.Option("--true-peak", help="Highest true peak of the result in dBTP, e.g. -1.", show_default=False),
+    ] = None,
+    peak: Annotated[
+        str,
+        typer.Option(
+            "--peak", help="What keeps the peak: one gain on the whole, or limit, a limiter (to -1 dBTP unless said).",
+            autocompletion=complete_peak,
+        ),
+    ] = "gain",
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="Separate the one FILE, or the mixtures of --shuffle, with this model first.",
+            "--model", "-m",
+            help="Separate the one FILE, or the mixtures of --shuffle, with this model first; for a FILE of which "
+            "sources are named the model default.",
             autocompletion=options.complete_model, show_default=False,
         ),
     ] = None,
@@ -116,7 +144,10 @@ def remix(
     """Mix stems or separated sources with other gains, or shuffle the sources of a set into new mixtures.
 
     Without gains the result is exact: stems of one integer format add up to the integer, a file comes back
-    sample by sample. If the result would clip it is turned down as a whole, and the gain is reported.
+    byte by byte. If the result would clip, or pass --true-peak, it is turned down as a whole, or limited with
+    --peak limit; gain, reduction, loudness and peaks before and after are printed. A source is named by its
+    stem, its name in outputs.csv (there the gain that separate wrote with is undone), or its number from 1.
+    A pan turns the far channel down by cos(90 degrees x pan) and leaves the near one: 0 changes nothing.
 
     --shuffle writes pseudo-mixtures with their sources and a manifest into the folder --out, as training by
     remixing makes them: sources change places between mixtures, each the --model's output, or without a model
@@ -127,78 +158,13 @@ def remix(
 
     \b
     Examples:
-      usep remix separated/meeting_1.wav separated/meeting_2.wav --gain meeting_1=-6 -o softer.wav
-      usep remix meeting.wav --model default --mute 2 --lufs -23 -o first.wav
+      usep remix meeting.wav --gain 1=-6 --gain 2=3 --lufs -23 --true-peak -1 -o meeting_new.wav
+      usep remix separated/outputs.csv --file meeting.wav --mute 2 -o first.wav
+      usep remix song/stems --pan guitar=-0.3 --automation rides.csv --peak limit -o song.flac
       usep remix --shuffle data/mine --model runs/small_mixit --seconds 4 --rounds 3 -o data/pseudo
     """
+    from usepcli.cli import _remix_gains as gains
     from usepcli.cli import _remix_shuffle as sets
 
     sets.check(ctx)
-    if shuffle is not None:
-        sets.run(ctx)
-        return
-    from usepcli.engine import remix as engine
-
-    if model is not None and len(inputs) != 1:
-        raise UsageError(f"--model takes one file to separate, found {len(inputs)}; leave --model out to sum stems")
-    if lufs is not None and not -70 <= lufs <= 0:
-        raise UsageError(f"--lufs: found {lufs:g}; expected a loudness between -70 and 0 LUFS")
-    info = engine.check_stems(inputs)
-    wanted = subtype.upper()
-    form = engine.check_output(out, info, inputs, wanted, overwrite)
-    separator = _load(model, device, threads)
-    names = [str(k + 1) for k in range(separator.n_src)] if separator else [path.stem for path in inputs]
-    gains = engine.parse_gains(names, gain, mute)
-    if dry_run:
-        options.report({"output": str(out), "subtype": form, "gains_db": engine.decibels(names, gains)}, as_json)
-        return
-    record = engine.remix(
-        inputs,
-        out,
-        names,
-        gains,
-        separator=separator,
-        subtype=wanted,
-        lufs=lufs,
-        overwrite=overwrite,
-        watch=_watch(quiet),
-    )
-    _note(record, lufs)
-    _print(record, as_json)
-
-
-def _load(model: str | None, device: str, threads: int) -> Separator | None:
-    if model is None:
-        return None
-    from usepcli.engine.separate import Separator
-
-    return Separator.load(model, device, threads)
-
-
-def _watch(quiet: bool) -> Watch:
-    from usepcli.report.progress import progress
-
-    return lambda blocks, total, name: progress(blocks, total, desc=name, unit="block", quiet=quiet)
-
-
-def _note(record: Remix, lufs: float | None) -> None:
-    """Say on stderr where the result is not what was asked for, or was turned down."""
-    if lufs is None:
-        if record.gain_db:
-            sys.stderr.write(f"{record.output}: turned down by {-record.gain_db:.2f} dB so that nothing clips\n")
-    elif not math.isfinite(record.lufs_after):
-        why = "shorter than 0.4 s" if math.isnan(record.lufs_after) else "silent"
-        sys.stderr.write(f"{record.output}: {why}, so its loudness was left as it is\n")
-    elif abs(record.lufs_after - lufs) > 0.1:
-        sys.stderr.write(f"{record.output}: {record.lufs_after:.1f} LUFS instead of {lufs:g}: more would clip\n")
-
-
-def _print(record: Remix, as_json: bool) -> None:
-    facts = asdict(record)
-    if as_json:
-        # JSON knows neither infinity nor nan: silence and "too short" become null.
-        facts = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
-        facts["gains_db"] = {k: v if math.isfinite(v) else None for k, v in record.gains_db.items()}
-        typer.echo(json.dumps(facts, ensure_ascii=False))
-    else:
-        options.report(facts)
+    (sets if shuffle is not None else gains).run(ctx)

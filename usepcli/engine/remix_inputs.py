@@ -1,0 +1,133 @@
+"""What `usep remix` mixes: named stems from files, from a folder, or from the outputs.csv of `usep separate`."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from usepcli.audio import io
+from usepcli.errors import BadInput, InputNotFound, UsageError, did_you_mean
+
+LEDGER = "outputs.csv"
+_COLUMNS = ("file", "output", "source", "gain_db")
+
+
+@dataclass(frozen=True)
+class Stems:
+    """Sound files by source name; `scale` undoes the gain that all of them were written with.
+
+    `ledger` names the outputs.csv beside the files of a folder, if there is one: its gains were not undone.
+    `left_out` names the near-silent sources that `usep separate` did not write.
+    """
+
+    paths: tuple[Path, ...]
+    names: tuple[str, ...]
+    scale: float = 1.0
+    ledger: str = ""
+    left_out: str = ""
+
+
+def find_stems(inputs: Sequence[Path], recording: str = "") -> Stems:
+    """Return the stems that files, one folder, or one outputs.csv stand for.
+
+    `recording` is the input whose sources are taken from an outputs.csv of several. InputNotFound or BadInput
+    where there are none, UsageError for mixed kinds.
+    """
+    if len(inputs) == 1 and inputs[0].suffix.lower() == ".csv":
+        return _listed(inputs[0], recording)
+    if recording:
+        raise UsageError(f"--file {recording}: belongs to an {LEDGER}, of which it takes one recording; leave it out")
+    if len(inputs) == 1 and inputs[0].is_dir():
+        return _folder(inputs[0])
+    for path in inputs:
+        if path.is_dir() or path.suffix.lower() == ".csv":
+            raise UsageError(f"{io.show(path)}: a folder or an {LEDGER} stands alone; name it without other inputs")
+    return Stems(tuple(inputs), tuple(io.show(path.stem) for path in inputs))
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Return a sorting key under which "stem 2" comes before "stem 10"."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part.casefold()) for part in parts]
+
+
+def check_stems(stems: Sequence[Path]) -> io.Info:
+    """Return the first stem's info with the longest stem's length; BadInput unless rates and channels agree."""
+    first = io.info(stems[0])
+    for stem in stems[1:]:
+        other = io.info(stem)
+        if (other.rate, other.channels) != (first.rate, first.channels):
+            raise BadInput(
+                f"{io.show(stem)}: {other.rate} Hz, {other.channels} channels; the first stem "
+                f"{io.show(stems[0])} has {first.rate} Hz, {first.channels}; stems must agree"
+            )
+        first = replace(first, frames=max(first.frames, other.frames))
+    return first
+
+
+def _folder(folder: Path) -> Stems:
+    found = [path for path in folder.iterdir() if path.suffix.lower() in io.AUDIO_SUFFIXES and path.is_file()]
+    paths = sorted((path for path in found if not path.name.startswith(".")), key=lambda path: natural(path.name))
+    if not paths:
+        raise InputNotFound(f"{io.show(folder)}: no sound files there ({' '.join(sorted(io.AUDIO_SUFFIXES))})")
+    ledger = io.show(folder / LEDGER) if (folder / LEDGER).is_file() else ""
+    return Stems(tuple(paths), tuple(io.show(path.stem) for path in paths), ledger=ledger)
+
+
+def _listed(path: Path, recording: str) -> Stems:
+    rows = [row for row in _rows(path) if row["output"]]
+    files = list(dict.fromkeys(row["file"] for row in rows))
+    if not files:
+        raise BadInput(f"{io.show(path)}: no output is listed; expected one line per file that was written")
+    chosen = _choose(path, files, recording)
+    rows = [row for row in rows if row["file"] == chosen]
+    try:
+        (gain_db,) = {float(row["gain_db"]) for row in rows}
+    except ValueError as fault:
+        found = ", ".join(sorted({f"'{row['gain_db']}'" for row in rows}))
+        raise BadInput(
+            f"{io.show(path)}: gain_db of {io.show(chosen)} is {found}; expected one number of dB for all its sources"
+        ) from fault
+    names = tuple(io.show(row["source"]) for row in rows)
+    return Stems(
+        tuple(path.parent / row["output"] for row in rows),
+        names,
+        10 ** (-gain_db / 20),
+        left_out=rows[0].get("left_out", ""),
+    )
+
+
+def _choose(path: Path, files: Sequence[str], recording: str) -> str:
+    """Return the one recording of a list, or the one named by its path, file name or stem."""
+    if not recording and len(files) == 1:
+        return files[0]
+    shown = ", ".join(io.show(file) for file in files[:5]) + (", ..." if len(files) > 5 else "")
+    if not recording:
+        raise UsageError(f"{io.show(path)}: lists {len(files)} recordings; choose one with --file: {shown}")
+    for key in (str, lambda file: Path(file).name, lambda file: Path(file).stem):
+        found = [file for file in files if key(file) == recording]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UsageError(f"--file {io.show(recording)}: fits {len(found)} recordings; give the path: {shown}")
+    hint = did_you_mean(recording, files)
+    raise UsageError(f"--file {io.show(recording)}: not in {io.show(path)}{hint}; there are {shown}")
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            reader = csv.DictReader(file, restval="")
+            missing = [column for column in _COLUMNS if column not in (reader.fieldnames or [])]
+            if missing:
+                raise BadInput(
+                    f"{io.show(path)}: no column '{missing[0]}'; expected an {LEDGER} as `usep separate` writes it"
+                )
+            return list(reader)
+    except (FileNotFoundError, NotADirectoryError) as fault:
+        raise InputNotFound(f"{io.show(path)}: no such file") from fault
+    except (OSError, csv.Error) as fault:
+        raise BadInput(f"{io.show(path)}: cannot be read as CSV: {fault}") from fault
