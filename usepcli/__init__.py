@@ -6,15 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from usepcli.engine.separate import Separation, Separator
+    from usepcli.engine.separate import How, Separation, Separator, Trace
     from usepcli.profile.load import load_profile
 
 __version__ = "0.1.0"
-__all__ = ["Separation", "Separator", "__version__", "load_profile"]
+__all__ = ["How", "Separation", "Separator", "Trace", "__version__", "load_profile"]
 
 _LAZY = {
+    "How": "usepcli.engine.separate",
     "Separation": "usepcli.engine.separate",
     "Separator": "usepcli.engine.separate",
+    "Trace": "usepcli.engine.separate",
     "load_profile": "usepcli.profile.load",
 }
 

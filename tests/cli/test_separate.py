@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io as streams
 import json
 import os
 import resource
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -58,8 +63,14 @@ def noise(seconds: float, rate: int = 8000, channels: int = 1, level: float = 0.
     return (level * draw.standard_normal((channels, int(seconds * rate)))).clip(-1, 1).astype(np.float32)
 
 
+def table(path: str) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
 def left_over(folder: Path) -> list[str]:
-    return [str(path) for path in folder.rglob("*") if path.is_file()]
+    """All files but the tables."""
+    return sorted(str(path) for path in folder.rglob("*") if path.is_file() and path.suffix != ".csv")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +113,7 @@ def test_float_sources_add_up_to_the_input_to_a_millionth(usep: Usep):
 def test_band_limit_is_said_on_stderr_and_the_table_stands_on_stdout(usep: Usep):
     io.write("x.wav", noise(1, 44_100), 44_100)
     answer = usep("x.wav", "-o", "out")
-    assert "44100 Hz, but the model works at 8000 Hz" in answer.err and "below 4 kHz" in answer.err
+    assert "44100 Hz, but the model works at 8000 Hz: what lies above 4 kHz goes to" in answer.err
     assert answer.out.splitlines()[0].split()[:2] == ["file", "first"] and "out/x_1.wav" in answer.out
     assert "Hz" not in usep("x.wav", "-o", "quiet", "-q").err
 
@@ -171,6 +182,15 @@ def test_a_wav_that_breaks_off_is_separated_as_far_as_it_goes_and_said_so(usep: 
     assert answer.err == "cut.wav: 0.5 s shorter than its header says; separated what is there\n"
 
 
+def test_an_ogg_that_breaks_off_is_said_to_have_no_end(usep: Usep):
+    io.write("whole.ogg", noise(3), 8000)
+    data = Path("whole.ogg").read_bytes()
+    Path("cut.ogg").write_bytes(data[: 2 * len(data) // 3])
+    answer = usep("cut.ogg", "whole.ogg", "-o", "out")
+    assert answer.code == 0 and "cut.ogg: nothing in it says where it ends" in answer.err
+    assert "whole.ogg: nothing" not in answer.err
+
+
 def test_loud_input_gets_one_gain_that_is_reported(usep: Usep):
     square = np.sign(np.sin(np.arange(16_000) * 0.35)).astype(np.float32) * 0.99
     io.write("x.wav", square, 44_100, "PCM_16")  # resampling a square wave overshoots
@@ -190,7 +210,7 @@ def test_dry_run_writes_nothing(usep: Usep):
     io.write("in/x.wav", noise(0.5), 8000)
     answer = usep("in", "-o", "out", "--dry-run", "--json")
     assert answer.code == 0 and not Path("out").exists()
-    assert json.loads(answer.out) == [{"file": "in/x.wav", "outputs": ["out/x_1.wav", "out/x_2.wav"]}]
+    assert json.loads(answer.out) == [{"file": "in/x.wav", "outputs": ["out/x_1.wav", "out/x_2.wav"], "done": False}]
 
 
 def test_names_formats_and_wrong_usage(usep: Usep):
@@ -207,7 +227,7 @@ def test_names_in_any_bytes(usep: Usep):
     os.rename(b"x.wav", b"in \xff\xfe.wav")
     answer = usep(os.fsdecode(b"in \xff\xfe.wav"), "-o", "out")
     assert answer.code == 0, answer.err
-    assert sorted(os.listdir(b"out")) == [b"in \xff\xfe_1.wav", b"in \xff\xfe_2.wav"]
+    assert sorted(os.listdir(b"out")) == [b"in \xff\xfe_1.wav", b"in \xff\xfe_2.wav", b"outputs.csv"]
 
 
 def test_full_disk_is_74_and_leaves_no_partial_file(usep: Usep):
@@ -222,3 +242,207 @@ def test_full_disk_is_74_and_leaves_no_partial_file(usep: Usep):
     assert answer.code == 74 and "writing failed" in answer.err
     assert sorted(left_over(Path("out"))) == ["out/a_1.wav", "out/a_2.wav"]
     assert [json.loads(line)["file"] for line in answer.out.splitlines()] == ["a.wav"]
+    assert {row["file"] for row in table("out/outputs.csv")} == {"a.wav"}
+
+
+def test_two_hundred_files_three_of_them_bad(usep: Usep):
+    for k in range(200):
+        io.write(f"in/{k % 7}/{k}.wav", noise(0.02), 8000)
+    for name in ("in/0/bad.wav", "in/3/worse.wav"):
+        Path(name).write_text("no sound")
+    wave = noise(0.02)
+    wave[0, 7] = np.inf
+    sf.write("in/5/inf.wav", wave[0], 8000, "FLOAT")
+    answer = usep("in", "-o", "out", "-q", "--json")
+    assert answer.code == 4 and answer.err.count("usep: error") == 4 and "3 of 203 files failed" in answer.err
+    assert len(table("out/outputs.csv")) == 400 and len(answer.out.splitlines()) == 200
+    assert {row["file"]: row["code"] for row in table("out/errors.csv")} == {
+        "in/0/bad.wav": "65", "in/3/worse.wav": "65", "in/5/inf.wav": "65"
+    }  # fmt: skip
+    Path("out/2/2_1.wav").unlink()
+    os.unlink("in/3/worse.wav")
+    io.write("in/3/worse.wav", noise(0.02), 8000)
+    again = usep("in", "-o", "out", "--json")
+    assert again.code == 4 and "199 of 203 files are done already" in again.err
+    new = [json.loads(line) for line in again.out.splitlines()]
+    assert [record["file"] for record in new if not record["resumed"]] == ["in/2/2.wav", "in/3/worse.wav"]
+    assert {row["file"] for row in table("out/errors.csv")} == {"in/0/bad.wav", "in/5/inf.wav"}
+    assert len({row["output"] for row in table("out/outputs.csv")}) == len(table("out/outputs.csv")) == 402
+
+
+def test_fail_fast_stops_at_the_first_fault(usep: Usep):
+    io.write("a.wav", noise(0.1), 8000), Path("b.wav").write_text("no"), io.write("c.wav", noise(0.1), 8000)
+    answer = usep("a.wav", "b.wav", "c.wav", "-o", "out", "--fail-fast")
+    assert answer.code == 65 and left_over(Path("out")) == ["out/a_1.wav", "out/a_2.wav"]
+    assert [row["file"] for row in table("out/errors.csv")] == ["b.wav"]
+
+
+def test_sources_that_are_chosen_and_the_rest_as_one_of_them(usep: Usep):
+    io.write("x.wav", noise(1, 16_000), 16_000, "FLOAT")
+    assert usep("x.wav", "-o", "one", "--keep", "2").code == 0
+    assert left_over(Path("one")) == ["one/x_2.wav"]
+    answer = usep("x.wav", "-o", "out", "--residual", "--json", "--name", "{i:02d}-{stem}")
+    assert answer.code == 0, answer.err
+    record = json.loads(answer.out)
+    assert record["outputs"] == ["out/01-x.wav", "out/02-x.wav", "out/residual-x.wav"]
+    total = sum(io.read(path)[0] for path in record["outputs"])
+    np.testing.assert_allclose(total, io.read("x.wav")[0], atol=1e-6)
+    assert usep("x.wav", "-o", "left", "--rest", "leave").code == 0
+    lacking = io.read("x.wav")[0] - io.read("left/x_1.wav")[0] - io.read("left/x_2.wav")[0]
+    np.testing.assert_allclose(lacking, io.read("out/residual-x.wav")[0], atol=1e-5)
+    shared = usep("x.wav", "-o", "shared", "--json")
+    assert json.loads(shared.out)["null_peak_db"] < -120
+    assert "sources add up to the input" in shared.err
+
+
+def test_channel_policies(usep: Usep):
+    wave = np.concatenate([noise(0.5), 0.3 * noise(0.5)[:, ::-1]])
+    io.write("x.wav", wave, 8000, "FLOAT")
+    for policy, expected in {
+        "linked": wave,
+        "each": wave,
+        "mix": wave.mean(0, keepdims=True),
+        "first": wave[:1],
+    }.items():
+        assert usep("x.wav", "-o", policy, "--channels", policy).code == 0
+        total = io.read(f"{policy}/x_1.wav")[0] + io.read(f"{policy}/x_2.wav")[0]
+        np.testing.assert_allclose(total, expected, atol=1e-6)
+    assert usep("x.wav", "-o", "no", "--channels", "both").code == 2 and not Path("no").exists()
+
+
+def test_clipping_is_an_error_or_allowed_if_one_says_so(usep: Usep):
+    square = np.sign(np.sin(np.arange(16_000) * 0.35)).astype(np.float32) * 0.99
+    io.write("x.wav", square, 44_100, "PCM_16")
+    free = usep("x.wav", "-o", "float", "--subtype", "float", "--json")
+    loud = max(source["peak"] for source in json.loads(free.out)["sources"]) > 1
+    strict = usep("x.wav", "-o", "strict", "--clip", "error")
+    assert strict.code == (65 if loud else 0) and bool(left_over(Path("strict"))) != loud
+    cut = usep("x.wav", "-o", "cut", "--clip", "allow", "--json")
+    assert cut.code == 0 and json.loads(cut.out)["gain_db"] == 0
+    held, wide = io.read("cut/x_1.wav")[0], io.read("float/x_1.wav")[0]
+    np.testing.assert_allclose(held, wide.clip(-1, 1), atol=2.0**-14)
+
+
+def standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", streams.TextIOWrapper(streams.BytesIO(data)))
+
+
+def test_sound_on_standard_input(usep: Usep, monkeypatch: pytest.MonkeyPatch):
+    io.write("x.flac", noise(1), 8000)
+    standard_input(monkeypatch, Path("x.flac").read_bytes())
+    answer = usep("-", "-o", "out", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["file"] == "-" and left_over(Path("out")) == ["out/stdin_1.wav", "out/stdin_2.wav"]
+    standard_input(monkeypatch, Path("x.flac").read_bytes())
+    assert "1 of 1 files are done already" in usep("-", "-o", "out").err
+    io.write("y.flac", noise(1.1), 8000)
+    standard_input(monkeypatch, Path("y.flac").read_bytes())
+    assert usep("-", "-o", "out").code == 73
+    standard_input(monkeypatch, b"")
+    assert usep("-", "-o", "new").code == 65
+
+
+@pytest.mark.parametrize(("end", "option"), [(b"\n", []), (b"\r\n", []), (b"\0", ["-0"])])
+def test_lists_of_files_with_names_in_any_bytes(
+    usep: Usep, monkeypatch: pytest.MonkeyPatch, end: bytes, option: list[str]
+):
+    names = [b"\xff \xfe.wav", b"-o.wav", "\u00e9.wav".encode()]
+    for name in names:
+        io.write("x.tmp.wav", noise(0.1), 8000)
+        os.rename(b"x.tmp.wav", name)
+    Path("list").write_bytes(end.join([b"./" + name for name in names] + [b""]))
+    assert usep("--files-from", "list", *option, "-o", "out").code == 0
+    assert {os.fsencode(row["file"]) for row in table("out/outputs.csv")} == set(names)
+    standard_input(monkeypatch, Path("list").read_bytes())
+    assert "3 of 3 files are done already" in usep("--files-from", "-", *option, "-o", "out").err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [], ["-", "-"], ["-", "--files-from", "-"], ["x.wav", "-0"], ["-", "--shard", "1/2"],
+        ["x.wav", "--shard", "3/2"], ["x.wav", "--keep", "3"], ["x.wav", "--keep", "a"],
+        ["x.wav", "--sources", "some"], ["x.wav", "--clip", "yes"], ["x.wav", "--rest", "none"],
+        ["--files-from", "empty"],
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together(usep: Usep, wrong: list[str], monkeypatch: pytest.MonkeyPatch):
+    io.write("x.wav", noise(0.1), 8000), Path("empty").touch()
+    standard_input(monkeypatch, Path("x.wav").read_bytes())
+    answer = usep(*wrong, "-o", "out")
+    assert answer.code == 2 and answer.err.count("\n") == 1 and not Path("out").exists(), answer
+
+
+def test_a_missing_list_and_a_second_run_in_one_folder(usep: Usep):
+    from usepcli.engine.batch_lock import BatchLock
+
+    assert usep("--files-from", "none", "-o", "out").code == 66
+    io.write("x.wav", noise(0.1), 8000)
+    with BatchLock(Path("out")):
+        answer = usep("x.wav", "-o", "out")
+    assert answer.code == 73 and f"in use by pid {os.getpid()} on" in answer.err and not left_over(Path("out"))
+
+
+def test_shares_of_a_job_array(usep: Usep, monkeypatch: pytest.MonkeyPatch):
+    for k in range(8):
+        io.write(f"in/{k}.wav", noise(0.05), 8000)
+    for task in ("1", "2"):
+        for name, value in {"ID": task, "COUNT": "2", "MIN": "1"}.items():
+            monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+        assert usep("in", "-o", "out", "--shard", "slurm").code == 0
+    assert Path("out/outputs-2-of-2.csv").exists() and len(left_over(Path("out"))) == 16
+    assert "8 of 8 files are done already" in usep("in", "-o", "out").err
+    assert len(table("out/outputs.csv")) == 16 and not Path("out/outputs-2-of-2.csv").exists()
+
+
+def test_pages_for_one_file_and_for_many(usep: Usep):
+    for name in ("in/a.wav", "in/sub/b.wav"):
+        io.write(name, noise(0.5), 8000)
+    assert usep("in/a.wav", "-o", "one", "--report").code == 0
+    assert "a.wav" in Path("one/report.html").read_text("utf-8")
+    assert usep("in", "-o", "out", "--report").code == 0
+    index = Path("out/report.html").read_text("utf-8")
+    assert "sub/b_report.html" in index and Path("out/a_report.html").exists()
+    Path("out/sub/b_report.html").unlink()
+    answer = usep("in", "-o", "out", "--report")
+    assert "1 of 2 files are done already" in answer.err and Path("out/sub/b_report.html").exists()
+    Path("one/report.html").write_text("mine")
+    assert usep("in/a.wav", "-o", "one", "--report", "--no-resume").code == 73
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
+def test_a_signal_ends_the_run_without_debris_and_the_next_run_goes_on(usep: Usep, number: int, code: int):
+    io.write("a.wav", noise(0.1), 8000)
+    io.write("b.wav", noise(600), 8000)
+    line = [sys.executable, "-m", "usepcli", "separate", "a.wav", "b.wav", "-o", "out", "--model", "toy.safetensors"]
+    run = subprocess.Popen([*line, "--chunk-s", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    patience = time.monotonic() + 60
+    while not list(Path(".").glob("out/.b_1.wav.*")) and time.monotonic() < patience and run.poll() is None:
+        time.sleep(0.02)
+    run.send_signal(number)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == code, said
+    assert sorted(os.listdir("out")) == ["a_1.wav", "a_2.wav", "outputs.csv"] and b"Traceback" not in said
+    assert "1 of 1 files are done already" in usep("a.wav", "-o", "out", "--chunk-s", "2").err
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs root to mount a small disk")
+def test_a_disk_that_fills_up(usep: Usep):
+    for name, seconds in {"a.wav": 2, "b.wav": 30, "c.wav": 2}.items():
+        io.write(name, noise(seconds), 8000)
+    Path("disk").mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", "disk"], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        answer = usep("a.wav", "b.wav", "c.wav", "-o", "disk/out", "--json")
+        assert answer.code == 74 and "disk/out/b_" in answer.err
+        assert sorted(os.listdir("disk/out")) == ["a_1.wav", "a_2.wav", "outputs.csv"]
+        assert {row["file"] for row in table("disk/out/outputs.csv")} == {"a.wav"}
+        os.unlink("b.wav")
+        io.write("b.wav", noise(1), 8000)
+        again = usep("a.wav", "b.wav", "c.wav", "-o", "disk/out")
+        assert again.code == 0 and "1 of 3 files are done already" in again.err
+    finally:
+        subprocess.run(["umount", "disk"], check=True)

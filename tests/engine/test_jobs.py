@@ -116,3 +116,42 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path):
     touch(tmp_path / "x.wav", tmp_path / "out")
     with pytest.raises(OutputError, match="cannot be made"):
         jobs.plan(jobs.find_sources([tmp_path / "x.wav"], tmp_path / "out"), tmp_path / "out" / "deeper", 2)
+
+
+def test_lists_hold_names_in_any_bytes():
+    assert jobs.read_list(b"a.wav\r\n\n-b \xff.wav\nlast") == ["a.wav", "-b \udcff.wav", "last"]
+    assert jobs.read_list(b"two\nlines.wav\0\0x\0", null=True) == ["two\nlines.wav", "x"]
+    assert jobs.read_list(b"") == []
+
+
+def test_standard_input_has_a_name_of_its_own(tmp_path: Path):
+    (found,) = jobs.find_sources(["-"], tmp_path, stdin=tmp_path / "copy.wav")
+    (job,) = jobs.lay_out([found], tmp_path, ["1", "residual"])
+    assert job.file == "-" and job.source == tmp_path / "copy.wav"
+    assert outputs([job], tmp_path) == ["stdin_1.wav", "stdin_residual.wav"]
+
+
+def test_chosen_sources():
+    names = ("1", "2", "3", "residual")
+    assert jobs.choose(names, "") == names and jobs.choose(names, " 3,1") == ("1", "3", "residual")
+    for wrong in ("4", "0", "1,,2", "residual", "1;2"):
+        with pytest.raises(UsageError, match="--keep"):
+            jobs.choose(names, wrong)
+
+
+def test_an_input_is_known_under_its_other_names(tmp_path: Path):
+    touch(tmp_path / "x.wav")
+    os.link(tmp_path / "x.wav", tmp_path / "x_1.wav")
+    sources = jobs.find_sources([tmp_path / "x.wav"], tmp_path)
+    with pytest.raises(OutputError, match=r"x_1\.wav: is an input"):
+        jobs.plan(sources, tmp_path, 2, overwrite=True)
+
+
+def test_own_outputs_may_be_replaced_and_others_are_explained(tmp_path: Path):
+    touch(tmp_path / "x.wav", tmp_path / "out" / "x_1.wav", tmp_path / "out" / "x_2.wav")
+    sources = jobs.find_sources([tmp_path / "x.wav"], tmp_path / "out")
+    plan = jobs.lay_out(sources, tmp_path / "out", 2)
+    paths = [source.path for source in sources]
+    jobs.refuse_outputs(plan, False, paths, set(plan[0].outputs))
+    with pytest.raises(OutputError, match=r"x_2\.wav: exists already, made by hand; choose"):
+        jobs.refuse_outputs(plan, False, paths, {plan[0].outputs[0]}, lambda _: ", made by hand")

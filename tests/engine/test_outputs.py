@@ -83,3 +83,33 @@ def test_an_existing_file_is_never_replaced_unasked(tmp_path: Path):
 
 def test_peak_of_nothing_allows_everything():
     assert Peak().fits(1e6, 0.0)
+
+
+def test_clipping_by_wish(tmp_path: Path):
+    with pytest.raises(BadInput, match="--clip gain"):
+        write_all([tmp_path / "a.wav", tmp_path / "b.wav"], 8000, 1, "PCM_16", lambda: pieces(1.5), clip="error")
+    assert not list(tmp_path.iterdir())
+    done = write_all([tmp_path / "a.wav", tmp_path / "b.wav"], 8000, 1, "PCM_16", lambda: pieces(1.5), clip="allow")
+    assert done.gain == 1 and io.read(tmp_path / "a.wav")[0][0, 1] == np.float32(32767 / 32768)
+    assert write_all([tmp_path / "c.wav"], 8000, 1, "PCM_16", lambda: iter([next(pieces(0.5))[:1]]), clip="error")
+
+
+def test_files_that_are_not_wanted_at_the_end_never_appear(tmp_path: Path):
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    write_all(paths, 8000, 1, "PCM_16", lambda: pieces(0.5), wanted=lambda: [False, True])
+    assert [path.name for path in tmp_path.iterdir()] == ["b.wav"]
+
+
+def test_all_outputs_of_a_file_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = io.Writer.__exit__
+
+    def fails_on_a(self: io.Writer, kind: object, value: object, trace: object) -> None:
+        if self.path.name == "a.wav" and kind is None:
+            first(self, BadInput, None, None)
+            raise BadInput("the disk is full")
+        first(self, kind, value, trace)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(io.Writer, "__exit__", fails_on_a)
+    with pytest.raises(BadInput):
+        write_all([tmp_path / "a.wav", tmp_path / "b.wav"], 8000, 1, "PCM_16", lambda: pieces(0.5))
+    assert not list(tmp_path.iterdir())  # b was in place already

@@ -40,7 +40,7 @@ def test_common_gain_keeps_the_sum_proportional_to_the_input(tmp_path: Path):
     assert record.gain_db == pytest.approx(-20 * np.log10(1.8), abs=0.01)
     total = sum(io.read(path)[0] for path in record.outputs)[0]
     np.testing.assert_allclose(total, wave / 1.8, atol=1e-4)
-    assert record.seams == 7 and record.swaps == 0 and record.duration_s == 25.0
+    assert len(record.seams) == 7 and record.swaps == 0 and record.duration_s == 25.0
     assert np.abs(io.read(record.outputs[0])[0]).max() == pytest.approx(1, abs=1e-3)
 
 

@@ -51,6 +51,14 @@ class Asked:
     by: str
     versus: list[Path]
     compare: str
+    report: bool
+    report_by: str
+    listening_test: Path | None
+    trials: int
+    against: str
+    listening_kind: str
+    listening_score: list[Path]
+    key: Path | None
     limit: int
     device: str
     workers: int

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from usepcli.cli import _evaluate_jobs as jobs
+from usepcli.cli import _evaluate_report as pages
 from usepcli.cli import _options as options
 
 
@@ -100,6 +101,42 @@ def evaluate(
         str,
         typer.Option("--by", help="Tell conditions apart by a column: n_src, k, source, label, origin, speakers."),
     ] = "",
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Write report.html: scores, how they spread, and items to listen to."),
+    ] = False,
+    report_by: Annotated[
+        str,
+        typer.Option("--report-by", metavar="SCORE", help="What chooses the items of --report; by default the first."),
+    ] = "",
+    listening_test: Annotated[
+        Path | None,
+        typer.Option(
+            "--listening-test", metavar="DIR", help="Write a blind test for listeners and its key, and score nothing."
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", "-n", min=1, help="Questions of --listening-test.")] = 30,
+    against: Annotated[
+        str,
+        typer.Option("--against", metavar="MODEL|DIR", help="Second system of --listening-test: model or estimates."),
+    ] = "",
+    listening_kind: Annotated[
+        str,
+        typer.Option(
+            "--listening-kind",
+            help="which (Which do you hear? A, B, both, neither) or preference (A or B); preference with --against.",
+            autocompletion=pages.complete_kind,
+            show_default=False,
+        ),
+    ] = "",
+    listening_score: Annotated[
+        list[Path],
+        typer.Option("--listening-score", metavar="ANSWERS", help="Score saved answers, or a folder; may be repeated."),
+    ] = [],  # noqa: B006 - Typer copies it
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", help="The test's key.csv; by default the one beside the answers.", show_default=False),
+    ] = None,
     mom_pairs: Annotated[
         int, typer.Option("--mom-pairs", min=1, help="Sums of two mixtures for --metric momi, at most.")
     ] = 1000,
@@ -156,12 +193,18 @@ def evaluate(
 
     `--metric momi` needs mixtures alone. A --protocol says what its paper's scores mean, and prints it.
 
+    A listening test is one page, test.html, that works from disk and does not know what it plays; key.csv does.
+    Listeners save their answers as CSV, which --listening-score counts.
+
     \b
     Examples:
       usep evaluate default --data data/two --metric si-snri --metric sdri -o scores
       usep evaluate --estimates separated --references data/two/wav/test --metric si-snr -o scores
       usep evaluate runs/new --versus runs/old/eval_test --stats
       usep evaluate runs/fuss --protocol saijo2023 --unprocessed --compare fuss_remixit
+      usep evaluate default --report -o scores
+      usep evaluate default --listening-test listen -n 30
+      usep evaluate --listening-score listen/answers_anna.csv
     """
     asked = jobs.Asked(**locals())  # first of all: the arguments and nothing else
     from usepcli.cli import _evaluate_speech as speech
@@ -169,7 +212,12 @@ def evaluate(
 
     wanted = jobs.check(asked)
     speech.check(asked)
+    pages.check(asked, wanted)
+    if listening_score:
+        return pages.score_test(asked)
     job = jobs.find(asked, wanted)
+    if listening_test is not None:
+        return pages.make_test(job, asked)
     from usepcli.engine import results
     from usepcli.engine import versus as earlier
 
@@ -182,6 +230,7 @@ def evaluate(
     others = [earlier.read(place) for place in versus]
     for other in others:
         earlier.refuse_unlike(found.facts, found.conventions, other)
+    rows: jobs.Rows = []
     if asked.metrics or wanted:
         rows = tables.add_items(found, job, asked, wanted)
         tables.add_comparisons(found, job, asked, rows, others)
@@ -194,5 +243,7 @@ def evaluate(
     record = results.save(folder, found)
     fault = tables.add_published(found, record, folder, asked) if compare else None
     tables.show(record, found, folder, asked)
+    if report:
+        pages.page(found, record, job, asked, rows, wanted)
     if fault:  # the scores are written and shown all the same
         raise fault

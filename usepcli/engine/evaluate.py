@@ -132,11 +132,15 @@ def separated(
     *,
     device: str | torch.device = "cpu",
     limit: int = 0,
+    summed: bool = False,
     say: Say = _silent,
 ) -> Iterator[Signals]:
-    """Yield each item of a manifest with the model's estimates (N,T), in the manifest's order."""
+    """Yield each item of a manifest with the model's estimates (N,T), in the manifest's order.
+
+    summed: the sum of the references is separated, as under a protocol, and no mixture file is opened.
+    """
     rows = manifest.rows[:limit] if limit else manifest.rows
-    return _separated(model, manifest, ([row] for row in rows), device, False, say)
+    return _separated(model, manifest, ([row] for row in rows), device, summed, say)
 
 
 def score_folders(

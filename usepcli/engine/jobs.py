@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,32 +17,55 @@ FORMATS = ("wav", "flac", "ogg", "mp3", "aiff", "w64", "caf")
 
 @dataclass(frozen=True)
 class Source:
-    """An input file, and the path below the output folder, without suffix, that its outputs build on."""
+    """An input file, the path below the output folder, without suffix, that its outputs build on, and its name.
+
+    `name` is what messages and tables call it; empty for the path itself.
+    """
 
     path: Path
     relative: Path
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to separate: its outputs in order, and the subtype to write ('' takes the input's own)."""
+    """One file to separate: its outputs in order, and the subtype to write ('' takes the input's own).
+
+    `names` are the sources that the outputs hold, "1", "2" and so on; `relative` and `name` as in Source.
+    """
 
     source: Path
     outputs: tuple[Path, ...]
     subtype: str = ""
+    names: tuple[str, ...] = ()
+    relative: Path = Path()
+    name: str = ""
+
+    @property
+    def file(self) -> str:
+        """What messages and tables call the input: its path as given, or - for standard input."""
+        return self.name or os.fspath(self.source)
 
 
-def find_sources(inputs: Iterable[str | Path], out: Path) -> list[Source]:
+def read_list(data: bytes, null: bool = False) -> list[str]:
+    """Return the paths in a list: one per line (LF or CR LF), or each ended by NUL; empty ones are left out."""
+    parts = data.split(b"\0") if null else [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    return [os.fsdecode(part) for part in parts if part]
+
+
+def find_sources(inputs: Iterable[str | Path], out: Path, stdin: Path | None = None) -> list[Source]:
     """Return the sound files that files, folders and glob patterns stand for; folders keep their tree.
 
     Files under `out` are left out, so that a second run does not separate what the first one wrote. Named
     files are taken as they are (a bad one fails later, alone); InputNotFound for a folder or pattern without
-    any sound file.
+    any sound file. `-` stands for `stdin`, where standard input was copied to.
     """
     found: dict[str, Source] = {}
     for text in inputs:
         path = Path(text)
-        if path.is_dir():
+        if stdin is not None and str(text) == "-":
+            sources = [Source(stdin, Path("stdin"), "-")]
+        elif path.is_dir():
             sources = [Source(p, p.relative_to(path).with_suffix("")) for p in _walk(path, out)]
         elif not os.path.lexists(path) and glob.has_magic(str(text)):
             sources = [
@@ -72,25 +95,61 @@ def _is_sound(path: Path) -> bool:
 
 
 def plan(
-    sources: Sequence[Source], out: Path, n_src: int, *, name: str = "{stem}_{i}", form: str = "wav",
+    sources: Sequence[Source], out: Path, names: int | Sequence[str], *, name: str = "{stem}_{i}", form: str = "wav",
     subtype: str = "", overwrite: bool = False,
 ) -> list[Job]:  # fmt: skip
-    """Return one job per source file; OutputError where outputs clash, exist or hit an input."""
+    """Return the jobs of `lay_out`; OutputError also where an output exists or hits an input."""
+    jobs = lay_out(sources, out, names, name=name, form=form, subtype=subtype)
+    refuse_outputs(jobs, overwrite, [source.path for source in sources])
+    return jobs
+
+
+def lay_out(
+    sources: Sequence[Source], out: Path, names: int | Sequence[str], *, name: str = "{stem}_{i}", form: str = "wav",
+    subtype: str = "",
+) -> list[Job]:  # fmt: skip
+    """Return one job per source file, with an output for each of `names` (a number n stands for 1 to n).
+
+    UsageError for a wrong name, format or subtype; OutputError where two files want one output, or no folder
+    can be made there.
+    """
     check_template(name)
     if form not in FORMATS:
         raise UsageError(choices("format", form, FORMATS))
     if subtype:
         check_subtype(f"x.{form}", subtype)
+    labels = tuple(str(k + 1) for k in range(names)) if isinstance(names, int) else tuple(names)
     jobs = []
     for source in sources:
-        stem = source.relative.name
-        files = [name.format(stem=stem, i=k + 1) + f".{form}" for k in range(n_src)]
-        jobs.append(Job(source.path, tuple(out / source.relative.parent / file for file in files), subtype))
+        files = [_fill(name, source.relative.name, label) + f".{form}" for label in labels]
+        outputs = tuple(out / source.relative.parent / file for file in files)
+        jobs.append(Job(source.path, outputs, subtype, labels, source.relative, source.name))
     _refuse_clashes(jobs)
-    for path in (path for job in jobs for path in job.outputs):
-        refuse_existing(path, overwrite, [source.path for source in sources])
     _refuse_folder(out)
     return jobs
+
+
+class _Word(str):
+    """The name of a source that has no number: takes its place in a template whatever format a number has there."""
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
+
+
+def _fill(template: str, stem: str, label: str) -> str:
+    return template.format(stem=stem, i=int(label) if label.isdecimal() else _Word(label))
+
+
+def choose(names: Sequence[str], keep: str) -> tuple[str, ...]:
+    """Return those of `names` that "1,3" lists, all of them for "", and always a source without a number."""
+    if not keep:
+        return tuple(names)
+    numbers = [name for name in names if name.isdecimal()]
+    wanted = [part.strip() for part in keep.split(",")]
+    foreign = [part for part in wanted if part not in numbers]
+    if foreign:
+        raise UsageError(f"--keep {keep}: found '{foreign[0]}'; expected numbers of sources: {', '.join(numbers)}")
+    return tuple(name for name in names if name in wanted or name not in numbers)
 
 
 def check_template(name: str) -> None:
@@ -127,17 +186,37 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
                 )
 
 
-def refuse_existing(path: Path, overwrite: bool, sources: Iterable[Path]) -> None:
+def refuse_existing(path: Path, overwrite: bool, sources: Iterable[Path], why: str = "") -> None:
     """Raise OutputError if the output exists and may not be replaced; an input may never be replaced."""
     if not os.path.lexists(path):
         return
     if not overwrite:
-        raise OutputError(f"{io.show(path)}: exists already; choose another folder or pass --overwrite")
+        raise OutputError(f"{io.show(path)}: exists already{why}; choose another folder or pass --overwrite")
     if path.is_dir():
         raise OutputError(f"{io.show(path)}: is a folder where a sound file is to be written")
     real = os.path.realpath(path)
     if any(os.path.realpath(source) == real for source in sources):
         raise OutputError(f"{io.show(path)}: is an input; an input is never overwritten, choose another folder")
+
+
+def refuse_outputs(
+    jobs: Iterable[Job], overwrite: bool, sources: Iterable[Path], ours: Container[Path] = (),
+    why: Callable[[Path], str] = lambda _: "",
+) -> None:  # fmt: skip
+    """Do `refuse_existing` for every output; those in `ours` may be replaced, `why` explains the others."""
+    # An input under any of its names, also through links.
+    inputs = {_identity(source): source for source in sources}
+    for path in (path for job in jobs for path in job.outputs):
+        hit = inputs.get(_identity(path)) if os.path.lexists(path) else None
+        refuse_existing(path, overwrite or path in ours, [] if hit is None else [path], why(path))
+
+
+def _identity(path: Path) -> tuple[int, int] | str:
+    try:
+        held = os.stat(path)
+    except OSError:
+        return os.path.abspath(path)
+    return held.st_dev, held.st_ino
 
 
 def _refuse_folder(out: Path) -> None:

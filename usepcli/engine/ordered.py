@@ -35,23 +35,27 @@ def by_files(estimates: Path, references: References) -> Iterator[Signals]:
 
     InputNotFound where an item has no estimates, BadInput for unequal rates.
     """
-    from usepcli.audio.io import read_mono
-
     _, found = layouts.find_sources(estimates)
     for item, sources in references.items():
         if item not in found:
             raise InputNotFound(
                 f"{estimates}: no estimates for {item} (found there: {next(iter(found))}); give them the same names"
             )
-        paths = [*found[item].values(), *sources.values()]
-        waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
-        odd = next((i for i, rate in enumerate(rates) if rate != rates[0]), 0)
-        if odd:
-            raise BadInput(f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item")
-        length = min(map(len, waves))
-        cut = np.stack([wave[:length] for wave in waves])  # (N+K,T)
-        n_est = len(found[item])
-        yield in_order(Signals(item, tuple(sources), cut[:n_est], cut[n_est:], None, rate=rates[0]))
+        yield in_order(read_item(item, found[item], sources))
+
+
+def read_item(item: str, estimates: Mapping[str, Path], sources: Mapping[str, Path]) -> Signals:
+    """Read one item's files, est (N,T) as they are named, ref (K,T), trimmed to one length; BadInput: unequal rates."""
+    from usepcli.audio.io import read_mono
+
+    paths = [*estimates.values(), *sources.values()]
+    waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
+    odd = next((i for i, rate in enumerate(rates) if rate != rates[0]), 0)
+    if odd:
+        raise BadInput(f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item")
+    length = min(map(len, waves))
+    cut = np.stack([wave[:length] for wave in waves])  # (N+K,T)
+    return Signals(item, tuple(sources), cut[: len(estimates)], cut[len(estimates) :], None, rate=rates[0])
 
 
 def of_manifest(manifest: Manifest, limit: int = 0) -> References:

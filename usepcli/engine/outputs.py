@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from usepcli.audio import io
+from usepcli.engine.rounding import SumRounding
+from usepcli.errors import BadInput
 
+CLIPS = ("gain", "error", "allow")
 _HOLDS_ALL = ("FLOAT", "DOUBLE")
 _WIDE = ("PCM_16", "PCM_24", "PCM_32")
 _PCM = {".wav": ("PCM_U8", *_WIDE), ".flac": ("PCM_S8", "PCM_16", "PCM_24")}
@@ -33,10 +37,17 @@ def default_subtype(info: io.Info, suffix: str) -> str:
 
 @dataclass(frozen=True)
 class Written:
-    """How many samples per channel were written, and the gain that kept them within full scale."""
+    """How many samples per channel were written, and the gain that kept them within full scale.
+
+    `step` is the resolution of an integer format, else 0; `sum_peak` and `sum_power` say what the sum of such
+    files misses of the sum of the sources by rounding.
+    """
 
     frames: int
     gain: float
+    step: float = 0.0
+    sum_peak: float = 0.0
+    sum_power: float = 0.0
 
     @property
     def gain_db(self) -> float:
@@ -46,6 +57,27 @@ class Written:
 
 class _WouldClip(Exception):
     pass
+
+
+class _LeftOut(Exception):
+    pass
+
+
+class _Slot:
+    """A file being written; what is not wanted at the end is thrown away, whatever its writer made."""
+
+    def __init__(self, writer: io.Writer) -> None:
+        self.writer, self.wanted, self.placed = writer, True, False
+
+    def __enter__(self) -> _Slot:
+        self.writer.__enter__()
+        return self
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        if kind is None and not self.wanted:
+            kind = _LeftOut
+        self.writer.__exit__(kind, value, trace)
+        self.placed = kind is None
 
 
 def write_all(
@@ -58,32 +90,55 @@ def write_all(
     gain: float = 1.0,
     overwrite: bool = False,
     frames: int = 0,
+    clip: str = "gain",
+    wanted: Callable[[], Sequence[bool]] | None = None,
 ) -> Written:
-    """Write the pieces (N, C, t) of `produce()` to N files at once, times one gain.
+    """Write the pieces (N, C, t) of `produce()` to N files at once, times one gain: all of them or, on a fault, none.
 
-    If a sample would leave the range of the format, the files are discarded, the peak of the whole is
-    measured, and `produce` is called again with the gain that fits it. Final names appear only when all is
-    written. `frames` is the expected length; unknown (0), a WAV header leaves room for more than 4 GiB.
+    If a sample would leave the range of the format, `clip` decides: "gain" discards the files, measures the peak
+    of the whole, and calls `produce` again for the gain that fits it; "error" raises BadInput; "allow" limits the
+    samples. Integer files add up to the rounded sum of the sources. `wanted`, asked at the end, tells which files
+    stay. `frames` is the expected length; unknown (0), a WAV header leaves room for more than 4 GiB.
     """
     step = _step(subtype)
     while True:
         pieces = produce()
-        top = Peak()
+        top, rounded = Peak(), SumRounding(step) if step else None
+        slots = [_Slot(io.Writer(p, rate, channels, subtype, overwrite, frames=frames)) for p in paths]
         try:
             with ExitStack() as stack:
-                writers = [io.Writer(p, rate, channels, subtype, overwrite, frames=frames) for p in paths]
-                files = [stack.enter_context(writer) for writer in writers]
+                for slot in slots:
+                    stack.enter_context(slot)
                 for piece in pieces:
                     top.add(piece)
-                    if step is not None and not top.fits(gain, step):
+                    if step is not None and clip != "allow" and not top.fits(gain, step):
                         raise _WouldClip
-                    for file, wave in zip(files, piece, strict=True):
-                        file.write(wave * np.float32(gain) if gain != 1 else wave)
+                    waves = rounded(piece, gain) if rounded else piece * np.float32(gain) if gain != 1 else piece
+                    for slot, wave in zip(slots, waves, strict=True):
+                        slot.writer.write(wave)
+                for slot, stays in zip(slots, wanted() if wanted else [True] * len(slots), strict=True):
+                    slot.wanted = stays
+            if rounded is None:
                 return Written(top.frames, gain)
+            return Written(top.frames, gain, rounded.step, rounded.peak, rounded.power)
         except _WouldClip:
+            if clip == "error":
+                raise BadInput(_beyond(paths[0], subtype)) from None
             for piece in pieces:
                 top.add(piece)
             gain = top.gain(step or 0.0)
+        except BaseException:
+            for slot in slots:  # a file of two outputs that has one is as bad as half an output
+                if slot.placed:
+                    slot.writer.path.unlink(missing_ok=True)
+            raise
+
+
+def _beyond(path: Path, subtype: str) -> str:
+    return (
+        f"{io.show(path)}: a sample would leave the range of {subtype}; "
+        "expected none with --clip error, use --clip gain or --subtype FLOAT"
+    )
 
 
 class Peak:
@@ -107,6 +162,12 @@ class Peak:
         """Return the largest gain at which every sample stays within [-1, 1 - step]."""
         # The small margin covers the float32 product.
         return 0.999999 * min((1 - step) / max(self.high, 1e-30), 1 / max(-self.low, 1e-30))
+
+
+def on_grid(subtype: str, step: float) -> bool:
+    """True if every sample of a file of this subtype is a multiple of `step`."""
+    own = _step(subtype)
+    return bool(own) and step <= (own or 0.0)
 
 
 def _step(subtype: str) -> float | None:

@@ -22,7 +22,10 @@ from usepcli.errors import OutputError
 ITEMS, SUMMARY, RECORD = "items.csv", "summary.csv", "evaluate.json"
 UNTOUCHED, CONFUSION, MOMS, WORDS = "items_unprocessed.csv", "confusion.csv", "momi.csv", "wer.csv"
 STATS, VERSUS, COMPARED, PICTURE = "stats.csv", "versus.csv", "compare.csv", "momi_msi.png"
-EVERY = (ITEMS, SUMMARY, RECORD, UNTOUCHED, CONFUSION, MOMS, WORDS, STATS, VERSUS, COMPARED, PICTURE)
+REPORT, HOLES = "report.html", "holes.csv"
+EVERY = (
+    ITEMS, SUMMARY, RECORD, UNTOUCHED, CONFUSION, MOMS, WORDS, STATS, VERSUS, COMPARED, PICTURE, REPORT, HOLES,
+)  # fmt: skip
 SUMMARY_COLUMNS = ("metric", "mean", "median", "ci95_low", "ci95_high", "n", "missing")
 
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from usepcli.errors import BadInput, InputNotFound, MissingDependency
+from usepcli.errors import BadInput, InputNotFound, MissingDependency, UsageError
 
 INSTALL = "pip install 'usepcli[plot]'"
 VALID_FIXED = ("epoch", "step", "best", "seconds", "skipped", "teacher_input_si_sdr")
@@ -21,8 +21,8 @@ FEW = 20
 LOSS, SMOOTH, RATE, SCORE, BESIDE = "#b9cfe4", "#1f5f99", "#b06a1c", "#2b7a4b", "#47818f"
 
 
-def learning_curve(train_csv: str | Path, valid_csv: str | Path, out_png: str | Path) -> Path:
-    """Draw loss and learning rate over steps above what the validations found; return the PNG's path.
+def learning_curve(train_csv: str | Path, valid_csv: str | Path, out: str | Path) -> Path:
+    """Draw loss and learning rate over steps above what the validations found, as PNG or SVG; return the path.
 
     train_csv needs columns step and loss (and may have lr); valid_csv, step and scores, may be absent. The score that
     chose comes first, then one panel for each score beside it and one for the shares of health.
@@ -40,9 +40,21 @@ def learning_curve(train_csv: str | Path, valid_csv: str | Path, out_png: str | 
     if shares:
         _draw_shares(axes[-1], valid, shares)
     axes[-1].set_xlabel("step")
-    out = Path(out_png)
+    return save(figure, out)
+
+
+def save(figure: Any, out: str | Path) -> Path:
+    """Write a figure as PNG or SVG, as the suffix says, and return the path; UsageError for another suffix."""
+    import matplotlib
+
+    out = Path(out)
+    form = out.suffix.lower().lstrip(".")
+    if form not in ("png", "svg"):
+        raise UsageError(f"{out}: pictures are written as .png or .svg, not '{out.suffix}'")
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=120, format="png")
+    # Without the date and with a fixed salt equal figures are equal, but for the names of clip paths; text stays text.
+    with matplotlib.rc_context({"svg.hashsalt": "usep", "svg.fonttype": "none"}):
+        figure.savefig(out, dpi=120, format=form, metadata={"Date": None} if form == "svg" else None)
     return out
 
 

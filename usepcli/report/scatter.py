@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from usepcli.errors import MissingDependency
+from usepcli.report.plots import save
 
 INSTALL = "pip install 'usepcli[plot]'"
 DOT = "#1f5f99"
 
 
 def scatter(
-    x: Sequence[float], y: Sequence[float], out_png: str | Path, *, x_label: str, y_label: str, title: str = ""
+    x: Sequence[float], y: Sequence[float], out: str | Path, *, x_label: str, y_label: str, title: str = ""
 ) -> Path:
-    """Draw one dot per pair of x (n,) and y (n,) and return the PNG's path; MissingDependency without matplotlib."""
+    """Draw one dot per pair of x (n,) and y (n,), as PNG or SVG; return the path.
+
+    MissingDependency without matplotlib, UsageError for another suffix.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -31,7 +35,4 @@ def scatter(
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.set_title(title, fontsize="small", loc="left")
-    out = Path(out_png)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=120, format="png")
-    return out
+    return save(figure, out)

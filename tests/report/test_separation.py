@@ -1,0 +1,206 @@
+"""The page of a separation in a real browser: it plays, seeks and switches at the same moment, from disk alone."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from usepcli.report import html, listen
+from usepcli.report.separation import Join, Row, Separated, Track, index_page, separation_page
+
+RATE, SECONDS = 8000, 6.0
+EVIL = "<img src=x onerror=alert(1)>.wav"
+KINDS = {"Mixture": "mixture", "Source 1": "source", "Source 2": "source"}
+
+
+def _waves() -> list[np.ndarray]:
+    time = np.arange(round(RATE * SECONDS)) / RATE
+    parts = [
+        0.3 * np.sin(2 * np.pi * f * time) * (np.sin(2 * np.pi * s * time) > 0) for f, s in ((300, 0.5), (900, 0.3))
+    ]
+    codes = [np.rint(part * 32768) / 32768 for part in parts]
+    return [codes[0] + codes[1], *codes]
+
+
+def _page(sources: Callable[[str, np.ndarray], str], linked: bool = False) -> str:
+    tracks = [
+        Track(
+            name=name, kind=kind, src=sources(name, wave), picture=listen.picture(wave, RATE), lufs=-23.0, peak=0.3,
+            activity=0.5, file=EVIL, link="./x.wav",
+        )
+        for (name, kind), wave in zip(KINDS.items(), _waves(), strict=True)
+    ]  # fmt: skip
+    joins = [Join(2.0, (0, 1), 0.97, False), Join(4.0, (1, 0), 0.2, False), Join(5.0, (1, 0), 0.3, True)]
+    return separation_page(
+        Separated(
+            name=EVIL, lead="6 s", duration_s=SECONDS, rate=RATE, tracks=tracks, joins=joins, linked=linked,
+            facts=[("Null", "−140 dB")], settings=[("model", EVIL)], notices=[EVIL], version="1",
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return html.save(tmp_path_factory.mktemp("page") / EVIL, _page(lambda _, wave: listen.encode(wave, RATE)))
+
+
+@pytest.fixture
+def named(page: Path) -> Path:
+    # The browser takes a page by its suffix.
+    return html.save(page.with_suffix(".html"), page.read_text(encoding="utf-8"), overwrite=True)
+
+
+def _state(browser: Any) -> dict[str, Any]:
+    return browser.js("(p => ({time: p.time, playing: p.playing, hearing: p.hearing}))(usep.players[0])")
+
+
+def test_names_are_text_and_doubtful_seams_stand_out(page: Path):
+    text = page.read_text(encoding="utf-8")
+    assert "<img" not in text and text.count(html.escape(EVIL)) >= 5
+    assert "3 seams between chunks, 1 of them doubtful" in text
+    assert text.count("listen here") == 1 and text.count("in a pause") == 1 and "2 1 (changed)" in text
+
+
+def test_plays_seeks_and_switches_at_the_same_moment(browser: Any, named: Path):
+    browser.open(named)
+    assert browser.js("document.querySelector('h1').textContent") == EVIL
+    assert _state(browser) == {"time": 0, "playing": False, "hearing": ["Mixture"]}
+    browser.click(".play")
+    browser.wait("usep.players[0].time > 0.2")
+    before, after = browser.js("(p => { const t = p.time; p.choose([1]); return [t, p.time]; })(usep.players[0])")
+    assert after - before < 0.02  # at most a few blocks of 128 samples pass between two readings
+    browser.keys("2")
+    assert _state(browser)["hearing"] == ["Source 2"] and _state(browser)["playing"]
+    browser.click(".lane:nth-child(3) .stage", 0.75)
+    assert 4.4 < _state(browser)["time"] < 6.0
+    browser.keys(" ")
+    paused = _state(browser)
+    assert not paused["playing"] and browser.js("usep.players[0].time") == paused["time"]
+    browser.keys("0")
+    assert _state(browser) == {**paused, "hearing": ["Mixture"]}
+    browser.quiet()
+
+
+def test_all_keys(browser: Any, named: Path):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(named)
+    browser.keys("s")
+    assert _state(browser)["hearing"] == ["Source 1", "Source 2"]
+    browser.keys("m")
+    assert _state(browser)["hearing"] == ["Mixture"]
+    browser.keys("n", "n")
+    assert _state(browser)["time"] == 4.0
+    browser.keys("p", Keys.ARROW_RIGHT)
+    assert _state(browser)["time"] == pytest.approx(2.25)
+    browser.keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert _state(browser)["time"] == pytest.approx(1.75)
+    browser.keys("+")
+    assert browser.js("usep.players[0].view.to - usep.players[0].view.from") == pytest.approx(SECONDS / 2)
+    browser.keys("-", Keys.END)
+    assert _state(browser)["time"] == SECONDS
+    assert browser.js("document.querySelector('.ruler').getAttribute('aria-valuenow')") == "6.0"
+    browser.keys("?")
+    assert browser.js("document.querySelector('dialog').open")
+    browser.keys(Keys.ESCAPE)
+    assert not browser.js("document.querySelector('dialog').open")
+    browser.quiet()
+
+
+def test_tracks_are_aligned_and_add_up_to_the_sample(browser: Any, named: Path):
+    browser.open(named)
+    browser.click(".play")
+    browser.wait("usep.players[0].sound.buffers")
+    waves = browser.js("usep.players[0].sound.buffers.map(b => Array.from(b.getChannelData(0)))")
+    mixture, *parts = (np.array(wave) for wave in waves)
+    # Chromium divides positive codes by 32767 and negative ones by 32768: less than one code.
+    assert len(mixture) == RATE * SECONDS and np.abs(mixture - sum(parts)).max() < 1 / 32768
+
+
+def test_mute_and_the_end(browser: Any, named: Path):
+    browser.open(named)
+    browser.click(".lane:nth-child(4) input")
+    assert _state(browser)["hearing"] == ["Mixture", "Source 2"]
+    browser.click(".lane:nth-child(2) input")
+    assert _state(browser)["hearing"] == ["Source 2"]
+    browser.click("tbody tr:nth-child(2) [data-seek]")
+    assert _state(browser)["time"] == 4.0
+    browser.js("usep.players[0].seek(5.8) || 1")
+    browser.click(".play")
+    browser.wait("!usep.players[0].playing && usep.players[0].time > 5.9")
+    browser.click(".play")  # from the beginning again
+    browser.wait("usep.players[0].playing && usep.players[0].time > 0.1 && usep.players[0].time < 3")
+    browser.quiet()
+
+
+def test_long_recordings_play_the_files_beside_the_page(browser: Any, tmp_path: Path):
+    def beside(name: str, wave: np.ndarray) -> str:
+        sf.write(tmp_path / f"{name} #1.wav", wave, RATE)
+        return html.link(tmp_path / f"{name} #1.wav", tmp_path)
+
+    page = html.save(tmp_path / "report.html", _page(beside, linked=True))
+    browser.open(page)
+    browser.click(".play")
+    browser.wait("usep.players[0].time > 0.8")
+    apart = browser.js("usep.players[0].sound.media.map(m => Math.abs(m.currentTime - usep.players[0].time))")
+    assert max(apart) < 0.1
+    browser.keys("1")
+    assert _state(browser)["hearing"] == ["Source 1"] and _state(browser)["time"] < 4
+    assert browser.js("usep.players[0].sound.media.map(m => m.muted)") == [True, False, True]
+    browser.click(".lane:nth-child(2) .stage", 0.5)
+    assert 2.9 < _state(browser)["time"] < 4.5
+    browser.quiet()
+
+
+def test_the_policy_stops_every_request(browser: Any, named: Path):
+    browser.open(named)
+    browser.js("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))")
+    browser.js("fetch('http://127.0.0.1:9/').catch(() => 0) && 1")
+    browser.js("document.body.insertAdjacentHTML('beforeend', '<a id=bad onclick=\"window.evil = 1\">x</a>') || 1")
+    browser.js("document.getElementById('bad').click() || 1")
+    browser.wait("(window.violations || []).length >= 3")
+    assert browser.js("window.evil === undefined")
+    browser.console()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_fits_a_screen_by_day_and_night(browser: Any, named: Path, width: int, dark: bool):
+    browser.open(named, width=width, dark=dark)
+    assert browser.js("document.documentElement.scrollWidth") <= width
+    back = browser.js("getComputedStyle(document.body).backgroundColor")
+    assert back == ("rgb(19, 22, 26)" if dark else "rgb(246, 245, 242)")
+    # Something is drawn in every lane, in more than one colour.
+    shades = browser.js(
+        "[...document.querySelectorAll('.picture')].map(c => new Set(new Uint32Array("
+        "c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size)"
+    )
+    assert len(shades) == 3 and min(shades) > 20
+    small = browser.js(
+        "[...document.querySelectorAll('.bar button')].filter(b => b.offsetHeight && b.offsetHeight < 30).length"
+    )
+    assert small == 0
+
+
+def test_the_table_of_many_sorts_and_lists_failures(browser: Any, tmp_path: Path):
+    rows = [
+        Row("b.wav", "./b_report.html", 90.0, 2, 2, 0.0, -140.0, 8, 1),
+        Row(EVIL, "", 700.0, 2, 1, -1.5, -math.inf, 70, 0),
+        Row("a.wav", "", 8.0, 2, 2, 0.0, math.nan, 0, 0),
+    ]
+    page = html.save(tmp_path / "report.html", index_page("Many", rows, [("bad.wav", f"unreadable {EVIL}")]))
+    browser.open(page)
+    names = "[...document.querySelectorAll('table.sortable tbody th')].map(c => c.textContent)"
+    assert browser.js(names) == ["b.wav", EVIL, "a.wav"]
+    browser.click("table.sortable th:nth-child(2) button")
+    assert browser.js(names) == ["a.wav", "b.wav", EVIL]
+    browser.click("table.sortable th:nth-child(2) button")
+    assert browser.js(names) == [EVIL, "b.wav", "a.wav"]
+    assert browser.js("document.querySelector('.notice').textContent") == "1 recording failed, listed below."
+    text = page.read_text(encoding="utf-8")
+    assert "1 of 78" in text and "<img" not in text and "13:18" in text
+    browser.quiet()

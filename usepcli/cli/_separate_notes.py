@@ -1,0 +1,97 @@
+"""What `usep separate` says while it works (stderr), and its table of results (stdout)."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from usepcli.engine.record import Record
+    from usepcli.engine.separate import Separator
+
+_EQUAL_DB = -100.0
+_BAND = {
+    "share": "goes to the sources in proportion to what they hold just below it",
+    "leave": "is left out of the sources",
+    "source": "is in the residual",
+}
+
+
+def say(text: str) -> None:
+    """Write a line to stderr; bytes that the terminal has no letters for appear as backslash escapes."""
+    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+
+
+class Notes:
+    """Says what a listener should know about each file; warnings also when quiet."""
+
+    def __init__(self, separator: Separator, rest: str, quiet: bool) -> None:
+        self.separator, self.rest, self.quiet = separator, rest, quiet
+        self._rates: set[int] = set()
+
+    def skipped(self, done: int, total: int) -> None:
+        """Say that files are done already."""
+        if done and not self.quiet:
+            say(f"{done} of {total} files are done already (outputs.csv); --no-resume separates them again")
+
+    def file(self, record: Record) -> None:
+        """Say what became of a file: gain, missing samples, sources left out, null test, band limit."""
+        from usepcli.audio import io
+
+        file = record.file
+        if record.gain_db:
+            say(f"{file}: all sources turned down by {-record.gain_db:.2f} dB so that none clips")
+        if record.missing_s:
+            say(f"{file}: {record.missing_s:g} s shorter than its header says; separated what is there")
+        for track in record.tracks:
+            if not track.written:
+                say(f"{file}: source {track.source} is near-silent and was not written; --sources all writes it")
+        if self.quiet:
+            return
+        if record.file != "-" and io.is_open_ended(record.source):
+            say(f"{file}: nothing in it says where it ends; if it was cut short, nobody can tell")
+        rate, inner = record.rate, self.separator.rate
+        if rate > inner and rate not in self._rates:
+            self._rates.add(rate)
+            say(
+                f"{file}: {rate} Hz, but the model works at {inner} Hz: what lies above {inner / 2000:g} kHz "
+                f"{_BAND[self.rest]}"
+            )
+        say(f"{file}: {null(record)}")
+
+
+def null(record: Record) -> str:
+    """Return the null test in words: how far all sources together, written or not, miss the input."""
+    if record.null_db == -math.inf:
+        return "sources add up to the input exactly"
+    if not math.isfinite(record.null_db):
+        return "the input is silent, its sources are not"
+    how = "add up to the input: difference" if record.null_db < _EQUAL_DB else "differ from the input by"
+    return f"sources {how} {record.null_db:.0f} dB of it, peak {record.null_peak_db:.0f} dB of full scale"
+
+
+def table(records: Sequence[Record]) -> None:
+    """Print what was separated on stdout."""
+    from usepcli.audio import io
+    from usepcli.engine import tables
+
+    rows: list[dict[str, Any]] = [
+        {
+            "file": io.show(record.file),
+            "first output": record.outputs[0],
+            "sources": len(record.outputs),
+            "seconds": record.duration_s,
+            "rate": record.rate,
+            "channels": record.channels,
+            "gain dB": record.gain_db,
+            "null dB": record.null_db,
+            "x real time": record.rtf,
+        }
+        for record in records
+    ]
+    if rows:
+        typer.echo(tables.render(rows))

@@ -1,0 +1,248 @@
+"""The work behind `usep separate`: find the files, tell what is done, separate the rest, say what happened."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from usepcli.cli import _options as options
+from usepcli.cli import _separate_notes as notes
+from usepcli.errors import InputNotFound, PartialFailure, UsageError, UsepError
+
+if TYPE_CHECKING:
+    from usepcli.engine.batch import Triage
+    from usepcli.engine.ending import Ending
+    from usepcli.engine.jobs import Job
+    from usepcli.engine.ledger import Ledger
+    from usepcli.engine.record import Record
+    from usepcli.engine.separate import Separator
+    from usepcli.engine.separate_files import Wish
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of the command line, checked by nobody yet."""
+
+    inputs: list[str]
+    out: Path
+    files_from: str
+    null: bool
+    model: str
+    channels: str
+    rest: str
+    sources: str
+    keep: str
+    name: str
+    form: str
+    subtype: str
+    clip: str
+    report: bool
+    chunk_s: float
+    device: str
+    threads: int
+    overwrite: bool
+    resume: bool
+    shard: str
+    fail_fast: bool
+    dry_run: bool
+    as_json: bool
+    quiet: bool
+
+
+def separate(asked: Asked) -> None:
+    """Do what was asked; PartialFailure if some files failed, the file's own fault if it was the only one."""
+    from usepcli.audio.spool import spooled
+    from usepcli.engine.ending import Ending
+
+    texts = _inputs(asked)
+    with ExitStack() as stack:
+        ending = stack.enter_context(Ending())
+        stdin = None
+        if "-" in texts:
+            stdin = Path("stdin") if asked.dry_run else stack.enter_context(spooled(sys.stdin.buffer))
+        _Run(asked, texts, stdin, ending).go()
+
+
+def _inputs(asked: Asked) -> list[str]:
+    """Return all inputs, those of --files-from behind the others; UsageError for what does not go together."""
+    from usepcli.engine.jobs import read_list
+
+    texts = list(asked.inputs)
+    if asked.null and not asked.files_from:
+        raise UsageError("-0: says how --files-from LIST is read; name a list, or leave -0 out")
+    if texts.count("-") > 1 or ("-" in texts and asked.files_from == "-"):
+        raise UsageError("-: standard input can be read once; name it once, as sound or as --files-from -")
+    if "-" in texts and asked.shard:
+        raise UsageError("--shard: shares files by name, and standard input has none; leave one of them out")
+    if asked.files_from == "-":
+        texts += read_list(sys.stdin.buffer.read(), asked.null)
+    elif asked.files_from:
+        try:
+            texts += read_list(Path(asked.files_from).read_bytes(), asked.null)
+        except OSError as fault:
+            raise InputNotFound(
+                f"{asked.files_from}: cannot be read: {fault.strerror}; name a list of paths"
+            ) from fault
+    if not texts:
+        where = f"{asked.files_from or 'standard input'}: no path in this list" if asked.files_from else "no input"
+        raise UsageError(f"{where}; name sound files, folders, quoted patterns, or - for standard input")
+    return texts
+
+
+class _Run:
+    """One call of the command: the model, the settings, and what came of it so far."""
+
+    def __init__(self, asked: Asked, texts: list[str], stdin: Path | None, ending: Ending) -> None:
+        from usepcli.audio.io import check_codecs
+        from usepcli.engine import jobs, shards
+        from usepcli.engine.separate import How
+        from usepcli.engine.separate_files import Wish
+
+        self.asked, self.ending = asked, ending
+        self.shard = shards.parse(asked.shard)
+        wish = Wish(How(asked.channels, asked.rest), asked.sources, asked.clip)
+        self.sources = jobs.find_sources(texts, asked.out, stdin)
+        for source in self.sources:
+            check_codecs(source.path)
+        self.separator = self._load()
+        self.names = jobs.choose(self.separator.names(wish.how), asked.keep)
+        plan = jobs.lay_out(
+            self.sources, asked.out, self.names, name=asked.name, form=asked.form, subtype=asked.subtype
+        )
+        self.alone = len(plan) == 1
+        self.plan = self.shard.of(plan) if self.shard else plan
+        self.settings, self.wish = self._settled(wish)
+        self.faults: list[UsepError] = []
+        self.records: list[Record] = []
+
+    def _load(self) -> Separator:
+        from usepcli.engine.separate import Separator
+
+        return Separator.load(self.asked.model, self.asked.device, self.asked.threads, self.asked.chunk_s)
+
+    def _settled(self, wish: Wish) -> tuple[dict[str, Any], Wish]:
+        from usepcli.engine import batch
+
+        asked = self.asked
+        facts = batch.settings(asked.model, self.separator, wish, self.names, asked.name, asked.form, asked.subtype)
+        return facts, replace(wish, settings=batch.fingerprint(facts))
+
+    def go(self) -> None:
+        """Separate what is not done, print the results, and raise what went wrong."""
+        from usepcli.engine.ledger import Ledger
+
+        asked, ledger = self.asked, Ledger(self.asked.out, self.shard)
+        if asked.dry_run:
+            ledger.read()
+            self._listing(self._triage(ledger))
+            return
+        try:
+            with ledger:
+                if not ledger.lock.works:
+                    notes.say(f"{asked.out}: no file locks here; do not start a second run in this folder meanwhile")
+                self._separate(ledger, self._triage(ledger))
+        finally:
+            if not asked.as_json:
+                notes.table(self.records)
+        if self.faults and len(self.plan) == 1:
+            raise self.faults[0]
+        if self.faults:
+            failed = f"{len(self.faults)} of {len(self.plan)} files failed (errors.csv)"
+            raise PartialFailure(f"{failed}; the others are done, and the same command tries the failed ones again")
+
+    def _triage(self, ledger: Ledger) -> Triage:
+        from usepcli.engine import batch
+
+        return batch.triage(
+            ledger, self.plan, self.wish.settings, self.sources, resume=self.asked.resume,
+            overwrite=self.asked.overwrite, complete=self._has_page,
+        )  # fmt: skip
+
+    def _has_page(self, record: Record) -> bool:
+        if not self.asked.report:
+            return True
+        from usepcli.engine import report_files
+
+        return report_files.report_path(record, self.asked.out, self.alone).is_file()
+
+    def _listing(self, found: Triage) -> None:
+        done = {record.file for record in found.done}
+        rows = [
+            {"file": job.file, "outputs": [str(path) for path in job.outputs], "done": job.file in done}
+            for job in self.plan
+        ]
+        options.listing(rows, self.asked.as_json)
+
+    def _separate(self, ledger: Ledger, found: Triage) -> None:
+        from usepcli.engine import batch
+
+        said = notes.Notes(self.separator, self.asked.rest, self.asked.quiet)
+        said.skipped(len(found.done), len(self.plan))
+        for record in found.done:
+            ledger.settle(record.file)
+            self._result(record)
+        if self.asked.report:
+            self._check_pages(found.todo)
+        wish = replace(self.wish, replace=lambda path: self.asked.overwrite or path in found.ours)
+        for record in batch.run(self.separator, found.todo, ledger, wish, watch=self._watch, failed=self._failed):
+            said.file(record)
+            if self.asked.report:
+                self._page(record)
+            self._result(record)
+            self.ending.check()
+        if self.asked.report and not self.alone and not self.shard:
+            self._index(ledger)
+
+    def _result(self, record: Record) -> None:
+        self.records.append(record)
+        if self.asked.as_json:  # at once: a batch may run for days
+            typer.echo(json.dumps(record.facts(), ensure_ascii=False))
+
+    def _failed(self, job: Job, fault: UsepError) -> None:
+        if self.asked.fail_fast:
+            raise fault
+        self.faults.append(fault)
+        if len(self.plan) > 1:
+            notes.say(f"usep: error: {fault}")
+
+    def _watch(self, blocks: Iterable[Any], total: int, name: str) -> Iterator[Any]:
+        from usepcli.report.progress import progress
+
+        for block in progress(blocks, total, desc=name, unit="block", quiet=self.asked.quiet):
+            self.ending.check()
+            yield block
+
+    def _check_pages(self, jobs: Sequence[Job]) -> None:
+        """Raise OutputError before any work where something else stands under the name of a page."""
+        from usepcli.engine import report_files
+
+        pages = [report_files.report_path(job, self.asked.out, self.alone) for job in jobs]
+        for path in [self.asked.out / "report.html", *pages]:
+            report_files.check_replaceable(path, self.asked.overwrite)
+
+    def _page(self, record: Record) -> None:
+        from usepcli.engine import report_files
+
+        path = report_files.write_report(
+            record, self.settings, self.asked.out, card=self.separator.card, how=self.wish.how, alone=self.alone,
+            overwrite=self.asked.overwrite,
+        )  # fmt: skip
+        if not self.asked.quiet:
+            notes.say(f"{record.file}: {path}")
+
+    def _index(self, ledger: Ledger) -> None:
+        from usepcli.engine import report_files
+
+        path = report_files.write_index(
+            ledger.joined(self.records), self.asked.out, self.settings, failures=ledger.failures(),
+            overwrite=self.asked.overwrite,
+        )  # fmt: skip
+        if not self.asked.quiet:
+            notes.say(f"report: {path}")

@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM end a batch at once, but never in the middle of a call from libsndfile."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Ending:
+    """Inside its `with` block SIGINT raises KeyboardInterrupt and SIGTERM SystemExit(143), so files are cleaned up.
+
+    libsndfile calls Python to read and write; what is raised in there is printed and lost. Such a signal waits for
+    the next `check`.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Ending:
+        if threading.current_thread() is threading.main_thread():
+            for number in _NUMBERS:
+                # A shell that starts jobs in the background has them ignore SIGINT: so be it.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        if kind is None:
+            self.check()
+
+    def check(self) -> None:
+        """Raise what a signal asked for while it could not be raised."""
+        if self._waiting:
+            number, self._waiting = self._waiting, 0
+            _stop(number)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename.endswith("soundfile.py"):
+                self._waiting = number
+                return
+            frame = frame.f_back
+        _stop(number)
+
+
+def _stop(number: int) -> None:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)

@@ -1,0 +1,236 @@
+"""The page of an evaluation: scores with intervals, how they spread, and items to hear with their spectral holes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from usepcli.dsp import holes
+from usepcli.report import charts, html, listen
+from usepcli.report.html import escape
+
+Row = Mapping[str, Any]
+COLUMNS, PEAK = 700, 0.99
+FOLDED = 8
+HOLES = "Spectral holes"
+_INTERVALS_SAID = "Intervals: 95 %. The line above the bars is the interval of the mean, not a range of single values."
+_HOLES_SAID = (
+    f"Marked in an estimate: where its reference sounds (within {holes.SOUNDING_DB:g} dB of its loudest) and the "
+    f"estimate, brought to the reference's level, lies {holes.BELOW_DB:g} dB or more below it; spectrograms of "
+    f"{1000 * holes.WINDOW_S:g} ms, averaged over {holes.SMOOTH} bins by {holes.SMOOTH} frames. Energy: the share of "
+    "the sounding cells' energy that lies in holes; area: the share of these cells."
+)
+
+
+@dataclass
+class Item:
+    """An item to listen to: why it was chosen, its signals (T,) and (K,T) at `rate` Hz, and its rows of scores."""
+
+    why: str
+    id: str
+    sources: Sequence[str]
+    est: np.ndarray
+    ref: np.ndarray
+    mix: np.ndarray | None
+    rate: int
+    rows: Sequence[Row]
+    start_s: float = 0.0
+
+
+@dataclass
+class Score:
+    """One score over all items: its values, their unit, mean, interval, and its conditions where it has any."""
+
+    name: str
+    unit: str
+    values: Sequence[float]
+    mean: float
+    low: float
+    high: float
+    conditions: Sequence[charts.Interval] = ()
+
+
+@dataclass
+class Evaluation:
+    """Everything of the page but the items: facts, conventions, scores, and tables by heading, as (rows, columns)."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    scores: Sequence[Score]
+    summary: tuple[Sequence[Row], Sequence[str]]
+    conventions: Sequence[tuple[str, str]]
+    by: str = ""
+    chosen_by: str = ""
+    tables: Mapping[str, tuple[Sequence[Row], Sequence[str]]] = field(default_factory=dict)
+
+
+class Shown:
+    """Items turned into what the page holds, one at a time, so that their signals need not be kept."""
+
+    def __init__(self) -> None:
+        self.players: dict[str, Any] = {}
+        self.lost: list[dict[str, Any]] = []
+        self._sections: list[str] = []
+
+    def add(self, item: Item) -> None:
+        """Add an item: its sounds, pictures and holes."""
+        key = f"item{len(self.players) + 1}"
+        found = [holes.find(e, r, item.rate) for e, r in zip(item.est, item.ref, strict=True)]
+        self.players[key] = _player(item, found)
+        for source, hole in zip(item.sources, found, strict=True):
+            told = {"item": item.id, "source": source, "holes_energy": hole.energy, "holes_area": hole.area}
+            self.lost.append(told)
+        self._sections.append(_section(item, key, found))
+
+    def body(self) -> str:
+        """Return the sections of all items."""
+        return "\n".join(self._sections)
+
+
+def evaluation_page(about: Evaluation, items: Shown) -> str:
+    """Return the complete page."""
+    summary, columns = about.summary
+    parts = [
+        f"<header><h1>{escape(about.title)}</h1></header>",
+        _facts(about.facts),
+        "<h2>Scores</h2>",
+        table(summary, columns),
+        f'<p class="quiet">{_INTERVALS_SAID}</p>',
+        *(_distribution(score) for score in about.scores),
+    ]
+    if about.by:
+        parts.append(f"<h2>By {escape(about.by)}</h2>")
+        parts += [_conditions(score, about.by) for score in about.scores if score.conditions]
+    for heading, (rows, names) in about.tables.items():
+        # A table per condition can be long; what was listened for comes below it.
+        opened = "" if len(rows) > FOLDED else " open"
+        parts.append(f"<details{opened}><summary>{escape(heading)}</summary>{table(rows, names)}</details>")
+    if items.players:
+        chosen = f"Chosen by {about.chosen_by}, the mean over an item's sources."
+        parts += [
+            "<h2>Best, median and worst items</h2>",
+            f'<p class="quiet">{escape(chosen)} Numbers switch between the tracks at the same moment; space plays.</p>',
+            f'<p class="quiet">{escape(_HOLES_SAID)}</p>',
+            items.body(),
+        ]
+    parts += ["<h2>What the numbers mean</h2>", _conventions(about.conventions)]
+    return html.page(
+        about.title, f'<main class="evaluation">{"".join(parts)}</main>', data={"players": items.players},
+        styles=("page.css", "player.css", "evaluation.css"),
+    )  # fmt: skip
+
+
+def table(rows: Sequence[Row], columns: Sequence[str], digits: int = 2) -> str:
+    """Return rows as a table that a click on a head sorts; numbers with `digits` decimals, - for none."""
+    names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
+    right = {
+        name for name in names if rows and all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
+    }
+    head = "".join(f'<th scope="col"{_right(name in right)}>{escape(name)}</th>' for name in names)
+    lines = []
+    for row in rows:
+        cells = "".join(
+            f"<td{_right(name in right)}{_value(row.get(name))}>{escape(cell(row.get(name), digits))}</td>"
+            for name in names
+        )
+        lines.append(f"<tr>{cells}</tr>")
+    body = "\n".join(lines)
+    return (
+        f'<div class="table"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def cell(value: Any, digits: int = 2) -> str:
+    """Return a value as it is shown: - for none and nan, floats with `digits` decimals, small ones to two places."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.{digits}f}" if abs(value) >= 10**-digits or value == 0 else f"{value:.2g}"
+    return str(value)
+
+
+def _right(yes: bool) -> str:
+    return ' class="number"' if yes else ""
+
+
+def _value(value: Any) -> str:
+    return f' data-value="{value!r}"' if isinstance(value, float) and math.isfinite(value) else ""
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> str:
+    inside = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    return f'<dl class="facts">{inside}</dl>'
+
+
+def _conventions(lines: Sequence[tuple[str, str]]) -> str:
+    inside = "".join(f"<tr><th scope='row'>{escape(name)}</th><td>{escape(said)}</td></tr>" for name, said in lines)
+    return f'<div class="table"><table class="plain"><tbody>{inside}</tbody></table></div>'
+
+
+def _distribution(score: Score) -> str:
+    chart = charts.histogram(score.values, score.unit, score.mean, score.low, score.high)
+    return _figure(chart, f"{score.name}, {score.unit}: how many values lie where") if chart else ""
+
+
+def _conditions(score: Score, by: str) -> str:
+    label = f"{score.name} by {by}: means of items with 95 % intervals"
+    chart = charts.intervals(score.conditions, score.unit, label)
+    return _figure(chart, label) if chart else ""
+
+
+def _figure(chart: str, caption: str) -> str:
+    return f"<figure>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _section(item: Item, key: str, found: Sequence[holes.Holes]) -> str:
+    rows = [
+        {**row, f"{HOLES.lower()}: energy %": round(100 * hole.energy, 2), "area %": round(100 * hole.area, 2)}
+        for row, hole in zip(item.rows, found, strict=True)
+    ]
+    part = f", from {item.start_s:g} s on" if item.start_s else ""
+    return (
+        f'<section class="item"><h3>{escape(item.why)}: <code>{escape(item.id)}</code>{part}</h3>'
+        f'{table(rows, ())}<div data-player="{key}"></div></section>'
+    )
+
+
+def _player(item: Item, found: Sequence[holes.Holes]) -> dict[str, Any]:
+    """Return what the script of the page needs for one item; all tracks share one gain, so that none clips."""
+    waves = [*([] if item.mix is None else [item.mix]), *item.est, *item.ref]
+    peak = max(float(np.abs(np.nan_to_num(wave)).max(initial=0)) for wave in waves)
+    gain = min(1.0, PEAK / peak) if peak > 0 else 1.0
+    tracks = [] if item.mix is None else [_track("Mixture", "mixture", None, item.mix, item.rate, gain)]
+    for k, (wave, hole) in enumerate(zip(item.est, found, strict=True)):
+        tracks.append(_track(f"Estimate of {item.sources[k]}", "estimate", k, wave, item.rate, gain, hole))
+    for k, wave in enumerate(item.ref):
+        tracks.append(_track(f"Reference {item.sources[k]}", "reference", k, wave, item.rate, gain))
+    return {
+        "label": f"{item.why}: {item.id}", "duration": item.ref.shape[-1] / item.rate, "linked": False,
+        "rate": listen.page_rate(item.rate), "tracks": tracks, "overlay_label": HOLES,
+    }  # fmt: skip
+
+
+def _track(
+    name: str, kind: str, color: int | None, wave: np.ndarray, rate: int, gain: float, hole: holes.Holes | None = None
+) -> dict[str, Any]:
+    wave = np.nan_to_num(np.asarray(wave, np.float32)) * np.float32(gain)
+    picture = listen.picture(wave, rate, COLUMNS)
+    if hole is not None:
+        times = (np.arange(picture["columns"]) + 0.5) * picture["step_s"]
+        marks = holes.on_grid(hole, times, _rows_hz(picture))
+        picture["overlay"] = listen.to_base64(marks.astype(np.uint8))
+    note = "" if hole is None or not math.isfinite(hole.energy) else f"holes: {100 * hole.energy:.1f} % of the energy"
+    return {
+        "name": name, "kind": kind, "src": listen.encode(wave, rate), "picture": picture, "note": note,
+        **({} if color is None else {"color": color}),
+    }  # fmt: skip
+
+
+def _rows_hz(picture: Mapping[str, Any]) -> np.ndarray:
+    """Return the frequencies (rows,) in the middle of a picture's mel bands (report/listen.py)."""
+    top = 2595 * np.log10(1 + picture["hz"][1] / 700)
+    return np.asarray(700 * (10 ** (np.linspace(0, top, picture["rows"] + 2)[1:-1] / 2595) - 1))
