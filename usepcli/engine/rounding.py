@@ -23,18 +23,25 @@ class SumRounding:
         exact = piece * (np.float64(gain) / self.step)
         codes, total = np.rint(exact), exact.sum(0)
         missing = np.rint(total) - codes.sum(0)  # (C, t)
-        # A value of exactly zero is silence, and stays it.
-        room = np.where(exact == 0, -np.inf, 0.0)
-        for _ in range(int(np.abs(missing).max(initial=0.0))):
-            sign = np.sign(missing)
-            owed = (exact - codes) * sign + room
-            first = owed.argmax(0)[None]
-            given = np.where(np.isfinite(np.take_along_axis(owed, first, 0)), sign, 0.0)
-            np.put_along_axis(codes, first, np.take_along_axis(codes, first, 0) + given, 0)
-            missing = missing - sign
+        if missing.any():
+            _hand_out(codes.reshape(len(codes), -1), exact.reshape(len(codes), -1), missing.ravel())
         top = 1 / self.step
         np.clip(codes, -top, top - 1, out=codes)
-        gap = (codes.sum(0) - total) * self.step
-        self.peak = max(self.peak, float(np.abs(gap).max(initial=0.0)))
-        self.power += float(np.square(gap).sum())
-        return codes * self.step
+        gap = np.abs(codes.sum(0) - total)
+        self.peak = max(self.peak, float(gap.max(initial=0.0)) * self.step)
+        self.power += float(np.vdot(gap, gap)) * self.step**2
+        codes *= self.step
+        return codes
+
+
+def _hand_out(codes: np.ndarray, exact: np.ndarray, missing: np.ndarray) -> None:
+    """Add the missing codes (M,), one at a time, to the rows of codes (N, M) that are the furthest from exact."""
+    where = np.flatnonzero(missing)
+    owed, rest = exact[:, where] - codes[:, where], missing[where]
+    owed[exact[:, where] == 0] = np.nan  # a value of exactly zero is silence, and stays it
+    while rest.any():
+        sign = np.sign(rest)
+        row = np.nanargmax(np.where(sign == 0, 0.0, owed * sign), 0)
+        codes[row, where] += sign
+        owed[row, np.arange(len(where))] -= sign
+        rest = rest - sign
