@@ -262,3 +262,8 @@ def test_every_exit_code_is_in_the_contributing_guide():
 
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert all(re.search(rf"\| {code} \|", text) for code in EXIT_CODES)
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    """Without the marker a type checker takes every name of usepcli for Any (PEP 561)."""
+    assert (PACKAGE / "py.typed").is_file()

@@ -15,6 +15,8 @@ import usepcli
 from usepcli import registry
 from usepcli.audio import io
 from usepcli.data.manifest import COLUMNS, POOL_COLUMNS
+from usepcli.engine import ledger
+from usepcli.engine.listening import KEY_COLUMNS
 from usepcli.profile.load import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +92,15 @@ def test_profile_in_the_readme_is_the_shipped_one() -> None:
 
 def test_tables_in_the_readme_name_the_columns() -> None:
     rows = dict(re.findall(r"^\| `(\w+\.csv)` \| (.*?) \|$", README, re.M))
-    for name, columns in {"manifest.csv": COLUMNS, "pool.csv": POOL_COLUMNS}.items():
+    tables = {
+        "manifest.csv": COLUMNS,
+        "pool.csv": POOL_COLUMNS,
+        "outputs.csv": ledger.OUTPUTS,
+        "seams.csv": ledger.SEAMS,
+        "errors.csv": ledger.ERRORS,
+        "key.csv": KEY_COLUMNS,
+    }
+    for name, columns in tables.items():
         listed = re.sub(r" \(.*?\)|:.*", "", rows[name])
         assert listed.split(", ") == list(columns), name
 

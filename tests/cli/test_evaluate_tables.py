@@ -142,6 +142,7 @@ def test_momi_beside_msi_and_beside_other_metrics(usep: Usep) -> None:
     x, y = ([float(row[name]) for row in rows] for name in ("momi", "msi"))
     assert record["momi"]["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
     assert Path("alone/momi_msi.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("alone/momi_msi.svg").read_bytes().startswith(b"<?xml")
     assert usep(*data, "--metric", "momi", "--metric", "snr", "--mom-pairs", 1, "--limit", 4, "-o", "both").code == 0
     assert [row["metric"] for row in table("both/summary.csv")] == ["snr", "momi", "msi"]
     assert len(table("both/momi.csv")) == 1

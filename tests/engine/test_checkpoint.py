@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save as to_safetensors
 
 from usepcli.engine import build, checkpoint
 from usepcli.engine.checkpoint import Card
@@ -66,6 +67,31 @@ def test_a_flipped_bit_and_a_cut_file_are_noticed(tmp_path: Path) -> None:
     path.write_bytes(raw[:500])
     with pytest.raises(BadInput, match="not a readable model file"):
         checkpoint.load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{x", "card cannot be read"), ("[]", "found a list"), ('{"model": []}', "model is a list, expected dict"),
+        ('{"licence": ["a"]}', "licence is a list"), ('{"scores": [1]}', "a score is no object"),
+        ('{"steps": true}', "steps is a bool"),
+    ],
+)  # fmt: skip
+def test_a_card_that_is_none(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(to_safetensors({"a": torch.zeros(1)}, {"usep": text}))
+    with pytest.raises(BadInput, match=said):
+        checkpoint.read_card(tmp_path / "m.safetensors")
+
+
+def test_a_card_cannot_drive_a_terminal_or_lie_about_the_rate(tmp_path: Path) -> None:
+    model = build.model(TINY)
+    for rate, outputs, said in ((44100, 0, "44100 Hz"), (0, 5, "5 outputs")):
+        card = Card(name="t", model=build.config_of(model), sample_rate=rate, n_src=outputs)
+        checkpoint.save_model(tmp_path / "m.safetensors", model.state_dict(), card)
+        with pytest.raises(BadInput, match=f"card says {said}"):
+            checkpoint.load_model(tmp_path / "m.safetensors")
+    assert Card.from_json(Card(name="a\x1b[2Jb", credits="c\nd").to_json()).name == "a[2Jb"
+    assert Card.from_json('{"profile": {"data": {"segment_s": "x"}}}').segment_s == 0
 
 
 def test_unknown_models_are_named(tmp_path: Path) -> None:

@@ -101,6 +101,17 @@ def test_a_model_travels(to: str, tmp_path: Path) -> None:
     assert np.abs(run(wave.astype(np.float32)) - expected).max() < 1e-5
 
 
+def test_a_name_in_a_card_cannot_lead_into_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write(tmp_path / "toy.safetensors", "tdcnpp")
+    card, _ = checkpoint.read_card(model)
+    card.name = "../outside"
+    checkpoint.save_model(model, checkpoint.read_weights(model), card)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert export.export(str(model), None, "torch-export", seconds=0.5)["file"] == "toy.pt2"
+    assert not list(tmp_path.glob("*.pt2"))
+
+
 def test_fixed_length_is_said(tmp_path: Path) -> None:
     model = write(tmp_path / "toy.safetensors", "tdcnpp")
     facts = export.export(str(model), tmp_path / "toy.pt2", "torch-export", seconds=0.5)

@@ -108,6 +108,15 @@ def test_strange_places(ref: str) -> None:
         hub.pull(ref)
 
 
+def test_a_path_without_a_dot_does_not_reach_the_network(tmp_path: Path) -> None:
+    (tmp_path / "models" / "two").mkdir(parents=True)
+    for ref in ("models/two", "models/three"):
+        with pytest.raises(UsageError, match=rf"write \./{ref} for the folder"):
+            hub.pull(ref)
+    assert hub.place("models/two@main") == hub.Place("models/two")
+    assert hub.place("./models/two").folder == Path("models/two")
+
+
 @pytest.mark.parametrize(
     "settings", [{"file": "../x.safetensors"}, {"file": "model.bin"}, {"sha256": "abc"}, {"name": "../x"}]
 )

@@ -104,8 +104,36 @@ def test_template_and_format(tmp_path: Path):
     assert outputs(plan, tmp_path) == ["01 of x.flac", "02 of x.flac"]
 
 
+def test_one_stem_with_two_suffixes_is_told_apart_by_ext(tmp_path: Path):
+    touch(tmp_path / "in" / "x.wav", tmp_path / "in" / "x.mp3")
+    sources, out = jobs.find_sources([tmp_path / "in"], tmp_path / "out"), tmp_path / "out"
+    with pytest.raises(OutputError, match=r"x\.mp3 and .*x\.wav; .*\{ext\}"):
+        jobs.plan(sources, out, 1)
+    plan = jobs.plan(sources, out, 1, name="{stem}.{ext}_{i}")
+    assert outputs(plan, out) == ["x.mp3_1.wav", "x.wav_1.wav"]
+
+
+@pytest.mark.parametrize("name", ["{stem}{i!s:.0}", "{stem}_{i:.0e}"])
+def test_a_template_that_names_two_sources_alike_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(UsageError, match="gives two sources one name"):
+        jobs.plan([jobs.Source(tmp_path / "x.wav", Path("x"))], tmp_path / "out", 21, name=name)
+
+
+def test_what_earlier_runs_made_is_left_out_of_folders_and_patterns_but_may_be_named(tmp_path: Path):
+    touch(tmp_path / "x.wav", tmp_path / "x_1.wav")
+    made = {os.path.realpath(tmp_path / "x_1.wav")}
+    for text in (str(tmp_path), str(tmp_path / "*.wav")):
+        assert [s.path.name for s in jobs.find_sources([text], tmp_path, None, made)] == ["x.wav"]
+    assert len(jobs.find_sources([tmp_path / "x_1.wav"], tmp_path, None, made)) == 1
+    (tmp_path / "x.wav").unlink()
+    with pytest.raises(InputNotFound, match="are outputs in there"):
+        jobs.find_sources([tmp_path], tmp_path, None, made)
+
+
 def test_formats_and_sample_formats_are_checked_before_any_work(tmp_path: Path):
     source = [jobs.Source(tmp_path / "x.wav", Path("x"))]
+    with pytest.raises(UsageError, match=r"\.mp3 files hold MPEG_LAYER_III only"):
+        jobs.plan(source, tmp_path, 2, form="mp3", subtype="PCM_24")
     with pytest.raises(UsageError, match=r"unknown format 'wave' \(did you mean 'wav'"):
         jobs.plan(source, tmp_path, 2, form="wave")
     with pytest.raises(UsageError, match="cannot hold FLOAT"):

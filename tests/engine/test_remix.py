@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,14 @@ def test_a_full_disk_leaves_no_spool(tmp_path: Path):
         spool._file.write = no_space  # type: ignore[method-assign, assignment]
         spool.write(np.zeros((1, 3)))
     assert not any((tmp_path / "new").iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere an open file keeps its name")
+def test_a_killed_process_leaves_no_spool(tmp_path: Path):
+    with remix_takes.Spool(tmp_path / "y.wav", 1, False) as spool:
+        spool.write(np.ones((1, 3)))
+        assert not any(tmp_path.iterdir())
+        assert np.array_equal(next(spool.blocks(9)), np.ones((1, 3)))
 
 
 def test_a_spool_gives_back_what_it_was_given(tmp_path: Path):

@@ -59,7 +59,7 @@ def test_a_short_file_is_inside_its_page(tmp_path: Path):
     assert spec["seams"] == [{"time": 1.0, "order": [2, 1], "confidence": 0.3, "quiet": False}]
     assert "some (CC0)" in text and "by X &amp; Y" in text and "−150.0\xa0dB" in text
     # The files are sums of whole codes: nothing is lost between them and the input.
-    assert "…of the PCM_16 files</dt><dd>−∞\xa0dB" in text
+    assert "…of the PCM_16 files</dt><dd>exact" in text
 
 
 def test_one_of_many_goes_beside_its_outputs_and_the_table_links_it(tmp_path: Path):
@@ -134,9 +134,27 @@ def test_only_pages_of_ours_are_replaced(tmp_path: Path):
     report_files.write_report(record, {}, out, overwrite=True)
 
 
+def test_a_page_whose_name_is_too_long_is_refused_beforehand(tmp_path: Path):
+    record = _record(tmp_path, relative=Path("x" * 244))
+    with pytest.raises(OutputError, match="more than 255 bytes"):
+        report_files.check_replaceable(report_files.report_path(record, tmp_path, alone=False), True)
+
+
 def test_a_figure_shows_input_and_sources(tmp_path: Path):
     pytest.importorskip("matplotlib")
     text = report_files.write_figure(_record(tmp_path), tmp_path / "x.svg").read_text("utf-8")
     assert all(name in text for name in ("Mixture", "Source 1", "Source 2"))
-    with pytest.raises(OutputError, match="exists already"):
+    report_files.write_figure(_record(tmp_path), tmp_path / "x.svg")  # its own
+    (tmp_path / "x.svg").write_text("<svg>mine</svg>")
+    with pytest.raises(OutputError, match="exists already and is no picture of usep"):
         report_files.write_figure(_record(tmp_path), tmp_path / "x.svg")
+
+
+def test_what_lies_beside_a_page_and_is_not_ours_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(report_files, "MOST_SAMPLES", 1000)
+    page = report_files.write_report(_record(tmp_path, ".aiff"), {}, tmp_path / "out")
+    beside = tmp_path / "out" / "report_media"
+    assert (beside / "source_2.flac").exists()
+    (beside / "notes.txt").write_text("mine")
+    report_files.write_report(_record(tmp_path, ".wav"), {}, tmp_path / "out")
+    assert page.exists() and [path.name for path in beside.iterdir()] == ["notes.txt"]

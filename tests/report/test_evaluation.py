@@ -24,10 +24,11 @@ def make_page(path: Path) -> evaluation.Shown:
     shown = evaluation.Shown()
     for k in range(2):
         shown.add(evaluation.Item("Best", f"{EVIL}{k}", ("s1", "s2"), est, ref, ref.sum(0), RATE, rows))
-    interval = charts.Interval(EVIL, 3.0, 2.0, 4.0, 5)
+    lines = [charts.Interval(EVIL, 3.0, 2.0, 4.0, 5)]
+    by = {("label", False): lines, ("system", True): lines}
     about = evaluation.Evaluation(
-        EVIL, [("Model", EVIL)], [evaluation.Score("si-snri", "dB", [1.0, 3.0, 5.0], 3.0, 1.0, 5.0, [interval])],
-        ([{"metric": EVIL, "mean": 3.0, "n": 3}], ["metric", "mean", "n"]), [("mean", EVIL)], by="label",
+        EVIL, [("Model", EVIL)], [evaluation.Score("si-snri", "dB", [1.0, 3.0, 5.0], 3.0, 1.0, 5.0, by)],
+        ([{"metric": EVIL, "mean": 3.0, "n": 3}], ["metric", "mean", "n"]), [("mean", EVIL)],
         chosen_by="si-snri", tables={"Against": ([{"versus": EVIL, "p": 1e-7}], ["versus", "p"])},
     )  # fmt: skip
     html.save(path, evaluation.evaluation_page(about, shown))
@@ -60,7 +61,11 @@ def test_a_quiet_page_that_plays_switches_and_hides_its_marks(browser: Any, tmp_
     make_page(tmp_path / "report.html")
     browser.open(tmp_path / "report.html")
     assert browser.js("usep.players.length") == 2
-    assert browser.js("document.querySelectorAll('svg.chart').length") == 2
+    # How the values lie, and one chart per way to tell conditions apart: two kinds of lines share no axis.
+    assert browser.js("document.querySelectorAll('svg.chart').length") == 3
+    heads = browser.js("[...document.querySelectorAll('h2')].map(h => h.textContent)")
+    assert [head for head in heads if head.startswith("By ")] == ["By label", "By system"]
+    assert browser.js("document.body.textContent.match(/within items/g).length") == 1
     assert browser.js("document.title") == EVIL and browser.js("window.hurt === undefined")
     browser.click("[data-player=item2] .play")
     browser.wait("usep.players[1].playing && usep.players[1].time > 0.05")

@@ -41,6 +41,9 @@ def make_test(folder: Path, kind: str, *names: str) -> list[dict[str, Any]]:
 
 def begin(browser: Any, folder: Path, name: str = "Ann, the first") -> None:
     browser.open(folder / "test.html")
+    # All pages from disk share one store, and equal tests have equal names.
+    browser.js("localStorage.clear()")
+    browser.driver.refresh()
     assert browser.js("document.getElementById('trial').hidden")
     browser.click("#listener")
     browser.keys(name)
@@ -60,6 +63,25 @@ def hear(browser: Any, *roles: str) -> None:
     for role in roles:
         browser.keys(role)
         browser.wait(f"document.querySelector('[data-role={role}]').classList.contains('heard')")
+
+
+def test_a_key_held_down_answers_one_question(browser: Any, tmp_path: Path) -> None:
+    make_test(tmp_path, "which", "held-net")
+    begin(browser, tmp_path, "Eve")
+    for _ in range(4):
+        hear(browser, "x")
+        browser.keys("1")
+    browser.wait("!document.getElementById('done').hidden")
+    browser.click("#again")
+    for _ in range(3):
+        browser.click("#back")
+    assert progress(browser) == "Question 1 of 4, 4 answered"
+    # All were heard before, so that nothing else would stop the repeats.
+    for repeat in ("false", "true", "true"):
+        browser.js(
+            f"document.body.dispatchEvent(new KeyboardEvent('keydown', {{key: '2', repeat: {repeat}, bubbles: true}}))"
+        )
+    assert progress(browser) == "Question 2 of 4, 4 answered"
 
 
 def answers(browser: Any) -> list[dict[str, str]]:

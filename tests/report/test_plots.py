@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from usepcli.errors import BadInput, InputNotFound, MissingDependency
+from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency
 from usepcli.report import plots
 
 
@@ -27,6 +28,46 @@ def test_curve_is_a_png_with_and_without_validation(tmp_path: Path) -> None:
         assert picture.read_bytes().startswith(b"\x89PNG")
     height = [int.from_bytes(picture.read_bytes()[20:24]) for picture in (both, alone)]
     assert height[0] == 2 * height[1]
+
+
+def test_both_forms_at_once_say_who_made_them_and_leave_nothing_beside(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    places = [tmp_path / "new" / f"c.{form}" for form in plots.FORMS]
+    assert plots.learning_curve(*logs(tmp_path, [2.0, 1.0]), *places) == places[0]
+    png, svg = (place.read_bytes() for place in places)
+    assert png.startswith(b"\x89PNG") and b"Software\0usep" in png[:4096]
+    assert svg.startswith(b"<?xml") and b"<dc:title>usep</dc:title>" in svg[:4096] and b"training loss" in svg
+    assert sorted(tmp_path.glob("new/*")) == sorted(places) and not list(tmp_path.glob("new/.*"))
+
+
+def test_a_failed_picture_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "c.png").write_bytes(b"earlier")
+
+    def full(figure: object, path: Path, form: str) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plots, "_write", full)
+    with pytest.raises(IOFault, match=r"c\.png: writing failed: No space"):
+        plots.learning_curve(*logs(tmp_path, [2.0, 1.0]), tmp_path / "c.png")
+    assert (tmp_path / "c.png").read_bytes() == b"earlier" and not list(tmp_path.glob(".*"))
+
+
+def test_the_running_median_of_a_long_run_is_taken_at_few_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    taken: list[int] = []
+    smooth = plots._smooth
+
+    def counted(values: list[float], half: int, at: Iterable[int]) -> list[float]:
+        taken.extend(at)
+        return smooth(values, half, taken)
+
+    monkeypatch.setattr(plots, "_smooth", counted)
+    plots.learning_curve(*logs(tmp_path, [float(k) for k in range(3000)]), tmp_path / "c.png")
+    assert plots.SMOOTHED <= len(taken) < 2 * plots.SMOOTHED and taken[-1] > 2990
 
 
 def test_drawing_leaves_no_figure_open(tmp_path: Path) -> None:
@@ -51,7 +92,7 @@ def test_one_exploding_step_does_not_flatten_the_picture() -> None:
 
 
 def test_running_median_passes_over_nan_and_outliers() -> None:
-    assert plots._smooth([1.0, math.nan, 1.0, 99.0, 1.0], 2) == [1.0, 1.0, 1.0, 1.0, 1.0]
+    assert plots._smooth([1.0, math.nan, 1.0, 99.0, 1.0], 2, range(5)) == [1.0, 1.0, 1.0, 1.0, 1.0]
 
 
 def test_best_mark_is_the_last_improvement() -> None:

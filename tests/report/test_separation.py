@@ -1,6 +1,7 @@
 """The page of a separation in a real browser: it plays, seeks and switches at the same moment, from disk alone."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,17 @@ import pytest
 import soundfile as sf
 
 from usepcli.report import html, listen
-from usepcli.report.separation import Join, Row, Separated, Track, index_page, separation_page
+from usepcli.report.separation import (
+    DRAWN,
+    Join,
+    Row,
+    Separated,
+    Track,
+    decibel,
+    index_page,
+    null,
+    separation_page,
+)  # fmt: skip
 
 RATE, SECONDS = 8000, 6.0
 EVIL = "<img src=x onerror=alert(1)>.wav"
@@ -56,6 +67,21 @@ def named(page: Path) -> Path:
 
 def _state(browser: Any) -> dict[str, Any]:
     return browser.js("(p => ({time: p.time, playing: p.playing, hearing: p.hearing}))(usep.players[0])")
+
+
+def test_levels_as_text():
+    assert [decibel(x) for x in (-1.26, -0.01, 0.0, -math.inf, math.nan)] == [
+        "−1.3\xa0dB", "0.0\xa0dB", "0.0\xa0dB", "−∞\xa0dB", "not measured",
+    ]  # fmt: skip
+    assert [null(x) for x in (-math.inf, -140.0)] == ["exact", "−140.0\xa0dB"]
+
+
+def test_what_the_page_says_of_its_pictures_is_what_is_drawn():
+    script = html.asset("player.js")
+    levels = re.search(r"RANGE_DB = (\d+), ACTIVE_DB = (\d+)", script)
+    assert levels and f"down to {levels[1]} dB below the loudest band" in DRAWN
+    assert f"down to {levels[2]} dB below the loudest moment" in DRAWN
+    assert DRAWN in _page(lambda name, wave: "")
 
 
 def test_names_are_text_and_doubtful_seams_stand_out(page: Path):
@@ -111,6 +137,25 @@ def test_all_keys(browser: Any, named: Path):
     browser.quiet()
 
 
+def test_a_changed_mind_while_the_sound_is_decoded(browser: Any, named: Path):
+    # A slow decoder: what is asked for last holds, and nothing starts behind the listener's back.
+    slow = (
+        "const decode = AudioContext.prototype.decodeAudioData;"
+        "AudioContext.prototype.decodeAudioData = async function (data) {"
+        "await new Promise((go) => setTimeout(go, 300)); return decode.call(this, data); };"
+    )
+    browser.open(named, before=slow)
+    browser.keys(" ", " ")
+    browser.wait("usep.players[0].sound.buffers")
+    browser.js("new Promise((go) => setTimeout(() => go(1), 100))")
+    assert not _state(browser)["playing"]
+    browser.open(named, before=slow)
+    browser.js("usep.players[0].toggle() && usep.players[0].seek(3) || 1")
+    browser.wait("usep.players[0].playing")
+    assert 3 <= _state(browser)["time"] < 4.5
+    browser.quiet()
+
+
 def test_tracks_are_aligned_and_add_up_to_the_sample(browser: Any, named: Path):
     browser.open(named)
     browser.click(".play")
@@ -154,6 +199,24 @@ def test_long_recordings_play_the_files_beside_the_page(browser: Any, tmp_path: 
     browser.click(".lane:nth-child(2) .stage", 0.5)
     assert 2.9 < _state(browser)["time"] < 4.5
     browser.quiet()
+
+
+def test_linked_files_stop_when_asked_and_at_their_own_end(browser: Any, tmp_path: Path):
+    # The files end before the length that the page was told, as truncated ones do.
+    def short(name: str, wave: np.ndarray) -> str:
+        sf.write(tmp_path / f"{name}.wav", wave[: 5 * RATE], RATE)
+        return html.link(tmp_path / f"{name}.wav", tmp_path)
+
+    browser.open(html.save(tmp_path / "report.html", _page(short, linked=True)))
+    browser.js("usep.players[0].toggle() && usep.players[0].toggle() || 1")
+    browser.js("new Promise((go) => setTimeout(() => go(1), 300))")
+    assert not _state(browser)["playing"] and browser.js("usep.players[0].sound.media.every(m => m.paused)")
+    assert "cannot be played" not in browser.js("document.querySelector('.hearing').textContent")
+    browser.js("usep.players[0].seek(4.7) || 1")
+    browser.click(".play")
+    browser.wait("usep.players[0].playing")
+    browser.wait("!usep.players[0].playing")
+    assert _state(browser)["time"] == SECONDS
 
 
 def test_the_policy_stops_every_request(browser: Any, named: Path):

@@ -198,6 +198,8 @@ def _quantise(block: np.ndarray, subtype: str) -> np.ndarray:
 
 
 def _output_fault(path: Path, err: Any) -> IOFault | OutputError:
+    if isinstance(err, OSError) and err.errno == errno.ENAMETOOLONG:
+        return OutputError(f"{show(path)}: cannot be made: {err.strerror}; choose a shorter name")
     if isinstance(err, OSError) and err.errno in (
         errno.EACCES,
         errno.EPERM,

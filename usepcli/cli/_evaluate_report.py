@@ -74,9 +74,8 @@ def page(found: Results, record: dict[str, Any], job: Job, asked: Asked, rows: R
 
     scored, scores = versus.columns(rows, found.conventions)
     folder = asked.out or job.out
-    by = (asked.by or "condition") if results.STATS in found.tables else ""
     place, lost = evaluate_report.write(
-        folder, found, record, scored, scores, system(job, asked, protocol), asked.report_by, by
+        folder, found, record, scored, scores, system(job, asked, protocol), asked.report_by
     )
     tables.write_csv(folder / results.HOLES, lost)
     asked.say(f"page: {place}")

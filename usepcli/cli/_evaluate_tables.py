@@ -78,7 +78,7 @@ def add_moms(found: Results, job: Job, asked: Asked, out: Path) -> None:
     why = mom_scores.draw(rows, facts, out)
     if why:
         asked.say(f"no picture of momi against msi: {why}")
-    found.facts["momi"] = results.strict(facts) | {"picture": "" if why else results.PICTURE}
+    found.facts["momi"] = results.strict(facts) | {"picture": "" if why else results.PICTURES[0]}
     found.tables[results.MOMS] = (rows, list(mom_scores.COLUMNS))
     several = any("system" in row for row in found.summary)
     found.summary += [{"system": "separated", **row} if several else row for row in summary]

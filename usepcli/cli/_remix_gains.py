@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from usepcli.cli import _options as options
 from usepcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from usepcli.engine.ending import Ending
     from usepcli.engine.remix import Remix
     from usepcli.engine.remix_automation import Curve
     from usepcli.engine.remix_inputs import Stems
@@ -28,6 +29,7 @@ _USUAL_MODEL = "default"
 def run(ctx: typer.Context) -> None:
     """Mix, and print what was done with the levels before and after."""
     from usepcli.engine import remix as engine
+    from usepcli.engine.ending import Ending
     from usepcli.engine.remix_automation import read_automation
     from usepcli.engine.remix_desk import desk
     from usepcli.engine.remix_inputs import check_stems, find_stems
@@ -55,10 +57,11 @@ def run(ctx: typer.Context) -> None:
         facts = {"output": str(out), "subtype": form, "gains_db": engine.decibels(names, mixer.gains)}
         options.report(_finite(facts) if asked["as_json"] else facts, asked["as_json"])
         return
-    record = engine.remix(
-        stems, out, mixer, separator=separator, subtype=subtype, goal=goal, overwrite=asked["overwrite"],
-        watch=_watch(asked["quiet"]),
-    )  # fmt: skip
+    with Ending() as ending:
+        record = engine.remix(
+            stems, out, mixer, separator=separator, subtype=subtype, goal=goal, overwrite=asked["overwrite"],
+            watch=_watch(asked["quiet"], ending),
+        )  # fmt: skip
     if not asked["quiet"]:
         _note(record, goal)
     _print(record, asked["as_json"])
@@ -87,10 +90,15 @@ def _separator(
     return Separator.load(model, asked["device"], asked["threads"])
 
 
-def _watch(quiet: bool) -> Watch:
+def _watch(quiet: bool, ending: Ending) -> Watch:
     from usepcli.report.progress import progress
 
-    return lambda blocks, total, name: progress(blocks, total, desc=name, unit="block", quiet=quiet)
+    def watch(blocks: Iterable[Any], total: int, name: str) -> Iterator[Any]:
+        for block in progress(blocks, total, desc=name, unit="block", quiet=quiet):
+            ending.check()
+            yield block
+
+    return watch
 
 
 def _note(record: Remix, goal: Goal) -> None:

@@ -22,8 +22,14 @@ _BAND = {
 
 
 def say(text: str) -> None:
-    """Write a line to stderr; bytes that the terminal has no letters for appear as backslash escapes."""
-    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+    """Write a line to stderr; bytes that are no letters, and what steers a terminal, appear as backslash escapes."""
+    sys.stderr.write(plain(text) + "\n")
+
+
+def plain(text: str) -> str:
+    """Return text in one line and without control characters, which a file name may hold."""
+    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return shown.translate({code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))})
 
 
 class Notes:
@@ -76,13 +82,12 @@ def null(record: Record) -> str:
 
 def table(records: Sequence[Record]) -> None:
     """Print what was separated on stdout."""
-    from usepcli.audio import io
     from usepcli.engine import tables
 
     rows: list[dict[str, Any]] = [
         {
-            "file": io.show(record.file),
-            "first output": record.outputs[0],
+            "file": plain(record.file),
+            "first output": plain(record.outputs[0]),
             "sources": len(record.outputs),
             "seconds": record.duration_s,
             "rate": record.rate,

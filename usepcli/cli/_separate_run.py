@@ -14,7 +14,7 @@ import typer
 
 from usepcli.cli import _options as options
 from usepcli.cli import _separate_notes as notes
-from usepcli.errors import InputNotFound, PartialFailure, UsageError, UsepError
+from usepcli.errors import InputNotFound, IOFault, PartialFailure, UsageError, UsepError
 
 if TYPE_CHECKING:
     from usepcli.engine.batch import Triage
@@ -44,6 +44,7 @@ class Asked:
     subtype: str
     clip: str
     report: bool
+    figure: str
     chunk_s: float
     device: str
     threads: int
@@ -62,6 +63,10 @@ def separate(asked: Asked) -> None:
     from usepcli.engine.ending import Ending
 
     texts = _inputs(asked)
+    if asked.figure:
+        from usepcli.engine.report_files import check_figures
+
+        check_figures(asked.figure)
     with ExitStack() as stack:
         ending = stack.enter_context(Ending())
         stdin = None
@@ -102,13 +107,14 @@ class _Run:
     def __init__(self, asked: Asked, texts: list[str], stdin: Path | None, ending: Ending) -> None:
         from usepcli.audio.io import check_codecs
         from usepcli.engine import jobs, shards
+        from usepcli.engine.ledger import made
         from usepcli.engine.separate import How
         from usepcli.engine.separate_files import Wish
 
         self.asked, self.ending = asked, ending
         self.shard = shards.parse(asked.shard)
         wish = Wish(How(asked.channels, asked.rest), asked.sources, asked.clip)
-        self.sources = jobs.find_sources(texts, asked.out, stdin)
+        self.sources = jobs.find_sources(texts, asked.out, stdin, made(asked.out))
         for source in self.sources:
             check_codecs(source.path)
         self.separator = self._load()
@@ -166,11 +172,17 @@ class _Run:
         )  # fmt: skip
 
     def _has_page(self, record: Record) -> bool:
-        if not self.asked.report:
-            return True
+        return all(path.is_file() for path in self._pages(record))
+
+    def _pages(self, of: Record | Job) -> list[Path]:
+        """Return where the page and the picture of a recording go, as far as they are wanted."""
+        asked = self.asked
+        if not (asked.report or asked.figure):
+            return []
         from usepcli.engine import report_files
 
-        return report_files.report_path(record, self.asked.out, self.alone).is_file()
+        page = [report_files.report_path(of, asked.out, self.alone)] if asked.report else []
+        return [*page, *([report_files.figure_path(of, asked.out, asked.figure)] if asked.figure else [])]
 
     def _listing(self, found: Triage) -> None:
         done = {record.file for record in found.done}
@@ -188,13 +200,12 @@ class _Run:
         for record in found.done:
             ledger.settle(record.file)
             self._result(record)
-        if self.asked.report:
+        if self.asked.report or self.asked.figure:
             self._check_pages(found.todo)
         wish = replace(self.wish, replace=lambda path: self.asked.overwrite or path in found.ours)
         for record in batch.run(self.separator, found.todo, ledger, wish, watch=self._watch, failed=self._failed):
             said.file(record)
-            if self.asked.report:
-                self._page(record)
+            self._show(record)
             self._result(record)
             self.ending.check()
         if self.asked.report and not self.alone and not self.shard:
@@ -223,9 +234,25 @@ class _Run:
         """Raise OutputError before any work where something else stands under the name of a page."""
         from usepcli.engine import report_files
 
-        pages = [report_files.report_path(job, self.asked.out, self.alone) for job in jobs]
-        for path in [self.asked.out / "report.html", *pages]:
+        index = [self.asked.out / "report.html"] if self.asked.report else []
+        for path in [*index, *(path for job in jobs for path in self._pages(job))]:
             report_files.check_replaceable(path, self.asked.overwrite)
+
+    def _show(self, record: Record) -> None:
+        """Make the page and the picture; one that fails is a fault of its file, whose sources stay."""
+        try:
+            if self.asked.report:
+                self._page(record)
+            if self.asked.figure:
+                self._figure(record)
+        except IOFault:
+            raise
+        except UsepError as fault:
+            if self.asked.fail_fast:
+                raise
+            self.faults.append(fault)
+            if len(self.plan) > 1:
+                notes.say(f"usep: error: {fault}")
 
     def _page(self, record: Record) -> None:
         from usepcli.engine import report_files
@@ -235,6 +262,15 @@ class _Run:
             overwrite=self.asked.overwrite,
         )  # fmt: skip
         if not self.asked.quiet:
+            notes.say(f"{record.file}: {path}")
+
+    def _figure(self, record: Record) -> None:
+        from usepcli.engine import report_files
+
+        asked = self.asked
+        path = report_files.figure_path(record, asked.out, asked.figure)
+        report_files.write_figure(record, path, self.wish.how, asked.overwrite)
+        if not asked.quiet:
             notes.say(f"{record.file}: {path}")
 
     def _index(self, ledger: Ledger) -> None:

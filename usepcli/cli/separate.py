@@ -8,7 +8,7 @@ import typer
 
 from usepcli.cli import _options as options
 
-_Name = typer.Option("--name", help="File names of the outputs.")
+_Name = typer.Option("--name", help="File names of the outputs: {i} is the source, {ext} the input's own suffix.")
 _Channels = typer.Option(
     "--channels",
     help="linked: one decision for all channels, the image stays; each: channel by channel; mix or first: one channel.",
@@ -61,6 +61,12 @@ def separate(
         typer.Option("--clip", help="Where integer outputs would clip: one gain for all sources, error, or allow."),
     ] = "gain",
     report: Annotated[bool, typer.Option("--report", help="Also make a page to see and hear, report.html.")] = False,
+    figure: Annotated[
+        str,
+        typer.Option(
+            "--figure", metavar="png|svg", help="Also draw {stem}_figure.png or .svg for print, per recording."
+        ),
+    ] = "",
     chunk_s: Annotated[
         float, typer.Option("--chunk-s", min=0.0, help="Seconds that the model sees at once; 0: what it needs.")
     ] = 0.0,
@@ -102,8 +108,8 @@ def separate(
     asked = work.Asked(
         inputs=list(inputs or ()), out=out, files_from=files_from, null=null, model=model, channels=channels,
         rest="source" if residual else rest, sources=sources, keep=keep, name=name, form=form.lower().lstrip("."),
-        subtype=subtype.upper(), clip=clip, report=report, chunk_s=chunk_s, device=device, threads=threads,
-        overwrite=overwrite, resume=resume, shard=shard, fail_fast=fail_fast, dry_run=dry_run, as_json=as_json,
-        quiet=quiet,
+        subtype=subtype.upper(), clip=clip, report=report, figure=figure.lower().lstrip("."), chunk_s=chunk_s,
+        device=device, threads=threads, overwrite=overwrite, resume=resume, shard=shard, fail_fast=fail_fast,
+        dry_run=dry_run, as_json=as_json, quiet=quiet,
     )  # fmt: skip
     work.separate(asked)

@@ -32,8 +32,8 @@ def train(
 ) -> None:
     """Train a separator from a profile.
 
-    A run is a folder: train.csv, valid.csv, curves.png, last.ckpt, and best.safetensors, the mean of the best
-    validated weights. The same command goes on from the last checkpoint after any interruption.
+    A run is a folder: train.csv, valid.csv, curves.png and .svg, last.ckpt, and best.safetensors, the mean of the
+    best validated weights. The same command goes on from the last checkpoint after any interruption.
     SIGTERM, Ctrl-C and SIGUSR1 finish the step, save, and exit 75.
 
     Examples:

@@ -1,12 +1,19 @@
 """One decision for all channels: what a model hears of them, and how its estimates are spread over them again.
 
-The estimates of one guide signal give every source a power v_i(f, m) and, through its share of the channels, a
-spatial covariance R_i(f) = sum_m y_i y_i^H / sum_m v_i. The channels x are then divided by the multichannel
-Wiener filter y_i = v_i R_i (sum_k v_k R_k)^-1 x, twice (Nugraha, Liutkus and Vincent 2016 combine a
-network and such a filter in this way). The filters add up to one, so the sources of a channel add up to it.
-On 12 two-talker scenes each, the mean SI-SDRi of all channels was 9.9 dB for panned talkers, 10.9 with delays between
-the channels and 7.4 in simulated rooms; channel by channel it was 6.2, 6.9 and 6.0. Masks of power, magnitude or
-bounded complex ratios stayed within 0.6 dB of the latter. Letters: N sources, C channels, L samples, F bins, M frames.
+The amplitudes of one guide signal's estimates divide the power of the channels x among the sources, v_i(f, m), and
+their shares of x are first sources y_i. Then, three times (EM for the local Gaussian model, Duong, Vincent and
+Gribonval 2010; begun by a network as in Nugraha, Liutkus and Vincent 2016), over C channels:
+
+    R_i(f) = C sum_m y_i y_i^H / sum_m |y_i|^2          where source i is
+    y_i    = v_i R_i (sum_k v_k R_k)^-1 x               the multichannel Wiener filter
+    v_i    = |y_i|^2 / C + (1 - w_i) v_i                w_i the share of |y_i| in sum_k |y_k|
+
+The filters add up to one, so the sources of a channel add up to it. The second part of v_i is what the filter withheld:
+without it every turn would sharpen the division, and a split of 1 to 2 that places tell nothing about would end as 1
+to 50. v_i is smoothed over 3 by 3 bins. On 12 scenes each of pairs of test talkers, other scenes than the number of
+turns was chosen on, the mean SI-SDRi of all channels was 15.8 dB for panned talkers, 15.7 with delays between the
+channels and 8.5 in simulated rooms; channel by channel it was 6.6, 7.6 and 6.3.
+Letters: N sources, C channels, L samples, F bins, M frames.
 """
 
 from __future__ import annotations
@@ -20,7 +27,7 @@ from usepcli.dsp.stft import STFT
 
 _WINDOW_S = 0.128
 _BETTER = 0.1  # share of the power by which another guide must cover more than the mean does
-_PASSES = 2
+_PASSES = 3
 _SPREAD = 1e-3  # white part of every covariance: no source is taken for exactly one direction
 _FLOOR = 1e-6  # of the mean power, so that silent bins have an inverse
 _BINS = 64  # filtered at once, so that many channels stay within memory
@@ -66,24 +73,32 @@ def spread(sources: np.ndarray, heard: np.ndarray, wave: np.ndarray, rate: int) 
     apart = wave - level[:, None] * heard
     if (np.square(apart).sum(1) <= 1e-10 * np.square(wave, dtype=np.float64).sum(1)).all():
         return (sources[:, None] * level[:, None]).astype(np.float32)
-    stft = _stft(rate)
+    stft, sounds = _stft(rate), sources.any(1)
     with torch.inference_mode():
         channels = stft(torch.from_numpy(wave))
         scale = channels.abs().square().mean().sqrt().clamp_min(1e-30)
-        loud = stft(torch.from_numpy(np.ascontiguousarray(sources))).abs()
-        share = loud / loud.sum(0).clamp_min(1e-30)
-        found = share[:, None] * (channels / scale)  # (N, C, F, M)
-        for _ in range(_PASSES):
-            found = _filtered(found, channels / scale)
-        out = stft.inverse(found * scale, wave.shape[1]).numpy()
-    out[~sources.any(1)] = 0
+        loud = stft(torch.from_numpy(np.ascontiguousarray(sources[sounds]))).abs()
+        out = np.zeros((len(sources), *wave.shape), np.float32)
+        out[sounds] = stft.inverse(_divided(channels / scale, loud) * scale, wave.shape[1]).numpy()
     return out
 
 
-def _filtered(found: Tensor, channels: Tensor) -> Tensor:
-    """Return the multichannel Wiener filter of channels (C, F, M) by the power of found (N, C, F, M)."""
-    power = found.abs().square().mean(1)  # (N, F, M)
-    power = F.avg_pool2d(power, 3, 1, 1, count_include_pad=False)
+def _divided(channels: Tensor, loud: Tensor) -> Tensor:
+    """Return the sources (N, C, F, M) of channels (C, F, M) by their amplitudes (N, F, M) in the guide."""
+    share = loud / loud.sum(0).clamp_min(1e-30)
+    power = share * channels.abs().square().mean(0)  # (N, F, M)
+    found = share[:, None] * channels  # (N, C, F, M)
+    for _ in range(_PASSES):
+        power = F.avg_pool2d(power, 3, 1, 1, count_include_pad=False)
+        found = _filtered(found, channels, power)
+        own = found.abs().square().mean(1)
+        part = own.sqrt() / own.sqrt().sum(0).clamp_min(1e-30)
+        power = own + (1 - part) * power
+    return found
+
+
+def _filtered(found: Tensor, channels: Tensor, power: Tensor) -> Tensor:
+    """Return the multichannel Wiener filter of channels (C, F, M) by the places of found (N, C, F, M) and power."""
     floor = _FLOOR * float(power.mean())
     parts = [slice(at, at + _BINS) for at in range(0, channels.shape[1], _BINS)]
     return torch.cat([_wiener(found[:, :, p], channels[:, p], power[:, p], floor) for p in parts], dim=2)
@@ -92,8 +107,9 @@ def _filtered(found: Tensor, channels: Tensor) -> Tensor:
 def _wiener(found: Tensor, channels: Tensor, power: Tensor, floor: float) -> Tensor:
     y, x = found.permute(0, 2, 3, 1), channels.permute(1, 2, 0)  # (N, F, M, C), (F, M, C)
     eye = torch.eye(len(channels), dtype=y.dtype)
-    spatial = torch.einsum("nfmc,nfmd->nfcd", y, y.conj()) / power.sum(-1)[..., None, None].clamp_min(1e-20)
-    model = power[..., None, None] * (spatial + _SPREAD * eye)[:, :, None]  # (N, F, M, C, C)
+    spatial = torch.einsum("nfmc,nfmd->nfcd", y, y.conj())
+    size = spatial.diagonal(dim1=-2, dim2=-1).real.mean(-1).clamp_min(1e-20)
+    model = power[..., None, None] * (spatial / size[..., None, None] + _SPREAD * eye)[:, :, None]  # (N, F, M, C, C)
     total = model.sum(0) + (floor + 1e-12) * eye
     out = (model @ torch.linalg.solve(total, x[..., None]))[..., 0]  # (N, F, M, C)
     # What the floor withheld goes to the sources by their power, which makes the filters add up to one.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from usepcli.errors import ConfigError
 
 Window = Literal["hann", "sqrt_hann"]
+_LONGEST = 2**20
 
 
 class STFT(nn.Module):
@@ -24,9 +25,11 @@ class STFT(nn.Module):
     def __init__(self, n_fft: int = 512, win: int = 400, hop: int = 160, window: Window = "hann") -> None:
         """Take sizes in samples; ConfigError unless 2 * hop <= win <= n_fft, so that the inverse is exact."""
         super().__init__()
-        if not (hop >= 1 and 2 * hop <= win <= n_fft and n_fft % 2 == 0):
+        if not (hop >= 1 and 2 * hop <= win <= n_fft <= _LONGEST and n_fft % 2 == 0):
             found = f"n_fft={n_fft}, win={win}, hop={hop}"
-            raise ConfigError(f"model.hop: found {found}; expected an even n_fft and 2 * hop <= win <= n_fft")
+            raise ConfigError(
+                f"model.hop: found {found}; expected an even n_fft up to {_LONGEST} and 2 * hop <= win <= n_fft"
+            )
         if window not in ("hann", "sqrt_hann"):
             raise ConfigError(f"model.window: unknown window '{window}'; choose from: hann, sqrt_hann")
         self.n_fft, self.win, self.hop = n_fft, win, hop

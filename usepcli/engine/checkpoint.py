@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -21,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from usepcli.engine import build, model_folders
+from usepcli.engine import fitting, model_folders
+from usepcli.engine.fitting import load_into as load_into
 from usepcli.errors import BadInput, InputNotFound, IOFault, OutputError, choices
 from usepcli.models.separator import SeparationModel
 
@@ -57,9 +59,34 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str) -> Card:
-        """Read a card; keys that a later version may have added are passed over."""
-        raw = json.loads(text)
-        return cls(**{f.name: raw[f.name] for f in fields(cls) if f.name in raw})
+        """Read a card without control characters; keys of later versions are passed over; ValueError if it is none."""
+        raw, empty = _printable(json.loads(text)), cls()
+        if not isinstance(raw, dict):
+            raise ValueError(f"found a {type(raw).__name__}, expected an object")
+        held = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
+        for key, value in held.items():
+            if not isinstance(value, type(getattr(empty, key))) or isinstance(value, bool):
+                expected = type(getattr(empty, key)).__name__
+                raise ValueError(f"{key} is a {type(value).__name__}, expected {expected}")
+        if not all(isinstance(score, dict) for score in held.get("scores", ())):
+            raise ValueError("a score is no object")
+        return cls(**held)
+
+    @property
+    def segment_s(self) -> float:
+        """Seconds of one training segment as the profile states them, 0 where it does not."""
+        data = self.profile.get("data")
+        stated = data.get("segment_s") if isinstance(data, dict) else 0
+        return float(stated) if isinstance(stated, (int, float)) and math.isfinite(stated) else 0.0
+
+
+def _printable(value: Any) -> Any:
+    """Return a JSON value whose texts cannot drive a terminal."""
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return "".join(c for c in value if c.isprintable() or c == "\n") if isinstance(value, str) else value
 
 
 def released() -> dict[str, Path]:
@@ -110,10 +137,13 @@ def read_card(path: Path) -> tuple[Card, str]:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
     except (SafetensorError, OSError) as fault:
-        raise BadInput(f"{path}: not a readable model file ({fault})") from fault
+        raise BadInput(f"{path}: not a readable model file ({fitting.what_instead(path) or fault})") from fault
     if "usep" not in meta:
         raise BadInput(f"{path}: a safetensors file without a usep card; only models written by usep can be loaded")
-    return Card.from_json(meta["usep"]), meta.get("sha256", "")
+    try:
+        return Card.from_json(meta["usep"]), meta.get("sha256", "")
+    except (ValueError, RecursionError) as fault:
+        raise BadInput(f"{path}: its card cannot be read ({fault}); fetch the file again") from fault
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -130,23 +160,11 @@ def load_model(ref: str | Path) -> tuple[SeparationModel, Card]:
     """Return a model in eval mode on the CPU, and its card; `ref` as in find_model."""
     path = find_model(ref)
     card, _ = read_card(path)
-    model = build.model(card.model)
-    load_into(model, read_weights(path), str(path))
-    return model.eval(), card
-
-
-def load_into(model: torch.nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Copy a state dict strictly; BadInput names the first differing keys or shapes."""
-    own = model.state_dict()
-    wrong = [k for k in own if k not in state] + [k for k in state if k not in own]
-    wrong += [
-        f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    if wrong:
-        raise BadInput(f"{where}: {len(wrong)} tensors do not fit the model, the first: {'; '.join(wrong[:3])}")
-    model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+    model = fitting.model(card.model, read_weights(path), str(path))
+    for what, said, is_ in (("Hz", card.sample_rate, model.sample_rate), ("outputs", card.n_src, model.n_src)):
+        if said not in (0, is_):
+            raise BadInput(f"{path}: the card says {said} {what}, the model in the same file has {is_}")
+    return model, card
 
 
 def save_model(path: Path, state: Mapping[str, Tensor], card: Card, dtype: str = "float32") -> None:

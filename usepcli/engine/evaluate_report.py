@@ -27,12 +27,11 @@ def write(
     scores: Sequence[str],
     system: System,
     score: str = "",
-    by: str = "",
 ) -> tuple[Path, list[Row]]:
     """Write report.html into `out` and return its path and the shares lost to spectral holes, per item and source.
 
     scored: rows with id, source and one number per score; score: what the items are chosen by, '' for the first that
-    most items have; by: the name of the conditions, if there are any.  UsageError for a score that is none of these.
+    most items have.  UsageError for a score that is none of these.
     """
     if score and score not in scores:
         raise UsageError(choices("score for --report-by", score, scores))
@@ -42,7 +41,7 @@ def write(
         shown.add(_item(system, why, item, found.tables[results.ITEMS][0]))
     about = evaluation.Evaluation(
         title=_title(found), facts=_facts(found, record), scores=[_score(name, scored, found) for name in scores],
-        summary=(found.summary, found.columns()), conventions=_lines(found.conventions), by=by, chosen_by=ranked,
+        summary=(found.summary, found.columns()), conventions=_lines(found.conventions), chosen_by=ranked,
         tables={heading: found.tables[name] for name, heading in _TABLES.items() if _has(found, name)},
     )  # fmt: skip
     return html.save(out / results.REPORT, evaluation.evaluation_page(about, shown), overwrite=True), shown.lost
@@ -122,12 +121,11 @@ def _score(name: str, rows: Sequence[Row], found: Results) -> evaluation.Score:
     values = [row[name] for row in rows if math.isfinite(row[name])]
     of = tables.summarise(values, [row["id"] for row in rows if math.isfinite(row[name])])
     unit = str(scoring.metric(name).unit) if name in registry.METRICS else "dB"
-    spread = found.tables.get(results.STATS, ([], ()))[0]
-    conditions = [
-        charts.Interval(str(row["condition"]), row["mean"], row["ci95_low"], row["ci95_high"], row["n"])
-        for row in spread
-        if row["metric"] == name
-    ]
+    conditions: dict[tuple[str, bool], list[charts.Interval]] = {}
+    for row in found.tables.get(results.STATS, ([], ()))[0]:
+        if row["metric"] == name:
+            line = charts.Interval(str(row["condition"]), row["mean"], row["ci95_low"], row["ci95_high"], row["n"])
+            conditions.setdefault((str(row["by"]), row["kind"] == "within"), []).append(line)
     return evaluation.Score(name, unit, values, of.mean, of.ci95_low, of.ci95_high, conditions)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from usepcli.audio import io, resample
-from usepcli.engine import checkpoint, export_targets
+from usepcli.engine import checkpoint, export_targets, hub
 from usepcli.engine.export_targets import Target
 from usepcli.engine.runfolder import versions
 from usepcli.errors import BadInput, MissingDependency, OutputError, UsageError
@@ -46,7 +46,9 @@ def export(
     target = export_targets.require(to)
     source = checkpoint.find_model(ref)
     model, card = checkpoint.load_model(source)
-    out = out or Path((card.name or source.stem) + target.suffix)
+    # A card may come from anybody: its name is a name only where it cannot lead into another folder.
+    name = card.name if hub.NAME.fullmatch(card.name) else source.stem
+    out = out or Path(name + target.suffix)
     if out.suffix != target.suffix:
         raise UsageError(f"{out}: --to {to} writes {target.suffix} files; name it {out.with_suffix(target.suffix)}")
     beside = out.with_name(out.name + ".json")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-from usepcli.engine import build, checkpoint, foreign_asteroid, foreign_level, foreign_torchaudio
+from usepcli.engine import build, checkpoint, fitting, foreign_asteroid, foreign_level, foreign_torchaudio
 from usepcli.engine.foreign_parts import Found, Stated, plain
-from usepcli.errors import BadInput, ConfigError, InputNotFound, OutputError, UsageError, choices
+from usepcli.errors import BadInput, InputNotFound, OutputError, UsageError, choices
 from usepcli.models.separator import SeparationModel
 
 KINDS = ("asteroid", "torchaudio")
@@ -63,7 +64,7 @@ def import_model(
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: exists already; choose another name with -o, or --overwrite")
     found = read(source, kind, stated)
-    model = _built(found, str(source))
+    model = fitting.model(found.model, found.state, str(source))
     card = _card(found, model, source, words, out.stem)
     level = foreign_level.measure(model)
     if fit_level:
@@ -92,6 +93,8 @@ def read(source: Path, kind: str = "", stated: Stated | None = None) -> Found:
         raise BadInput(f"{where}: a checkpoint of {found_kind}, not of {kind}; leave --kind out")
     if not state:
         raise BadInput(f"{where}: state_dict holds no tensors by name")
+    if odd := [name for name, tensor in state.items() if not _plain_numbers(tensor)]:
+        raise BadInput(f"{where}: tensor '{plain(odd[0])}' holds no plain array of real numbers, as all have to")
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise BadInput(f"{where}: {len(broken)} tensors hold NaN or infinity, the first: {plain(broken[0])}")
     if found_kind == "asteroid":
@@ -108,11 +111,12 @@ def load_plain(source: Path) -> dict[str, Any]:
     if source.suffix == ".safetensors":
         return dict(_safetensors(source))
     # asteroid writes torch.__version__, a str of its own class; nothing else is let in.
-    with open(source, "rb") as file, torch.serialization.safe_globals([TorchVersion]):
+    with open(source, "rb") as file, torch.serialization.safe_globals([TorchVersion]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of how torch reads a file that a user may not even have made
         try:
             raw = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as fault:  # a damaged file raises almost anything, OSError too
-            raise BadInput(f"{source}: {_why(str(fault))}") from fault
+            raise BadInput(f"{source}: {fitting.what_instead(source) or _why(str(fault))}") from fault
     if not isinstance(raw, Mapping):
         raise BadInput(f"{source}: holds a {type(raw).__name__}; expected a dictionary; {KNOWN}")
     return dict(raw)
@@ -125,7 +129,9 @@ def _safetensors(source: Path) -> dict[str, Tensor]:
                 raise BadInput(f"{source}: a model file of usep already; use it as it is with --model")
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as fault:
-        raise BadInput(f"{source}: not a readable safetensors file ({fault})") from fault
+        raise BadInput(
+            f"{source}: not a readable safetensors file ({fitting.what_instead(source) or fault})"
+        ) from fault
 
 
 def _why(fault: str) -> str:
@@ -150,6 +156,13 @@ def _tensors(state: object) -> dict[str, Tensor]:
     return out
 
 
+def _plain_numbers(tensor: Tensor) -> bool:
+    """Return whether a tensor is a dense array of real numbers in memory, every element of it in the file."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
 def _state_of(raw: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the state dict that a file is, or holds under a usual key."""
     for held in (raw, *(raw.get(key) for key in ("state_dict", "model_state_dict", "model"))):
@@ -167,22 +180,6 @@ def _seen(raw: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     keys = sorted(map(plain, state or raw))[:4]
     what = f"{len(state)} tensors" if state else f"a dictionary of {len(raw)} keys"
     return f"{what} of an unknown kind ({', '.join(keys) or 'empty'})"
-
-
-def _built(found: Found, where: str) -> SeparationModel:
-    """Return the model with the file's weights; BadInput where settings and tensors do not fit each other."""
-    try:
-        with torch.device("meta"):
-            shape = build.model(found.model)
-    except ConfigError as fault:
-        raise BadInput(f"{where}: {fault}") from fault
-    own = shape.state_dict()
-    if any(name not in own or own[name].shape != tensor.shape for name, tensor in found.state.items()):
-        # Raises before any memory is taken for sizes that the file only claims.
-        checkpoint.load_into(shape, found.state, where)
-    model = build.model(found.model)
-    checkpoint.load_into(model, found.state, where)
-    return model.eval()
 
 
 def _sha256(source: Path) -> str:

@@ -19,6 +19,7 @@ _NORMS = {
 }  # fmt: skip
 _MASKS = {"sigmoid": "sigmoid", "relu": "relu", "softmax": "softmax", "linear": "linear"}
 _ACTIVATIONS = {"relu": "relu", "linear": "linear", "None": "linear"}
+_LONGEST_CHUNK = 10_000  # frames; no tensor tells, and memory grows with it
 _RNNS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn", "lstm": "lstm", "gru": "gru", "rnn": "rnn"}
 
 # What its constructors take for an argument that is not given.
@@ -151,8 +152,8 @@ def _dprnn(
         "causal": not both_ways and common["norm"] == "channel",
         "dim": whole(where, "bn_chan", args["bn_chan"], 1),
         "hidden": whole(where, "hid_size", args["hid_size"], 1),
-        "chunk": whole(where, "chunk_size", args["chunk_size"], 2),
-        "chunk_hop": whole(where, "hop_size", args["hop_size"] or args["chunk_size"] // 2, 1),
+        "chunk": whole(where, "chunk_size", args["chunk_size"], 2, _LONGEST_CHUNK),
+        "chunk_hop": whole(where, "hop_size", args["hop_size"] or args["chunk_size"] // 2, 1, _LONGEST_CHUNK),
         "repeats": whole(where, "n_repeats", args["n_repeats"], 1),
         "layers": whole(where, "num_layers", args["num_layers"], 1),
         "rnn": one_of(where, "rnn_type", args["rnn_type"], _RNNS),
@@ -186,7 +187,7 @@ def _history(raw: Mapping[str, Any], found: Found) -> None:
         found.scores = [
             {"metric": plain(key), "value": float(value), "data": found.training_data,
              "protocol": "stated in the file, not measured by usep"}
-            for key, value in metrics.items() if isinstance(value, (int, float))
+            for key, value in metrics.items() if isinstance(value, (int, float)) and abs(value) < 1e9
         ]  # fmt: skip
 
 

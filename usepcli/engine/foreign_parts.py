@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,11 +89,11 @@ def count(state: Mapping[str, Tensor], part: str) -> int:
     return len({m[1] for name in state if (m := re.match(rf"{re.escape(part)}\.(\d+)\.", name))})
 
 
-def whole(where: str, key: str, value: object, least: int = 0) -> int:
-    """Return a setting as int; BadInput unless it is a whole number of at least `least`."""
-    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-    if number is None or number != int(number) or number < least:
-        raise BadInput(f"{where}: {key} is {plain(value)!r}; expected a whole number from {least} on")
+def whole(where: str, key: str, value: object, least: int = 0, most: int = 1_000_000) -> int:
+    """Return a setting as int; BadInput unless it is a whole number from `least` to `most`."""
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not least <= number <= most or number != int(number):
+        raise BadInput(f"{where}: {key} is {plain(value)!r}; expected a whole number from {least} to {most}")
     return int(number)
 
 

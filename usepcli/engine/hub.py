@@ -46,13 +46,20 @@ class Place:
 
 
 def place(ref: str) -> Place:
-    """Read OWNER/NAME, OWNER/NAME@REVISION, or a path that starts with . or /; UsageError for anything else."""
+    """Read OWNER/NAME, OWNER/NAME@REVISION, or a path that starts with . or /; UsageError for anything else.
+
+    OWNER/NAME whose first part is a folder here could mean either, and is refused: a slip must not reach the network.
+    """
     if ref.startswith((".", "/", "~")):
         return Place(ref, folder=Path(ref).expanduser())
     repo, _, revision = ref.partition("@")
     if not _REPO.fullmatch(repo) or ("@" in ref and not revision):
         raise UsageError(f"'{ref}': expected OWNER/NAME or OWNER/NAME@REVISION of the Hub, or a folder as ./folder")
-    return Place(repo, revision)
+    if not revision and Path(repo).parent.is_dir():
+        raise UsageError(
+            f"'{ref}': {repo.split('/')[0]} is a folder here; write ./{repo} for the folder, or {repo}@main for the Hub"
+        )
+    return Place(repo, "" if revision == "main" else revision)
 
 
 def library() -> Any:

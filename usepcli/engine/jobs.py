@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usepcli.audio import io
+from usepcli.audio.formats import LOSSY
 from usepcli.errors import InputNotFound, OutputError, UsageError, choices
 
 FORMATS = ("wav", "flac", "ogg", "mp3", "aiff", "w64", "caf")
@@ -53,16 +54,19 @@ def read_list(data: bytes, null: bool = False) -> list[str]:
     return [os.fsdecode(part) for part in parts if part]
 
 
-def find_sources(inputs: Iterable[str | Path], out: Path, stdin: Path | None = None) -> list[Source]:
+def find_sources(
+    inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, made: Container[str] = ()
+) -> list[Source]:
     """Return the sound files that files, folders and glob patterns stand for; folders keep their tree.
 
-    Files under `out` are left out, so that a second run does not separate what the first one wrote. Named
-    files are taken as they are (a bad one fails later, alone); InputNotFound for a folder or pattern without
-    any sound file. `-` stands for `stdin`, where standard input was copied to.
+    Files in a folder `out` below an input are left out, and so are those in `made`, the real paths of what earlier
+    runs wrote: a second run does not separate the sources of the first. Named files are taken as they are (a bad
+    one fails later, alone); InputNotFound for a folder or pattern without any sound file. `-` stands for `stdin`,
+    where standard input was copied to.
     """
     found: dict[str, Source] = {}
     for text in inputs:
-        path = Path(text)
+        path, named = Path(text), False
         if stdin is not None and str(text) == "-":
             sources = [Source(stdin, Path("stdin"), "-")]
         elif path.is_dir():
@@ -72,11 +76,15 @@ def find_sources(inputs: Iterable[str | Path], out: Path, stdin: Path | None = N
                 Source(p, Path(p.stem)) for p in sorted(map(Path, glob.glob(str(text), recursive=True))) if _is_sound(p)
             ]
         else:
-            sources = [Source(path, Path(path.stem))]
+            sources, named = [Source(path, Path(path.stem))], True
         if not sources:
             raise InputNotFound(f"{io.show(text)}: no sound files there ({' '.join(sorted(io.AUDIO_SUFFIXES))})")
         for source in sources:
-            found.setdefault(os.path.realpath(source.path), source)
+            real = os.path.realpath(source.path)
+            if named or real not in made:
+                found.setdefault(real, source)
+    if not found:
+        raise InputNotFound(f"{io.show(out)}: all sound files named are outputs in there; name what they come from")
     return list(found.values())
 
 
@@ -121,7 +129,11 @@ def lay_out(
     labels = tuple(str(k + 1) for k in range(names)) if isinstance(names, int) else tuple(names)
     jobs = []
     for source in sources:
-        files = [_fill(name, source.relative.name, label) + f".{form}" for label in labels]
+        files = [_fill(name, source, label) + f".{form}" for label in labels]
+        if len({file.casefold() for file in files}) < len(files):
+            raise UsageError(
+                f"--name: '{name}' gives two sources one name, {files[0]}; expected another for each {{i}}"
+            )
         outputs = tuple(out / source.relative.parent / file for file in files)
         jobs.append(Job(source.path, outputs, subtype, labels, source.relative, source.name))
     _refuse_clashes(jobs)
@@ -136,8 +148,9 @@ class _Word(str):
         return str(self)
 
 
-def _fill(template: str, stem: str, label: str) -> str:
-    return template.format(stem=stem, i=int(label) if label.isdecimal() else _Word(label))
+def _fill(template: str, source: Source, label: str) -> str:
+    number = int(label) if label.isdecimal() else _Word(label)
+    return template.format(stem=source.relative.name, ext=source.path.suffix[1:], i=number)
 
 
 def choose(names: Sequence[str], keep: str) -> tuple[str, ...]:
@@ -153,20 +166,23 @@ def choose(names: Sequence[str], keep: str) -> tuple[str, ...]:
 
 
 def check_template(name: str) -> None:
-    """Raise UsageError unless `name` is a file name with {i} and at most {stem} besides."""
+    """Raise UsageError unless `name` is a file name with {i} and at most {stem} and {ext} besides."""
     try:
         fields = {field for _, field, _, _ in string.Formatter().parse(name) if field is not None}
-        sample = name.format(stem="x", i=1)
+        sample = name.format(stem="x", ext="wav", i=1)
     except (ValueError, KeyError, IndexError, AttributeError) as fault:
         raise UsageError(f"--name: '{name}' is no template ({fault}); expected e.g. '{{stem}}_{{i}}'") from fault
-    if "i" not in fields or not fields <= {"i", "stem"}:
-        raise UsageError(f"--name: found '{name}'; expected {{i}} and, besides it, at most {{stem}}")
+    if "i" not in fields or not fields <= {"i", "stem", "ext"}:
+        raise UsageError(f"--name: found '{name}'; expected {{i}} and, besides it, at most {{stem}} and {{ext}}")
     if Path(sample).name != sample:
         raise UsageError(f"--name: '{name}' names a folder; expected a file name, folders come from --out")
 
 
 def check_subtype(path: str | Path, subtype: str) -> None:
     """Raise UsageError if a file of this suffix cannot hold the sample format `subtype`."""
+    only = LOSSY.get(Path(path).suffix.lower(), subtype)
+    if subtype != only:
+        raise UsageError(f"--subtype {subtype}: {Path(path).suffix} files hold {only} only; leave --subtype out")
     try:
         io.Writer(Path(path).name, 8000, 1, subtype, overwrite=True)  # looks at the names only
     except OutputError as fault:
@@ -180,9 +196,12 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
             # Names that differ in case only are one file on many systems.
             other = taken.setdefault(str(path).casefold(), job.source)
             if other != job.source:
+                if other.parent == job.source.parent:
+                    way = "rename one, or add {ext} to --name if they differ in that"
+                else:
+                    way = "separate them into different folders, or give their common folder as input"
                 raise OutputError(
-                    f"{io.show(path)}: would be written for both {io.show(other)} and {io.show(job.source)}; "
-                    "separate them into different folders, or give their common folder as input"
+                    f"{io.show(path)}: would be written for both {io.show(other)} and {io.show(job.source)}; {way}"
                 )
 
 

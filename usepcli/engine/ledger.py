@@ -35,6 +35,17 @@ SEAMS = ("file", "seam", "time_s", "order", "swapped", "lead", "confidence", "qu
 ERRORS = ("file", "code", "error")
 
 
+def made(out: Path) -> set[str]:
+    """Return the real paths of all outputs that the tables of a folder, or the notes of killed runs, name."""
+    names: set[str] = set()
+    for path in [out / "outputs.csv", *out.glob("outputs-[0-9]*-of-[0-9]*.csv")]:
+        names.update(row["output"] for row in csv_log.load(path, OUTPUTS))
+    for note in out.glob(".usep*.pending"):
+        names.update(_noted(note))
+    base = os.path.realpath(out)
+    return {os.path.normpath(os.path.join(base, name)) for name in names}
+
+
 class Ledger:
     """Inside a `with` block it has read the tables of an output folder, holds the folder's lock, and adds to them.
 
@@ -48,6 +59,7 @@ class Ledger:
         self.stopped: set[Path] = set()  # outputs that a killed run may have left without a row
         self._rows: dict[str, Row] = {}
         self._mine: set[str] = set()  # outputs with a row in this run's own table
+        self._doubled = False  # that table holds older rows of some outputs beside their last ones
         self._seams: set[str] = set()  # files with rows in this run's own table of seams
         self._errors: dict[str, Row] = {}
 
@@ -65,7 +77,19 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.lock.__exit__(kind, value, trace)
+        try:
+            if self._doubled:
+                self._save_outputs()
+        except UsepError:
+            if kind is None:
+                raise
+        finally:
+            self.lock.__exit__(kind, value, trace)
+
+    def _save_outputs(self) -> None:
+        rows = (row for name, row in self._rows.items() if name in self._mine)
+        csv_log.save(self._path("outputs"), rows, OUTPUTS)
+        self._doubled = False
 
     def _path(self, name: str) -> Path:
         return self.out / f"{name}{self.suffix}.csv"
@@ -82,6 +106,7 @@ class Ledger:
         common = csv_log.load(self.out / "outputs.csv", OUTPUTS)
         self._rows = {row["output"]: row for row in [*common, *shares, *(own if self.shard else ())]}
         self._mine = {row["output"] for row in own}
+        self._doubled = len(own) > len(self._mine)
         self._seams = {row["file"] for row in csv_log.load(self._path("seams"), SEAMS)}
         self._errors = {row["file"]: row for row in csv_log.load(self._path("errors"), ERRORS)}
 
@@ -109,8 +134,7 @@ class Ledger:
         found = [self._note] if self.shard else [self._note, *self.out.glob(".usep-*-of-*.pending")]
         for note in found:
             if note.is_file():
-                names = json.loads(note.read_text("utf-8") or "[]")
-                self.stopped |= {self.out / name for name in names}
+                self.stopped |= {self.out / name for name in _noted(note)}
         for path in self.stopped:
             for debris in _debris(path):
                 debris.unlink(missing_ok=True)
@@ -196,21 +220,20 @@ class Ledger:
         self._remember(self.stopped)
 
     def add(self, record: Record) -> None:
-        """Write a file's rows, in place of those that it had; IOFault on a full disk."""
+        """Write a file's rows; those that it had go when the run ends, if not before. IOFault on a full disk."""
         rows = {row["output"]: row for row in self._output_rows(record)}
         planned = {self.text(track.path) for track in record.tracks}
         file = self._file(record.file)
         self._put_seams(file, record)
-        if planned & self._mine:
-            self._rows = {name: row for name, row in self._rows.items() if name not in planned} | rows
-            self._mine = (self._mine - planned) | set(rows)
-            csv_log.save(
-                self._path("outputs"), (self._rows[name] for name in self._rows if name in self._mine), OUTPUTS
-            )
-        else:
+        gone, known = (planned - set(rows)) & self._mine, set(rows) & self._mine
+        self._rows = {name: row for name, row in self._rows.items() if name not in gone} if gone else self._rows
+        self._rows |= rows
+        self._mine = (self._mine - gone) | set(rows)
+        if gone:
+            self._save_outputs()
+        else:  # the last row of an output counts; rewriting the table for every file would take longer than the model
             csv_log.append(self._path("outputs"), rows.values(), OUTPUTS)
-            self._rows |= rows
-            self._mine |= set(rows)
+            self._doubled = self._doubled or bool(known)
         self.settle(record.file)
 
     def _put_seams(self, file: str, record: Record) -> None:
@@ -257,7 +280,7 @@ class Ledger:
             "rate": str(record.rate),
             "channels": str(record.channels),
             "subtype": record.subtype,
-            "gain_db": f"{record.gain_db:g}",
+            "gain_db": f"{record.gain_db:.9g}",
             "null_db": f"{record.null_db:.1f}",
             "null_peak_db": f"{record.null_peak_db:.1f}",
             "missing_s": f"{record.missing_s:g}",
@@ -349,6 +372,11 @@ def _by_file(rows: Iterable[Row]) -> dict[str, list[Row]]:
     for row in rows:
         found.setdefault(row["file"], []).append(row)
     return found
+
+
+def _noted(note: Path) -> list[str]:
+    names: list[str] = json.loads(note.read_text("utf-8") or "[]")
+    return names
 
 
 def _debris(path: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli.engine import momi, tables
-from usepcli.engine.results import PICTURE
+from usepcli.engine.results import PICTURES
 from usepcli.errors import BadInput, MissingDependency
 from usepcli.report import scatter, stats
 
@@ -56,7 +56,7 @@ def draw(rows: list[dict[str, Any]], facts: dict[str, Any], out: Path) -> str:
         scatter.scatter(
             [row["msi"] for row in rows],
             [row["momi"] for row in rows],
-            out / PICTURE,
+            *(out / name for name in PICTURES),
             x_label="MSi (dB)",
             y_label="MoMi (dB)",
             title=title,

@@ -18,6 +18,9 @@ from usepcli.errors import BadInput
 CLIPS = ("gain", "error", "allow")
 _HOLDS_ALL = ("FLOAT", "DOUBLE")
 _WIDE = ("PCM_16", "PCM_24", "PCM_32")
+# What libsndfile decodes to integers of so many bits.
+_DECODED = {name: "PCM_16" for name in ("ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610", "ALAC_16")}
+_DECODED |= {"ALAC_20": "PCM_24", "ALAC_24": "PCM_24", "ALAC_32": "PCM_32"}
 _PCM = {".wav": ("PCM_U8", *_WIDE), ".flac": ("PCM_S8", "PCM_16", "PCM_24")}
 
 
@@ -166,7 +169,7 @@ class Peak:
 
 def on_grid(subtype: str, step: float) -> bool:
     """True if every sample of a file of this subtype is a multiple of `step`."""
-    own = _step(subtype)
+    own = _step(_DECODED.get(subtype, subtype))
     return bool(own) and step <= (own or 0.0)
 
 

@@ -135,6 +135,7 @@ class Record:
             "channels": self.channels,
             "subtype": self.subtype,
             **{key: _json(getattr(self, key)) for key in numbers},
+            "exact": self.null_db == -math.inf,
             "seams": len(self.seams),
             "swaps": self.swaps,
             "sources": sources,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from usepcli.audio import io
+from usepcli.audio.formats import LOSSY
 from usepcli.audio.limiter import Limiter, limit
 from usepcli.audio.loudness import LoudnessMeter
 from usepcli.audio.true_peak import decibel
@@ -185,7 +186,9 @@ def remix(
 def check_output(out: Path, info: io.Info, inputs: Sequence[Path], subtype: str, overwrite: bool) -> str:
     """Return the subtype to write; OutputError or UsageError, before any work, where `out` cannot be made."""
     kind = subtype or outputs.default_subtype(info, out.suffix)
-    check_subtype(out, kind)
+    # A lossy format has none of its own: then `kind` is what its decoder gives.
+    if subtype or out.suffix.lower() not in LOSSY:
+        check_subtype(out, kind)
     refuse_existing(out, overwrite, inputs)
     return kind
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
@@ -93,7 +94,7 @@ def _take(held: list[np.ndarray], count: int) -> np.ndarray:
 class Spool:
     """A temporary file of raw samples beside the output, written once and read as often as needed.
 
-    It is gone when the `with` block ends; IOFault when the disk is full.
+    It is gone when the `with` block or the process ends; IOFault when the disk is full.
     """
 
     def __init__(self, out: Path, channels: int, exact: bool) -> None:
@@ -104,6 +105,9 @@ class Spool:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self._path, "w+b")
+            # Without a name it is gone however this process ends; where open files cannot lose it, it goes at the end.
+            with suppress(OSError):
+                self._path.unlink()
         except OSError as fault:
             raise self._fault(fault) from fault
         return self

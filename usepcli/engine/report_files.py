@@ -7,10 +7,11 @@ links the files; what a browser cannot play is then written beside it as FLAC.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ from usepcli.engine.checkpoint import Card
 from usepcli.engine.how import RESIDUAL, USUAL, How
 from usepcli.engine.jobs import Job
 from usepcli.engine.record import Record
-from usepcli.errors import OutputError
-from usepcli.report import html, listen
+from usepcli.errors import MissingDependency, OutputError, UsageError, choices
+from usepcli.report import html, listen, plots
 from usepcli.report.progress import clock
-from usepcli.report.separation import Join, Row, Separated, Track, decibel, index_page, separation_page
+from usepcli.report.separation import Join, Row, Separated, Track, decibel, index_page, null, separation_page
 
 # Samples of all tracks and channels of a page. A browser holds them decoded, 4 bytes each: 160 MB at most.
 MOST_SAMPLES = 40_000_000
@@ -39,7 +40,9 @@ _BLOCK_S = 4.0
 # Containers and sample formats that browsers play.
 _PLAYED = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "MPEG"}
 _PLAYED_SUBTYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "VORBIS", "OPUS", "MPEG_LAYER_III"}
-MARK = '<meta name="generator" content="usep">'
+_LONGEST_NAME = 255
+# By these the head of a page, a PNG or an SVG of ours is known.
+_MARKS = (b'<meta name="generator" content="usep">', b"Software\0usep", b"<dc:title>usep</dc:title>")
 
 
 @dataclass
@@ -95,7 +98,7 @@ def write_report(
     top = max((track.peak * track.gain for track in tracks if math.isfinite(track.peak)), default=0.0)
     common = min(1.0, 0.999 / top) if top > 0 else 1.0
     beside = path.with_name(f"{path.stem}_media")
-    shutil.rmtree(beside, ignore_errors=True)
+    _forget(beside)
     done = [_track(replace(track, gain=track.gain * common), path, linked, codec, record) for track in tracks]
     page = Separated(
         name=_name(record),
@@ -145,12 +148,27 @@ def write_index(
     return html.save(path, index_page(title, rows, list(failures), _text(settings), __version__), overwrite=True)
 
 
+def figure_path(record: Record | Job, out: Path, form: str) -> Path:
+    """Return where the picture of a record goes, beside its outputs; form: png or svg."""
+    return out / record.relative.parent / f"{record.relative.name}_figure.{form}"
+
+
+def check_figures(form: str) -> None:
+    """UsageError for a form that is none of plots.FORMS, MissingDependency where nothing can be drawn."""
+    if form not in plots.FORMS:
+        raise UsageError(choices("form for --figure", form, plots.FORMS))
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingDependency(f"--figure needs matplotlib: {plots.INSTALL}")
+
+
 def write_figure(record: Record, path: Path, how: How = USUAL, overwrite: bool = False) -> Path:
-    """Draw input and sources of a record as PNG or SVG for print; OutputError if `path` exists."""
+    """Draw input and sources of a record as PNG or SVG for print and return the path.
+
+    A picture of an earlier run is replaced, another file of that name only with `overwrite` (OutputError).
+    """
     from usepcli.report.pictures import spectrograms
 
-    if not overwrite and os.path.lexists(path):
-        raise OutputError(f"{io.show(path)}: exists already; choose another name or pass --overwrite")
+    check_replaceable(path, overwrite)
     drawn = []
     for track in _heard(record, how):
         info = io.info(track.path)
@@ -162,16 +180,19 @@ def write_figure(record: Record, path: Path, how: How = USUAL, overwrite: bool =
 
 
 def check_replaceable(path: Path, overwrite: bool) -> None:
-    """Raise OutputError if `path` exists and is no page of ours, unless `overwrite`."""
+    """OutputError for too long a name and, unless `overwrite`, for what exists and is no page or picture of ours."""
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OutputError(f"{io.show(path)}: no file name may have more than {_LONGEST_NAME} bytes; leave pages out")
     if overwrite or not os.path.lexists(path):
         return
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            ours = MARK in file.read(4096)
+        with open(path, "rb") as file:
+            head = file.read(4096)
     except OSError:
-        ours = False
-    if not ours:
-        raise OutputError(f"{io.show(path)}: exists already and is no report of usep; move it away or pass --overwrite")
+        head = b""
+    if not any(mark in head for mark in _MARKS):
+        what = "picture" if path.suffix in (".png", ".svg") else "report"
+        raise OutputError(f"{io.show(path)}: exists already and is no {what} of usep; move it away or pass --overwrite")
 
 
 def _heard(record: Record, how: How) -> list[_Heard]:
@@ -251,6 +272,14 @@ def _track(track: _Heard, page: Path, linked: bool, codec: str, record: Record) 
     )  # fmt: skip
 
 
+def _forget(beside: Path) -> None:
+    """Remove what an earlier page wrote beside itself, and nothing else that may lie there."""
+    for old in (*beside.glob("source_*.flac"), beside / "mixture.flac", beside / "residual.flac"):
+        old.unlink(missing_ok=True)
+    with suppress(OSError):
+        beside.rmdir()
+
+
 def _copy(track: _Heard, target: Path, info: io.Info) -> None:
     """Write a track, gain included, as a 16-bit FLAC that browsers play."""
     rate = listen.page_rate(info.rate)
@@ -281,8 +310,8 @@ def _facts(record: Record, before: float, total: _Total, card: Card | None) -> l
     model = [("Model", f"{card.name} ({card.licence})" if card.licence else card.name)] if card and card.name else []
     return [
         ("Loudness before → after", f"{decibel(before, '').strip()} → {decibel(total.lufs, 'LUFS')}"),
-        ("Sum minus input", decibel(record.null_db)),
-        (f"…of the {record.subtype} files", decibel(total.missed_db)),
+        ("Sum minus input", null(record.null_db)),
+        (f"…of the {record.subtype} files", null(total.missed_db)),
         ("Common gain", decibel(record.gain_db, digits=2) if record.gain_db else "none"),
         ("Seams", f"{len(record.seams)}, {record.swaps} reordered" if record.seams else "none"),
         *model,
@@ -301,12 +330,13 @@ def _notices(record: Record, linked: bool, common: float, codec: str) -> list[st
     if record.left_out:
         names = ", ".join(record.left_out)
         said.append(f"Near-silent and not written: {names}. The sum of what is heard here lacks it.")
-    if common < 1:
+    if common < 0.995:  # what rounds to 0.0 dB needs no word
         said.append(f"Everything is played {decibel(-20 * math.log10(common))} softer here, so that no peak clips.")
     if linked:
         said.append(
             "A long recording: this page plays the sound files themselves, so keep it where it lies beside them. "
-            "Several tracks at once run together within milliseconds (20 just after a jump), not to the sample."
+            "Several tracks at once run together within milliseconds (tens of them just after a start or a jump), not "
+            "to the sample."
         )
     elif codec == "mp3":
         said.append("The sound inside this page is MP3, to keep the page small; the files themselves are not.")
@@ -324,4 +354,6 @@ def _credits(card: Card | None) -> list[tuple[str, str]]:
 
 
 def _text(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(str(key), io.show(str(value))) for key, value in settings.items() if value not in (None, "")]
+    told = {key: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value for key, value in
+            settings.items()}  # fmt: skip
+    return [(str(key), io.show(str(value))) for key, value in told.items() if value not in (None, "")]

@@ -21,10 +21,11 @@ from usepcli.errors import OutputError
 
 ITEMS, SUMMARY, RECORD = "items.csv", "summary.csv", "evaluate.json"
 UNTOUCHED, CONFUSION, MOMS, WORDS = "items_unprocessed.csv", "confusion.csv", "momi.csv", "wer.csv"
-STATS, VERSUS, COMPARED, PICTURE = "stats.csv", "versus.csv", "compare.csv", "momi_msi.png"
+STATS, VERSUS, COMPARED = "stats.csv", "versus.csv", "compare.csv"
+PICTURES = ("momi_msi.png", "momi_msi.svg")
 REPORT, HOLES = "report.html", "holes.csv"
 EVERY = (
-    ITEMS, SUMMARY, RECORD, UNTOUCHED, CONFUSION, MOMS, WORDS, STATS, VERSUS, COMPARED, PICTURE, REPORT, HOLES,
+    ITEMS, SUMMARY, RECORD, UNTOUCHED, CONFUSION, MOMS, WORDS, STATS, VERSUS, COMPARED, *PICTURES, REPORT, HOLES,
 )  # fmt: skip
 SUMMARY_COLUMNS = ("metric", "mean", "median", "ci95_low", "ci95_high", "n", "missing")
 
@@ -66,7 +67,7 @@ def save(out: Path, results: Results) -> dict[str, Any]:
         "protocol": results.conventions,
         "versions": {"usep": usepcli.__version__, "python": platform.python_version(), "numpy": np.__version__},
     }
-    written = {*results.tables, SUMMARY, RECORD, *([PICTURE] if results.facts.get("momi", {}).get("picture") else [])}
+    written = {*results.tables, SUMMARY, RECORD, *(PICTURES if results.facts.get("momi", {}).get("picture") else [])}
     for name in set(EVERY) - written:
         (out / name).unlink(missing_ok=True)
     for name, (table, columns) in results.tables.items():

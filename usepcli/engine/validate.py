@@ -153,7 +153,8 @@ class Validator:
         tables.append_row(self.folder / TABLE, row)
         if (self.folder / "train.csv").exists():
             try:
-                plots.learning_curve(self.folder / "train.csv", self.folder / TABLE, self.folder / "curves.png")
+                both = (self.folder / f"curves.{form}" for form in plots.FORMS)
+                plots.learning_curve(self.folder / "train.csv", self.folder / TABLE, *both)
             except MissingDependency:
                 return
 

@@ -12,12 +12,17 @@ import numpy as np
 from usepcli.dsp import holes
 from usepcli.report import charts, html, listen
 from usepcli.report.html import escape
+from usepcli.report.separation import DRAWN
 
 Row = Mapping[str, Any]
 COLUMNS, PEAK = 700, 0.99
 FOLDED = 8
 HOLES = "Spectral holes"
 _INTERVALS_SAID = "Intervals: 95 %. The line above the bars is the interval of the mean, not a range of single values."
+_WITHIN_SAID = (
+    " within items: what the items differ by is taken out, so that conditions can be told apart; not comparable "
+    "with the interval of the mean above"
+)
 _HOLES_SAID = (
     f"Marked in an estimate: where its reference sounds (within {holes.SOUNDING_DB:g} dB of its loudest) and the "
     f"estimate, brought to the reference's level, lies {holes.BELOW_DB:g} dB or more below it; spectrograms of "
@@ -43,7 +48,10 @@ class Item:
 
 @dataclass
 class Score:
-    """One score over all items: its values, their unit, mean, interval, and its conditions where it has any."""
+    """One score over all items: its values, their unit, mean, interval, and its conditions where it has any.
+
+    `conditions`: the lines of each chart by (what tells them apart, whether their intervals are those within items).
+    """
 
     name: str
     unit: str
@@ -51,7 +59,7 @@ class Score:
     mean: float
     low: float
     high: float
-    conditions: Sequence[charts.Interval] = ()
+    conditions: Mapping[tuple[str, bool], Sequence[charts.Interval]] = field(default_factory=dict)
 
 
 @dataclass
@@ -63,7 +71,6 @@ class Evaluation:
     scores: Sequence[Score]
     summary: tuple[Sequence[Row], Sequence[str]]
     conventions: Sequence[tuple[str, str]]
-    by: str = ""
     chosen_by: str = ""
     tables: Mapping[str, tuple[Sequence[Row], Sequence[str]]] = field(default_factory=dict)
 
@@ -102,9 +109,9 @@ def evaluation_page(about: Evaluation, items: Shown) -> str:
         f'<p class="quiet">{_INTERVALS_SAID}</p>',
         *(_distribution(score) for score in about.scores),
     ]
-    if about.by:
-        parts.append(f"<h2>By {escape(about.by)}</h2>")
-        parts += [_conditions(score, about.by) for score in about.scores if score.conditions]
+    for by in dict.fromkeys(by for score in about.scores for by, _ in score.conditions):
+        parts.append(f"<h2>By {escape(by)}</h2>")
+        parts += [_conditions(score, by) for score in about.scores]
     for heading, (rows, names) in about.tables.items():
         # A table per condition can be long; what was listened for comes below it.
         opened = "" if len(rows) > FOLDED else " open"
@@ -113,7 +120,8 @@ def evaluation_page(about: Evaluation, items: Shown) -> str:
         chosen = f"Chosen by {about.chosen_by}, the mean over an item's sources."
         parts += [
             "<h2>Best, median and worst items</h2>",
-            f'<p class="quiet">{escape(chosen)} Numbers switch between the tracks at the same moment; space plays.</p>',
+            f'<p class="quiet">{escape(chosen)} Numbers switch between the tracks at the same moment; space plays. '
+            f"{DRAWN}</p>",
             f'<p class="quiet">{escape(_HOLES_SAID)}</p>',
             items.body(),
         ]
@@ -177,9 +185,12 @@ def _distribution(score: Score) -> str:
 
 
 def _conditions(score: Score, by: str) -> str:
-    label = f"{score.name} by {by}: means of items with 95 % intervals"
-    chart = charts.intervals(score.conditions, score.unit, label)
-    return _figure(chart, label) if chart else ""
+    drawn = []
+    for (name, within), lines in score.conditions.items():
+        label = f"{score.name} by {by}: means of items with 95 % intervals"
+        chart = charts.intervals(lines, score.unit, label) if name == by else ""
+        drawn.append(_figure(chart, label + _WITHIN_SAID if within else label) if chart else "")
+    return "".join(drawn)
 
 
 def _figure(chart: str, caption: str) -> str:

@@ -13,6 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,13 @@ def save(path: str | os.PathLike[str], text: str, overwrite: bool = False) -> Pa
     out = Path(path)
     if not overwrite and os.path.lexists(out):
         raise OutputError(f"{io.show(out)}: exists already; choose another name or pass --overwrite")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = out.with_name(f".{os.getpid()}.html.tmp")  # short: the name itself may be as long as names can be
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, out)
     except OSError as fault:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may not be there
+            temporary.unlink(missing_ok=True)
         raise IOFault(f"{io.show(out)}: writing failed: {fault.strerror}; nothing was left under this name") from fault
     return out

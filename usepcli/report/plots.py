@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from usepcli.errors import BadInput, InputNotFound, MissingDependency, UsageError
+from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency, UsageError
 
 INSTALL = "pip install 'usepcli[plot]'"
 VALID_FIXED = ("epoch", "step", "best", "seconds", "skipped", "teacher_input_si_sdr")
@@ -18,11 +20,14 @@ DECIBEL = {
     "teacher_agreement",
 }  # fmt: skip
 FEW = 20
+SMOOTHED = 500  # points of the running median: a run has a hundred thousand steps, a picture a thousand dots
+FORMS = ("png", "svg")
+MARK = "usep"  # who made a picture, in its metadata
 LOSS, SMOOTH, RATE, SCORE, BESIDE = "#b9cfe4", "#1f5f99", "#b06a1c", "#2b7a4b", "#47818f"
 
 
-def learning_curve(train_csv: str | Path, valid_csv: str | Path, out: str | Path) -> Path:
-    """Draw loss and learning rate over steps above what the validations found, as PNG or SVG; return the path.
+def learning_curve(train_csv: str | Path, valid_csv: str | Path, out: str | Path, *more: str | Path) -> Path:
+    """Draw loss and learning rate over steps above what the validations found, as PNG or SVG; return the first path.
 
     train_csv needs columns step and loss (and may have lr); valid_csv, step and scores, may be absent. The score that
     chose comes first, then one panel for each score beside it and one for the shares of health.
@@ -40,22 +45,37 @@ def learning_curve(train_csv: str | Path, valid_csv: str | Path, out: str | Path
     if shares:
         _draw_shares(axes[-1], valid, shares)
     axes[-1].set_xlabel("step")
-    return save(figure, out)
+    return save(figure, out, *more)
 
 
-def save(figure: Any, out: str | Path) -> Path:
-    """Write a figure as PNG or SVG, as the suffix says, and return the path; UsageError for another suffix."""
+def save(figure: Any, out: str | Path, *more: str | Path) -> Path:
+    """Write a figure as PNG or SVG, as each suffix says, and return the first path; UsageError for another suffix.
+
+    A picture appears when it is complete. IOFault where the disk is full.
+    """
+    for path in (Path(out), *map(Path, more)):
+        form = path.suffix.lower().lstrip(".")
+        if form not in FORMS:
+            raise UsageError(f"{path}: pictures are written as .png or .svg, not '{path.suffix}'")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What is drawn and written in one step is never half a picture; what fails leaves the earlier one.
+        temporary = path.with_name(f".{os.getpid()}.{form}.tmp")
+        try:
+            _write(figure, temporary, form)
+            os.replace(temporary, path)
+        except OSError as fault:
+            temporary.unlink(missing_ok=True)
+            raise IOFault(f"{path}: writing failed: {fault.strerror}; no picture was left") from fault
+    return Path(out)
+
+
+def _write(figure: Any, path: Path, form: str) -> None:
     import matplotlib
 
-    out = Path(out)
-    form = out.suffix.lower().lstrip(".")
-    if form not in ("png", "svg"):
-        raise UsageError(f"{out}: pictures are written as .png or .svg, not '{out.suffix}'")
-    out.parent.mkdir(parents=True, exist_ok=True)
     # Without the date and with a fixed salt equal figures are equal, but for the names of clip paths; text stays text.
     with matplotlib.rc_context({"svg.hashsalt": "usep", "svg.fonttype": "none"}):
-        figure.savefig(out, dpi=120, format=form, metadata={"Date": None} if form == "svg" else None)
-    return out
+        facts = {"Date": None, "Creator": MARK} if form == "svg" else {"Software": MARK}
+        figure.savefig(path, dpi=120, format=form, metadata=facts)
 
 
 def _panels(valid: dict[str, list[float]]) -> tuple[str, list[str], list[str]]:
@@ -89,7 +109,9 @@ def _draw_loss(axis: Any, train: dict[str, list[float]]) -> None:
     # A line through one value is invisible.
     marker = "o" if len(loss) < FEW else ""
     axis.plot(step, loss, color=LOSS, linewidth=0.8, marker=marker, markersize=3, label="loss")
-    axis.plot(step, _smooth(loss, max(1, len(loss) // 25)), color=SMOOTH, linewidth=1.6, label="running median")
+    near = range(0, len(loss), max(1, len(loss) // SMOOTHED))
+    smooth = _smooth(loss, max(1, len(loss) // 25), near)
+    axis.plot([step[i] for i in near], smooth, color=SMOOTH, linewidth=1.6, label="running median")
     axis.set_ylabel("training loss", color=SMOOTH)
     _limit(axis, loss)
     # Above the lines, not among them: the loss falls from the upper left, the rate may fill the upper right.
@@ -139,10 +161,10 @@ def _limit(axis: Any, values: list[float]) -> None:
         axis.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
 
 
-def _smooth(values: list[float], half: int) -> list[float]:
-    """Return the running median over 2*half+1 values, shorter at the ends, without nan."""
+def _smooth(values: list[float], half: int, at: Iterable[int]) -> list[float]:
+    """Return the running median over 2*half+1 values, shorter at the ends, without nan, at some indices."""
     smooth = []
-    for i in range(len(values)):
+    for i in at:
         near = sorted(v for v in values[max(0, i - half) : i + half + 1] if math.isfinite(v))
         smooth.append(near[len(near) // 2] if near else math.nan)
     return smooth

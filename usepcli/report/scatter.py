@@ -13,9 +13,10 @@ DOT = "#1f5f99"
 
 
 def scatter(
-    x: Sequence[float], y: Sequence[float], out: str | Path, *, x_label: str, y_label: str, title: str = ""
-) -> Path:
-    """Draw one dot per pair of x (n,) and y (n,), as PNG or SVG; return the path.
+    x: Sequence[float], y: Sequence[float], out: str | Path, *more: str | Path, x_label: str, y_label: str,
+    title: str = "",
+) -> Path:  # fmt: skip
+    """Draw one dot per pair of x (n,) and y (n,), as PNG or SVG; return the first path.
 
     MissingDependency without matplotlib, UsageError for another suffix.
     """
@@ -35,4 +36,4 @@ def scatter(
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.set_title(title, fontsize="small", loc="left")
-    return save(figure, out)
+    return save(figure, out, *more)

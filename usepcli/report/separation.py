@@ -12,6 +12,11 @@ from usepcli.report.progress import clock
 
 LOW_CONFIDENCE = 0.5  # the same in player.js
 _SEAMS_SHOWN = 300
+# The levels are those of player.js.
+DRAWN = (
+    "Drawn for each track: its waveform, all on one scale; a strip that is dark where it sounds, down to 40 dB below "
+    "the loudest moment of all tracks; its spectrogram on the mel scale, down to 62 dB below the loudest band of all."
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ def separation_page(what: Separated) -> str:
         f"<main>\n<h1>{html.escape(what.name)}</h1>\n<p class='lead'>{html.escape(what.lead)}</p>",
         *(f"<p class='notice'>{html.escape(notice)}</p>" for notice in what.notices),
         '<div data-player="main"></div>',
+        f"<p class='quiet'>{DRAWN}</p>",
         "<noscript><p class='notice'>The player needs JavaScript, which runs from this page alone.</p></noscript>",
         _facts(what.facts),
         "<h2>Sources</h2>",
@@ -136,9 +142,9 @@ def index_page(
         ("Failed", str(len(failures))),
         ("Turned down", f"{sum(row.gain_db != 0 for row in rows)} of {len(rows)}"),
         ("Doubtful seams", f"{sum(row.low for row in rows)} of {sum(row.joins for row in rows)}"),
-        ("Least exact sum", decibel(max(nulls)) if nulls else "not measured"),
+        ("Least exact sum", null(max(nulls)) if nulls else "not measured"),
     ]
-    heads = ("Recording", "Length", "Sources", "Gain", "Sum", "Seams", "Doubtful")
+    heads = ("Recording", "Length", "Sources", "Gain", "Sum − input", "Seams", "Doubtful")
     table = [_table(heads, [_row(row) for row in rows], sortable=True)] if rows else []
     failed = [
         f"<tr><th scope='row'>{html.escape(file)}</th><td>{html.escape(error)}</td></tr>" for file, error in failures
@@ -165,7 +171,14 @@ def decibel(value: float, unit: str = "dB", digits: int = 1) -> str:
         return "not measured"
     if math.isinf(value):
         return f"{'−' if value < 0 else ''}∞\u00a0{unit}"
-    return f"{value:.{digits}f}\u00a0{unit}".replace("-", "−")
+    text = f"{value:.{digits}f}"
+    text = text if float(text) else text.removeprefix("-")  # a peak just below full scale is not minus nothing
+    return f"{text}\u00a0{unit}".replace("-", "−")
+
+
+def null(value: float) -> str:
+    """Return how far a sum misses what it should be, as text: a level in dB, or that it is exact."""
+    return "exact" if value == -math.inf else decibel(value)
 
 
 def percent(share: float) -> str:
@@ -215,11 +228,8 @@ def _joins(joins: Sequence[Join]) -> list[str]:
         f" data-value='{join.confidence:.4f}'>{percent(join.confidence)}</td><td>{_say(join)}</td></tr>"
         for join in shown
     ]
-    said = (
-        f"{len(joins)} seams between chunks, {len(low)} of them doubtful"
-        if low
-        else f"{len(joins)} seams, none doubtful"
-    )
+    seams = f"{len(joins)} seam{'' if len(joins) == 1 else 's'}"
+    said = f"{seams} between chunks, {len(low)} of them doubtful" if low else f"{seams}, none doubtful"
     less = f"<p class='quiet'>The {len(shown)} least certain are shown.</p>" if len(shown) < len(joins) else ""
     note = (
         "<p class='quiet'>A long recording goes through the model in chunks. At each seam the new chunk’s outputs are "
@@ -253,7 +263,8 @@ def _listing(title: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
     if not pairs:
         return []
     rows = [f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in pairs]
-    return [f"<details><summary>{title}</summary>{_table((), rows)}</details>"]
+    table = f"<div class='table'><table class='plain'><tbody>{''.join(rows)}</tbody></table></div>"
+    return [f"<details><summary>{title}</summary>{table}</details>"]
 
 
 def _row(row: Row) -> str:
@@ -262,7 +273,7 @@ def _row(row: Row) -> str:
         (f"{row.duration_s:.3f}", clock(row.duration_s)),
         (str(row.sources), str(row.sources) if row.active == row.sources else f"{row.sources} ({row.active} sound)"),
         (f"{row.gain_db:.3f}", decibel(row.gain_db, digits=2) if row.gain_db else "0 dB"),
-        (f"{max(row.null_db, -999.0):.3f}" if not math.isnan(row.null_db) else "", decibel(row.null_db)),
+        (f"{max(row.null_db, -999.0):.3f}" if not math.isnan(row.null_db) else "", null(row.null_db)),
         (str(row.joins), str(row.joins)),
         (str(row.low), str(row.low)),
     ]

@@ -244,12 +244,14 @@
     const on = document.activeElement;
     const number = Number(event.key);
     const sound = data.roles.find(({ key, role }) => key === event.key.toLowerCase() && players[role]);
-    if (number >= 1 && number <= data.answers.length) answer(data.answers[number - 1].value);
-    else if (sound) toggle(sound.role);
-    else if (event.key === " " && !(on && on.tagName === "BUTTON")) toggle(current);
+    // A key held down must not answer the next question, too.
+    const once = (act) => event.repeat || act();
+    if (number >= 1 && number <= data.answers.length) once(() => answer(data.answers[number - 1].value));
+    else if (sound) once(() => toggle(sound.role));
+    else if (event.key === " " && !(on && on.tagName === "BUTTON")) once(() => toggle(current));
     else if (event.key === "ArrowLeft") seek(players[current].currentTime - 1);
     else if (event.key === "ArrowRight") seek(players[current].currentTime + 1);
-    else if (event.key === "Backspace" && state.at > 0) go(state.at - 1);
+    else if (event.key === "Backspace" && state.at > 0) once(() => go(state.at - 1));
     else return;
     event.preventDefault();
   });

@@ -55,6 +55,7 @@
   class Buffered {
     constructor(tracks, rate, duration) {
       Object.assign(this, { tracks, rate, duration, playing: false, position: 0, levels: tracks.map(() => 0) });
+      this.wanted = false; // asked to play: decoding may take seconds, and the mind may change meanwhile
       this.nodes = [];
     }
     async load() {
@@ -67,10 +68,10 @@
       );
     }
     async play() {
+      this.wanted = true;
       if (!this.buffers) await (this.loading ||= this.load());
       await this.context.resume();
-      if (this.playing) return;
-      this.start();
+      if (this.wanted && !this.playing) this.start();
     }
     start() {
       const when = this.context.currentTime + 0.02;
@@ -90,6 +91,7 @@
       this.playing = false;
     }
     pause() {
+      this.wanted = false;
       if (!this.playing) return;
       this.position = this.time;
       this.stop();
@@ -105,6 +107,7 @@
       // A few milliseconds of cross-fade: no click, no gap.
       this.nodes.forEach(({ gain }, i) => gain.gain.setTargetAtTime(levels[i], this.context.currentTime, 0.004));
     }
+    get ended() { return this.time >= this.duration - 0.005; }
     get time() {
       return this.playing ? clamp(this.context.currentTime - this.origin, this.position, this.duration) : this.position;
     }
@@ -113,7 +116,7 @@
   /** Tracks beside the page: media elements that all run, muted but for what is heard, and are kept together. */
   class Linked {
     constructor(tracks, rate, duration) {
-      Object.assign(this, { tracks, duration, levels: tracks.map(() => 0), playing: false, position: 0 });
+      Object.assign(this, { tracks, duration, levels: tracks.map(() => 0), playing: false, wanted: false, position: 0 });
       this.media = tracks.map((track) => {
         const media = make("audio", { src: track.src, preload: "metadata" });
         media.preservesPitch = false; // a nudge of one per cent shall not go through a time stretcher
@@ -122,9 +125,13 @@
     }
     get lead() { return this.media[Math.max(0, this.levels.findIndex((level) => level > 0))]; }
     get time() { return this.playing ? clamp(this.lead.currentTime, 0, this.duration) : this.position; }
+    // A file may be a little shorter than it says: its end is the end.
+    get ended() { return this.playing && (this.lead.ended || this.time >= this.duration - 0.005); }
     async play() {
+      this.wanted = true;
       this.seek(this.position);
       await Promise.all(this.media.map((media) => media.play()));
+      if (!this.wanted || this.playing) return;
       this.playing = true;
       this.timer = setInterval(() => this.align(), 50);
     }
@@ -140,10 +147,9 @@
       }
     }
     pause() {
-      if (!this.playing) return;
       const at = this.time;
       clearInterval(this.timer);
-      this.playing = false;
+      this.playing = this.wanted = false;
       for (const media of this.media) media.pause();
       this.seek(at);
     }
@@ -317,7 +323,7 @@
       const canvas = make("canvas", { class: "picture", role: "img", "aria-label": `Waveform and spectrogram: ${track.name}` });
       const solo = make("button", { type: "button", class: "solo", "aria-pressed": "false", onclick: () => this.choose([i]) },
         make("kbd", { text: number < 10 ? number : "·" }), make("span", { class: "name", text: track.name }));
-      const box = make("input", { type: "checkbox", onchange: () => this.add(i) });
+      const box = make("input", { type: "checkbox", "aria-label": `${track.name} heard`, onchange: () => this.add(i) });
       const head = make("div", { class: "head" }, solo,
         make("label", { class: "also", title: "Hear it together with the others, or mute it" }, box, "heard"));
       const notes = [track.note || []].flat().map((text) => make("span", { text }));
@@ -344,6 +350,8 @@
       try {
         await this.sound.play();
       } catch (fault) {
+        if (!this.sound.wanted) return; // stopped before it began
+        this.sound.pause();
         this.heard.textContent = this.spec.linked
           ? "The sound files beside this page cannot be played; were they moved?"
           : `This browser cannot play the sound: ${fault.message}`;
@@ -354,14 +362,16 @@
       this.refresh();
       const follow = () => {
         if (!this.playing) return;
-        if (this.time >= this.duration - 0.005) this.pause();
+        if (this.sound.ended) this.finish();
         this.tick(true);
-        requestAnimationFrame(follow);
+        this.frame = requestAnimationFrame(follow);
       };
+      cancelAnimationFrame(this.frame);
       follow();
     }
     pause() { this.sound.pause(); this.refresh(); }
-    toggle() { return this.playing ? this.pause() : this.play(); }
+    finish() { this.pause(); this.sound.seek(this.duration); }
+    toggle() { return this.sound.wanted ? this.pause() : this.play(); }
     seek(t) {
       this.sound.seek(clamp(t, 0, this.duration));
       this.tick();
@@ -476,7 +486,27 @@
       pen.imageSmoothingEnabled = true;
       pen.drawImage(this.images[i], first, 0, span, picture.rows, 0, below.y, width, below.h);
       if (this.holes[i] && this.shown) pen.drawImage(this.holes[i], first, 0, span, picture.rows, 0, below.y, width, below.h);
+      this.drawHertz(pen, below, picture);
       this.drawSeams(pen, width, height);
+    }
+    /** Frequencies at the left edge of a spectrogram, whose rows are the middles of mel bands (listen.mel_bands). */
+    drawHertz(pen, { y, h }, { rows, hz }) {
+      const mel = (f) => Math.log1p(f / 700), top = mel(hz[1]);
+      pen.save();
+      pen.font = `10px ${style("--font")}`;
+      pen.textBaseline = "middle";
+      pen.lineWidth = 3;
+      pen.lineJoin = "round";
+      pen.strokeStyle = style("--panel");
+      pen.fillStyle = style("--ink");
+      for (const f of [250, 1000, 4000, 16000]) {
+        const at = y + h * (1 - ((mel(f) / top) * (rows + 1) - 0.5) / rows);
+        if (at < y + 6 || at > y + h - 6) continue;
+        const text = f < 1000 ? `${f} Hz` : `${f / 1000} kHz`;
+        pen.strokeText(text, 3, at);
+        pen.fillText(text, 3, at);
+      }
+      pen.restore();
     }
     drawWave(pen, width, height, picture, color) {
       const middle = height / 2, scale = (middle - 2) / this.peak;
@@ -578,7 +608,7 @@
       return found >= 0;
     }
     const actions = {
-      " ": () => player.toggle(), ArrowLeft: () => player.seek(player.time - far), ArrowRight: () => player.seek(player.time + far),
+      " ": () => event.repeat || player.toggle(), ArrowLeft: () => player.seek(player.time - far), ArrowRight: () => player.seek(player.time + far),
       Home: () => player.seek(0), End: () => player.seek(player.duration), s: () => player.summed().length > 1 && player.sum(),
       m: () => player.number(0) >= 0 && player.choose([player.number(0)]), n: () => player.hop(1), p: () => player.hop(-1),
       "+": () => player.zoom(2), "=": () => player.zoom(2), "-": () => player.zoom(0.5), "?": help,
@@ -613,6 +643,7 @@
   /** Click on a head of table.sortable sorts by this column: numbers by data-value or as such, else as text. */
   for (const table of document.querySelectorAll("table.sortable")) {
     table.querySelectorAll("thead th").forEach((head, column) => {
+      if (!head.textContent.trim()) return;
       const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
       const sort = () => {
         const down = head.getAttribute("aria-sort") === "ascending", body = table.tBodies[0];

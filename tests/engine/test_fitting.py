@@ -1,0 +1,65 @@
+"""Settings that lie about the tensors beside them are refused before memory is taken."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from usepcli import registry
+from usepcli.engine import build, checkpoint, fitting
+from usepcli.errors import BadInput
+
+
+@pytest.mark.parametrize("name", sorted(registry.MODELS))
+def test_every_architecture_comes_back_with_its_weights(name: str) -> None:
+    made = build.model({"name": name, "preset": "tiny"}).eval()
+    again = fitting.model(build.config_of(made), made.state_dict(), "f")
+    wave = torch.randn(1, 700)
+    with torch.no_grad():
+        assert torch.equal(again(wave), made(wave))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dim": 2**22}, "tensors do not fit the model"),
+        ({"layers": 10**7}, "more parts or larger"),
+        ({"layers": 4000}, "more parts or larger"),
+        ({"ffn": 4096}, "more parts or larger|do not fit"),
+        ({"n_fft": 2**40, "win": 2**40}, "no model can be made"),
+        ({"n_src": "x"}, "no model can be made"),
+        ({"dim": 10**30}, "no model can be made"),
+        ({"zzz": 1}, "unknown setting 'zzz'"),
+        ({"name": "os:system"}, "unknown model 'os:system'"),
+        ({"name": 3}, "names no architecture"),
+    ],
+)
+def test_claims_of_the_settings_are_checked(change: dict[str, object], said: str) -> None:
+    made = build.model({"name": "conformer_mask", "preset": "tiny"})
+    with pytest.raises(BadInput, match=f"^f: .*{said}"):
+        fitting.model({**build.config_of(made), **change}, made.state_dict(), "f")
+
+
+def test_loading_a_model_leaves_torchs_compiler_alone() -> None:
+    code = "import sys; from usepcli.engine.checkpoint import load_model; load_model('default')"
+    code += "; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "an empty file"),
+        (b"\n<!DOCTYPE html><html>404</html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    ],
+)
+def test_usual_mishaps_of_a_download_are_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(BadInput, match=said):
+        checkpoint.load_model(tmp_path / "m.safetensors")
