@@ -170,7 +170,8 @@ def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watc
 
 def _take_back(paths: Iterable[Path]) -> None:
     for path in paths:
-        path.unlink(missing_ok=True)
+        if os.path.lexists(path):  # False, too, for a name that is too long to be asked for
+            path.unlink(missing_ok=True)
 
 
 def separate_files(
