@@ -208,7 +208,8 @@ class Bench:
     def score_state(self, row: Row, at: int) -> dict[str, Any]:
         """Return the line of a row after `at` updates."""
         from usepcli.data.manifest import Manifest
-        from usepcli.engine import checkpoint, health
+        from usepcli.engine import checkpoint
+        from usepcli.engine.training import health
 
         state = self.state(row.name, at)
         line: dict[str, Any] = {"row": row.name, "supervised": row.supervised, "updates": at}
@@ -236,7 +237,7 @@ class Bench:
 
     def pairs(self, table: list[dict[str, Any]]) -> None:
         """Compare every two rows after as many updates, source by source: pairs.csv."""
-        from usepcli.engine import versus
+        from usepcli.engine.scoring import versus
 
         found = []
         for ours in table:
@@ -252,7 +253,9 @@ class Bench:
     def curves(self) -> None:
         """Score every kept state on the valid split: curves.csv, picks.csv, curves.png."""
         from usepcli.data.manifest import Manifest
-        from usepcli.engine import checkpoint, evaluate, health, momi
+        from usepcli.engine import checkpoint
+        from usepcli.engine.scoring import evaluate, momi
+        from usepcli.engine.training import health
 
         valid, place = Manifest.read(self.data).split("valid"), self.out / "curves.csv"
         known = {(line["row"], line["step"]): line for line in read(place)} if place.exists() else {}

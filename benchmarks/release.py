@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from usepcli.engine import checkpoint
-from usepcli.engine.protocols import OWN
+from usepcli.engine.scoring.protocols import OWN
 from usepcli.profile.load import load_profile
 
 # What the weights depend on; paths, lengths and validation may be others.

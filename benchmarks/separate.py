@@ -51,9 +51,10 @@ def make_recording(path: Path, minutes: float, rate: int, channels: int) -> None
 
 def run_usep(path: Path, model: str, size: str, threads: int) -> tuple[float, float]:
     """Return (seconds, idle MiB) of separating a file with a released model or with the network of this size."""
-    from usepcli.engine import build, device, jobs
-    from usepcli.engine.separate import Separator
-    from usepcli.engine.separate_files import separate_files
+    from usepcli.engine import build, device
+    from usepcli.engine.separation import jobs
+    from usepcli.engine.separation.separate import Separator
+    from usepcli.engine.separation.separate_files import separate_files
 
     if model == "convtasnet":
         device.keep_heap()

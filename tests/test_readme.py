@@ -15,8 +15,8 @@ import usepcli
 from usepcli import registry
 from usepcli.audio import io
 from usepcli.data.manifest import COLUMNS, POOL_COLUMNS
-from usepcli.engine import ledger
-from usepcli.engine.listening import KEY_COLUMNS
+from usepcli.engine.scoring.listening import KEY_COLUMNS
+from usepcli.engine.separation import ledger
 from usepcli.profile.load import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]

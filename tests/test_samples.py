@@ -53,7 +53,8 @@ def test_demonstration_recording_is_eight_seconds_unclipped() -> None:
 
 
 def test_default_separates_the_shipped_test_set_and_keeps_the_mixture() -> None:
-    from usepcli.engine import checkpoint, evaluate
+    from usepcli.engine import checkpoint
+    from usepcli.engine.scoring import evaluate
 
     model, card = checkpoint.load_model("default")
     manifest = Manifest.read(SAMPLES / "testset")

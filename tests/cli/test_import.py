@@ -14,7 +14,7 @@ from usepcli.audio import io
 from usepcli.cli.app import app
 
 RUNNER = CliRunner()
-STORED = Path(__file__).resolve().parent.parent / "engine" / "foreign"
+STORED = Path(__file__).resolve().parent.parent / "engine" / "exchange" / "foreign"
 
 
 def test_import_info_and_separate(tmp_path: Path):

@@ -446,7 +446,7 @@ def test_what_does_not_go_together(usep: Usep, wrong: list[str], monkeypatch: py
 
 
 def test_a_missing_list_and_a_second_run_in_one_folder(usep: Usep):
-    from usepcli.engine.batch_lock import BatchLock
+    from usepcli.engine.separation.batch_lock import BatchLock
 
     assert usep("--files-from", "none", "-o", "out").code == 66
     io.write("x.wav", noise(0.1), 8000)
@@ -550,7 +550,7 @@ def test_a_disk_that_fills_up(usep: Usep):
 
 
 def test_a_page_that_fails_is_a_fault_of_its_file_alone(usep: Usep, monkeypatch: pytest.MonkeyPatch):
-    from usepcli.engine import report_files
+    from usepcli.engine.separation import report_files
     from usepcli.errors import OutputError
 
     make = report_files.write_report

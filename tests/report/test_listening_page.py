@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from usepcli.engine import listening
-from usepcli.engine.scoring import Signals
-from usepcli.engine.systems import System
+from usepcli.engine.scoring import listening
+from usepcli.engine.scoring.scoring import Signals
+from usepcli.engine.scoring.systems import System
 from usepcli.report import listening as pages
 
 RATE = 8000

@@ -14,7 +14,7 @@ from usepcli.errors import BadInput, InputNotFound, UsageError, choices, did_you
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
     from usepcli.engine.checkpoint import Card
-    from usepcli.engine.protocols import Protocol
+    from usepcli.engine.scoring.protocols import Protocol
     from usepcli.models.separator import SeparationModel
 
 Rows = list[dict[str, Any]]
@@ -110,7 +110,7 @@ class Job:
 def check(asked: Asked) -> Protocol | None:
     """UsageError for options that do not go together; return the protocol asked for."""
     from usepcli import registry
-    from usepcli.engine import protocols, scoring
+    from usepcli.engine.scoring import protocols, scoring
 
     known = {*registry.METRICS, *OF_SETS}
     for name in asked.metric:
@@ -135,7 +135,7 @@ def check(asked: Asked) -> Protocol | None:
         raise UsageError("--unprocessed scores the mixtures: give --mixtures DIR")
     _check_by(asked)
     if asked.compare:
-        from usepcli.engine.compare import profiles
+        from usepcli.engine.scoring.compare import profiles
 
         if asked.compare not in profiles():
             raise UsageError(choices("profile with published numbers", asked.compare, profiles()))
@@ -160,7 +160,7 @@ def find(asked: Asked, protocol: Protocol | None) -> Job:
 def words_job(asked: Asked) -> Job:
     """Return the job of comparing a table of hypotheses with the texts of a manifest or of another table."""
     from usepcli.data.manifest import Manifest
-    from usepcli.engine import results
+    from usepcli.engine.scoring import results
 
     if asked.model is not None:
         raise UsageError("a table of hypotheses is scored without a MODEL: leave it away, or ask for another --metric")
@@ -179,7 +179,7 @@ def files_job(asked: Asked, protocol: Protocol | None) -> Job:
     """Return the job of scoring separated files."""
     if asked.estimates is None or asked.references is None:
         raise UsageError("separated files need both --estimates DIR and --references DIR")
-    from usepcli.engine.evaluate import score_folders
+    from usepcli.engine.scoring.evaluate import score_folders
 
     estimates, references, mixtures = asked.estimates, asked.references, asked.mixtures
     names = {"estimates": estimates, "references": references, "mixtures": mixtures}
@@ -201,9 +201,10 @@ def model_job(asked: Asked, protocol: Protocol | None) -> Job:
     ref = asked.model or _latest_run() or "default"
     if ref == "default" and not _released_default():
         raise InputNotFound(f"{_runs()}: no trained run in it and no model called default; name a MODEL")
-    from usepcli.engine import checkpoint, results
+    from usepcli.engine import checkpoint
     from usepcli.engine import device as devices
-    from usepcli.engine.evaluate import score_model
+    from usepcli.engine.scoring import results
+    from usepcli.engine.scoring.evaluate import score_model
 
     path = checkpoint.find_model(ref)
     net, card = checkpoint.load_model(path)

@@ -12,9 +12,9 @@ from usepcli.cli._evaluate_jobs import Asked, Job, Rows
 from usepcli.errors import UsageError, choices
 
 if TYPE_CHECKING:
-    from usepcli.engine.protocols import Protocol
-    from usepcli.engine.results import Results
-    from usepcli.engine.systems import System
+    from usepcli.engine.scoring.protocols import Protocol
+    from usepcli.engine.scoring.results import Results
+    from usepcli.engine.scoring.systems import System
 
 
 def complete_kind(incomplete: str) -> list[str]:
@@ -47,7 +47,7 @@ def check(asked: Asked, protocol: Protocol | None) -> None:
 
 
 def _check_by(asked: Asked, protocol: Protocol | None) -> None:
-    from usepcli.engine import fuss_scores
+    from usepcli.engine.scoring import fuss_scores
 
     known = fuss_scores.names([]) if protocol else asked.metrics
     if asked.report_by and asked.report_by not in known:
@@ -56,7 +56,7 @@ def _check_by(asked: Asked, protocol: Protocol | None) -> None:
 
 def system(job: Job, asked: Asked, protocol: Protocol | None = None) -> System:
     """Return what is scored as something that can be asked for single items."""
-    from usepcli.engine import systems
+    from usepcli.engine.scoring import systems
 
     if job.net is not None and job.manifest is not None:
         name = str(job.facts["model"]["ref"])
@@ -70,7 +70,8 @@ def system(job: Job, asked: Asked, protocol: Protocol | None = None) -> System:
 
 def page(found: Results, record: dict[str, Any], job: Job, asked: Asked, rows: Rows, protocol: Protocol | None) -> Path:
     """Write report.html into the folder of the results."""
-    from usepcli.engine import evaluate_report, results, tables, versus
+    from usepcli.engine import tables
+    from usepcli.engine.scoring import evaluate_report, results, versus
 
     scored, scores = versus.columns(rows, found.conventions)
     folder = asked.out or job.out
@@ -84,7 +85,7 @@ def page(found: Results, record: dict[str, Any], job: Job, asked: Asked, rows: R
 
 def make_test(job: Job, asked: Asked) -> None:
     """Write the page and the key of a blind listening test."""
-    from usepcli.engine import listening
+    from usepcli.engine.scoring import listening
     from usepcli.report import listening as pages
     from usepcli.report.progress import progress
 
@@ -112,7 +113,8 @@ def make_test(job: Job, asked: Asked) -> None:
 
 def _against(job: Job, asked: Asked) -> System:
     """Return the second system of a test: a folder of estimates, or else a model on the same manifest."""
-    from usepcli.engine import checkpoint, systems
+    from usepcli.engine import checkpoint
+    from usepcli.engine.scoring import systems
 
     place = Path(asked.against)
     if place.is_dir() and not (place / "best.safetensors").is_file():
@@ -130,7 +132,8 @@ def _against(job: Job, asked: Asked) -> System:
 
 def score_test(asked: Asked) -> None:
     """Print what the answers of a listening test come to, and write listening.csv."""
-    from usepcli.engine import listening_score, tables
+    from usepcli.engine import tables
+    from usepcli.engine.scoring import listening_score
 
     places = asked.listening_score
     key = listening_score.read_key(listening_score.find_key(places, asked.key))
@@ -144,7 +147,7 @@ def score_test(asked: Asked) -> None:
     if len(answers) < heard * len(key):
         asked.say(f"{heard * len(key) - len(answers)} trials were left unanswered")
     if asked.as_json:
-        from usepcli.engine.results import strict
+        from usepcli.engine.scoring.results import strict
 
         options.report({"rows": strict(rows), "notes": listening_score.NOTES, "out": str(out)}, True)
     else:

@@ -10,10 +10,10 @@ from usepcli.cli._evaluate_jobs import Asked, Job
 from usepcli.errors import BadInput, UsageError
 
 if TYPE_CHECKING:
-    from usepcli.engine.asr import Texts
-    from usepcli.engine.ordered import References
-    from usepcli.engine.results import Results
-    from usepcli.engine.scoring import Signals
+    from usepcli.engine.scoring.asr import Texts
+    from usepcli.engine.scoring.ordered import References
+    from usepcli.engine.scoring.results import Results
+    from usepcli.engine.scoring.scoring import Signals
 
 
 def check(asked: Asked) -> None:
@@ -36,7 +36,7 @@ def refuse(job: Job, asked: Asked) -> None:
     """OutputError or BadInput, before anything is scored, where the export would fail or be empty at the end."""
     if asked.kaldi_export is None:
         return
-    from usepcli.engine import kaldi_export
+    from usepcli.engine.scoring import kaldi_export
 
     kaldi_export.refuse_existing(asked.kaldi_export, asked.overwrite)
     if job.manifest is not None and not any(row.sources for row in job.manifest.rows[: asked.limit or None]):
@@ -48,7 +48,7 @@ def refuse(job: Job, asked: Asked) -> None:
 
 def add_words(found: Results, job: Job, asked: Asked) -> None:
     """Count word errors into the summary and wer.csv."""
-    from usepcli.engine import asr, results
+    from usepcli.engine.scoring import asr, results
 
     references = _texts(job, asked)
     if asked.hypotheses is not None:
@@ -68,7 +68,7 @@ def add_words(found: Results, job: Job, asked: Asked) -> None:
 
 def export(found: Results, job: Job, asked: Asked, out: Path) -> None:
     """Write the estimates for Kaldi into a folder."""
-    from usepcli.engine import kaldi_export
+    from usepcli.engine.scoring import kaldi_export
 
     told = asked.texts is not None or any(row.text for row in (job.manifest.rows if job.manifest else []))
     texts = _texts(job, asked) if told else {}
@@ -79,7 +79,7 @@ def export(found: Results, job: Job, asked: Asked, out: Path) -> None:
 
 def _texts(job: Job, asked: Asked) -> Texts:
     """Return the reference texts of the items that are scored: --texts, or the manifest's."""
-    from usepcli.engine import asr, ordered
+    from usepcli.engine.scoring import asr, ordered
 
     if asked.texts is None and job.manifest is not None:
         return asr.texts_of(job.manifest, asked.limit)
@@ -90,7 +90,7 @@ def _texts(job: Job, asked: Asked) -> Texts:
 
 
 def _references(asked: Asked) -> References:
-    from usepcli.engine import layouts
+    from usepcli.engine.scoring import layouts
 
     _, found = layouts.find_sources(Path(asked.references or ""))
     return {item: found[item] for item in list(found)[: asked.limit or None]}
@@ -98,7 +98,7 @@ def _references(asked: Asked) -> References:
 
 def _items(job: Job, asked: Asked) -> Iterator[Signals]:
     """Yield what is scored, estimates in the references' order."""
-    from usepcli.engine import ordered
+    from usepcli.engine.scoring import ordered
 
     if job.net is not None and job.manifest is not None:
         yield from ordered.by_model(job.net, job.manifest, device=job.device, limit=asked.limit, say=asked.say)

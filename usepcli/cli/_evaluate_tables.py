@@ -13,14 +13,14 @@ from usepcli.cli._evaluate_jobs import Asked, Job, Rows
 from usepcli.errors import UsageError, UsepError
 
 if TYPE_CHECKING:
-    from usepcli.engine.protocols import Protocol
-    from usepcli.engine.results import Results
-    from usepcli.engine.versus import Evaluation
+    from usepcli.engine.scoring.protocols import Protocol
+    from usepcli.engine.scoring.results import Results
+    from usepcli.engine.scoring.versus import Evaluation
 
 
 def conventions(asked: Asked, protocol: Protocol | None) -> dict[str, Any]:
     """Return what the numbers of this evaluation mean, for evaluate.json."""
-    from usepcli.engine import protocols, scoring
+    from usepcli.engine.scoring import protocols, scoring
 
     found: dict[str, Any]
     if protocol:
@@ -29,7 +29,7 @@ def conventions(asked: Asked, protocol: Protocol | None) -> dict[str, Any]:
         said = {name: scoring.convention(name) for name in asked.metrics}
         found = {"name": protocols.OWN, **scoring.CONVENTIONS, "metrics": said}
     if "momi" in asked.metric:
-        from usepcli.engine import mom_scores
+        from usepcli.engine.scoring import mom_scores
 
         found["momi"] = mom_scores.NOTES
     return found
@@ -37,8 +37,8 @@ def conventions(asked: Asked, protocol: Protocol | None) -> dict[str, Any]:
 
 def add_items(found: Results, job: Job, asked: Asked, protocol: Protocol | None) -> Rows:
     """Score the items, fill in their tables and the summary, and return the rows of the separated signals."""
-    from usepcli.engine import fuss_scores, results, scoring
-    from usepcli.engine.evaluate import UNPROCESSED
+    from usepcli.engine.scoring import fuss_scores, results, scoring
+    from usepcli.engine.scoring.evaluate import UNPROCESSED
 
     every = job.run(_tracker(asked.quiet))
     rows = [row for row in every if "system" not in row]
@@ -67,7 +67,7 @@ def add_moms(found: Results, job: Job, asked: Asked, out: Path) -> None:
     """Score sums of two mixtures."""
     from dataclasses import replace
 
-    from usepcli.engine import mom_scores, results
+    from usepcli.engine.scoring import mom_scores, results
 
     if job.net is None or job.manifest is None:  # check() has refused files
         raise UsageError("--metric momi needs a MODEL")
@@ -86,7 +86,7 @@ def add_moms(found: Results, job: Job, asked: Asked, out: Path) -> None:
 
 def add_comparisons(found: Results, job: Job, asked: Asked, rows: Rows, others: Sequence[Evaluation]) -> None:
     """Compare with earlier evaluations (--versus), and tell how the scores spread (--stats, --by)."""
-    from usepcli.engine import conditions, results, versus
+    from usepcli.engine.scoring import conditions, results, versus
 
     ours, scores = versus.columns(rows, found.conventions)
     if others:
@@ -120,7 +120,8 @@ def _labels(by: str, job: Job, rows: Rows) -> dict[tuple[str, str], str]:
 
 def add_published(found: Results, record: dict[str, Any], folder: Path, asked: Asked) -> UsepError | None:
     """Write the published numbers beside these; return why there is no comparison, None where there is one."""
-    from usepcli.engine import compare, results, tables
+    from usepcli.engine import tables
+    from usepcli.engine.scoring import compare, results
 
     try:
         rows = compare.compare(record, asked.compare)
@@ -141,7 +142,8 @@ def announce(protocol: Protocol, asked: Asked) -> None:
 
 def show(record: dict[str, Any], found: Results, folder: Path, asked: Asked) -> None:
     """Print the tables on stdout, or evaluate.json with --json, and notes on stderr."""
-    from usepcli.engine import conditions, fuss_scores, results, tables, versus
+    from usepcli.engine import tables
+    from usepcli.engine.scoring import conditions, fuss_scores, results, versus
 
     for reason, count in record["reasons"].items():
         asked.say(f"{count} of {record['rows']} rows: {reason}")

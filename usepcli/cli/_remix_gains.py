@@ -16,24 +16,24 @@ from usepcli.cli import _options as options
 from usepcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from usepcli.engine.ending import Ending
-    from usepcli.engine.remix import Remix
-    from usepcli.engine.remix_automation import Curve
-    from usepcli.engine.remix_inputs import Stems
-    from usepcli.engine.remix_levels import Goal
-    from usepcli.engine.separate import Separator, Watch
+    from usepcli.engine.remixing.remix import Remix
+    from usepcli.engine.remixing.remix_automation import Curve
+    from usepcli.engine.remixing.remix_inputs import Stems
+    from usepcli.engine.remixing.remix_levels import Goal
+    from usepcli.engine.separation.ending import Ending
+    from usepcli.engine.separation.separate import Separator, Watch
 
 _USUAL_MODEL = "default"
 
 
 def run(ctx: typer.Context) -> None:
     """Mix, and print what was done with the levels before and after."""
-    from usepcli.engine import remix as engine
-    from usepcli.engine.ending import Ending
-    from usepcli.engine.remix_automation import read_automation
-    from usepcli.engine.remix_desk import desk
-    from usepcli.engine.remix_inputs import check_stems, find_stems
-    from usepcli.engine.remix_levels import Goal
+    from usepcli.engine.remixing import remix as engine
+    from usepcli.engine.remixing.remix_automation import read_automation
+    from usepcli.engine.remixing.remix_desk import desk
+    from usepcli.engine.remixing.remix_inputs import check_stems, find_stems
+    from usepcli.engine.remixing.remix_levels import Goal
+    from usepcli.engine.separation.ending import Ending
 
     asked: dict[str, Any] = ctx.params
     # The values in a context are those of the command line, before paths become paths.
@@ -85,7 +85,7 @@ def _separator(
         model = _USUAL_MODEL
         if not asked["quiet"]:
             _say(f"{_show(inputs[0])}: its sources are named, so the model '{model}' separates it first (see --model)")
-    from usepcli.engine.separate import Separator
+    from usepcli.engine.separation.separate import Separator
 
     return Separator.load(model, asked["device"], asked["threads"])
 

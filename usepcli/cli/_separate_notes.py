@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from usepcli.engine.record import Record
-    from usepcli.engine.separate import Separator
+    from usepcli.engine.separation.record import Record
+    from usepcli.engine.separation.separate import Separator
 
 _EQUAL_DB = -100.0
 _BAND = {

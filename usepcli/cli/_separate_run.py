@@ -17,13 +17,13 @@ from usepcli.cli import _separate_notes as notes
 from usepcli.errors import InputNotFound, IOFault, PartialFailure, UsageError, UsepError
 
 if TYPE_CHECKING:
-    from usepcli.engine.batch import Triage
-    from usepcli.engine.ending import Ending
-    from usepcli.engine.jobs import Job
-    from usepcli.engine.ledger import Ledger
-    from usepcli.engine.record import Record
-    from usepcli.engine.separate import Separator
-    from usepcli.engine.separate_files import Wish
+    from usepcli.engine.separation.batch import Triage
+    from usepcli.engine.separation.ending import Ending
+    from usepcli.engine.separation.jobs import Job
+    from usepcli.engine.separation.ledger import Ledger
+    from usepcli.engine.separation.record import Record
+    from usepcli.engine.separation.separate import Separator
+    from usepcli.engine.separation.separate_files import Wish
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Asked:
 def separate(asked: Asked) -> None:
     """Do what was asked; PartialFailure if some files failed, the file's own fault if it was the only one."""
     from usepcli.audio.spool import spooled
-    from usepcli.engine.ending import Ending
+    from usepcli.engine.separation.ending import Ending
 
     texts = _inputs(asked)
     if asked.figure:
-        from usepcli.engine.report_files import check_figures
+        from usepcli.engine.separation.report_files import check_figures
 
         check_figures(asked.figure)
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def separate(asked: Asked) -> None:
 
 def _inputs(asked: Asked) -> list[str]:
     """Return all inputs, those of --files-from behind the others; UsageError for what does not go together."""
-    from usepcli.engine.jobs import read_list
+    from usepcli.engine.separation.jobs import read_list
 
     texts = list(asked.inputs)
     if asked.null and not asked.files_from:
@@ -106,10 +106,10 @@ class _Run:
 
     def __init__(self, asked: Asked, texts: list[str], stdin: Path | None, ending: Ending) -> None:
         from usepcli.audio.io import check_codecs
-        from usepcli.engine import jobs, shards
-        from usepcli.engine.ledger import made
-        from usepcli.engine.separate import How
-        from usepcli.engine.separate_files import Wish
+        from usepcli.engine.separation import jobs, shards
+        from usepcli.engine.separation.ledger import made
+        from usepcli.engine.separation.separate import How
+        from usepcli.engine.separation.separate_files import Wish
 
         self.asked, self.ending = asked, ending
         self.shard = shards.parse(asked.shard)
@@ -129,12 +129,12 @@ class _Run:
         self.records: list[Record] = []
 
     def _load(self) -> Separator:
-        from usepcli.engine.separate import Separator
+        from usepcli.engine.separation.separate import Separator
 
         return Separator.load(self.asked.model, self.asked.device, self.asked.threads, self.asked.chunk_s)
 
     def _settled(self, wish: Wish) -> tuple[dict[str, Any], Wish]:
-        from usepcli.engine import batch
+        from usepcli.engine.separation import batch
 
         asked = self.asked
         facts = batch.settings(asked.model, self.separator, wish, self.names, asked.name, asked.form, asked.subtype)
@@ -142,7 +142,7 @@ class _Run:
 
     def go(self) -> None:
         """Separate what is not done, print the results, and raise what went wrong."""
-        from usepcli.engine.ledger import Ledger
+        from usepcli.engine.separation.ledger import Ledger
 
         asked, ledger = self.asked, Ledger(self.asked.out, self.shard)
         if asked.dry_run:
@@ -164,7 +164,7 @@ class _Run:
             raise PartialFailure(f"{failed}; the others are done, and the same command tries the failed ones again")
 
     def _triage(self, ledger: Ledger) -> Triage:
-        from usepcli.engine import batch
+        from usepcli.engine.separation import batch
 
         return batch.triage(
             ledger, self.plan, self.wish.settings, self.sources, resume=self.asked.resume,
@@ -179,7 +179,7 @@ class _Run:
         asked = self.asked
         if not (asked.report or asked.figure):
             return []
-        from usepcli.engine import report_files
+        from usepcli.engine.separation import report_files
 
         page = [report_files.report_path(of, asked.out, self.alone)] if asked.report else []
         return [*page, *([report_files.figure_path(of, asked.out, asked.figure)] if asked.figure else [])]
@@ -193,7 +193,7 @@ class _Run:
         options.listing(rows, self.asked.as_json)
 
     def _separate(self, ledger: Ledger, found: Triage) -> None:
-        from usepcli.engine import batch
+        from usepcli.engine.separation import batch
 
         said = notes.Notes(self.separator, self.asked.rest, self.asked.quiet)
         said.skipped(len(found.done), len(self.plan))
@@ -232,7 +232,7 @@ class _Run:
 
     def _check_pages(self, jobs: Sequence[Job]) -> None:
         """Raise OutputError before any work where something else stands under the name of a page."""
-        from usepcli.engine import report_files
+        from usepcli.engine.separation import report_files
 
         index = [self.asked.out / "report.html"] if self.asked.report else []
         for path in [*index, *(path for job in jobs for path in self._pages(job))]:
@@ -255,7 +255,7 @@ class _Run:
                 notes.say(f"usep: error: {fault}")
 
     def _page(self, record: Record) -> None:
-        from usepcli.engine import report_files
+        from usepcli.engine.separation import report_files
 
         path = report_files.write_report(
             record, self.settings, self.asked.out, card=self.separator.card, how=self.wish.how, alone=self.alone,
@@ -265,7 +265,7 @@ class _Run:
             notes.say(f"{record.file}: {path}")
 
     def _figure(self, record: Record) -> None:
-        from usepcli.engine import report_files
+        from usepcli.engine.separation import report_files
 
         asked = self.asked
         path = report_files.figure_path(record, asked.out, asked.figure)
@@ -274,7 +274,7 @@ class _Run:
             notes.say(f"{record.file}: {path}")
 
     def _index(self, ledger: Ledger) -> None:
-        from usepcli.engine import report_files
+        from usepcli.engine.separation import report_files
 
         path = report_files.write_index(
             ledger.joined(self.records), self.asked.out, self.settings, failures=ledger.failures(),

@@ -14,14 +14,14 @@ from usepcli.cli import _options as options
 
 def complete_protocol(incomplete: str) -> list[str]:
     """Return the protocols whose names start with `incomplete`."""
-    from usepcli.engine.protocols import PROTOCOLS
+    from usepcli.engine.scoring.protocols import PROTOCOLS
 
     return [name for name in sorted(PROTOCOLS) if name.startswith(incomplete)]
 
 
 def complete_published(incomplete: str) -> list[str]:
     """Return the profiles with published numbers whose names start with `incomplete`."""
-    from usepcli.engine.compare import profiles
+    from usepcli.engine.scoring.compare import profiles
 
     return [name for name in profiles() if name.startswith(incomplete)]
 
@@ -218,8 +218,8 @@ def evaluate(
     job = jobs.find(asked, wanted)
     if listening_test is not None:
         return pages.make_test(job, asked)
-    from usepcli.engine import results
-    from usepcli.engine import versus as earlier
+    from usepcli.engine.scoring import results
+    from usepcli.engine.scoring import versus as earlier
 
     folder = out or job.out
     results.refuse_existing(folder, overwrite)

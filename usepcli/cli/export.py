@@ -56,11 +56,12 @@ def export(
       usep export runs/small_pit --to openvino -o small_pit.xml
       usep export default --to torch-export --seconds 4 -o default_4s.pt2
     """
-    from usepcli.engine import device, export_targets
+    from usepcli.engine import device
+    from usepcli.engine.exchange import export_targets
 
     export_targets.require(to)
     device.set_threads(threads)
-    from usepcli.engine.export import export as run
+    from usepcli.engine.exchange.export import export as run
 
     def say(text: str) -> None:
         if not quiet:

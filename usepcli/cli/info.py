@@ -58,7 +58,7 @@ def _of_model(ref: str) -> dict[str, Any]:
 
 def _pulled(path: Path) -> dict[str, Any]:
     """Return where `usep pull` had a model from, as it was recorded beside the file."""
-    from usepcli.engine import hub
+    from usepcli.engine.exchange import hub
 
     record = hub.record(path)
     return {"pulled": record} if record else {}

@@ -247,7 +247,7 @@ def prepare_data(
     _refuse_foreign(corpus, given)
     if out is None:
         raise UsageError("--out is missing: name the folder to make, e.g. -o data/mine")
-    from usepcli.engine.prepare import prepare
+    from usepcli.engine.preparing.prepare import prepare
 
     try:
         done = prepare(source, out, corpus, given, workers=workers, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
@@ -282,7 +282,7 @@ def _refuse_foreign(corpus: str, given: dict[str, Any]) -> None:
 
 
 def _check(source: Path, out: Path | None, rate: int, limit: int, workers: int, quiet: bool, as_json: bool) -> None:
-    from usepcli.engine.check import check
+    from usepcli.engine.preparing.check import check
 
     report = check(source, out, rate=rate, limit=limit, workers=workers, quiet=quiet)
     if as_json:

@@ -45,7 +45,8 @@ def pull(
       usep pull OWNER/two_talkers@4f2a9c1 --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
       usep pull ./two_talkers -o models
     """
-    from usepcli.engine import checkpoint, hub
+    from usepcli.engine import checkpoint
+    from usepcli.engine.exchange import hub
 
     facts = hub.pull(
         repo, file=file, sha256=sha256, name=name, into=out, overwrite=overwrite, token_env=token_env

@@ -41,7 +41,7 @@ def push(
       usep push default ./two_talkers
       usep push runs/small_pit OWNER/small_pit --private --token-env HF_TOKEN
     """
-    from usepcli.engine import hub_push
+    from usepcli.engine.exchange import hub_push
 
     facts = hub_push.push(
         model, repo, datasets=datasets, private=private, overwrite=overwrite, token_env=token_env

@@ -49,11 +49,11 @@ def train(
         typer.echo(render_config(loaded))
         return
     if dry_run:
-        from usepcli.engine.plan import plan
+        from usepcli.engine.training.plan import plan
 
         options.report(plan(loaded), as_json)
         return
-    from usepcli.engine.train import Trainer
+    from usepcli.engine.training.train import Trainer
 
     folder = out or Path(os.environ.get("USEP_RUNS", "runs")) / loaded.name
     trainer = Trainer(loaded, folder, force)

@@ -12,7 +12,7 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Above0 = Annotated[float, Field(gt=0)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
-# Scores that need mixtures alone (engine/momi.py, engine/health.py), and whether higher is better.
+# Scores that need mixtures alone (engine/scoring/momi.py, engine/training/health.py), and whether higher is better.
 BLIND = {
     "momi": True,
     "loudest_share": False,

@@ -1,0 +1,162 @@
+"""Export: the same samples in another runtime, at lengths that the trace did not see, and in silence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from usepcli import registry
+from usepcli.cli.app import app
+from usepcli.engine import build, checkpoint
+from usepcli.engine.exchange import export, export_targets, exportable
+from usepcli.errors import BadInput, MissingDependency, OutputError, UsageError
+
+RUNNER = CliRunner()
+CAUSAL = {"causal": True, "norm": "cumln", "input_norm": "none", "consistency": "none", "blocks": 2, "repeats": 1}
+
+
+def made(name: str, **options: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build.model({"name": name, "preset": "tiny", **options}).eval()
+
+
+def write(path: Path, name: str = "convtasnet", **options: object) -> Path:
+    model = made(name, **options)
+    card = checkpoint.Card(name="toy", model=build.config_of(model), sample_rate=8000, n_src=2, licence="CC0-1.0")
+    checkpoint.save_model(path, model.state_dict(), card)
+    return path
+
+
+@pytest.mark.parametrize("onnx_layers", [False, True])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in registry.MODELS), ("convtasnet", CAUSAL), ("tdcnpp", {"encoder": "stft"})],
+    ids=[*registry.MODELS, "causal", "stft"],
+)
+def test_the_copy_computes_the_same(name: str, options: dict, onnx_layers: bool) -> None:
+    model = made(name, **options)
+    copy, wave = exportable.exportable(model, onnx_layers and not exportable.recurrent(model)), torch.randn(2, 3001)
+    # A quiet beginning is where a lost floor of a norm shows.
+    wave[:, :1000] *= 1e-5
+    with torch.no_grad():
+        assert torch.allclose(copy(wave), model(wave), atol=2e-6)
+        assert torch.allclose(copy(wave * 0), model(wave * 0), atol=1e-7)
+    assert not any(p.requires_grad for p in copy.parameters())
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_recurrent_nodes_are_the_layers(kind: type, both: bool, first: bool, tmp_path: Path) -> None:
+    for package in export_targets.TARGETS["onnx"].packages:
+        pytest.importorskip(package)
+
+    class Alone(nn.Module):
+        n_src = 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = kind(1, 4, num_layers=2, bidirectional=both, batch_first=first)
+
+        def forward(self, wave: torch.Tensor) -> torch.Tensor:
+            return self.layer(wave[..., None] if first else wave.mT[..., None])[0]
+
+    torch.manual_seed(0)
+    model, path = Alone().eval(), tmp_path / "r.onnx"
+    export_targets.TARGETS["onnx"].write(model, torch.randn(1, 20), path, {}, True)
+    wave = torch.randn(1, 33)
+    with torch.no_grad():
+        expected = model(wave).numpy()
+    assert np.abs(export_targets.TARGETS["onnx"].open(path)(wave.numpy()) - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("to", export_targets.TARGETS)
+def test_a_model_travels(to: str, tmp_path: Path) -> None:
+    for package in export_targets.TARGETS[to].packages:
+        pytest.importorskip(package)
+    model = write(tmp_path / "toy.safetensors", **CAUSAL)
+    out = tmp_path / f"toy{export_targets.TARGETS[to].suffix}"
+    done = RUNNER.invoke(app, ["export", str(model), "--to", to, "-o", str(out), "--json"])
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert facts == json.loads((tmp_path / f"{out.name}.json").read_text())
+    assert facts["length"] == "any" and facts["max_difference"] < 1e-5
+    assert len({check["samples"] for check in facts["checks"]}) == 3 and facts["checks"][-1]["signal"] == "silence"
+    assert facts["card"]["licence"] == "CC0-1.0" and facts["sample_rate"] == 8000
+    assert not list(tmp_path.glob(".*"))
+    with pytest.raises(OutputError, match="--overwrite"):
+        export.export(str(model), out, to)
+    # A length that the export itself did not try.
+    run, wave = export_targets.TARGETS[to].open(out), np.random.default_rng(0).normal(0, 0.1, (1, 9999))
+    own = checkpoint.load_model(model)[0]
+    with torch.no_grad():
+        expected = own(torch.from_numpy(wave.astype(np.float32))).numpy()
+    assert np.abs(run(wave.astype(np.float32)) - expected).max() < 1e-5
+
+
+def test_a_name_in_a_card_cannot_lead_into_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write(tmp_path / "toy.safetensors", "tdcnpp")
+    card, _ = checkpoint.read_card(model)
+    card.name = "../outside"
+    checkpoint.save_model(model, checkpoint.read_weights(model), card)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert export.export(str(model), None, "torch-export", seconds=0.5)["file"] == "toy.pt2"
+    assert not list(tmp_path.glob("*.pt2"))
+
+
+def test_fixed_length_is_said(tmp_path: Path) -> None:
+    model = write(tmp_path / "toy.safetensors", "tdcnpp")
+    facts = export.export(str(model), tmp_path / "toy.pt2", "torch-export", seconds=0.5)
+    assert facts["length"] == 4000 and {check["samples"] for check in facts["checks"]} == {4000}
+
+
+def test_a_difference_above_the_tolerance_leaves_nothing(tmp_path: Path) -> None:
+    model = write(tmp_path / "toy.safetensors", "tdcnpp")
+    with pytest.raises(BadInput, match=r"differ from the model's by .*nothing was written"):
+        export.export(str(model), tmp_path / "toy.pt2", "torch-export", seconds=0.5, tolerance=1e-12)
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.safetensors"]
+
+
+def test_a_length_that_cannot_stay_open_is_fixed_aloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = export_targets.TARGETS["torch-export"]
+
+    def stubborn(model, example, path, notes, dynamic) -> None:
+        if dynamic:
+            raise RuntimeError("a guard failed\nmore")
+        usual.write(model, example, path, notes, dynamic)
+
+    closed = export_targets.Target(usual.suffix, (), "", stubborn, usual.open)
+    monkeypatch.setitem(export_targets.TARGETS, "torch-export", closed)
+    model = write(tmp_path / "toy.safetensors", "tdcnpp")
+    done = RUNNER.invoke(app, ["export", str(model), "--to", "torch-export", "-o", str(tmp_path / "toy.pt2"), "--json"])
+    assert "a guard failed" in done.stderr and "exactly 4 s" in done.stderr
+    assert json.loads(done.stdout)["length"] == 32000
+
+
+def test_faults_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write(tmp_path / "toy.safetensors")
+    with pytest.raises(UsageError, match=r"writes \.pt2 files"):
+        export.export(str(model), tmp_path / "toy.onnx", "torch-export")
+    monkeypatch.setattr(export_targets.importlib.util, "find_spec", lambda name: None)
+    for to, extra in (("onnx", "export"), ("openvino", "openvino")):
+        with pytest.raises(MissingDependency, match=rf"pip install 'usepcli\[{extra}\]'"):
+            export.export("no model is looked for", None, to)
+
+
+def test_openvino_reports_nothing_to_anybody() -> None:
+    pytest.importorskip("openvino")
+    code = (
+        "import sys; from usepcli.engine.exchange import export_targets as x; x._openvino();"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from usepcli.audio import io
+from usepcli.data.manifest import Manifest, Row
+from usepcli.engine import build
+from usepcli.engine.scoring import evaluate
+from usepcli.errors import BadInput, InputNotFound
+from usepcli.models.separator import SeparationModel
+
+RATE = 8000
+METRICS = ["si-snri", "sdri"]
+
+
+class Crossover(SeparationModel):
+    """Separates what lies above 1 kHz from what lies below: an oracle for the items made here."""
+
+    def __init__(self) -> None:
+        super().__init__(n_src=2, sample_rate=RATE, hop=1)
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.shapes: list[tuple[int, ...]] = []
+
+    def estimate(self, mix: Tensor) -> Tensor:
+        self.shapes.append(tuple(mix.shape))
+        spec = torch.fft.rfft(mix)
+        low = torch.fft.rfftfreq(mix.shape[-1], 1 / RATE) < 1000
+        return torch.fft.irfft(torch.stack([spec * ~low, spec * low], 1), mix.shape[-1])
+
+
+def band(low: float, high: float, frames: int, seed: int, rate: int = RATE) -> np.ndarray:
+    spec = np.fft.rfft(np.random.default_rng(seed).standard_normal(frames))
+    hertz = np.fft.rfftfreq(frames, 1 / rate)
+    # 40 dB less outside, not nothing: filters of 512 taps have no single answer for an empty band.
+    wave = np.fft.irfft(np.where((hertz > low) & (hertz < high), spec, 0.01 * spec), frames)
+    return (0.1 * wave / wave.std()).astype(np.float32)
+
+
+def make_set(root: Path, lengths: list[int], rate: int = RATE) -> Manifest:
+    """Two-source items, the low band first, of the given lengths in samples."""
+    rows = []
+    for i, frames in enumerate(lengths):
+        item = f"item{i}"
+        low, high = band(100, 800, frames, i, rate), band(1200, 3000, frames, 100 + i, rate)
+        for name, wave in {"mix": low + high, "s1": low, "s2": high}.items():
+            io.write(root / item / f"{name}.wav", wave, rate, subtype="FLOAT")
+        names = (f"{item}/s1.wav", f"{item}/s2.wav")
+        rows.append(Row(item, "test", f"{item}/mix.wav", names, sample_rate=rate, frames=frames, n_src=2))
+    return Manifest(rows, root, root / "manifest.csv")
+
+
+def test_an_oracle_scores_high_whatever_its_output_order(tmp_path: Path) -> None:
+    rows = evaluate.score_model(Crossover(), make_set(tmp_path, [4000, 3000]), METRICS)
+    assert [(row["id"], row["source"], row["n_src"]) for row in rows] == [
+        (item, source, 2) for item in ("item0", "item1") for source in ("s1", "s2")
+    ]
+    assert list(rows[0]) == ["id", "source", "n_src", *METRICS, "reason"]
+    assert all(row["si-snri"] > 25 and row["sdri"] > 25 and row["reason"] == "" for row in rows)
+
+
+def test_doing_nothing_improves_nothing(tmp_path: Path) -> None:
+    class Nothing(Crossover):
+        def estimate(self, mix: Tensor) -> Tensor:
+            return torch.stack([mix, mix], 1) / 2
+
+    rows = evaluate.score_model(Nothing(), make_set(tmp_path, [4000]), METRICS)
+    for row in rows:
+        assert row["si-snri"] == pytest.approx(0, abs=1e-4)
+        assert row["sdri"] == pytest.approx(0, abs=1e-4)
+
+
+def test_batches_change_neither_order_nor_scores(tmp_path: Path) -> None:
+    """Device cpu:0 takes the batched path of a GPU."""
+    manifest = make_set(tmp_path, [3000, 4000, 3000, 4000, 3000])
+    single, batched = Crossover(), Crossover()
+    one = evaluate.score_model(single, manifest, ["si-snr"])
+    many = evaluate.score_model(batched, manifest, ["si-snr"], device="cpu:0", batch_seconds=2 * 3000 / RATE)
+    assert set(single.shapes) == {(1, 3000), (1, 4000)}
+    assert batched.shapes == [(2, 3000), (1, 3000), (1, 4000), (1, 4000)]
+    assert [row["id"] for row in many] == [row["id"] for row in one]
+    for a, b in zip(one, many, strict=True):
+        assert a["si-snr"] == pytest.approx(b["si-snr"], abs=1e-2)
+
+
+def test_a_stale_length_in_the_manifest_breaks_no_batch(tmp_path: Path) -> None:
+    manifest = make_set(tmp_path, [3000, 4000])
+    manifest.rows = [Row(**{**row.__dict__, "frames": 3000}) for row in manifest.rows]
+    rows = evaluate.score_model(Crossover(), manifest, ["si-snr"], device="cpu:0")
+    assert all(row["si-snr"] > 25 for row in rows)
+
+
+def test_workers_give_the_same_rows_and_leave_the_environment_alone(tmp_path: Path) -> None:
+    manifest = make_set(tmp_path, [3000, 4000, 3500])
+    before = dict(os.environ)
+    alone = evaluate.score_model(Crossover(), manifest, METRICS)
+    spread = evaluate.score_model(Crossover(), manifest, METRICS, workers=1)
+    for a, b in zip(alone, spread, strict=True):
+        assert a == pytest.approx(b, abs=1e-6)
+    assert dict(os.environ) == before
+
+
+def test_other_rates_are_resampled_and_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    manifest = make_set(tmp_path, [8000, 8000], rate=16000)
+    model = Crossover()
+    rows = evaluate.score_model(model, manifest, ["si-snri"], say=said.append)
+    assert set(model.shapes) == {(1, 4000)}
+    assert all(row["si-snri"] > 20 for row in rows)
+    assert len(said) == 1 and "16000 Hz" in said[0] and "8000 Hz" in said[0]
+
+
+def test_the_model_comes_back_in_its_mode_and_limit_counts_items(tmp_path: Path) -> None:
+    model = Crossover().train()
+    counted: list[int] = []
+
+    def track(items: object, total: int) -> object:
+        counted.append(total)
+        return items
+
+    rows = evaluate.score_model(model, make_set(tmp_path, [3000, 3000]), ["snr"], limit=1, track=track)  # type: ignore[arg-type]
+    assert model.training and {row["id"] for row in rows} == {"item0"} and counted == [1]
+
+
+def test_a_real_tiny_model_scores_deterministically(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build.model({"name": "conformer_mask", "preset": "tiny", "n_src": 2, "sample_rate": RATE}).eval()
+    manifest = make_set(tmp_path, [2000])
+    once, again = (evaluate.score_model(model, manifest, ["si-snri"]) for _ in range(2))
+    assert once == again and all(math.isfinite(row["si-snri"]) for row in once)
+
+
+def test_silent_source_of_an_item_is_a_row_with_a_reason(tmp_path: Path) -> None:
+    manifest = make_set(tmp_path, [3000])
+    io.write(tmp_path / "item0/s2.wav", np.zeros(3000, np.float32), RATE, overwrite=True)
+    rows = evaluate.score_model(Crossover(), manifest, ["si-snr", "sdr"])
+    assert [row["reason"] for row in rows] == ["", "silent reference"]
+    assert math.isnan(rows[1]["sdr"]) and math.isfinite(rows[0]["sdr"])
+
+
+def test_items_without_references_or_without_items_are_refused(tmp_path: Path) -> None:
+    manifest = make_set(tmp_path, [3000])
+    manifest.rows = [Row("bare", "test", "item0/mix.wav", (), sample_rate=RATE, frames=3000)]
+    with pytest.raises(BadInput, match=r"bare has no sources; a score needs references"):
+        evaluate.score_model(Crossover(), manifest, ["si-snr"])
+    manifest.rows = []
+    with pytest.raises(BadInput, match="no items"):
+        evaluate.score_model(Crossover(), manifest, ["si-snr"])
+
+
+@pytest.mark.parametrize("layout", ["s{k}/{i}.wav", "{i}/s{k}.wav", "{i}_{k}.wav", "{i}_s{k}.wav"])
+def test_folders_in_every_layout_with_outputs_in_any_order(tmp_path: Path, layout: str) -> None:
+    make_set(tmp_path / "ref", [3000, 4000])
+    for i in ("item0", "item1"):
+        for k, name in ((1, "s2"), (2, "s1"), (3, "mix")):
+            wave, rate = io.read_mono(tmp_path / "ref" / i / f"{name}.wav")
+            noise = 0.001 * np.random.default_rng(k).standard_normal(len(wave)).astype(np.float32)
+            io.write(tmp_path / "est" / layout.format(i=i, k=k), wave + noise, rate, subtype="FLOAT")
+    said: list[str] = []
+    rows = evaluate.score_folders(
+        tmp_path / "est", tmp_path / "ref", tmp_path / "ref", ["si-snr", "si-snri"], say=said.append
+    )
+    assert [(row["id"], row["source"]) for row in rows] == [(f"item{i}", f"s{k}") for i in (0, 1) for k in (1, 2)]
+    assert all(row["si-snr"] == pytest.approx(40, abs=0.5) and row["reason"] == "" for row in rows)
+    assert "2 items" in said[1]
+
+
+def test_unequal_lengths_are_trimmed_and_noted(tmp_path: Path) -> None:
+    make_set(tmp_path / "ref", [3000])
+    for k in (1, 2):
+        wave, rate = io.read_mono(tmp_path / f"ref/item0/s{k}.wav")
+        io.write(tmp_path / f"est/item0_{k}.wav", wave[: 2900 + k], rate)
+    rows = evaluate.score_folders(tmp_path / "est", tmp_path / "ref", None, ["si-snr"])
+    assert all(row["reason"] == "trimmed from 3000 to 2901 samples" and row["si-snr"] > 50 for row in rows)
+
+
+def test_unequal_rates_are_refused(tmp_path: Path) -> None:
+    make_set(tmp_path / "ref", [3000])
+    make_set(tmp_path / "est", [6000], rate=16000)
+    with pytest.raises(BadInput, match=r"8000 Hz but .*16000 Hz"):
+        evaluate.score_folders(tmp_path / "est", tmp_path / "ref", None, ["si-snr"])
+
+
+def test_missing_estimates_stop_or_are_skipped_by_name(tmp_path: Path) -> None:
+    make_set(tmp_path / "ref", [3000, 3000])
+    make_set(tmp_path / "est", [3000])
+    with pytest.raises(InputNotFound, match=r"1 of 2 items, the first is item1"):
+        evaluate.score_folders(tmp_path / "est", tmp_path / "ref", None, ["si-snr"])
+    rows = evaluate.score_folders(tmp_path / "est", tmp_path / "ref", None, ["si-snr"], skip_missing=True)
+    assert [row["reason"] for row in rows] == ["", "", "no estimate", "no estimate"]
+    assert evaluate.summary(rows, ["si-snr"])[0]["missing"] == 2
+    with pytest.raises(InputNotFound, match="no mixture"):
+        evaluate.score_folders(tmp_path / "est", tmp_path / "ref", tmp_path / "est", ["si-snri"], skip_missing=True)

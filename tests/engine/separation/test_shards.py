@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from usepcli.engine.separation.jobs import Job
+from usepcli.engine.separation.shards import Shard, parse
+from usepcli.errors import UsageError
+
+EXPECTED = ["120", "128", "129", "151", "180"]
+JOBS = [Job(Path(f"in/{k}.wav"), (), relative=Path(f"{k}")) for k in range(200)]
+
+
+def test_every_file_belongs_to_one_share_whatever_the_order_and_the_other_files():
+    shares = [Shard(k, 3).of(JOBS) for k in (1, 2, 3)]
+    assert sorted(job.source for share in shares for job in share) == sorted(job.source for job in JOBS)
+    assert all(40 < len(share) < 95 for share in shares)
+    assert {j.source for j in Shard(2, 3).of(JOBS[150:20:-1])} == {j.source for j in shares[1]} & {
+        j.source for j in JOBS[21:151]
+    }
+
+
+def test_shares_are_the_same_everywhere():
+    # Written down once: another machine or version has to agree, or files are done twice or never.
+    assert [job.source.stem for job in Shard(1, 40).of(JOBS)] == EXPECTED
+
+
+def slurm(task: str, count: str = "4", least: str = "1", step: str | None = None) -> dict[str, str]:
+    known = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_COUNT": count, "SLURM_ARRAY_TASK_MIN": least}
+    return known | ({"SLURM_ARRAY_TASK_STEP": step} if step else {})
+
+
+def test_what_names_a_share():
+    assert parse("") is None and parse("2/8") == Shard(2, 8) and Shard(2, 8).suffix == "-2-of-8"
+    assert parse("slurm", slurm("3")) == Shard(3, 4)
+    assert parse("SLURM", slurm("0", least="0")) == Shard(1, 4)
+    assert parse("slurm", slurm("9", "3", "5", "2")) == Shard(3, 3)
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3", "1/2/3"])
+def test_wrong_shares(text: str):
+    with pytest.raises(UsageError, match="--shard"):
+        parse(text)
+
+
+@pytest.mark.parametrize("environment", [{}, slurm("7"), slurm("6", "3", "5", "2"), slurm("x")])
+def test_array_tasks_that_do_not_count_from_one_to_n(environment: dict[str, str]):
+    with pytest.raises(UsageError, match="--shard slurm"):
+        parse("slurm", environment)

@@ -1,0 +1,262 @@
+"""Training end to end: learning, resuming bit by bit, signals, faults, two processes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from usepcli.engine import checkpoint
+from usepcli.engine.training.train import Trainer
+from usepcli.errors import BadInput, ConfigError, Diverged, OutputError
+from usepcli.objectives.pit import PIT
+from usepcli.profile.load import load_profile
+
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def curve(run: Path) -> list[tuple[str, str, str]]:
+    with open(run / "train.csv", newline="") as file:
+        return [(row["step"], row["loss"], row["grad_norm"]) for row in csv.DictReader(file)]
+
+
+def command(profile: Path, run: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "usepcli", "train", "--profile", str(profile), "-o", str(run), *more]
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(1200):
+        if (run / "train.csv").exists() and (run / "train.csv").read_bytes().count(b"\n") > step:
+            return
+        assert process.poll() is None, "training ended before it could be interrupted"
+        time.sleep(0.02)
+    raise AssertionError("training did not reach the step")
+
+
+def test_train_writes_the_run_folder(profile_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Trainer(load_profile(str(profile_file)), run).fit()
+    names = {p.name for p in run.iterdir()}
+    assert {"run.json", "train.csv", "valid.csv", "last.ckpt", "prev.ckpt", "best.safetensors"} <= names
+    assert [row[0] for row in curve(run)] == [str(i) for i in range(1, 19)]
+    model, card = checkpoint.load_model(run)
+    assert (card.objective, card.licence, card.sample_rate, card.n_src) == ("pit", "CC0", 8000, 2)
+    assert card.scores[0]["metric"] == "si-snri"
+    assert model(torch.randn(1, 999)).shape == (1, 2, 999)
+    assert not list(run.glob("*.tmp.*"))
+
+
+def test_train_twice_gives_the_same_curve(profile_file: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Trainer(load_profile(str(profile_file)), tmp_path / name).fit()
+    assert curve(tmp_path / "a") == curve(tmp_path / "b")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kill_9_and_the_same_command_give_the_same_curve(profile_file: Path, tmp_path: Path, workers: int) -> None:
+    more = ("--set", f"train.workers={workers}", "--set", "train.checkpoint_every_s=0.2")
+    subprocess.run(command(profile_file, tmp_path / "whole", *more), env=ENV, check=True, capture_output=True)
+    run = tmp_path / "killed"
+    for step in (5, 11):
+        process = subprocess.Popen(command(profile_file, run, *more), env=ENV, stderr=subprocess.DEVNULL)
+        wait_for_step(run, step, process)
+        process.kill()
+        process.wait()
+    subprocess.run(command(profile_file, run, *more), env=ENV, check=True, capture_output=True)
+    assert curve(run) == curve(tmp_path / "whole")
+    weights = [checkpoint.read_weights(tmp_path / n / "best.safetensors") for n in ("whole", "killed")]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_signal_to_the_whole_group_saves_and_exits_75(profile_file: Path, tmp_path: Path, number: int) -> None:
+    run = tmp_path / "run"
+    more = ("--set", "train.workers=1", "--set", "train.epochs=200")
+    process = subprocess.Popen(
+        command(profile_file, run, *more), env=ENV, stderr=subprocess.PIPE, start_new_session=True
+    )
+    wait_for_step(run, 3, process)
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said.decode()
+    assert b"run the same command to resume" in said and b"Traceback" not in said
+    assert checkpoint.load_state(run / "last.ckpt")["step"] == int(curve(run)[-1][0])
+
+
+def test_damaged_checkpoint_falls_back_to_the_previous(
+    profile_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    Trainer(load_profile(str(profile_file), ["train.epochs=2"]), run).fit()
+    raw = bytearray((run / "last.ckpt").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (run / "last.ckpt").write_bytes(raw)
+    trainer = Trainer(load_profile(str(profile_file), ["train.epochs=2"]), run)
+    said = capsys.readouterr().err
+    assert "last.ckpt: damaged" in said and trainer.resumed
+    trainer.folder.release()
+    (run / "prev.ckpt").write_bytes(b"")
+    with pytest.raises(BadInput, match="no readable checkpoint is left"):
+        Trainer(load_profile(str(profile_file), ["train.epochs=2"]), run)
+
+
+def test_other_settings_in_the_same_folder_are_refused(profile_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Trainer(load_profile(str(profile_file), ["train.epochs=1"]), run).fit()
+    with pytest.raises(ConfigError, match=r"optim\.lr"):
+        Trainer(load_profile(str(profile_file), ["optim.lr=1e-4"]), run)
+    Trainer(load_profile(str(profile_file), ["train.epochs=2"]), run).fit()
+    assert curve(run)[-1][0] == "12"
+
+
+def test_a_start_that_learned_nothing_binds_no_settings(profile_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match="batch_size"):
+        Trainer(load_profile(str(profile_file), ["train.batch_size=1000"]), run)
+    # What a killed run of another objective logged before its first checkpoint.
+    (run / "train.csv").write_text("step,epoch,loss,other\n1,0,2.5,3.5\n")
+    Trainer(load_profile(str(profile_file), ["train.batch_size=4", "train.max_steps=1"]), run).fit()
+    assert [row[0] for row in curve(run)] == ["1"]
+    assert "other" not in (run / "train.csv").read_text()
+    # A model without its checkpoints is still work that another run must not replace.
+    for name in ("last.ckpt", "prev.ckpt"):
+        (run / name).unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 4 then, 2 now"):
+        Trainer(load_profile(str(profile_file), ["train.batch_size=2"]), run)
+
+
+def test_a_second_process_in_one_folder_is_refused(profile_file: Path, tmp_path: Path) -> None:
+    held = Trainer(load_profile(str(profile_file)), tmp_path / "run")
+    with pytest.raises(OutputError, match=f"pid {os.getpid()}"):
+        Trainer(load_profile(str(profile_file)), tmp_path / "run")
+    held.folder.release()
+
+
+class Poisoned(PIT):
+    """PIT whose loss is not a number from the fourth step on."""
+
+    calls = 0
+
+    def losses(self, batch):  # type: ignore[no-untyped-def]
+        out = super().losses(batch)
+        self.calls += 1
+        if self.calls >= 4:
+            out = {name: value * float("nan") for name, value in out.items()}
+        return out
+
+
+def test_non_finite_steps_are_skipped_counted_and_end_in_exit_3(
+    profile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usepcli.objectives.pit.PIT", Poisoned)
+    trainer = Trainer(load_profile(str(profile_file), ["train.nonfinite_patience=5"]), tmp_path / "run")
+    with pytest.raises(Diverged, match="5 steps in a row"):
+        trainer.fit()
+    assert trainer.skipped == 5 and trainer.step == 8 and Diverged.code == 3
+    assert all(torch.isfinite(p).all() for p in trainer.student.parameters())
+
+
+def test_corrupt_file_in_mid_epoch_is_replaced_named_once_and_counted(
+    profile_file: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (corpus.parent / "train/007/mix.wav").write_bytes(b"RIFF no more")
+    trainer = Trainer(load_profile(str(profile_file)), tmp_path / "run")
+    trainer.fit()
+    said = capsys.readouterr().err
+    assert said.count("train/007/mix.wav") == 1
+    assert trainer.step == 18 and list(trainer.bad.values()) == [3]
+    assert "train/007/mix.wav" in (tmp_path / "run/bad_files.csv").read_text()
+
+
+def test_too_many_bad_files_end_the_run(profile_file: Path, corpus: Path, tmp_path: Path) -> None:
+    for i in range(6):
+        (corpus.parent / f"train/{i:03d}/mix.wav").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"data\.max_bad"):
+        Trainer(load_profile(str(profile_file)), tmp_path / "run").fit()
+
+
+def test_accumulated_micro_batches_equal_one_batch(profile_file: Path, tmp_path: Path) -> None:
+    losses = []
+    for n in (1, 2):
+        sets = [f"train.accumulate={n}", "train.epochs=1", "model.dropout=0.0"]
+        Trainer(load_profile(str(profile_file), sets), tmp_path / str(n)).fit()
+        losses.append([float(row[1]) for row in curve(tmp_path / str(n))])
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)
+
+
+def test_micro_batches_are_differentiated_one_by_one_and_all_are_logged(profile_file: Path, tmp_path: Path) -> None:
+    run = Trainer(load_profile(str(profile_file), ["train.accumulate=2", "train.max_steps=1"]), tmp_path / "run")
+    asked, held = run.objective.losses, []
+    figures: list[float] = []
+
+    def losses(batch):
+        # Whoever asks for the second micro-batch has given the graph of the first away.
+        held.append([p.grad is not None and bool(p.grad.any()) for p in run.student.parameters()])
+        found = asked(batch)
+        figures.append(float(run.objective.step_logs["snr_db"]))
+        return found
+
+    run.objective.losses = losses  # type: ignore[method-assign]
+    run.fit()
+    assert not any(held[0]) and any(held[1])
+    with open(tmp_path / "run" / "train.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert figures[0] != figures[1]
+    assert float(row["snr_db"]) == pytest.approx(sum(figures) / 2)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_autocast_trains_and_stays_near_full_precision(profile_file: Path, tmp_path: Path, precision: str) -> None:
+    losses = []
+    for name in ("fp32", precision):
+        sets = [f"train.precision={name}", "train.epochs=1", "model.dropout=0.0"]
+        Trainer(load_profile(str(profile_file), sets), tmp_path / name).fit()
+        losses.append([float(row[1]) for row in curve(tmp_path / name)])
+    assert losses[0] == pytest.approx(losses[1], abs=0.3) and losses[0] != losses[1]
+
+
+def test_two_ranks_equal_one_process_at_the_same_global_batch(profile_file: Path, tmp_path: Path) -> None:
+    more = ("--set", "model.dropout=0.0", "--set", "train.epochs=2")
+    subprocess.run(command(profile_file, tmp_path / "one", *more), env=ENV, check=True, capture_output=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(port),
+    ]
+    both = subprocess.run(
+        [*launch, *command(profile_file, tmp_path / "two", *more)[1:]],
+        env=ENV,
+        capture_output=True,
+        text=True,
+    )
+    assert both.returncode == 0, both.stderr[-2000:]
+    one, two = ([float(row[1]) for row in curve(tmp_path / name)] for name in ("one", "two"))
+    assert one == pytest.approx(two, abs=5e-3) and len(one) == 12
+
+
+def test_pit_learns_to_separate(profile_file: Path, tmp_path: Path) -> None:
+    sets = [
+        "train.epochs=60",
+        "optim.lr=3e-3",
+        "model.dropout=0.0",
+        "valid.every_epochs=60",
+        "train.log_every=50",
+    ]
+    trainer = Trainer(load_profile(str(profile_file), sets), tmp_path / "run")
+    trainer.fit()
+    assert trainer.best > 3.0

@@ -1,0 +1,172 @@
+"""Exporting a model to another runtime, and comparing what comes out there with the original on real speech."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from usepcli.audio import io, resample
+from usepcli.engine import checkpoint
+from usepcli.engine.exchange import export_targets, hub
+from usepcli.engine.exchange.export_targets import Target
+from usepcli.engine.training.runfolder import versions
+from usepcli.errors import BadInput, MissingDependency, OutputError, UsageError
+from usepcli.models.separator import SeparationModel
+
+# Seconds at which a model of open length is traced, and at which it is compared: shorter, longer, no round numbers.
+TRACED_S = 2.0
+COMPARED_S = (TRACED_S, 1.3771, 3.6139)
+TOLERANCE = 1e-4
+
+
+def export(
+    ref: str,
+    out: Path | None,
+    to: str,
+    *,
+    seconds: float = 0.0,
+    tolerance: float = TOLERANCE,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Write a model for another runtime and a .json beside it, and return the facts of that .json.
+
+    seconds 0 leaves the length open, or fixes it at 4 s, and says so, where the runtime cannot; tolerance: largest
+    difference of a sample, full scale 1.  BadInput if the outputs differ by more; nothing is written then.
+    """
+    target = export_targets.require(to)
+    source = checkpoint.find_model(ref)
+    model, card = checkpoint.load_model(source)
+    # A card may come from anybody: its name is a name only where it cannot lead into another folder.
+    name = card.name if hub.NAME.fullmatch(card.name) else source.stem
+    out = out or Path(name + target.suffix)
+    if out.suffix != target.suffix:
+        raise UsageError(f"{out}: --to {to} writes {target.suffix} files; name it {out.with_suffix(target.suffix)}")
+    beside = out.with_name(out.name + ".json")
+    if not overwrite and (there := next((path for path in (out, beside) if path.exists()), None)):
+        raise OutputError(f"{there}: exists; choose another -o or pass --overwrite")
+    facts: dict[str, Any] = {
+        "model": card.name or source.stem, "file": out.name, "target": to,
+        "weights_sha256": checkpoint.read_card(source)[1],
+        "sample_rate": model.sample_rate, "outputs": model.n_src, "input": "mixture (1, samples)",
+        "output": f"sources (1, {model.n_src}, samples)", "tolerance": tolerance,
+    }  # fmt: skip
+    with _beside(out) as folder:
+        facts |= _made(model, target, folder / out.name, _notes(facts, card), seconds, tolerance, say)
+        facts |= {"versions": _versions(target), "card": json.loads(card.to_json())}
+        (folder / beside.name).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        # The file itself comes last: where it stands, what belongs to it stands too.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == out.name):
+            os.replace(path, out.with_name(path.name))
+    return facts
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """Give a folder on the disk of `out` for what is not yet complete, and remove it afterwards."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.tmp.", dir=out.parent))
+    except OSError as fault:
+        raise OutputError(f"{out}: cannot be written ({fault.strerror})") from fault
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _notes(facts: dict[str, Any], card: checkpoint.Card) -> dict[str, str]:
+    known = {key: facts[key] for key in ("sample_rate", "outputs", "weights_sha256")}
+    return {f"usep_{key}": str(value) for key, value in known.items()} | {"usep_card": card.to_json()}
+
+
+def _versions(target: Target) -> dict[str, str]:
+    from importlib import metadata
+
+    return versions() | {name: metadata.version(name) for name in target.packages}
+
+
+def _made(
+    model: SeparationModel, target: Target, path: Path, notes: dict[str, str], seconds: float, tolerance: float,
+    say: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
+    """Write the file with an open length where that works, else with a fixed one, and return what was compared."""
+    why = ""
+    if not seconds:
+        try:
+            checks = _compared(model, target, path, notes, COMPARED_S, tolerance)
+            return {"length": "any", **_summary(checks)}
+        except MissingDependency:
+            raise
+        except Exception as fault:  # converters raise whatever their layers do; the fixed length below tells
+            why = str(fault).strip().splitlines()[0][:200] if str(fault).strip() else type(fault).__name__
+        seconds = 2 * TRACED_S
+        say(f"the length cannot stay open ({why}); exporting for exactly {seconds:g} s")
+    try:
+        checks = _compared(model, target, path, notes, (seconds,), tolerance)
+    except (BadInput, MissingDependency):
+        raise
+    except Exception as fault:
+        first = (str(fault).strip().splitlines() or [type(fault).__name__])[0][:300]
+        raise BadInput(f"{path.name}: the model cannot be exported ({first}); try another --to") from fault
+    return {"length": checks[0]["samples"], "why_fixed": why, **_summary(checks)}
+
+
+def _summary(checks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"max_difference": max(check["max_difference"] for check in checks), "checks": list(checks)}
+
+
+def _compared(
+    model: SeparationModel, target: Target, path: Path, notes: dict[str, str], lengths_s: Sequence[float],
+    tolerance: float,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Write the file for the first length and return the largest differences at all of them."""
+    speech = _speech(model.sample_rate)
+    frames = [round(length * model.sample_rate) for length in lengths_s]
+    target.write(model, torch.from_numpy(_cut(speech, frames[0], 0)), path, notes, len(frames) > 1)
+    run = target.open(path)
+    # A fixed length is compared at two places, so that no answer is the trace's own by chance; and in silence.
+    cuts = [(count, number * count // 3) for number, count in enumerate(frames if len(frames) > 1 else frames * 2)]
+    waves = [("speech", _cut(speech, count, start)) for count, start in cuts]
+    waves.append(("silence", np.zeros_like(waves[0][1])))
+    return [_check(model, run, kind, wave, path.name, tolerance) for kind, wave in waves]
+
+
+def _check(
+    model: SeparationModel, run: export_targets.Run, kind: str, wave: np.ndarray, name: str, tolerance: float
+) -> dict[str, Any]:
+    """Return the largest difference on one input (1, T); BadInput if it is more than the tolerance, or no number."""
+    count = wave.shape[1]
+    with torch.no_grad():
+        own = model(torch.from_numpy(wave)).numpy()
+    there = run(wave)
+    if there.shape != own.shape:
+        raise BadInput(f"{name}: gives shape {there.shape} for {count} samples, the model {own.shape}")
+    worst = float(np.abs(there.astype(np.float64) - own).max())
+    if not worst <= tolerance:
+        raise BadInput(
+            f"{name}: on {count} samples of {kind} the outputs differ from the model's by {worst:.2g}; at most "
+            f"{tolerance:g} was expected (--tolerance); nothing was written"
+        )
+    return {"samples": count, "signal": kind, "max_difference": worst, "peak": round(float(np.abs(own).max()), 4)}
+
+
+def _speech(rate: int) -> np.ndarray:
+    """Return two talkers as (T,) float32 at `rate` Hz."""
+    wave, own = io.read_mono(Path(str(resources.files("usepcli"))) / "samples" / "two_talkers.flac")
+    return np.ascontiguousarray(resample.resample(wave, own, rate), dtype=np.float32)
+
+
+def _cut(speech: np.ndarray, count: int, start: int) -> np.ndarray:
+    """Return (1, count) samples from `start` on, beginning again at the end of the recording."""
+    return np.take(speech, np.arange(start, start + count), mode="wrap")[None]

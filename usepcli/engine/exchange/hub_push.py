@@ -1,0 +1,150 @@
+"""A model as a repository of the Hugging Face Hub: model.safetensors, config.json, README.md with its head of facts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from usepcli.engine import checkpoint
+from usepcli.engine.checkpoint import Card
+from usepcli.engine.exchange import hub
+from usepcli.errors import BadInput, OutputError, UsageError
+
+# Licences that the Hub knows by an identifier of its own.
+_HUB_LICENCES = {
+    "apache-2.0", "bsd-3-clause", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",
+    "cc0-1.0", "mit",
+}  # fmt: skip
+
+
+def layout(ref: str, target: hub.Place, datasets: Sequence[str] = ()) -> dict[str, bytes]:
+    """Return the files of a model's repository; BadInput for a model that does not state the licence of its data."""
+    path = checkpoint.find_model(ref)
+    checkpoint.read_weights(path)
+    card, sha256 = checkpoint.read_card(path)
+    if card.licence.strip().lower() in ("", "unstated", "unknown"):
+        raise BadInput(f"{path}: its card states no licence of the training data; such a model is not published")
+    config = {
+        "library_name": "usep", "architecture": card.model.get("name", ""), "sample_rate": card.sample_rate,
+        "outputs": card.n_src, "weights_sha256": sha256, "card": json.loads(card.to_json()),
+    }  # fmt: skip
+    return {
+        hub.WEIGHTS: path.read_bytes(),
+        "config.json": (json.dumps(config, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode(),
+        "README.md": readme(card, target, datasets).encode(),
+    }
+
+
+def head(card: Card, title: str, datasets: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the facts at the head of README.md under the Hub's keys; every score with its data and protocol."""
+    licence = card.licence.strip().lower()
+    facts: dict[str, Any] = {
+        "library_name": "usep", "pipeline_tag": "audio-to-audio",
+        "tags": ["audio-to-audio", "source-separation", "usep", card.model.get("name", "")],
+        "license": licence if licence in _HUB_LICENCES else "other",
+    }  # fmt: skip
+    if facts["license"] == "other":
+        facts["license_name"] = card.licence
+    if datasets:
+        facts["datasets"] = list(datasets)
+    if card.scores:
+        facts["metrics"] = list(dict.fromkeys(score["metric"] for score in card.scores))
+        facts["model-index"] = [{"name": card.name or title, "results": [_result(score) for score in card.scores]}]
+    return facts
+
+
+def _result(score: dict[str, Any]) -> dict[str, Any]:
+    data = score.get("data") or "not stated"
+    args = {key: score[key] for key in ("ci95", "n", "protocol") if key in score}
+    return {
+        "task": {"type": "audio-to-audio", "name": "Source separation"},
+        "dataset": {"type": "audio", "name": data},
+        "metrics": [{"type": score["metric"], "value": score["value"], "name": score["metric"], "args": args}],
+    }
+
+
+def readme(card: Card, target: hub.Place, datasets: Sequence[str] = ()) -> str:
+    """Return README.md: the head as YAML, then the card in words."""
+    title = target.name
+    repo = f"./{title}" if target.folder else target.repo
+    top = yaml.safe_dump(head(card, title, datasets), sort_keys=False, allow_unicode=True, width=1000)
+    lines = [f"---\n{top}---\n", f"# {title}\n", f"{card.about or card.name}.\n"]
+    lines += [f"{card.n_src} outputs at {card.sample_rate} Hz, architecture `{card.model.get('name', '')}`.\n"]
+    lines += ["```sh", f"usep pull {repo}", f"usep separate meeting.wav -o separated --model {title}", "```\n"]
+    if card.scores:
+        lines += ["| Metric | Value | 95 % interval | n | Data | Protocol |", "|---|---|---|---|---|---|"]
+        for score in card.scores:
+            low_high = " to ".join(map(str, score.get("ci95") or ()))
+            cells = [score["metric"], score["value"], low_high, score.get("n", ""), score.get("data", "")]
+            lines.append(
+                "| " + " | ".join(str(c).replace("|", "/") for c in (*cells, score.get("protocol", ""))) + " |"
+            )
+        lines.append("")
+    for word, text in (
+        ("Training data", card.training_data), ("Licence of the training data", card.licence),
+        ("Credits", card.credits), ("Origin", card.origin),
+    ):  # fmt: skip
+        if text:
+            lines.append(f"{word}: {text}.\n")
+    return "\n".join(lines)
+
+
+def push(
+    ref: str, to: str, *, datasets: Sequence[str] = (), private: bool = False, overwrite: bool = False,
+    token_env: str = "HF_TOKEN",
+) -> dict[str, Any]:  # fmt: skip
+    """Write a model's repository to a folder, or upload it as one commit, and return where it lies.
+
+    OutputError where another model lies there, without overwrite.
+    """
+    target = hub.place(to)
+    if target.revision:
+        raise UsageError(f"{to}: a push makes its own commit on the main branch; leave @{target.revision} out")
+    files = layout(ref, target, datasets)
+    sha256 = hashlib.sha256(files[hub.WEIGHTS]).hexdigest()
+    facts = {"files": sorted(files), "sha256": sha256}
+    if target.folder:
+        return (
+            {"repo": str(target.folder), "revision": ""}
+            | facts
+            | {"state": _to_folder(target.folder, files, overwrite)}
+        )
+    return {"repo": target.repo} | facts | _to_hub(target.repo, files, sha256, private, overwrite, token_env)
+
+
+def _to_folder(folder: Path, files: dict[str, bytes], overwrite: bool) -> str:
+    there = [name for name in files if (folder / name).exists()]
+    if there and all((folder / name).is_file() and (folder / name).read_bytes() == files[name] for name in files):
+        return "the same"
+    if there and not overwrite:
+        raise OutputError(f"{folder / there[0]}: exists; choose another folder or pass --overwrite")
+    for name in sorted(files, key=lambda name: name == hub.WEIGHTS):
+        checkpoint.atomic_write(folder / name, files[name])
+    return "replaced" if there else "new"
+
+
+def _to_hub(
+    repo: str, files: dict[str, bytes], sha256: str, private: bool, overwrite: bool, token_env: str
+) -> dict[str, Any]:
+    library = hub.library()
+    secret = hub.token(token_env)
+    if not secret:
+        raise UsageError(f"{repo}: ${token_env} holds no token; set it to one that may write, or name another variable")
+    with hub.explained(repo), tempfile.TemporaryDirectory() as temporary:
+        api = library.HfApi(token=secret, library_name="usep")
+        api.create_repo(repo, private=private, exist_ok=True)
+        siblings = api.model_info(repo, files_metadata=True).siblings or ()
+        old = next((one for one in siblings if one.rfilename == hub.WEIGHTS), None)
+        if old is not None and not overwrite and (old.lfs is None or old.lfs.sha256 != sha256):
+            raise OutputError(f"{repo}: holds another {hub.WEIGHTS}; choose another repository or pass --overwrite")
+        for name, data in files.items():
+            (Path(temporary) / name).write_bytes(data)
+        title = f"Model {repo.split('/')[1]} ({sha256[:12]})"
+        made = api.upload_folder(repo_id=repo, folder_path=temporary, commit_message=title)
+    return {"revision": made.oid, "state": "replaced" if old is not None else "new"}

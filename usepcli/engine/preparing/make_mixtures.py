@@ -1,0 +1,267 @@
+"""The audio of a corpus of single recordings: pools of resampled ones, and the mixtures made from them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from usepcli.audio import io
+from usepcli.audio.resample import length_after, resample
+from usepcli.data.corpora.base import SPLITS, Bad
+from usepcli.data.corpora.maker import Maker, Plans
+from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
+from usepcli.data.mixtures import Plan
+from usepcli.data.pairs import RoomPlan
+from usepcli.data.render import render
+from usepcli.engine.parallel import run_tasks
+from usepcli.engine.preparing.prepare_record import ANECHOIC, Record
+from usepcli.engine.preparing.simulate import RoomTask, room_file, simulate, through_room
+from usepcli.errors import BadInput, IOFault, OutputError, UsepError
+from usepcli.report.progress import progress
+
+if TYPE_CHECKING:
+    from usepcli.engine.preparing.prepare import Summary
+
+_HEADER = 44  # bytes of a PCM WAV before its samples
+
+
+@dataclass(frozen=True)
+class PoolTask:
+    """Turn one recording into one pool file."""
+
+    source: Path
+    target: Path
+    rate: int
+    frames: int  # that the recording's header promised
+
+
+@dataclass(frozen=True)
+class MixTask:
+    """Make the files of one mixture from pool files under `root`."""
+
+    plan: Plan
+    root: Path
+    rate: int
+
+
+@dataclass(frozen=True)
+class Pools:
+    """What a corpus found: recordings under the source, and noise under a folder of its own."""
+
+    rows: list[PoolRow]
+    noise_root: Path
+    noise: list[PoolRow]
+
+
+def make(
+    corpus: Maker,
+    pools: Pools,
+    record: Record,
+    summary: Summary,
+    *,
+    workers: int,
+    overwrite: bool,
+    quiet: bool,
+) -> list[Manifest | Pool]:
+    """Write pool, noise and mixtures under record.out and return the tables; in a dry run only count."""
+    out = record.out.resolve()
+    if out.is_relative_to(record.source):
+        raise OutputError(
+            f"{io.show(out)}: lies inside the recordings; choose a folder outside of {io.show(record.source)}"
+        )
+    summary.bad += corpus.bad
+    if summary.dry_run:
+        return _dry(corpus, pools.rows, pools.noise, summary)
+    record.tools.update(corpus.tools())
+    _planners(corpus, pools.rows, pools.noise)  # what cannot be planned is told before anything is written
+    record.claim(overwrite)
+    rate = corpus.rate
+    pool = _fill(pools.rows, record.source, out, "pool", rate, summary, workers, quiet)
+    noise = _fill(pools.noise, pools.noise_root, out, "noise", rate, summary, workers, quiet)
+    if pools.rows and not pool:
+        reason = summary.bad[0].reason
+        raise BadInput(
+            f"{io.show(record.source)}: none of {len(pools.rows)} recordings can be used; the first: {reason}"
+        )
+    plans = _plans(corpus, pool, noise)
+    _mix(plans, out, rate, summary, workers, quiet)
+    _count(summary, pool, plans, rate)
+    if noise:  # a pool of its own, so that dynamic mixing can name the folder
+        inside = [replace(row, path=row.path.removeprefix("noise/")) for row in noise]
+        Pool(inside, out / "noise", out / "noise" / Pool.FILE).write()
+    rows = [_row(plan, rate) for plan in plans]
+    tables: list[Manifest | Pool] = [Manifest(rows, out, out / Manifest.FILE), Pool(pool, out, out / Pool.FILE)]
+    if any(isinstance(plan, RoomPlan) and plan.anechoic for plan in plans):
+        direct = [replace(row, sources=tuple(map(_anechoic, row.sources))) for row in rows]
+        tables.append(Manifest(direct, out, out / ANECHOIC))
+    return tables
+
+
+def _anechoic(source: str) -> str:
+    folder, name = os.path.split(source)
+    return f"{folder}/a{name.removeprefix('s')}"
+
+
+def _mix(plans: Sequence[Plan], out: Path, rate: int, summary: Summary, workers: int, quiet: bool) -> None:
+    shared = {plan.response: plan.room for plan in plans if isinstance(plan, RoomPlan) and plan.response and plan.room}
+    if shared:
+        rooms = [RoomTask(room, out / name, rate) for name, room in shared.items()]
+        summary.kept += sum(progress(run_tasks(room_file, rooms, workers, 1), len(rooms), "rooms", "room", quiet))
+    _load.cache_clear()
+    tasks = [MixTask(plan, out, rate) for plan in plans]
+    results = run_tasks(mix_files, tasks, workers)
+    summary.kept += sum(progress(results, len(tasks), "mixtures", "mixture", quiet or not tasks))
+
+
+def pool_file(task: PoolTask) -> tuple[int, str, bool]:
+    """Make one pool file, mono PCM16; returns (samples, '' or why not, whether it was there already)."""
+    if task.target.exists():
+        return (task.target.stat().st_size - _HEADER) // 2, "", True
+    try:
+        layout = io.wav_layout(task.source)
+        if layout and layout.declared and layout.offset + layout.declared > task.source.stat().st_size:
+            return 0, "cut short: the header promises more samples than the file holds", False
+        wave, rate = io.read_mono(task.source)
+    except (IOFault, OutputError):
+        raise
+    except UsepError as err:
+        return 0, str(err).removeprefix(f"{io.show(task.source)}: "), False
+    if len(wave) < 0.99 * task.frames:
+        return 0, f"cut short: {len(wave)} of {task.frames} samples can be decoded", False
+    peak = float(np.abs(wave).max())
+    if not peak:
+        return 0, "silent: every sample is zero", False
+    wave = resample(wave, rate, task.rate)
+    # Resampling overshoots where a recording touches full scale; a talker's level is free, a clipped peak is
+    # not.
+    wave = wave / max(1.0, float(np.abs(wave).max()))
+    io.write(task.target, wave, task.rate)
+    return len(wave), "", False
+
+
+def mix_files(task: MixTask) -> bool:
+    """Write the files of one mixture, mix.wav last; True if all were there already."""
+    plan, folder = task.plan, task.root / _folder(task.plan)
+    names = plan.files()
+    if all(_finished(folder / name, plan.frames) for name in names):
+        return True
+
+    def load(path: str) -> np.ndarray:
+        return _load(str(task.root / path))
+
+    if isinstance(plan, RoomPlan):
+        waves = simulate(plan, through_room(plan, task.rate, task.root), load)
+    else:
+        mix, sources, noise = render(plan, task.rate, load)
+        waves = [*sources, *([] if noise is None else [noise]), mix]
+    for name, wave in zip(names, waves, strict=True):
+        io.write(folder / name, wave, task.rate, overwrite=True)
+    return False
+
+
+@functools.lru_cache(maxsize=512)
+def _load(path: str) -> np.ndarray:
+    return np.rint(io.read_mono(path)[0] * 32768).astype(np.int16)
+
+
+def _finished(path: Path, frames: int) -> bool:
+    try:
+        return os.stat(path).st_size == _HEADER + 2 * frames
+    except OSError:
+        return False
+
+
+def _folder(plan: Plan) -> str:
+    return f"wav/{plan.split}/{plan.id}"
+
+
+def _fill(
+    rows: list[PoolRow],
+    source: Path,
+    out: Path,
+    folder: str,
+    rate: int,
+    summary: Summary,
+    workers: int,
+    quiet: bool,
+) -> list[PoolRow]:
+    """Make the pool files and return their rows, without the recordings that turned out unusable."""
+    root = source if source.is_dir() else source.parent
+    if not rows:
+        return []
+    tasks = [PoolTask(root / row.path, out / folder / f"{row.id}.wav", rate, row.frames) for row in rows]
+    filled = []
+    results = run_tasks(pool_file, tasks, workers)
+    for row, (frames, fault, kept) in zip(rows, progress(results, len(tasks), folder, "file", quiet), strict=True):
+        summary.kept += kept
+        if fault:
+            summary.bad.append(Bad(row.path, fault))
+        else:
+            filled.append(replace(row, path=f"{folder}/{row.id}.wav", sample_rate=rate, frames=frames))
+    return filled
+
+
+def _plans(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow]) -> list[Plan]:
+    planners = _planners(corpus, pool, noise)
+    return [planner.plan(i) for split, planner in planners.items() for i in range(corpus.counts[split])]
+
+
+def _planners(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow]) -> dict[str, Plans]:
+    """Return the plans of every split that gets mixtures; BadInput where its recordings do not suffice."""
+    found = {}
+    for index, split in enumerate(SPLITS):
+        if not corpus.counts[split]:
+            continue
+        noises = [row for row in noise if row.split == split]
+        if corpus.noise and noise and not noises:
+            raise BadInput(f"{corpus.noise}: no noise recording belongs to split {split}; add some or pass --{split} 0")
+        rows = [row for row in pool if row.split == split]
+        found[split] = corpus.planner(split, rows, noises, index)
+    return found
+
+
+def _dry(corpus: Maker, rows: list[PoolRow], noise: list[PoolRow], summary: Summary) -> list[Manifest | Pool]:
+    rate = corpus.rate
+    pool = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in rows]
+    noise = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in noise]
+    plans = _plans(corpus, pool, noise)
+    _count(summary, pool, plans, rate)
+    samples = sum(row.frames for row in [*pool, *noise])
+    samples += sum(plan.frames * len(plan.files()) for plan in plans)
+    summary.mebibytes = round(2 * samples / 2**20, 1)
+    return []
+
+
+def _count(summary: Summary, pool: list[PoolRow], plans: list[Plan], rate: int) -> None:
+    for plan in plans:
+        summary.mixtures[plan.split] = summary.mixtures.get(plan.split, 0) + 1
+        summary.seconds[plan.split] = summary.seconds.get(plan.split, 0.0) + plan.frames / rate
+    for split in dict.fromkeys(row.split for row in pool):
+        rows = [row for row in pool if row.split == split]
+        summary.utterances[split] = len(rows)
+        summary.talkers[split] = len({row.speaker for row in rows if row.speaker})
+
+
+def _row(plan: Plan, rate: int) -> Row:
+    folder = _folder(plan)
+    return Row(
+        id=plan.id,
+        split=plan.split,
+        mixture=f"{folder}/mix.wav",
+        sources=tuple(f"{folder}/s{k + 1}.wav" for k in range(len(plan.turns))),
+        noise=f"{folder}/noise.wav" if plan.noise else "",
+        sample_rate=rate,
+        frames=plan.frames,
+        n_src=len(plan.turns),
+        speakers=tuple(turn.speaker.replace(";", "_") for turn in plan.turns if turn.speaker),
+        text="|".join(turn.text.replace("|", " ") for turn in plan.turns) if any(t.text for t in plan.turns) else "",
+        label=plan.label,
+        origin=" + ".join(plan.origins),
+        licence=" + ".join(plan.licences),
+    )

@@ -1,0 +1,144 @@
+"""From recordings on disk to manifest.csv, pool.csv and prepare.json: what `usep prepare-data` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from usepcli import registry
+from usepcli.audio.io import show
+from usepcli.data.corpora.base import SPLITS, Bad, Corpus
+from usepcli.data.corpora.cutter import Cutter
+from usepcli.data.corpora.maker import Maker
+from usepcli.data.manifest import Manifest, Pool, Row
+from usepcli.engine.preparing.cut import cut
+from usepcli.engine.preparing.make_mixtures import Pools, make
+from usepcli.engine.preparing.prepare_record import Record, write_bad
+from usepcli.errors import BadInput, ConfigError, InputNotFound, did_you_mean
+from usepcli.profile.signature import schema
+
+
+@dataclass
+class Summary:
+    """What was made, by split; `kept` counts files of an earlier run, `bad` names unusable ones."""
+
+    out: Path
+    corpus: str
+    mixtures: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    utterances: dict[str, int] = field(default_factory=dict)
+    talkers: dict[str, int] = field(default_factory=dict)
+    bad: list[Bad] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    kept: int = 0
+    dry_run: bool = False
+    mebibytes: float = 0.0
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one row per split: split, mixtures, hours, utterances, talkers."""
+        order = [*SPLITS, *sorted((self.mixtures.keys() | self.utterances.keys()) - set(SPLITS))]
+        return [
+            {
+                "split": split,
+                "mixtures": self.mixtures.get(split, 0),
+                "hours": round(self.seconds.get(split, 0.0) / 3600, 3),
+                "utterances": self.utterances.get(split, 0),
+                "talkers": self.talkers.get(split, 0),
+            }
+            for split in order
+            if split in self.mixtures or split in self.utterances
+        ]
+
+    def notes(self) -> list[str]:
+        """Return the lines that tell a person what happened and what comes next."""
+        if self.dry_run:
+            return [*self.remarks, f"nothing was written; about {self.mebibytes:g} MiB would be in {show(self.out)}"]
+        kept = [f"{self.kept} files were there already and stayed"] if self.kept else []
+        return [
+            *kept,
+            *self.remarks,
+            f"{show(self.out / Manifest.FILE)} is ready; check it with: usep prepare-data {show(self.out)} --check",
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values for JSON."""
+        values = {**asdict(self), "out": str(self.out), "bad": [bad._asdict() for bad in self.bad]}
+        return {**values, "splits": self.table()}
+
+
+def bind(corpus: str, options: dict[str, Any]) -> tuple[Corpus, dict[str, Any]]:
+    """Return the adapter and its resolved options; ConfigError names every unknown or ill-typed one."""
+    table = schema("corpus", corpus)
+    try:
+        settings = table(**options).model_dump()
+    except ValidationError as err:
+        lines = []
+        for fault in err.errors():
+            key = ".".join(map(str, fault["loc"]))
+            hint = did_you_mean(key, table.model_fields) if fault["type"] == "extra_forbidden" else ""
+            lines.append(f"{key}: {fault['msg']}{hint}")
+        raise ConfigError(f"corpus '{corpus}': {'; '.join(lines)}") from err
+    return registry.load("corpus", corpus)(**settings), settings
+
+
+def prepare(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    corpus: str,
+    options: dict[str, Any] | None = None,
+    *,
+    workers: int = 0,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> Summary:
+    """Write the tables of the corpus under `source` (and the audio, where mixtures are made) into the folder `out`.
+
+    Safe to stop and to call again: what is finished stays. InputNotFound or BadInput when the source does not
+    hold such a corpus, ConfigError for a wrong option, OutputError when `out` holds something else and not
+    `overwrite`.
+    """
+    source, out = Path(source), Path(out)
+    if not source.exists():
+        raise InputNotFound(f"{show(source)}: no such file or folder")
+    adapter, settings = bind(corpus, options or {})
+    summary = Summary(out, corpus, dry_run=dry_run)
+    tables: Sequence[Manifest | Pool]
+    if isinstance(adapter, Maker):
+        summary.remarks += adapter.remarks()
+        pools = Pools(adapter.scan(source), *adapter.scan_noise(source))
+        record = Record(out, source, corpus, settings, [*pools.rows, *(() if adapter.noise else pools.noise)])
+        tables = make(adapter, pools, record, summary, workers=workers, overwrite=overwrite, quiet=quiet)
+    elif isinstance(adapter, Cutter):
+        jobs = adapter.jobs(source)
+        if not jobs:
+            raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
+        record = Record(out, source, corpus, settings, jobs)
+        summary.bad += adapter.bad
+        tables = cut(jobs, record, summary, workers=workers, overwrite=overwrite, quiet=quiet)
+    else:
+        rows = [row for row in adapter.scan(source) if isinstance(row, Row)]
+        if not rows:
+            raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
+        record = Record(out, source, corpus, settings, rows)
+        summary.bad = adapter.bad
+        tables = _list_only(rows, record, summary, overwrite)
+    if not dry_run:
+        write_bad(out, summary.bad)
+        record.finish(tables, summary.table(), len(summary.bad))
+    return summary
+
+
+def _list_only(rows: list[Row], record: Record, summary: Summary, overwrite: bool) -> list[Manifest | Pool]:
+    for row in rows:
+        summary.mixtures[row.split] = summary.mixtures.get(row.split, 0) + 1
+        seconds = row.frames / row.sample_rate if row.sample_rate else 0.0
+        summary.seconds[row.split] = summary.seconds.get(row.split, 0.0) + seconds
+    if not summary.dry_run:
+        record.claim(overwrite)
+    return [Manifest(rows, record.root, record.out / Manifest.FILE)]

@@ -1,0 +1,1 @@
+"""From sources to mixtures: gains, pans and automation, and shuffled sets."""

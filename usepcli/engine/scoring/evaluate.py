@@ -1,0 +1,338 @@
+"""Score estimates against references: a model on a manifest, or folders that any program wrote.
+
+Signals of unequal length are trimmed to the shortest, and the rows say so in `reason`.  Under a protocol
+(engine/scoring/protocols.py) the references are padded to the longest instead, and their sum is the mixture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from usepcli.engine.scoring import fuss_scores, layouts
+from usepcli.engine.scoring.protocols import Protocol
+from usepcli.engine.scoring.scoring import Signals, blank_row, check_metrics, score_signals, summary
+from usepcli.errors import BadInput, InputNotFound, WorkerDied
+
+if TYPE_CHECKING:
+    import torch
+
+    from usepcli.data.manifest import Manifest
+    from usepcli.data.manifest import Row as ManifestRow
+    from usepcli.models.separator import SeparationModel
+
+__all__ = ["UNPROCESSED", "Files", "Scorer", "score_files", "score_folders", "score_model", "separated", "summary"]
+
+UNPROCESSED = "unprocessed"
+Say = Callable[[str], None]
+Track = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What is computed for each item: metrics, or a protocol's scores; it travels to worker processes."""
+
+    metrics: tuple[str, ...]
+    protocol: Protocol | None = None
+    unprocessed: bool = False
+
+    def __call__(self, signals: Signals) -> list[dict[str, Any]]:
+        """Return the item's rows; with `unprocessed` those of the mixture as every estimate follow, system set."""
+        rows = self._rows(signals)
+        if not self.unprocessed:
+            return rows
+        mix = signals.ref.sum(0) if self.protocol else signals.mix
+        if mix is None:
+            raise BadInput(f"{signals.id}: no mixture to score unprocessed; give --mixtures DIR")
+        untouched = self._rows(signals._replace(est=np.stack([mix] * len(signals.ref))))
+        return [*rows, *({**row, "system": UNPROCESSED} for row in untouched)]
+
+    def _rows(self, signals: Signals) -> list[dict[str, Any]]:
+        return fuss_scores.score_item(signals, self.protocol) if self.protocol else score_signals(signals, self.metrics)
+
+    def blank(self, item: str, source: str, n_src: int, reason: str) -> dict[str, Any]:
+        """Return the row of an item that could not be scored."""
+        if self.protocol is None:
+            return blank_row(item, source, n_src, self.metrics, reason)
+        return fuss_scores.blank_row(item, source, reason)
+
+
+class Files(NamedTuple):
+    """Signals before reading: files of one item, estimates and references in natural order."""
+
+    id: str
+    est: dict[str, Path]
+    ref: dict[str, Path]
+    mix: Path | None
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+def _untracked(items: Iterable[Any], total: int) -> Iterable[Any]:
+    del total
+    return items
+
+
+def score_model(
+    model: SeparationModel,
+    manifest: Manifest,
+    metrics: Sequence[str],
+    *,
+    device: str | torch.device = "cpu",
+    workers: int = 0,
+    limit: int = 0,
+    protocol: Protocol | None = None,
+    unprocessed: bool = False,
+    batch_seconds: float = 60,
+    say: Say = _silent,
+    track: Track = _untracked,
+) -> list[dict[str, Any]]:
+    """Separate every item of a manifest and return its rows, in the manifest's order.
+
+    workers: processes for the metrics (0: this one).  limit: the first items only (0: all).
+    protocol: its scores, in place of metrics, on the sum of the references.  unprocessed: see Scorer.
+    batch_seconds: audio per batch on a GPU.  say, track: where notes and progress go.
+    BadInput for items without references.
+    """
+    if protocol is None:
+        check_metrics(metrics)
+    rows = manifest.rows[:limit] if limit else manifest.rows
+    if not rows:
+        raise BadInput(f"{manifest.path}: no items to score in it; check --split")
+    bare = next((row.id for row in rows if not row.sources), None)
+    if bare is not None:
+        raise BadInput(
+            f"{manifest.path}: item {bare} has no sources; a score needs references: "
+            "use a prepared test set, score mixtures alone with --metric momi, or listen with `usep separate`"
+        )
+    # On a CPU a batch saves nothing; on a GPU the order of the items changes, and is put back at the end.
+    batches = _batches(rows, 0 if str(device) == "cpu" else batch_seconds)
+    signals = _separated(model, manifest, batches, device, protocol is not None, say)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed)
+    return _in_order(track(_scored(signals, scorer, workers), len(rows)), [row.id for row in rows])
+
+
+def separated(
+    model: SeparationModel,
+    manifest: Manifest,
+    *,
+    device: str | torch.device = "cpu",
+    limit: int = 0,
+    summed: bool = False,
+    say: Say = _silent,
+) -> Iterator[Signals]:
+    """Yield each item of a manifest with the model's estimates (N,T), in the manifest's order.
+
+    summed: the sum of the references is separated, as under a protocol, and no mixture file is opened.
+    """
+    rows = manifest.rows[:limit] if limit else manifest.rows
+    return _separated(model, manifest, ([row] for row in rows), device, summed, say)
+
+
+def score_folders(
+    estimates: str | Path,
+    references: str | Path,
+    mixtures: str | Path | None,
+    metrics: Sequence[str],
+    *,
+    workers: int = 0,
+    limit: int = 0,
+    skip_missing: bool = False,
+    protocol: Protocol | None = None,
+    unprocessed: bool = False,
+    say: Say = _silent,
+    track: Track = _untracked,
+) -> list[dict[str, Any]]:
+    """Score separated files against reference files with the same ids; layouts as in engine/scoring/layouts.py.
+
+    protocol, unprocessed: as for score_model; a protocol opens no mixture.
+    InputNotFound where an item has no estimates (skip_missing: rows that say so), BadInput for unequal rates.
+    """
+    if protocol is None:
+        check_metrics(metrics, has_mixture=mixtures is not None)
+    layout, refs = layouts.find_sources(Path(references))
+    say(f"references: {references}, {layout}, {len(refs)} items")
+    layout, ests = layouts.find_sources(Path(estimates))
+    say(f"estimates: {estimates}, {layout}, {len(ests)} items")
+    mixes = layouts.find_mixtures(Path(mixtures)) if mixtures is not None else {}
+    ids = list(refs)[:limit] if limit else list(refs)
+    absent = [i for i in ids if i not in ests]
+    if absent and (not skip_missing or len(absent) == len(ids)):
+        raise InputNotFound(
+            f"{estimates}: no estimates for {len(absent)} of {len(ids)} items, the first is {absent[0]} "
+            f"(found there: {next(iter(ests))}); give them the same names, or --skip-missing"
+        )
+    if mixtures is not None and (lost := [i for i in ids if i not in mixes]):
+        raise InputNotFound(f"{mixtures}: no mixture for {len(lost)} of {len(ids)} items, the first is {lost[0]}")
+    files = (Files(i, ests[i], refs[i], mixes.get(i)) for i in ids if i not in absent)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed)
+    scored = track(_scored(files, partial(score_files, scorer=scorer), workers), len(ids) - len(absent))
+    missing = [[scorer.blank(i, name, len(refs[i]), "no estimate") for name in refs[i]] for i in absent]
+    return _in_order([*scored, *missing], ids)
+
+
+def score_files(files: Files, scorer: Scorer) -> list[dict[str, Any]]:
+    """Read one item's files (channels averaged) and score them; BadInput for unequal sample rates."""
+    from usepcli.audio.io import read_mono
+
+    with_mix = files.mix is not None and scorer.protocol is None
+    paths = [*files.est.values(), *files.ref.values(), *([files.mix] if files.mix and with_mix else [])]
+    waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
+    _one_rate(paths, rates)
+    n_est, n_ref = len(files.est), len(files.ref)
+    length, note = _trim(waves)
+    if scorer.protocol is not None:
+        length = max(len(wave) for wave in waves[n_est:])
+    cut = np.stack([_fit(wave, length) for wave in waves])
+    mix = cut[-1] if with_mix else None
+    est, ref = cut[:n_est], cut[n_est : n_est + n_ref]
+    return scorer(Signals(files.id, tuple(files.ref), est, ref, mix, note, rates[0]))
+
+
+def _fit(wave: np.ndarray, length: int) -> np.ndarray:
+    """Return a wave (T,) cut or padded with zeros to `length` samples."""
+    return np.pad(wave[:length], (0, max(0, length - len(wave))))
+
+
+def _one_rate(paths: Sequence[Path], rates: Sequence[int]) -> None:
+    odd = next((i for i, rate in enumerate(rates) if rate != rates[0]), None)
+    if odd is not None:
+        raise BadInput(f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item")
+
+
+def _trim(waves: Sequence[np.ndarray]) -> tuple[int, str]:
+    """Return the shortest length (samples) and a note if any wave is longer."""
+    lengths = sorted({wave.shape[-1] for wave in waves})
+    return lengths[0], "" if len(lengths) == 1 else f"trimmed from {lengths[-1]} to {lengths[0]} samples"
+
+
+def _in_order(per_item: Iterable[list[dict[str, Any]]], ids: Sequence[str]) -> list[dict[str, Any]]:
+    place = {item: i for i, item in enumerate(ids)}
+    return [row for rows in sorted(per_item, key=lambda rows: place[rows[0]["id"]]) for row in rows]
+
+
+def _separated(
+    model: SeparationModel,
+    manifest: Manifest,
+    batches: Iterable[list[ManifestRow]],
+    device: Any,
+    summed: bool,
+    say: Say,
+) -> Iterator[Signals]:
+    """Yield each item with the model's estimates; the model comes back to its mode and its device.
+
+    summed: separate the sum of the references, not the mixture file.
+    """
+    import torch
+
+    was_training, home = model.training, next(model.parameters()).device
+    model.eval().to(device)
+    resampled: set[int] = set()
+    try:
+        for batch in batches:
+            items = [_read_item(manifest, row, model.sample_rate, summed, resampled, say) for row in batch]
+            # A stale manifest may promise equal lengths that the files do not have.
+            for _, same in itertools.groupby(items, key=lambda item: item.ref.shape[-1]):
+                group = list(same)
+                mix = torch.from_numpy(np.stack([item.mix for item in group if item.mix is not None]))
+                with torch.inference_mode():
+                    est = model(mix.to(device)).float().cpu().numpy()  # (B,N,T)
+                yield from (item._replace(est=e) for item, e in zip(group, est, strict=True))
+    finally:
+        model.train(was_training).to(home)
+
+
+def _read_item(manifest: Manifest, row: ManifestRow, rate: int, summed: bool, resampled: set[int], say: Say) -> Signals:
+    """Read mixture and sources of one row at the model's rate (Hz), trimmed to one length.
+
+    summed: the mixture is the sum of the sources, padded to the row's length; its file is not opened.
+    """
+    from usepcli.audio.io import read_mono
+    from usepcli.audio.resample import resample
+
+    paths = [manifest.resolve(name) for name in (*([] if summed else [row.mixture]), *row.sources)]
+    waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
+    _one_rate(paths, rates)
+    length, note = _trim(waves)
+    if summed:
+        length = row.frames if row.frames and row.sample_rate == rates[0] else max(map(len, waves))
+        note = ""
+    cut = np.stack([_fit(wave, length) for wave in waves])  # (1+K,T) or (K,T)
+    if summed:
+        cut = np.concatenate([cut.sum(0, keepdims=True), cut])  # (1+K,T)
+    if rates[0] != rate:
+        cut = resample(cut, rates[0], rate)
+        if rates[0] not in resampled:
+            resampled.add(rates[0])
+            say(f"{paths[0]}: {rates[0]} Hz, resampled and scored at the model's {rate} Hz")
+    names = tuple(f"s{k + 1}" for k in range(len(row.sources)))
+    return Signals(row.id, names, cut[:0], cut[1:], cut[0], note, rate)
+
+
+def _batches(rows: Sequence[ManifestRow], seconds: float) -> Iterator[list[ManifestRow]]:
+    """Yield batches of items of one length and rate, of at most `seconds` of audio (0: one item at a time).
+
+    Never padded: normalisation over time would see the padding, and the scores would depend on the batch.
+    """
+    if not seconds:
+        yield from ([row] for row in rows)
+        return
+
+    def kind(row: ManifestRow) -> tuple[int, int]:
+        return row.sample_rate, row.frames
+
+    for (rate, frames), same in itertools.groupby(sorted(rows, key=kind), key=kind):
+        size = max(1, int(seconds * rate / frames)) if rate and frames else 1
+        while batch := list(itertools.islice(same, size)):
+            yield batch
+
+
+def _scored(
+    items: Iterable[Any], score: Callable[[Any], list[dict[str, Any]]], workers: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield score(item) in the items' order, with at most 4 items in flight per worker."""
+    if workers <= 0:
+        yield from map(score, items)
+        return
+    # spawn: a fork would copy the locks of torch's threads in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting: deque[Future[list[dict[str, Any]]]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(score, item))
+                if len(waiting) >= 4 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as fault:
+            raise WorkerDied("a scoring process died, often for want of memory; try fewer --workers") from fault
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    # The arithmetic libraries read these when a child starts; without them every child takes every core.
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)

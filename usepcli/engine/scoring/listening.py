@@ -1,0 +1,233 @@
+"""A blind listening test: trials drawn from a test set, one page without a trace of the truth, and the key beside it.
+
+Two kinds of trial:
+  which       an estimate is heard, and with it two references A and B, one of them its own: which does it hold?
+              A, B, both, neither (the question of the human evaluations of weakly supervised separation)
+  preference  the estimates A and B of two systems for one reference: which separates it better?
+All sounds of a trial start at the same moment of the item and have the same loudness (BS.1770, or the same power where
+they are too short for it), so that the louder one does not win.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from usepcli.engine import tables
+from usepcli.engine.scoring import scoring
+from usepcli.engine.scoring.scoring import Signals
+from usepcli.engine.scoring.systems import System
+from usepcli.errors import BadInput, OutputError, UsageError, choices
+
+PAGE, KEY = "test.html", "key.csv"
+WHICH, PREFERENCE = "which", "preference"
+KINDS = (WHICH, PREFERENCE)
+KEY_COLUMNS = ("test", "trial", "kind", "item", "source", "system", "a", "b", "start_s", "seconds")
+EXCERPT_S = 10.0
+LOUDNESS_LUFS, RMS, PEAK = -23.0, 0.05, 0.99
+NO_SYSTEM = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One question: the row of the key, and its sounds {role: (wave (T,), rate)}; roles x, a, b, mixture."""
+
+    key: dict[str, Any]
+    sounds: dict[str, tuple[np.ndarray, int]]
+
+
+def refuse(folder: Path, overwrite: bool) -> None:
+    """OutputError if a test lies in the folder already: its key may be needed for answers to come."""
+    there = [name for name in (PAGE, KEY) if (folder / name).exists()]
+    if there and not overwrite:
+        raise OutputError(f"{folder / there[0]}: exists already; choose another folder, or --overwrite")
+
+
+def trials(systems: Sequence[System], kind: str, count: int, seed: int = 0) -> Iterator[Trial]:
+    """Yield at most `count` questions in a drawn order; with two systems and `which`, each question for both of them.
+
+    An item comes twice only when all of them have come once.  UsageError for a kind that does not fit the systems,
+    BadInput where no item fits.
+    """
+    if kind not in KINDS:
+        raise UsageError(choices("kind of listening test", kind, KINDS))
+    if (kind == PREFERENCE and len(systems) != 2) or not systems:
+        raise UsageError(f"a {kind} test needs {'two systems: --against MODEL or folder' if systems else 'a system'}")
+    names = [system.name for system in systems]
+    if len(set(names)) < len(names):
+        raise UsageError(f"both systems are called {names[0]}; the listeners would compare it with itself")
+    random = np.random.default_rng(seed)
+    candidates = _candidates(systems, kind, random)
+    return _asked(systems, kind, candidates, count, random)
+
+
+def _asked(
+    systems: Sequence[System],
+    kind: str,
+    pairs: list[tuple[str, int]],
+    count: int,
+    random: np.random.Generator,
+) -> Iterator[Trial]:
+    used: set[str] = set()
+    asked = 0
+    for item, source in pairs:
+        if asked == count:
+            return
+        found = [system.signals(item) for system in systems]
+        if not _sounds(found[0], source, kind):
+            continue
+        asked += 1
+        heard = zip(systems, found, strict=True) if kind == WHICH else [(None, found[0])]
+        for system, signals in heard:
+            name = _fresh(random, used)
+            if system is not None:
+                yield _which(name, system.name, signals, source, random)
+            else:
+                yield _preference(name, systems, found, source, random)
+    if not asked:
+        raise BadInput("no item has a sounding reference to ask about; look at the set with --metric si-snr first")
+
+
+def _candidates(systems: Sequence[System], kind: str, random: np.random.Generator) -> list[tuple[str, int]]:
+    """Return (item, source) in a drawn order: one source of every item, then another of every item, ..."""
+    least = 2 if kind == WHICH else 1
+    items = [i for i, n in systems[0].items.items() if n >= least and all(i in other.items for other in systems[1:])]
+    if not items:
+        needed = "two references, to choose between," if kind == WHICH else "a reference"
+        raise BadInput(f"{systems[0].name}: no item has {needed} and estimates of every system; give a set that has")
+    orders = {item: random.permutation(systems[0].items[item]) for item in items}
+    rounds = max(map(len, orders.values()))
+    drawn = [[items[i] for i in random.permutation(len(items))] for _ in range(rounds)]
+    return [(item, int(orders[item][k])) for k, order in enumerate(drawn) for item in order if k < len(orders[item])]
+
+
+def _fresh(random: np.random.Generator, used: set[str]) -> str:
+    while (name := random.bytes(4).hex()) in used:
+        continue
+    used.add(name)
+    return name
+
+
+def _sounds(signals: Signals, source: int, kind: str) -> bool:
+    """Return whether the reference sounds, and for `which` another one, too."""
+    levels = np.sqrt(np.mean(np.asarray(signals.ref, np.float64) ** 2, axis=-1))
+    sounding = levels > scoring.SILENT_RMS
+    return bool(sounding[source]) and (kind == PREFERENCE or int(sounding.sum()) >= 2)
+
+
+def _which(name: str, system: str, signals: Signals, source: int, random: np.random.Generator) -> Trial:
+    levels = np.mean(np.asarray(signals.ref, np.float64) ** 2, axis=-1)
+    others = [k for k in range(len(levels)) if k != source and math.sqrt(levels[k]) > scoring.SILENT_RMS]
+    pair = [source, int(random.choice(others))]
+    pair = [pair[i] for i in random.permutation(2)]
+    start, stop = excerpt(signals.ref[pair], signals.rate or 1)
+    waves = {"x": signals.est[source], "a": signals.ref[pair[0]], "b": signals.ref[pair[1]]}
+    rate = signals.rate or 1
+    key = _key(name, WHICH, signals, source, start, stop) | {
+        "system": system, "a": signals.sources[pair[0]], "b": signals.sources[pair[1]],
+    }  # fmt: skip
+    return Trial(key, matched({role: (wave[start:stop], rate) for role, wave in waves.items()}))
+
+
+def _preference(
+    name: str, systems: Sequence[System], found: Sequence[Signals], source: int, random: np.random.Generator
+) -> Trial:
+    first, second = (int(i) for i in random.permutation(2))
+    own = found[0]
+    own_rate = own.rate or 1
+    start, stop = excerpt(own.ref[[source]], own_rate)
+    parts = {
+        "x": (own.ref[source], own_rate),
+        "a": (found[first].est[source], found[first].rate or 1),
+        "b": (found[second].est[source], found[second].rate or 1),
+    }
+    if own.mix is not None:
+        parts["mixture"] = (own.mix, own_rate)
+    cut = {
+        role: (wave[start * rate // own_rate : stop * rate // own_rate], rate) for role, (wave, rate) in parts.items()
+    }
+    key = _key(name, PREFERENCE, own, source, start, stop) | {
+        "system": NO_SYSTEM, "a": systems[first].name, "b": systems[second].name,
+    }  # fmt: skip
+    return Trial(key, matched(cut))
+
+
+def _key(name: str, kind: str, signals: Signals, source: int, start: int, stop: int) -> dict[str, Any]:
+    rate = signals.rate or 1
+    told = {"trial": name, "kind": kind, "item": signals.id, "source": signals.sources[source]}
+    return told | {"start_s": round(start / rate, 3), "seconds": round((stop - start) / rate, 3)}
+
+
+def excerpt(refs: np.ndarray, rate: int, seconds: float = EXCERPT_S) -> tuple[int, int]:
+    """Return where (samples) references (K,T) are to be heard: all, or the `seconds` in which the quietest is loudest.
+
+    Each is weighed by its own energy, and the start lies on a whole half second.
+    """
+    total, length = refs.shape[-1], round(seconds * rate)
+    if total <= length:
+        return 0, total
+    energy = np.cumsum(np.pad(np.asarray(refs, np.float64) ** 2, ((0, 0), (1, 0))), axis=-1)
+    starts = np.arange(0, total - length + 1, max(1, rate // 2))
+    share = (energy[:, starts + length] - energy[:, starts]) / np.maximum(energy[:, -1:], np.finfo(float).tiny)
+    start = int(starts[np.argmax(share.min(0))])
+    return start, start + length
+
+
+def matched(sounds: dict[str, tuple[np.ndarray, int]]) -> dict[str, tuple[np.ndarray, int]]:
+    """Return the sounds {role: (wave (T,), rate)} at one loudness; silence stays silent.
+
+    Where one would clip, all come down by the same factor.
+    """
+    gains = _gains(sounds)
+    loud = {role: (np.nan_to_num(wave) * gains[role], rate) for role, (wave, rate) in sounds.items()}
+    peak = max((float(np.abs(wave).max(initial=0)) for wave, _ in loud.values()), default=0.0)
+    down = min(1.0, PEAK / peak) if peak > 0 else 1.0
+    return {role: ((wave * down).astype(np.float32), rate) for role, (wave, rate) in loud.items()}
+
+
+def _gains(sounds: dict[str, tuple[np.ndarray, int]]) -> dict[str, float]:
+    from usepcli.audio.loudness import LoudnessMeter, gain_to
+
+    lufs, powers = {}, {}
+    for role, (wave, rate) in sounds.items():
+        finite = np.nan_to_num(np.asarray(wave, np.float64))
+        powers[role] = float(np.mean(finite**2)) if len(finite) else 0.0
+        # To the loudness meter a quiet estimate is silence: it is brought near before it is measured.
+        near = RMS / math.sqrt(powers[role]) if powers[role] > scoring.SILENT_RMS**2 else 0.0
+        meter = LoudnessMeter(rate, 1)
+        meter.push(finite[None] * near)
+        lufs[role] = (near, meter.lufs())
+    audible = [role for role in sounds if lufs[role][0] > 0]
+    if all(math.isfinite(lufs[role][1]) for role in audible):
+        return {role: near * gain_to(LOUDNESS_LUFS, found) for role, (near, found) in lufs.items()}
+    # One measure for all sounds of a trial: loudness where every one has it, else power.
+    return {role: near for role, (near, _) in lufs.items()}
+
+
+def arrange(
+    entries: Sequence[dict[str, Any]], keys: Sequence[dict[str, Any]], seed: int
+) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the test's name, and what the page holds with the rows of its key, both in one drawn order.
+
+    The name follows from what the page holds: answers to another test, of other sounds, do not fit the key.
+    """
+    order = np.random.default_rng([seed, 1]).permutation(len(keys))
+    shown = [entries[i] for i in order]
+    name = hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]
+    return name, shown, [{"test": name, **keys[i]} for i in order]
+
+
+def write(folder: Path, asked: Sequence[dict[str, Any]], page: str) -> tuple[Path, Path]:
+    """Write the page and then the key into a folder and return their paths; OutputError, IOFault."""
+    from usepcli.data.manifest import write_text
+
+    write_text(folder / PAGE, page)
+    tables.write_csv(folder / KEY, asked, KEY_COLUMNS)
+    return folder / PAGE, folder / KEY

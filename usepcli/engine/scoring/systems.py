@@ -1,0 +1,98 @@
+"""What separates: a model, or a folder of files that some program separated, asked for single items by id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usepcli.engine.scoring import layouts, ordered
+from usepcli.engine.scoring.scoring import Signals
+from usepcli.errors import BadInput, InputNotFound
+
+if TYPE_CHECKING:
+    from usepcli.data.manifest import Manifest
+    from usepcli.models.separator import SeparationModel
+
+
+@dataclass(frozen=True)
+class System:
+    """A name, the items that it can be asked for with their number of references, and the way to ask for one.
+
+    `signals(id)` gives est (K,T) in the order of ref (K,T), and mix (T,) where there is one.
+    """
+
+    name: str
+    items: Mapping[str, int]
+    signals: Callable[[str], Signals]
+
+
+def of_model(
+    name: str, net: SeparationModel, manifest: Manifest, *, device: Any = "cpu", limit: int = 0, summed: bool = False
+) -> System:
+    """Return a model on the items of a manifest; summed: it separates the sum of the references, as protocols do."""
+    from usepcli.engine.scoring.evaluate import separated
+
+    rows = {row.id: row for row in manifest.rows[: limit or None]}
+
+    def signals(item: str) -> Signals:
+        one = replace(manifest, rows=[rows[item]])
+        return ordered.in_order(next(iter(separated(net, one, device=device, summed=summed))))
+
+    return System(name, _with_sources({item: len(row.sources) for item, row in rows.items()}, manifest.path), signals)
+
+
+def of_files(
+    name: str, estimates: Path, references: ordered.References, mixtures: Mapping[str, Path] | None = None
+) -> System:
+    """Return a folder of estimates of references {id: {source: file}}; mixtures: {id: file} where known."""
+    from usepcli.audio.io import read_mono
+
+    _, there = layouts.find_sources(estimates)
+    items = {item: len(sources) for item, sources in references.items() if item in there}
+    if not items:
+        raise InputNotFound(
+            f"{estimates}: no estimates for any of {len(references)} items (found there: {next(iter(there))}); "
+            "give them the same names"
+        )
+
+    def signals(item: str) -> Signals:
+        found = ordered.in_order(ordered.read_item(item, there[item], references[item]))
+        place = (mixtures or {}).get(item)
+        if place is None:
+            return found
+        mix, rate = read_mono(place)
+        if rate != found.rate:
+            raise BadInput(f"{place}: {rate} Hz but its references have {found.rate} Hz; expected one rate per item")
+        length = min(len(mix), found.ref.shape[-1])
+        return found._replace(mix=mix[:length], est=found.est[:, :length], ref=found.ref[:, :length])
+
+    return System(name, items, signals)
+
+
+def of_folders(estimates: Path, references: Path, mixtures: Path | None = None, limit: int = 0) -> System:
+    """Return a folder of estimates with a folder of references, in the layouts of engine/scoring/layouts.py."""
+    _, found = layouts.find_sources(references)
+    wanted = {item: found[item] for item in list(found)[: limit or None]}
+    return of_files(str(estimates), estimates, wanted, layouts.find_mixtures(mixtures) if mixtures else None)
+
+
+def of_manifest_files(estimates: Path, manifest: Manifest, limit: int = 0) -> System:
+    """Return a folder of estimates of a manifest's items."""
+    references = ordered.of_manifest(manifest, limit)
+    mixtures = {row.id: manifest.resolve(row.mixture) for row in manifest.rows if row.mixture}
+    return of_files(str(estimates), estimates, _sounding(references, manifest.path), mixtures)
+
+
+def _sounding(references: ordered.References, place: Path) -> ordered.References:
+    _with_sources({item: len(sources) for item, sources in references.items()}, place)
+    return {item: sources for item, sources in references.items() if sources}
+
+
+def _with_sources(items: dict[str, int], place: Path) -> dict[str, int]:
+    """Return the items that have references; BadInput where none has."""
+    found = {item: count for item, count in items.items() if count}
+    if not found:
+        raise BadInput(f"{place}: no item lists sources; a comparison by ear needs references: use a prepared test set")
+    return found

@@ -1,0 +1,1 @@
+"""From recordings to their sources: the signal path, and batches of files."""

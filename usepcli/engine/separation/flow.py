@@ -1,0 +1,138 @@
+"""One stream on its way: resample, cut, estimate, stitch, resample back, and account for every sample.
+
+Letters: N sources, R rows that go through the model, C channels, L or t samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from usepcli.audio.resample import StreamResampler
+from usepcli.dsp import image, rest
+from usepcli.dsp.overlap import Chunker
+from usepcli.engine.separation.how import How, Trace
+from usepcli.engine.separation.stitch import Stitcher, link_channels
+
+Rows = Callable[[np.ndarray], np.ndarray]  # waves (R, L) to estimates (R, N, L), at the model's rate
+
+_TAME = 2.0**20  # peaks from 1 / this up to this go to the model as they are
+
+
+def estimate(chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows) -> np.ndarray:
+    """Return the estimates (N, C, L) of one chunk (C, L) at the model's rate; silence stays silent.
+
+    With rest "share" they add up to the chunk.
+    """
+    peak = float(np.abs(chunk).max(initial=0.0))
+    if peak == 0:
+        return np.zeros((n_src, *chunk.shape), np.float32)
+    # Squares of extreme levels leave the range of float32; a power of two changes no digit.
+    scale = 1.0 if 1 / _TAME <= peak <= _TAME else 2.0 ** -np.floor(np.log2(peak))
+    wave = chunk if scale == 1 else (chunk * np.float64(scale)).astype(np.float32)
+    if how.channels == "linked" and len(wave) > 1:
+        found = _linked(wave, n_src, rate, how, rows)
+    else:
+        found = _each(wave, n_src, rate, rows)
+        found = rest.share(found, wave, rate) if how.rest == "share" else found
+    return found if scale == 1 else (found / np.float64(scale)).astype(np.float32)
+
+
+def _linked(wave: np.ndarray, n_src: int, rate: int, how: How, rows: Rows) -> np.ndarray:
+    """Return the estimates (N, C, L) of a chunk whose channels are all divided by one decision."""
+    guide = image.guide(wave, rate)  # (L,)
+    sources = rows(guide[None]).swapaxes(0, 1)  # (N, 1, L)
+    if how.rest == "share":
+        return image.spread(rest.share(sources, guide[None], rate)[:, 0], guide, wave, rate)
+    # What the model leaves out of the guide is left out of the channels: it takes its part like a source.
+    whole = np.concatenate([sources[:, 0], guide[None] - sources.sum(0)])
+    return image.spread(whole, guide, wave, rate)[:n_src]
+
+
+def _each(wave: np.ndarray, n_src: int, rate: int, rows: Rows) -> np.ndarray:
+    """Return the estimates (N, C, L) of channels separated one by one, in one source order."""
+    out = np.zeros((n_src, *wave.shape), np.float32)
+    live = [c for c in range(len(wave)) if wave[c].any()]
+    # Two equal channels, the usual "stereo" recording of speech, cost one pass of the model.
+    twins = {c: next(d for d in live if np.array_equal(wave[c], wave[d])) for c in live}
+    todo = sorted(set(twins.values()))
+    found = dict(zip(todo, rows(wave[todo]), strict=True))
+    for channel, twin in twins.items():
+        out[:, channel] = found[twin]
+    return link_channels(out, rate)
+
+
+class Flow:
+    """Takes blocks (C, t) at `rate` and gives back sources (N, C', t), in constant memory.
+
+    What is given out adds up to what was taken, as far as `how.rest` says; `trace` keeps the account.
+    """
+
+    def __init__(
+        self, rows: Rows, n_src: int, inner: int, chunk: int, overlap: int, rate: int, how: How, trace: Trace
+    ) -> None:
+        self.rows, self.n_src, self.inner, self.rate, self.how, self.trace = rows, n_src, inner, rate, how, trace
+        self._chunker, self._stitcher = Chunker(chunk, overlap), Stitcher(overlap, inner, trace.seams)
+        self._weights = rest.Weights(n_src, inner, rate, high=rate > inner) if how.rest == "share" else None
+        self.channels = self.taken = self._given = 0
+        self._held: list[np.ndarray] = []  # input that waits for its sources
+        self._late: list[np.ndarray] = []  # sources that wait for their weights
+
+    def push(self, block: np.ndarray) -> Iterator[np.ndarray]:
+        """Take a block (C, t), t >= 1; yield the sources that are final."""
+        wave = self.how.heard(block)
+        if not self.taken:
+            self.channels = len(wave)
+            self._down = StreamResampler(self.rate, self.inner, self.channels)
+            self._up = StreamResampler(self.inner, self.rate, self.n_src * self.channels)
+        self.taken += wave.shape[1]
+        self._held.append(wave)
+        for start, chunk in self._chunker.push(self._down.push(wave)):
+            yield from self._back(self._stitcher.push(start, self._estimate(chunk)))
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """Yield all the rest."""
+        # A little silence behind the end, so that the resamplers have the last sample between two others.
+        pad = 0 if self.rate == self.inner else -(-2 * self.rate // self.inner)
+        tail = self._down.push(np.zeros((self.channels, pad), np.float32), last=True)
+        for start, chunk in self._chunker.push(tail, last=True):
+            yield from self._back(self._stitcher.push(start, self._estimate(chunk)))
+        yield from self._back(self._stitcher.finish(), last=True)
+
+    def _estimate(self, chunk: np.ndarray) -> np.ndarray:
+        return estimate(chunk, self.n_src, self.inner, self.how, self.rows)
+
+    def _back(self, sources: np.ndarray, last: bool = False) -> Iterator[np.ndarray]:
+        """Bring the next sources (N, C, t) at the model's rate back to the input's rate and complete them."""
+        flat = self._up.push(sources.reshape(self.n_src * self.channels, -1), last)
+        self._late.append(flat.reshape(self.n_src, self.channels, -1))
+        waiting = self._late[0] if len(self._late) == 1 else np.concatenate(self._late, axis=2)
+        count = min(waiting.shape[2], self.taken - self._given)
+        if self._weights is not None:
+            self._weights.hear(sources, last)
+            known = self._weights.ready()
+            count = count if known is None else min(count, known)
+        self._late = [waiting[:, :, count:]]
+        if count:
+            self._given += count
+            yield self._complete(waiting[:, :, :count])
+
+    def _complete(self, sources: np.ndarray) -> np.ndarray:
+        """Return sources (N, C, t) with what the input has beyond them put where `how.rest` says."""
+        wave = self._take(sources.shape[2])
+        if self.how.rest != "leave":
+            gap = wave - sources.sum(0, dtype=np.float64)
+            if self._weights is not None:
+                sources = sources + self._weights.take(sources.shape[2])[:, None] * gap
+            else:
+                sources = np.concatenate([sources, gap[None]])
+            sources = sources.astype(np.float32)
+        self.trace.null.add(wave, sources)
+        return sources
+
+    def _take(self, count: int) -> np.ndarray:
+        """Remove and return the first `count` samples (C, count) of the held input."""
+        whole = self._held[0] if len(self._held) == 1 else np.concatenate(self._held, axis=1)
+        self._held = [whole[:, count:]]
+        return whole[:, :count]

@@ -1,0 +1,387 @@
+"""The tables of a batch: outputs.csv, seams.csv and errors.csv in the output folder, and what they say is done.
+
+Rows are added when a file's outputs are in place, so a kill costs the current file only. Shares of a batch write
+tables of their own, `outputs-2-of-8.csv`; a later run of the whole folder merges them. Paths below the output
+folder are written relative to it, others as given; bytes that are no UTF-8 stand in the tables as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from usepcli.audio import io
+from usepcli.data.manifest import write_text
+from usepcli.engine.separation import csv_log
+from usepcli.engine.separation.batch_lock import BatchLock
+from usepcli.engine.separation.csv_log import Row
+from usepcli.engine.separation.jobs import Job
+from usepcli.engine.separation.record import Identity, Record, Track, digest
+from usepcli.engine.separation.shards import Shard
+from usepcli.engine.separation.stitch import Seam
+from usepcli.errors import UsepError
+
+OUTPUTS = (
+    "file", "output", "source", "sha256", "bytes", "seconds", "frames", "rate", "channels", "subtype", "gain_db",
+    "peak", "level_db", "lufs", "activity", "active", "null_db", "null_peak_db", "missing_s", "left_out", "settings",
+    "file_bytes", "file_mtime_ns", "file_sha256",
+)  # fmt: skip
+SEAMS = ("file", "seam", "time_s", "order", "swapped", "lead", "confidence", "quiet")
+ERRORS = ("file", "code", "error")
+
+
+def made(out: Path) -> set[str]:
+    """Return the real paths of all outputs that the tables of a folder, or the notes of killed runs, name."""
+    names: set[str] = set()
+    for path in [out / "outputs.csv", *out.glob("outputs-[0-9]*-of-[0-9]*.csv")]:
+        names.update(row["output"] for row in csv_log.load(path, OUTPUTS))
+    for note in out.glob(".usep*.pending"):
+        names.update(_noted(note))
+    base = os.path.realpath(out)
+    return {os.path.normpath(os.path.join(base, name)) for name in names}
+
+
+class Ledger:
+    """Inside a `with` block it has read the tables of an output folder, holds the folder's lock, and adds to them.
+
+    Outside, as for --dry-run, `read` only looks. OutputError where another run holds the folder or the share.
+    """
+
+    def __init__(self, out: Path, shard: Shard | None = None) -> None:
+        self.out, self.shard = out, shard
+        self.suffix = shard.suffix if shard else ""
+        self.lock = BatchLock(out, self.suffix)
+        self.stopped: set[Path] = set()  # outputs that a killed run may have left without a row
+        self._rows: dict[str, Row] = {}
+        self._mine: set[str] = set()  # outputs with a row in this run's own table
+        self._doubled = False  # that table holds older rows of some outputs beside their last ones
+        self._seams: set[str] = set()  # files with rows in this run's own table of seams
+        self._errors: dict[str, Row] = {}
+
+    def __enter__(self) -> Ledger:
+        self.lock.__enter__()
+        try:
+            self.read()
+            self._merge()
+            self._clean()
+        except BaseException:
+            self.lock.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._doubled:
+                self._save_outputs()
+        except UsepError:
+            if kind is None:
+                raise
+        finally:
+            self.lock.__exit__(kind, value, trace)
+
+    def _save_outputs(self) -> None:
+        rows = (row for name, row in self._rows.items() if name in self._mine)
+        csv_log.save(self._path("outputs"), rows, OUTPUTS)
+        self._doubled = False
+
+    def _path(self, name: str) -> Path:
+        return self.out / f"{name}{self.suffix}.csv"
+
+    def _shares(self, name: str) -> list[Path]:
+        """Return the tables of shares, the one written last at the end."""
+        found = self.out.glob(f"{name}-[0-9]*-of-[0-9]*.csv")
+        return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+    def read(self) -> None:
+        """Read all tables of the folder again; BadInput for a table of another kind under one of their names."""
+        own = csv_log.load(self._path("outputs"), OUTPUTS)
+        shares = [row for path in self._shares("outputs") for row in csv_log.load(path, OUTPUTS)]
+        common = csv_log.load(self.out / "outputs.csv", OUTPUTS)
+        self._rows = {row["output"]: row for row in [*common, *shares, *(own if self.shard else ())]}
+        self._mine = {row["output"] for row in own}
+        self._doubled = len(own) > len(self._mine)
+        self._seams = {row["file"] for row in csv_log.load(self._path("seams"), SEAMS)}
+        self._errors = {row["file"]: row for row in csv_log.load(self._path("errors"), ERRORS)}
+
+    def _merge(self) -> None:
+        """Take the tables of shares into the common ones, unless this run is a share itself."""
+        if self.shard or not any(self._shares(name) for name in ("outputs", "seams", "errors")):
+            return
+        csv_log.save(self._path("outputs"), self._rows.values(), OUTPUTS)
+        self._mine = set(self._rows)
+        seams: dict[str, list[Row]] = {}
+        for path in [self._path("seams"), *self._shares("seams")]:
+            seams |= _by_file(csv_log.load(path, SEAMS))
+        csv_log.save(self._path("seams"), (row for rows in seams.values() for row in rows), SEAMS)
+        self._seams = set(seams)
+        for path in self._shares("errors"):
+            self._errors |= {row["file"]: row for row in csv_log.load(path, ERRORS)}
+        done = {row["file"] for row in self._rows.values()}
+        self._errors = {file: row for file, row in self._errors.items() if file not in done}
+        csv_log.save(self._path("errors"), self._errors.values(), ERRORS)
+        for path in [path for name in ("outputs", "seams", "errors") for path in self._shares(name)]:
+            path.unlink()
+
+    def _clean(self) -> None:
+        """Remove what a killed run left half written, and remember the outputs that it may have completed."""
+        found = [self._note] if self.shard else [self._note, *self.out.glob(".usep-*-of-*.pending")]
+        for note in found:
+            if note.is_file():
+                self.stopped |= {self.out / name for name in _noted(note)}
+        for path in self.stopped:
+            for debris in _debris(path):
+                debris.unlink(missing_ok=True)
+        self.stopped = {path for path in self.stopped if self.text(path) not in self._rows and path.is_file()}
+        for note in found[1:]:
+            note.unlink()
+        self._remember(self.stopped)
+
+    @property
+    def _note(self) -> Path:
+        return self.out / f".usep{self.suffix}.pending"
+
+    def _remember(self, paths: Iterable[Path]) -> None:
+        names = sorted(self.text(path) for path in paths)
+        if names:
+            write_text(self._note, json.dumps(names))
+        else:
+            self._note.unlink(missing_ok=True)
+
+    def text(self, path: str | os.PathLike[str]) -> str:
+        """Return a path as the tables have it: relative to the output folder where it lies below, else as given."""
+        given = os.fspath(path)
+        below = os.path.relpath(given, self.out)
+        return given if below == os.pardir or below.startswith(os.pardir + os.sep) else below
+
+    def _file(self, file: str) -> str:
+        return file if file == "-" else self.text(file)
+
+    def done(self, job: Job, settings: str) -> Record | None:
+        """Return the record of a file that is done: same settings, same input, every output there with its size."""
+        rows = [self._rows[self.text(path)] for path in job.outputs if self._fits(path, settings)]
+        if not rows or not {*job.names} <= {row["source"] for row in rows} | {*rows[0]["left_out"].split()}:
+            return None
+        return self._record(job, rows) if self._same_input(job, rows[0]) else None
+
+    def ours(self, job: Job, settings: str) -> set[Path]:
+        """Return the outputs of an unfinished file that may be made again: they are this run's, or a killed one's."""
+        mine = {path for path in job.outputs if self._fits(path, settings)}
+        if mine and not self._same_input(job, self._rows[self.text(next(iter(mine)))]):
+            mine = set()
+        return mine | {path for path in job.outputs if path in self.stopped}
+
+    def why(self, path: Path, settings: str) -> str:
+        """Return what the tables know about an output that stands in the way, to be put into a message."""
+        row = self._rows.get(self.text(path))
+        if row is None:
+            return ""
+        if row["settings"] != settings:
+            return ", made with other settings"
+        if not self._fits(path, settings):
+            return ", changed since it was written"
+        return f", made from an earlier {io.show(row['file'])}"
+
+    def _fits(self, path: Path, settings: str) -> bool:
+        row = self._rows.get(self.text(path))
+        if row is None or row["settings"] != settings:
+            return False
+        try:
+            return os.stat(path).st_size == int(row["bytes"])
+        except (OSError, ValueError):
+            return False
+
+    def _same_input(self, job: Job, row: Row) -> bool:
+        """Whether the input is what it was: by name, size and time, and where these leave a doubt by its bytes."""
+        try:
+            held = os.stat(job.source)
+            if str(held.st_size) != row["file_bytes"]:
+                return False
+            known = row["file"] == self._file(job.file) and row["file"] != "-"
+            if known and str(held.st_mtime_ns) == row["file_mtime_ns"]:
+                return True
+            return digest(job.source) == row["file_sha256"]
+        except OSError:
+            return False
+
+    def begin(self, job: Job) -> None:
+        """Note which outputs are about to appear, for the case that the process is killed; not those that exist."""
+        self._remember({*self.stopped, *(path for path in job.outputs if not os.path.lexists(path))})
+
+    def end(self, job: Job) -> None:
+        """Strike the note out: the outputs have rows, or are gone."""
+        self.stopped -= set(job.outputs)
+        self._remember(self.stopped)
+
+    def add(self, record: Record) -> None:
+        """Write a file's rows; those that it had go when the run ends, if not before. IOFault on a full disk."""
+        rows = {row["output"]: row for row in self._output_rows(record)}
+        planned = {self.text(track.path) for track in record.tracks}
+        file = self._file(record.file)
+        self._put_seams(file, record)
+        gone, known = (planned - set(rows)) & self._mine, set(rows) & self._mine
+        self._rows = {name: row for name, row in self._rows.items() if name not in gone} if gone else self._rows
+        self._rows |= rows
+        self._mine = (self._mine - gone) | set(rows)
+        if gone:
+            self._save_outputs()
+        else:  # the last row of an output counts; rewriting the table for every file would take longer than the model
+            csv_log.append(self._path("outputs"), rows.values(), OUTPUTS)
+            self._doubled = self._doubled or bool(known)
+        self.settle(record.file)
+
+    def _put_seams(self, file: str, record: Record) -> None:
+        rows = [_seam_row(file, k, record) for k in range(len(record.seams))]
+        path = self._path("seams")
+        if file in self._seams:
+            csv_log.save(path, [row for row in csv_log.load(path, SEAMS) if row["file"] != file] + rows, SEAMS)
+        else:
+            csv_log.append(path, rows, SEAMS)
+        self._seams = self._seams | {file} if rows else self._seams - {file}
+
+    def fail(self, job: Job, fault: UsepError) -> None:
+        """Name a file that failed in errors.csv."""
+        file = self._file(job.file)
+        self._errors[file] = {"file": file, "code": str(fault.code), "error": str(fault)}
+        csv_log.save(self._path("errors"), self._errors.values(), ERRORS)
+
+    def settle(self, file: str) -> None:
+        """Take a file that is done out of errors.csv."""
+        if self._errors.pop(self._file(file), None):
+            csv_log.save(self._path("errors"), self._errors.values(), ERRORS)
+
+    def failures(self) -> list[tuple[str, str]]:
+        """Return (file, error) of what errors.csv names."""
+        return [(row["file"], row["error"]) for row in self._errors.values()]
+
+    def joined(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records, those of an earlier run with the joins that seams.csv has for them."""
+        if not any(record.resumed for record in records):
+            return list(records)
+        known = _by_file(csv_log.load(self._path("seams"), SEAMS))
+        return [
+            replace(record, seams=tuple(map(_seam, known.get(self._file(record.file), ()))))
+            if record.resumed
+            else record
+            for record in records
+        ]
+
+    def _output_rows(self, record: Record) -> Iterable[Row]:
+        same = {
+            "file": self._file(record.file),
+            "seconds": f"{record.duration_s:.6f}",
+            "frames": str(record.frames),
+            "rate": str(record.rate),
+            "channels": str(record.channels),
+            "subtype": record.subtype,
+            "gain_db": f"{record.gain_db:.9g}",
+            "null_db": f"{record.null_db:.1f}",
+            "null_peak_db": f"{record.null_peak_db:.1f}",
+            "missing_s": f"{record.missing_s:g}",
+            "left_out": " ".join(record.left_out),
+            "settings": record.settings,
+            "file_bytes": str(record.identity.bytes),
+            "file_mtime_ns": str(record.identity.mtime_ns),
+            "file_sha256": record.identity.sha256,
+        }
+        for track in record.written:
+            yield same | {
+                "output": self.text(track.path),
+                "source": track.source,
+                "sha256": track.sha256,
+                "bytes": str(track.bytes),
+                "peak": f"{track.peak:.6f}",
+                "level_db": f"{track.level_db:.1f}",
+                "lufs": f"{track.lufs:.1f}",
+                "activity": f"{track.activity:.4f}",
+                "active": "true" if track.active else "false",
+            }
+
+    def _record(self, job: Job, rows: list[Row]) -> Record:
+        by_name = {row["source"]: row for row in rows}
+        first = rows[0]
+        return Record(
+            file=job.file,
+            source=job.source,
+            relative=job.relative,
+            tracks=tuple(_track(name, p, by_name.get(name)) for name, p in zip(job.names, job.outputs, strict=True)),
+            frames=int(first["frames"]),
+            rate=int(first["rate"]),
+            channels=int(first["channels"]),
+            subtype=first["subtype"],
+            gain_db=float(first["gain_db"]),
+            missing_s=float(first["missing_s"]),
+            null_db=float(first["null_db"]),
+            null_peak_db=float(first["null_peak_db"]),
+            rtf=math.nan,
+            seams=(),
+            step_s=math.nan,
+            identity=Identity(int(first["file_bytes"]), int(first["file_mtime_ns"]), first["file_sha256"]),
+            settings=first["settings"],
+            resumed=True,
+        )
+
+
+def _track(name: str, path: Path, row: Row | None) -> Track:
+    if row is None:
+        nan = math.nan
+        return Track(name, path, False, "", 0, nan, nan, nan, 0.0, False)
+    return Track(
+        source=name,
+        path=path,
+        written=True,
+        sha256=row["sha256"],
+        bytes=int(row["bytes"]),
+        peak=float(row["peak"]),
+        level_db=float(row["level_db"]),
+        lufs=float(row["lufs"]),
+        activity=float(row["activity"]),
+        active=row["active"] == "true",
+    )
+
+
+def _seam_row(file: str, number: int, record: Record) -> Row:
+    seam = record.seams[number]
+    return {
+        "file": file,
+        "seam": str(number + 1),
+        "time_s": f"{seam.time_s:.3f}",
+        "order": " ".join(str(k + 1) for k in seam.order),
+        "swapped": "true" if seam.swapped else "false",
+        "lead": f"{seam.lead:.4f}",
+        "confidence": f"{seam.confidence:.3f}",
+        "quiet": "true" if seam.quiet else "false",
+    }
+
+
+def _seam(row: Row) -> Seam:
+    order = tuple(int(k) - 1 for k in row["order"].split())
+    # Milliseconds are what the table keeps.
+    place, sure = round(float(row["time_s"]) * 1000), float(row["confidence"])
+    return Seam(place, order, float(row["lead"]), sure, row["quiet"] == "true", 1000)
+
+
+def _by_file(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["file"], []).append(row)
+    return found
+
+
+def _noted(note: Path) -> list[str]:
+    names: list[str] = json.loads(note.read_text("utf-8") or "[]")
+    return names
+
+
+def _debris(path: Path) -> list[Path]:
+    """Return the unfinished files that writers of `path` leave when they are killed."""
+    if not path.parent.is_dir():
+        return []
+    head, tail = f".{path.name}.", ".tmp"
+    return [p for p in path.parent.iterdir() if p.name.startswith(head) and p.name.endswith(tail)]

@@ -1,0 +1,157 @@
+"""What became of one separated file: its outputs, what was measured on them, and how the joins went."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from usepcli.audio import io
+from usepcli.engine.separation.stitch import Seam
+from usepcli.errors import BadInput
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells one version of a file from another: size, time of change, and sha256 of all its bytes."""
+
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Identity:
+        """Read a file once; BadInput if it cannot be read."""
+        try:
+            held = os.stat(path)
+            return cls(held.st_size, held.st_mtime_ns, digest(path))
+        except OSError as fault:
+            raise BadInput(
+                f"{io.show(path)}: cannot be read: {fault.strerror}; check the file and run again"
+            ) from fault
+
+
+@dataclass(frozen=True)
+class Track:
+    """One source: where it was written (`written` False: near-silent, so it was not) and what it is like.
+
+    `peak` is of full scale 1, `level_db` the mean level in dB of full scale, `lufs` the integrated loudness, all
+    of what is in the file; `activity` is the share of time in which it sounds (engine/separation/activity.py), `active`
+    False for a near-silent one. `curve` holds its level in dB of full scale every `Record.step_s` seconds, at
+    most 1000 values; it is empty for a file that an earlier run separated.
+    """
+
+    source: str
+    path: Path
+    written: bool
+    sha256: str
+    bytes: int
+    peak: float
+    level_db: float
+    lufs: float
+    activity: float
+    active: bool
+    curve: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one file.
+
+    `file` is the name that tables use (- for standard input), `source` the path that was read, `relative` the
+    path below the output folder without suffix. `gain_db` is the common gain of all its sources, 0 unless they
+    would have clipped; `missing_s` is what the header promises beyond the samples that are there; `null_db` is
+    the power of input minus sum of the files, in dB of the input's (-inf: they are equal), the gain taken into
+    account and what a lossy format adds left out; `null_peak_db` is its largest sample in dB of full scale.
+    `resumed`: an earlier run did it.
+    """
+
+    file: str
+    source: Path
+    relative: Path
+    tracks: tuple[Track, ...]
+    frames: int
+    rate: int
+    channels: int
+    subtype: str
+    gain_db: float
+    missing_s: float
+    null_db: float
+    null_peak_db: float
+    rtf: float
+    seams: tuple[Seam, ...]
+    step_s: float
+    identity: Identity
+    settings: str
+    resumed: bool = False
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.rate
+
+    @property
+    def written(self) -> list[Track]:
+        """The sources that have a file."""
+        return [track for track in self.tracks if track.written]
+
+    @property
+    def outputs(self) -> list[str]:
+        """The files written, as printable text."""
+        return [io.show(track.path) for track in self.written]
+
+    @property
+    def left_out(self) -> list[str]:
+        """The near-silent sources that were not written."""
+        return [track.source for track in self.tracks if not track.written]
+
+    @property
+    def swaps(self) -> int:
+        """How many joins needed another order of the sources than the model gave."""
+        return sum(seam.swapped for seam in self.seams)
+
+    def facts(self) -> dict[str, Any]:
+        """Return all of it as one JSON object without the curves; what is not finite becomes null."""
+        numbers = ("gain_db", "missing_s", "null_db", "null_peak_db", "rtf")
+        sources = [
+            {
+                "source": track.source,
+                "output": io.show(track.path) if track.written else None,
+                "active": track.active,
+                **{key: _json(getattr(track, key)) for key in ("activity", "lufs", "level_db", "peak")},
+            }
+            for track in self.tracks
+        ]
+        return {
+            "file": io.show(self.file),
+            "outputs": self.outputs,
+            "duration_s": self.duration_s,
+            "rate": self.rate,
+            "channels": self.channels,
+            "subtype": self.subtype,
+            **{key: _json(getattr(self, key)) for key in numbers},
+            "exact": self.null_db == -math.inf,
+            "seams": len(self.seams),
+            "swaps": self.swaps,
+            "sources": sources,
+            "settings": self.settings,
+            "resumed": self.resumed,
+        }
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal text; OSError if it cannot be read."""
+    sha = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def _json(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,199 @@
+"""Separating many files: one record each, a bad one never stops the others."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from usepcli.audio import io
+from usepcli.engine.separation import outputs
+from usepcli.engine.separation.activity import Meter
+from usepcli.engine.separation.jobs import Job
+from usepcli.engine.separation.record import Identity, Record, Track, digest
+from usepcli.engine.separation.separate import How, Null, Separator, Trace, Watch
+from usepcli.errors import IOFault, UsageError, UsepError, choices
+
+__all__ = ["Record", "Track", "Wish", "separate_file", "separate_files"]
+
+SOURCES = ("all", "auto")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to do with every file: `sources` "auto" leaves near-silent outputs out, `clip` as in write_all.
+
+    `replace` tells which existing outputs may be overwritten; `settings` is the hash that goes into the tables.
+    """
+
+    how: How = field(default_factory=How)
+    sources: str = "all"
+    clip: str = "gain"
+    settings: str = ""
+    replace: Callable[[Path], bool] = lambda _: False
+
+    def __post_init__(self) -> None:
+        if self.sources not in SOURCES:
+            raise UsageError(choices("choice of --sources", self.sources, SOURCES))
+        if self.clip not in outputs.CLIPS:
+            raise UsageError(choices("treatment of clipping", self.clip, outputs.CLIPS))
+
+
+class _Listener:
+    """Hands on the sources to be written, and measures all of them on the way."""
+
+    def __init__(self, separator: Separator, job: Job, wish: Wish, info: io.Info, watch: Watch | None) -> None:
+        self.separator, self.job, self.wish, self.watch = separator, job, wish, watch
+        names = separator.names(wish.how)
+        self.names = job.names or names
+        self.places = [names.index(name) for name in self.names]
+        self.rate, self.n_src, self.subtype = info.rate, len(names), info.subtype
+        self.channels = separator.channels_out(info.channels, wish.how)
+        self.trace, self.meter = Trace(), Meter(self.rate, self.n_src, self.channels)
+        self.kept: list[bool] = []
+
+    def produce(self) -> Iterator[np.ndarray]:
+        """Yield the pieces (N', C, t) of the sources that the job names; may be asked again from the start."""
+        self.trace, self.meter = Trace(), Meter(self.rate, self.n_src, self.channels)
+        for piece in self.separator.file(self.job.source, self.wish.how, self.trace, self.watch):
+            self.meter.push(piece)
+            yield piece if len(self.places) == self.n_src else piece[self.places]
+
+    def wanted(self) -> list[bool]:
+        """Return which of the outputs stay."""
+        self.meter.finish()
+        silent = self.meter.silent(self.places)
+        self.kept = [not (self.wish.sources == "auto" and quiet) for quiet in silent]
+        return self.kept
+
+    def null(self, done: outputs.Written) -> Null:
+        """Return the null test of the files: that of the sources, the gain, and, if all are written, the rounding."""
+        found, gain = self.trace.null, done.gain
+        peak, power = found.peak * gain, found.power * gain**2
+        if len(self.places) == self.n_src and done.step:
+            whole = gain == 1 and self.wish.how.channels != "mix" and outputs.on_grid(self.subtype, done.step)
+            if whole and max(found.peak, done.sum_peak) < done.step / 2:
+                peak = power = 0.0  # input and sum of files are both codes, and less than half a code apart
+            else:
+                peak, power = peak + done.sum_peak, power + done.sum_power
+        return Null(peak, power, found.input_power * gain**2, found.count)
+
+    def tracks(self, paths: Iterable[Path], gain_db: float) -> tuple[Track, ...]:
+        """Return what was measured on each output, after the common gain."""
+        meter, gain = self.meter, 10 ** (gain_db / 20)
+        silent = meter.silent(self.places)
+        levels, lufs, activity, (_, curves) = meter.levels_db, meter.lufs(), meter.activity(), meter.curves()
+        found = []
+        for k, (place, path) in enumerate(zip(self.places, paths, strict=True)):
+            facts: dict[str, Any] = {"sha256": "", "bytes": 0}
+            if self.kept[k]:
+                facts = {"sha256": digest(path), "bytes": os.stat(path).st_size}
+            found.append(
+                Track(
+                    source=self.names[k],
+                    path=path,
+                    written=self.kept[k],
+                    peak=float(meter.peaks[place]) * gain,
+                    level_db=levels[place] + gain_db,
+                    lufs=lufs[place] + gain_db,
+                    activity=activity[place],
+                    active=not silent[k],
+                    curve=tuple(curves[place]),
+                    **facts,
+                )
+            )
+        return tuple(found)
+
+
+def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watch: Watch | None = None) -> Record:
+    """Separate one file into the outputs that the job names: all of them or, on a fault, none.
+
+    Sources that would leave the range of an integer format are all turned down by one common gain. This is
+    known only at the end of the file, so the file then goes through the model a second time; nothing else
+    is kept in memory or on the disk.
+    """
+    begin, wish = time.monotonic(), wish or Wish()
+    info = io.info(job.source)
+    heard = _Listener(separator, job, wish, info, watch)
+    subtype = job.subtype or outputs.default_subtype(info, job.outputs[0].suffix)
+    placed = [path for path in job.outputs if not os.path.lexists(path)]
+    try:
+        done = outputs.write_all(
+            job.outputs,
+            info.rate,
+            heard.channels,
+            subtype,
+            heard.produce,
+            overwrite=all(wish.replace(path) for path in job.outputs if os.path.lexists(path)),
+            frames=info.frames,
+            clip=wish.clip,
+            wanted=heard.wanted,
+        )
+        tracks = heard.tracks(job.outputs, done.gain_db)
+        for track in tracks:
+            if not track.written:  # what an earlier run wrote there belongs to no result of this one
+                track.path.unlink(missing_ok=True)
+        identity = Identity.of(job.source)
+    except OSError as fault:
+        _take_back(placed)
+        raise IOFault(f"{io.show(job.file)}: {fault.strerror or fault}; nothing of it was kept") from fault
+    except BaseException:
+        _take_back(placed)
+        raise
+    null = heard.null(done)
+    seconds = done.frames / info.rate
+    return Record(
+        file=job.file,
+        source=job.source,
+        relative=job.relative,
+        tracks=tracks,
+        frames=done.frames,
+        rate=info.rate,
+        channels=heard.channels,
+        subtype=subtype,
+        gain_db=round(done.gain_db, 6),
+        missing_s=io.missing_s(job.source),
+        null_db=null.db,
+        null_peak_db=null.peak_db,
+        rtf=(time.monotonic() - begin) / seconds,
+        seams=tuple(heard.trace.seams),
+        step_s=heard.meter.curves()[0],
+        identity=identity,
+        settings=wish.settings,
+    )
+
+
+def _take_back(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if os.path.lexists(path):  # False, too, for a name that is too long to be asked for
+            path.unlink(missing_ok=True)
+
+
+def separate_files(
+    separator: Separator,
+    jobs: Iterable[Job],
+    wish: Wish | None = None,
+    *,
+    overwrite: bool = False,
+    watch: Watch | None = None,
+    failed: Callable[[Job, UsepError], None],
+) -> Iterator[Record]:
+    """Yield a record per file; a file that fails is reported to `failed` and left out.
+
+    IOFault (a full disk) ends everything: the next file would meet it too.
+    """
+    wish = wish or Wish(replace=lambda _: overwrite)
+    for job in jobs:
+        try:
+            record = separate_file(separator, job, wish, watch)
+        except IOFault:
+            raise
+        except UsepError as fault:
+            failed(job, fault)
+        else:
+            yield record

@@ -1,0 +1,177 @@
+"""Validation during a run: score the present weights, keep the best, average them into the run's model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from usepcli.engine import build, checkpoint, tables
+from usepcli.engine.scoring import evaluate, momi
+from usepcli.engine.training import health, valid_split
+from usepcli.engine.training.average import BestStates
+from usepcli.engine.training.runfolder import versions
+from usepcli.errors import ConfigError, MissingDependency
+from usepcli.models.separator import SeparationModel
+from usepcli.profile.schema import BLIND
+from usepcli.report import plots
+
+TABLE = "valid.csv"
+
+
+class Validator:
+    """Scores weights on the validation split; `metric` chooses among them, '' where the latest count as best."""
+
+    def __init__(self, profile: Any, folder: Path, device: torch.device) -> None:
+        """Read the split and settle what chooses; ConfigError where it lacks what `valid.metric` needs."""
+        self.p, self.folder, self.device = profile, folder, device
+        self.model = build.model(profile.model)
+        self.best = BestStates(folder, profile.valid.keep_best, profile.valid.average)
+        self.split = valid_split.read(profile, self.model.n_src)
+        self.metric, self.also, self.notes = valid_split.choose(profile, self.split, self.model.n_src)
+        self.sign = 1.0 if not self.metric or health.higher_is_better(self.metric) else -1.0
+        self.step = 0
+        self.figures: dict[str, float] = {}
+        self.at_start: dict[str, float] = {}
+
+    def start(self, step: int, teacher: SeparationModel | None = None) -> list[str]:
+        """Return what to say before training; at step 0 see how much the untrained teacher alters its input.
+
+        ConfigError where the teacher is to choose and there is none.
+        """
+        if self.metric == "teacher_agreement" and teacher is None:
+            raise ConfigError("valid.metric: teacher_agreement, but the objective has no teacher; set it to momi")
+        lines = list(self.notes)
+        trained = self.p.init_from or self.p.objective.get("teacher_model", "")
+        if step == 0 and teacher is not None and not trained and self.split.single is not None:
+            value = health.likeness_to_input(
+                teacher, self.split.single, device=self.device, seconds=self.p.valid.mom_seconds
+            )
+            self.at_start = {"teacher_input_si_sdr": value}
+            lines.append(
+                f"before the first step the teacher's outputs match its input to {value:.1f} dB SI-SDR "
+                "(it is untrained: the less it alters its input, the better its first sources; 18.4 in the literature)"
+            )
+        return lines
+
+    def score(
+        self, weights: dict[str, Tensor], step: int, teacher: SeparationModel | None = None, skipped: int = 0
+    ) -> float:
+        """Return the score that chooses, higher being better; keep the weights if they are among the best.
+
+        teacher: the objective's, to see how far the student follows it.  skipped: steps that were not finite.
+        """
+        state = {k: v.detach().cpu().clone() for k, v in weights.items()}
+        self.model.load_state_dict(state)
+        self.model.to(self.device).eval()
+        self.step, self.figures = step, {**self._referenced(), **self._blind(teacher), "skipped": skipped}
+        score = float(step)
+        if self.metric:
+            value = self.figures[self.metric]
+            # A score that does not exist must not win.
+            score = self.sign * value if math.isfinite(value) else -math.inf
+        if self.best.offer(score, step, state, self.card(step, step)):
+            # The mean of several states has the score of the best of them, and says so.
+            card = self.card(step, self.best.scores[0][1])
+            checkpoint.save_model(self.folder / "best.safetensors", self.best.mean(), card)
+        return score
+
+    def _referenced(self) -> dict[str, float]:
+        names = [name for name in (self.metric, *self.also) if name and name not in BLIND]
+        if self.split.references is None or not names:
+            return {}
+        rows = evaluate.score_model(
+            self.model, self.split.references, names, device=self.device, limit=self.p.valid.limit
+        )
+        return {row["metric"]: row["mean"] for row in evaluate.summary(rows, names)}
+
+    def _blind(self, teacher: SeparationModel | None) -> dict[str, float]:
+        """Return the scores of mixtures alone: no row's sources are opened."""
+        figures: dict[str, float] = {}
+        where: dict[str, Any] = {"device": self.device, "seconds": self.p.valid.mom_seconds}
+        if self.split.pairs and self.split.mixtures is not None:
+            rows = momi.score_moms(self.model, self.split.mixtures, self.split.pairs, sources=False, **where)
+            figures["momi"] = tables.summarise(row["momi"] for row in rows).mean
+        if self.split.single is not None:
+            figures |= health.from_mixtures(self.model, self.split.single, teacher=teacher, **where)
+        return figures
+
+    def card(self, step: int, scored: int) -> checkpoint.Card:
+        """Return what a model of this run after `step` steps says of itself, with the scores of step `scored`."""
+        p = self.p
+        return checkpoint.Card(
+            name=p.name,
+            about=p.about,
+            model=build.config_of(self.model),
+            sample_rate=self.model.sample_rate,
+            n_src=self.model.n_src,
+            objective=p.objective["name"],
+            training_data=", ".join(filter(None, [p.data.manifest, *p.data.pool])),
+            licence=p.licence,
+            credits=p.credits,
+            scores=[self._entry(name, value) for name, value in self._scores(scored).items()],
+            profile=p.as_dict(),
+            steps=step,
+            versions=versions(),
+        )
+
+    def _scores(self, step: int) -> dict[str, float]:
+        """Return the chosen metric and those of valid.also at a step validated now or earlier."""
+        row: dict[str, Any] = self.figures
+        if step != self.step and (self.folder / TABLE).exists():
+            row = next((r for r in tables.read_csv(self.folder / TABLE) if r["step"] == str(step)), {})
+        values = {name: float(row.get(name) or "nan") for name in (self.metric, *self.also) if name}
+        return {name: value for name, value in values.items() if math.isfinite(value)}
+
+    def _entry(self, name: str, value: float) -> dict[str, Any]:
+        split, valid = self.split, self.p.valid
+        items, protocol = len(split.references or ()), "mean over items and sources"
+        if name in BLIND:
+            items, protocol = len(split.single or ()), "mean over mixtures, no source opened"
+        if name == "momi":
+            items, protocol = len(split.pairs), "mean over sums of two mixtures, no source opened"
+        role = "chose the weights" if name == self.metric else f"{self.metric or 'nothing'} chose the weights"
+        return {
+            "metric": name,
+            "value": round(value, 3),
+            "n": min(valid.limit or items, items),
+            "data": f"{self.p.data.manifest}, split {self.p.data.valid_split}, best single validation",
+            "protocol": f"{protocol}; {role}",
+        }
+
+    def record(self, epoch: int, step: int, score: float, best: float, seconds: float) -> None:
+        """Append to valid.csv and draw the learning curve where matplotlib is present."""
+        if not self.metric and len(self.figures) < 2:
+            return
+        row: dict[str, Any] = {"epoch": epoch, "step": step}
+        if self.metric:
+            row |= {self.metric: self.figures[self.metric], "best": self.sign * best}
+        row |= {"seconds": round(seconds, 1), **{k: v for k, v in self.figures.items() if k != self.metric}}
+        if not (self.folder / TABLE).exists():
+            row |= self.at_start
+        tables.append_row(self.folder / TABLE, row)
+        if (self.folder / "train.csv").exists():
+            try:
+                both = (self.folder / f"curves.{form}" for form in plots.FORMS)
+                plots.learning_curve(self.folder / "train.csv", self.folder / TABLE, *both)
+            except MissingDependency:
+                return
+
+    def lines(self, best: float, better: bool) -> list[str]:
+        """Return in words what the last validation found, warnings last; better: it is the best so far."""
+        figures, found = self.figures, []
+        if self.metric:
+            mark = ", the best so far" if better else f", best {self.sign * best:.2f}"
+            found.append(f"{self.metric} {figures[self.metric]:.2f}{mark}")
+        else:
+            found.append("the latest weights are kept")
+        beside = [name for name in (*self.also, "momi") if name in figures and name != self.metric]
+        found[0] += "".join(f"; {name} {figures[name]:.2f}" for name in beside)
+        if words := health.said(figures):
+            found.append(words)
+        if (self.folder / TABLE).exists():
+            found += health.warnings(tables.read_csv(self.folder / TABLE))
+        return found
