@@ -117,7 +117,9 @@ def _note(record: Remix, goal: Goal) -> None:
         why = "shorter than 0.4 s" if math.isnan(record.lufs_after) else "silent"
         _say(f"{record.output}: {why}, so its loudness was left as it is")
     elif abs(record.lufs_after - goal.lufs) > 0.2:
-        why = "more would be limited too hard" if record.limited_db else f"as it is, {kept}"
+        why = f"as loud as it gets where {kept}; --peak limit goes further"
+        if record.limited_db:
+            why = "more would be limited too hard"
         _say(f"{record.output}: {record.lufs_after:.1f} LUFS instead of {goal.lufs:g}: {why}")
     if top is not None and record.true_peak_after > top + 0.1:
         _say(f"{record.output}: the true peak is {record.true_peak_after:.2f} dBTP: this format moves the peaks")

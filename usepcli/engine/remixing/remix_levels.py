@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from usepcli.audio import formats
 from usepcli.audio.loudness import LoudnessMeter, gain_to
 from usepcli.audio.true_peak import TruePeakMeter, decibel
 from usepcli.errors import UsageError, choices
 
 PEAKS = ("gain", "limit")
 USUAL_DBTP = -1.0  # EBU R 128: the highest true peak of a programme
-_LOSSY = frozenset({".mp3", ".ogg", ".oga", ".opus"})
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Room:
     @classmethod
     def of(cls, subtype: str, suffix: str) -> Room:
         """Return the room in a file of this sample format and suffix."""
-        if suffix.lower() in _LOSSY:
+        if suffix.lower() in formats.LOSSY:
             return cls(0.0)
         if subtype in ("FLOAT", "DOUBLE"):
             return cls(None)
