@@ -568,3 +568,31 @@ def test_a_page_that_fails_is_a_fault_of_its_file_alone(usep: Usep, monkeypatch:
     assert answer.code == 4 and "no page today" in answer.err
     assert Path("out/a_1.wav").exists() and Path("out/b_report.html").exists()
     assert usep("a.wav", "b.wav", "-o", "out", "--report").code == 0 and Path("out/a_report.html").exists()
+
+
+def test_residual_and_leave_exclude_each_other(usep: Usep):
+    io.write("x.wav", noise(0.5), 8000)
+    answer = usep("x.wav", "-o", "out", "--residual", "--rest", "leave")
+    assert answer.code == 2 and "give one of them" in answer.err and not Path("out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' unit of ru_maxrss")
+def test_memory_does_not_grow_with_the_length(tmp_path: Path):
+    # 15 minutes at 16 kHz and their two sources are 173 MB as float32; a tenth of the peak is less than half of that.
+    code = (
+        "import resource, sys; sys.argv = ['usep', 'separate', sys.argv[1], '-o', 'out', '-q', '--overwrite',"
+        "'--threads', '1']\n"
+        "from usepcli.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+    for minutes in (1, 15):
+        with io.Writer(tmp_path / f"{minutes}.wav", 16_000, 1) as file:
+            for _ in range(minutes):
+                file.write(noise(60, 16_000))
+        told = [sys.executable, "-c", code, f"{minutes}.wav"]
+        done = subprocess.run(told, cwd=tmp_path, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] < 1.1 * peaks[0], peaks

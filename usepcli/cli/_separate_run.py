@@ -37,6 +37,7 @@ class Asked:
     model: str
     channels: str
     rest: str
+    residual: bool
     sources: str
     keep: str
     name: str
@@ -55,6 +56,11 @@ class Asked:
     dry_run: bool
     as_json: bool
     quiet: bool
+
+    @property
+    def left_over(self) -> str:
+        """What happens to the rest, in the words of How."""
+        return "source" if self.residual else self.rest
 
 
 def separate(asked: Asked) -> None:
@@ -80,6 +86,8 @@ def _inputs(asked: Asked) -> list[str]:
     from usepcli.engine.separation.jobs import read_list
 
     texts = list(asked.inputs)
+    if asked.residual and asked.rest == "leave":
+        raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
     if asked.null and not asked.files_from:
         raise UsageError("-0: says how --files-from LIST is read; name a list, or leave -0 out")
     if texts.count("-") > 1 or ("-" in texts and asked.files_from == "-"):
@@ -113,7 +121,7 @@ class _Run:
 
         self.asked, self.ending = asked, ending
         self.shard = shards.parse(asked.shard)
-        wish = Wish(How(asked.channels, asked.rest), asked.sources, asked.clip)
+        wish = Wish(How(asked.channels, asked.left_over), asked.sources, asked.clip)
         self.sources = jobs.find_sources(texts, asked.out, stdin, made(asked.out))
         for source in self.sources:
             check_codecs(source.path)
@@ -195,7 +203,7 @@ class _Run:
     def _separate(self, ledger: Ledger, found: Triage) -> None:
         from usepcli.engine.separation import batch
 
-        said = notes.Notes(self.separator, self.asked.rest, self.asked.quiet)
+        said = notes.Notes(self.separator, self.asked.left_over, self.asked.quiet)
         said.skipped(len(found.done), len(self.plan))
         for record in found.done:
             ledger.settle(record.file)

@@ -107,7 +107,7 @@ def separate(
 
     asked = work.Asked(
         inputs=list(inputs or ()), out=out, files_from=files_from, null=null, model=model, channels=channels,
-        rest="source" if residual else rest, sources=sources, keep=keep, name=name, form=form.lower().lstrip("."),
+        rest=rest, residual=residual, sources=sources, keep=keep, name=name, form=form.lower().lstrip("."),
         subtype=subtype.upper(), clip=clip, report=report, figure=figure.lower().lstrip("."), chunk_s=chunk_s,
         device=device, threads=threads, overwrite=overwrite, resume=resume, shard=shard, fail_fast=fail_fast,
         dry_run=dry_run, as_json=as_json, quiet=quiet,

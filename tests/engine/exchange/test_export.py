@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+import usepcli
 from usepcli import registry
 from usepcli.cli.app import app
 from usepcli.engine import build, checkpoint
@@ -160,3 +162,19 @@ def test_openvino_reports_nothing_to_anybody() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_onnxruntime_reports_nothing_to_anybody(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    code = (
+        "from pathlib import Path; from usepcli.engine.exchange import export_targets as x\n"
+        "try: x._open_onnx(Path('none.onnx'))\n"
+        "except Exception: import sys; print('onnxruntime' in sys.modules)"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    env |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(Path(usepcli.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    # It makes a device id in the cache where it may report.
+    assert done.stdout.strip() == "True" and not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import http.server
 import json
@@ -19,7 +20,7 @@ import yaml
 
 from usepcli.engine import build, checkpoint, model_folders
 from usepcli.engine.exchange import hub, hub_push
-from usepcli.errors import BadInput, InputNotFound, MissingDependency, OutputError, UsageError
+from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency, OutputError, UsageError
 
 COMMIT = "4f2a9c1d" * 5
 SCORE = {"metric": "si-snri", "value": 7.5, "ci95": [7.0, 8.0], "n": 3, "data": "toys", "protocol": "mean"}
@@ -101,6 +102,37 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(InputNotFound, match="no such file"):
         hub.pull("./repo", file="none.safetensors")
     assert list(model_folders.cache().iterdir()) == []
+
+
+def test_a_model_that_does_not_fit_its_card_is_not_kept(tmp_path: Path) -> None:
+    weights = checkpoint.read_weights(write(tmp_path / "toy.safetensors"))
+    card, _ = checkpoint.read_card(tmp_path / "toy.safetensors")
+    for changed, words in (({"n_src": 3}, "says 3 outputs"), ({"model": card.model | {"n_src": 3}}, "")):
+        checkpoint.save_model(tmp_path / "repo" / hub.WEIGHTS, weights, dataclasses.replace(card, **changed))
+        with pytest.raises(BadInput, match=rf"^\./repo: {hub.WEIGHTS}: .*{words}.*; nothing is kept$"):
+            hub.pull("./repo")
+    assert list(model_folders.cache().iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["{}", "[1", '{"mine": 1}'])
+def test_a_file_of_the_users_is_not_taken_for_a_record(text: str, tmp_path: Path) -> None:
+    write(tmp_path / "repo" / hub.WEIGHTS)
+    mine = tmp_path / "models" / "x.json"
+    mine.parent.mkdir()
+    mine.write_text(text)
+    with pytest.raises(OutputError, match=r"x\.json: is no record"):
+        hub.pull("./repo", name="x", into=mine.parent)
+    assert mine.read_text() == text and list(mine.parent.iterdir()) == [mine]
+    assert hub.pull("./repo", name="x", into=mine.parent, overwrite=True)["state"] == "new"
+    assert hub.record(mine)["sha256"] == sha256(tmp_path / "repo" / hub.WEIGHTS)
+
+
+def test_the_record_stands_before_the_model(tmp_path: Path) -> None:
+    write(tmp_path / "repo" / hub.WEIGHTS)
+    (tmp_path / "models" / "x.json").mkdir(parents=True)
+    with pytest.raises(IOFault, match=r"x\.json"):
+        hub.pull("./repo", name="x", into=tmp_path / "models", overwrite=True)
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["x.json"]
 
 
 @pytest.mark.parametrize("ref", ["two", "a/b/c", "a/b@", "https://x/y", "a b/c"])

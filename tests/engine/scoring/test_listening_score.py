@@ -1,4 +1,4 @@
-"""What answers come to: the table of S003, intervals in closed form, foreign and broken answers."""
+"""What answers come to: the table of outcomes, intervals in closed form, foreign and broken answers."""
 
 from __future__ import annotations
 

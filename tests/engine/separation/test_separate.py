@@ -268,6 +268,7 @@ def test_out_of_memory_halves_the_chunk_and_changes_nothing_else():
         (np.zeros((2, 0)), "without samples"),
         (np.zeros((1, 2, 3)), "shape"),
         (np.zeros(9, np.int16), "floating point"),
+        (np.zeros((800, 2)), r"800 channels with 2 samples.*wave\.T"),
         (np.array([0.0, np.nan]), "NaN"),
         (np.array([0.0, np.inf]), "NaN or infinite"),
     ],

@@ -1,7 +1,7 @@
 """Writers and readers of the formats that a model is exported to: ONNX, torch.export, OpenVINO.
 
 OpenVINO reads the ONNX file, because its own converter reports its use to a server; so does importing it, where
-the package openvino-telemetry is installed, and that package is hidden from it here.
+the package openvino-telemetry is installed, and that package is hidden from it here. onnxruntime is told not to report.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -144,6 +145,8 @@ def _write_onnx(
 
 
 def _open_onnx(path: Path) -> Run:
+    # onnxruntime reports to its maker over the network, and keeps a device id in the cache, unless this stands first.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()

@@ -106,23 +106,42 @@ def pull(
                 raise BadInput(
                     f"{ref}: sha256 of {file} is {facts['sha256']}, {words} says {expected}; nothing is kept"
                 )
-        checkpoint.read_weights(got)
+        _loads(got, f"{ref}: {file}")
         facts |= {"name": name, "path": str(folder / (name + model_folders.SUFFIX))}
         return facts | {"state": _placed(got, facts, overwrite)}
 
 
+def _loads(got: Path, where: str) -> None:
+    """Build the model in a fetched file; BadInput, with where it came from, if it does not fit its card."""
+    try:
+        checkpoint.load_model(got)
+    except BadInput as fault:
+        raise BadInput(f"{str(fault).replace(str(got), where)}; nothing is kept") from fault
+
+
 def _placed(got: Path, facts: dict[str, Any], overwrite: bool) -> str:
-    """Move a checked file under its name and write its record; return 'new', 'the same' or 'replaced'."""
+    """Write the record of a checked file and move it under its name; return 'new', 'the same' or 'replaced'."""
     path, state = Path(facts["path"]), "new"
+    beside = path.with_suffix(".json")
     if path.exists():
         state = "the same" if _sha256(path) == facts["sha256"] else "replaced"
         if state == "replaced" and not overwrite:
             raise OutputError(f"{path}: holds another model; choose another --name or pass --overwrite")
-    record = {key: facts[key] for key in ("repo", "revision", "file", "sha256", "bytes")}
-    record["pulled_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+    if beside.exists() and not overwrite and not _is_record(path):
+        raise OutputError(f"{beside}: is no record of usep pull; choose another --name or pass --overwrite")
+    stated = {key: facts[key] for key in ("repo", "revision", "file", "sha256", "bytes")}
+    stated["pulled_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+    # The model comes last: where it stands, its record stands too.
+    checkpoint.atomic_write(beside, (json.dumps(stated, indent=1) + "\n").encode())
     os.replace(got, path)
-    checkpoint.atomic_write(path.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
     return state
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        return bool(record(path))
+    except BadInput:
+        return False
 
 
 def record(path: Path) -> dict[str, Any]:

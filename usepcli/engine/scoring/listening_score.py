@@ -1,8 +1,8 @@
 """What the answers of a listening test come to, given its key.
 
 which: correct (the answer names the reference that the estimate was made for), wrong (the other one), both, neither
-(called none), in % of the answers: the table of the human evaluation in S003.  preference: the share that chose a
-system, of those who chose at all, and the two-sided binomial test against chance.  Intervals are Wilson's (1927), 95 %.
+(called none), in % of the answers.  preference: the share that chose a system, of those who chose at all, and the
+two-sided binomial test against chance.  Intervals are Wilson's (1927), 95 %.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ _LEAST_S, _MOST_S = 8.0, 16.0  # of a chunk that the model decides on
 _BLOCK_S = 4.0
 _BATCH_S = 60.0  # audio that `batch` sends through the model at once
 _WAIT_S = 0.2  # what resampling both ways and the weights of the rest hold back
+_MANY_CHANNELS = 64  # with fewer samples than that, a waveform was given as (T, C)
 _FLOOR_S = 1.0  # chunks are not halved below this when the device runs out of memory
 
 Wave = np.ndarray | Tensor  # (T,) or (C, T)
@@ -235,6 +236,8 @@ def _checked(block: np.ndarray, ndim: int) -> np.ndarray:
     """Return a block as (C, T) float32; BadInput where it cannot be separated."""
     if block.ndim != ndim or ndim not in (1, 2):
         raise BadInput(f"waveform of shape {block.shape}; expected (T,) or (C, T), the same in every block")
+    if ndim == 2 and block.shape[0] > max(block.shape[1], _MANY_CHANNELS):
+        raise BadInput("waveform of {} channels with {} samples; expected (C, T), pass wave.T".format(*block.shape))
     if not np.issubdtype(block.dtype, np.floating):
         raise BadInput(f"waveform of {block.dtype}; expected floating point with full scale 1 (int16 / 32768)")
     if not np.isfinite(block).all():
