@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 
 import numpy as np
 import pyloudnorm
@@ -31,7 +32,7 @@ class LoudnessMeter:
         self._edges = 0  # number of 100 ms steps cut so far
         self._taken = 0
         self._rest = np.zeros((channels, 0))
-        self._energies: list[np.ndarray] = []
+        self._energies = array("d")  # (steps, C); one array per step would scatter the heap over hours
 
     def push(self, block: np.ndarray) -> None:
         """Add a block (C, T)."""
@@ -43,18 +44,19 @@ class LoudnessMeter:
         held = np.concatenate([self._rest, wave**2], axis=1)
         begin, start = self._taken - held.shape[1], 0
         while (stop := self._edge(self._edges + 1) - begin) <= held.shape[1]:
-            self._energies.append(held[:, start:stop].sum(1))
+            self._energies.extend(held[:, start:stop].sum(1).tolist())
             self._edges, start = self._edges + 1, stop
-        self._rest = held[:, start:]
+        self._rest = held[:, start:].copy()  # a view would keep the whole block
 
     def _edge(self, step: int) -> int:
         return int(_BLOCK_S * (step / _STEPS) * self.rate)
 
     def lufs(self) -> float:
         """Return the integrated loudness in LUFS: -inf for silence, nan for less than 0.4 s."""
-        if len(self._energies) < _STEPS:
+        energies = np.array(self._energies).reshape(-1, len(self._weights)).T  # (C, steps)
+        if energies.shape[1] < _STEPS:
             return math.nan
-        sums = np.cumsum(np.pad(np.stack(self._energies, axis=1), ((0, 0), (1, 0))), axis=1)
+        sums = np.cumsum(np.pad(energies, ((0, 0), (1, 0))), axis=1)
         power = (sums[:, _STEPS:] - sums[:, :-_STEPS]) / (_BLOCK_S * self.rate)  # (C, blocks)
         total = (self._weights * np.maximum(power, 0)).sum(0)
         with np.errstate(divide="ignore"):
