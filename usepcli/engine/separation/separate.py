@@ -26,6 +26,7 @@ __all__ = ["How", "Null", "Seam", "Separation", "Separator", "Trace", "Watch"]
 CHUNK_S, OVERLAP_S = 10.0, 2.0
 _LEAST_S, _MOST_S = 8.0, 16.0  # of a chunk that the model decides on
 _BLOCK_S = 4.0
+_RELEASE_S = 120.0  # of sound, after which the holes in the heap go back to the system
 _BATCH_S = 60.0  # audio that `batch` sends through the model at once
 _WAIT_S = 0.2  # what resampling both ways and the weights of the rest hold back
 _MANY_CHANNELS = 64  # with fewer samples than that, a waveform was given as (T, C)
@@ -154,7 +155,11 @@ class Separator:
     def _stream(self, blocks: Iterable[Wave], rate: int, how: How, trace: Trace, rows: Rows) -> Iterator[np.ndarray]:
         run, ndim = self._flow(rate, how, trace, rows), 0
         channels = 0
+        released = 0
         for block in blocks:
+            if run.taken - released > _RELEASE_S * rate:
+                released = run.taken
+                devices.release_heap()
             array = block.detach().cpu().numpy() if isinstance(block, Tensor) else np.asarray(block)
             ndim = ndim or array.ndim
             wave = _checked(array, ndim)
