@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from usepcli.engine.separation.separate import Separator
 
 _EQUAL_DB = -100.0
+_ROUNDED_DB = -96.0  # of full scale: half a code of 16 bits
 _BAND = {
     "share": "goes to the sources in proportion to what they hold just below it",
     "leave": "is left out of the sources",
@@ -76,7 +77,11 @@ def null(record: Record) -> str:
         return "sources add up to the input exactly"
     if not math.isfinite(record.null_db):
         return "the input is silent, its sources are not"
-    how = "add up to the input: difference" if record.null_db < _EQUAL_DB else "differ from the input by"
+    how = (
+        "add up to the input: difference"
+        if min(record.null_db - _EQUAL_DB, record.null_peak_db - _ROUNDED_DB) < 0
+        else "differ from the input by"
+    )
     return f"sources {how} {record.null_db:.0f} dB of it, peak {record.null_peak_db:.0f} dB of full scale"
 
 

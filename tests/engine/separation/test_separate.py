@@ -377,3 +377,14 @@ def test_a_stream_of_tensors_stays_within_its_latency(rate: int):
     for piece in separator.stream(live(), rate):
         given += piece.shape[-1]
     assert given == taken
+
+
+def test_a_long_stream_gives_the_heap_back_every_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from usepcli.engine import device
+
+    released: list[int] = []
+    monkeypatch.setattr(device, "release_heap", lambda: released.append(1))
+    separator = Separator(build.model({"name": "convtasnet", "preset": "tiny", "n_src": 2, "sample_rate": 200}))
+    for piece in separator.stream((np.zeros((1, 2000), np.float32) for _ in range(50)), 200):
+        assert len(piece) == 2
+    assert len(released) == 3  # 500 s of sound; the first 130 s pass before the first
