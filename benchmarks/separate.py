@@ -3,7 +3,8 @@
 The same Conv-TasNet (random weights: they change neither time nor memory) runs three times: in usep; as torchaudio's
 model over the whole file in one tensor; as asteroid's model under its overlap-add, which holds the whole file. Besides,
 usep's released model on 8 kHz mono and on 48 kHz stereo. Every case runs in a process of its own, one after the other,
-with at most --limit-gib of memory; ratios within one run mean something, figures of two machines do not.
+with at most --limit-gib of memory and --patience-min of time; ratios within one run mean something, figures of two
+machines do not.
 
     python benchmarks/separate.py --threads 2 -o separate.csv [--peers FOLDER_WITH_ASTEROID]
 """
@@ -144,7 +145,10 @@ def measure(system: str, path: Path, asked: argparse.Namespace) -> dict[str, obj
     """Run one case in its own process and return what it measured, or in `note` why there is nothing."""
     command = [sys.executable, __file__, "--child", system, str(path), "--threads", str(asked.threads)]
     command += ["--size", asked.size, "--limit-gib", str(asked.limit_gib), "--peers", asked.peers]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=asked.patience_min * 60)
+    except subprocess.TimeoutExpired:
+        return {"note": f"not done after {asked.patience_min:g} min"}
     if done.returncode == 0:
         return {**json.loads(done.stdout.splitlines()[-1]), "note": ""}
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -166,6 +170,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="this system only: convtasnet, asteroid, torchaudio, default")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--limit-gib", type=float, default=16.0)
+    parser.add_argument("--patience-min", type=float, default=60.0, help="a case that takes longer is ended")
     parser.add_argument("--peers", default="", help="a folder with asteroid, where it is not installed")
     parser.add_argument("-o", "--out", default="separate.csv")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)

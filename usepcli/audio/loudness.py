@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 
 import numpy as np
 import pyloudnorm
@@ -28,11 +27,13 @@ class LoudnessMeter:
         self.rate, self.channels = rate, channels
         filters = pyloudnorm.Meter(rate)._filters.values()
         self._sections = [(f.b, f.a, np.zeros((channels, max(len(f.a), len(f.b)) - 1))) for f in filters]
-        self._weights = np.array(_WEIGHTS.get(channels, (1,) * channels), float)[:, None]
+        self._weights = np.array(_WEIGHTS.get(channels, (1,) * channels), float)
         self._edges = 0  # number of 100 ms steps cut so far
         self._taken = 0
         self._rest = np.zeros((channels, 0))
-        self._energies = array("d")  # (steps, C); one array per step would scatter the heap over hours
+        # By step, over the channels. One object per step would stay between the large blocks of the heap for hours,
+        # break it up and make it grow; a buffer that doubles is moved a dozen times.
+        self._energies = np.zeros(4096)
 
     def push(self, block: np.ndarray) -> None:
         """Add a block (C, T)."""
@@ -44,7 +45,9 @@ class LoudnessMeter:
         held = np.concatenate([self._rest, wave**2], axis=1)
         begin, start = self._taken - held.shape[1], 0
         while (stop := self._edge(self._edges + 1) - begin) <= held.shape[1]:
-            self._energies.extend(held[:, start:stop].sum(1).tolist())
+            if self._edges == len(self._energies):
+                self._energies = np.concatenate([self._energies, np.zeros(self._edges)])
+            self._energies[self._edges] = self._weights @ held[:, start:stop].sum(1)
             self._edges, start = self._edges + 1, stop
         self._rest = held[:, start:].copy()  # a view would keep the whole block
 
@@ -53,12 +56,10 @@ class LoudnessMeter:
 
     def lufs(self) -> float:
         """Return the integrated loudness in LUFS: -inf for silence, nan for less than 0.4 s."""
-        energies = np.array(self._energies).reshape(-1, len(self._weights)).T  # (C, steps)
-        if energies.shape[1] < _STEPS:
+        energies = self._energies[: self._edges]
+        if len(energies) < _STEPS:
             return math.nan
-        sums = np.cumsum(np.pad(energies, ((0, 0), (1, 0))), axis=1)
-        power = (sums[:, _STEPS:] - sums[:, :-_STEPS]) / (_BLOCK_S * self.rate)  # (C, blocks)
-        total = (self._weights * np.maximum(power, 0)).sum(0)
+        total = np.convolve(energies, np.ones(_STEPS), "valid") / (_BLOCK_S * self.rate)  # (blocks,)
         with np.errstate(divide="ignore"):
             level = -0.691 + 10 * np.log10(total)
             loud = level >= _ABSOLUTE_LUFS

@@ -27,26 +27,29 @@ class Curve:
 
     def __init__(self, rows: int) -> None:
         self.frames = 1  # frames of 100 ms in one value
-        self._sums: list[np.ndarray] = []
-        self._last = 0  # frames in the last value
+        # Made at once: a small array per value would stay between the large blocks of the heap and break it up.
+        self._sums = np.zeros((rows, POINTS))
+        self._count = self._last = 0  # values; frames in the last of them
 
     def add(self, frame: np.ndarray) -> None:
         """Add the powers (K,) of one frame."""
-        if self._sums and self._last < self.frames:
-            self._sums[-1] = self._sums[-1] + frame
+        if self._count and self._last < self.frames:
+            self._sums[:, self._count - 1] += frame
             self._last += 1
             return
-        if len(self._sums) == POINTS:
-            self._sums = [a + b for a, b in zip(self._sums[::2], self._sums[1::2], strict=True)]
+        if self._count == POINTS:
+            self._count //= 2
+            self._sums[:, : self._count] = self._sums[:, ::2] + self._sums[:, 1::2]
             self.frames *= 2
-        self._sums.append(frame)
+        self._sums[:, self._count] = frame
+        self._count += 1
         self._last = 1
 
     def values(self) -> np.ndarray:
         """Return the mean powers (K, n)."""
-        counts = np.full(len(self._sums), self.frames)
+        counts = np.full(self._count, self.frames)
         counts[-1:] = self._last
-        return np.stack(self._sums, axis=1) / counts
+        return self._sums[:, : self._count] / counts
 
 
 class Meter:

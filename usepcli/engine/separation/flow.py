@@ -5,6 +5,7 @@ Letters: N sources, R rows that go through the model, C channels, L or t samples
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ from usepcli.engine.separation.stitch import Stitcher, link_channels
 
 Rows = Callable[[np.ndarray], np.ndarray]  # waves (R, L) to estimates (R, N, L), at the model's rate
 
+_PART_S = 1.0  # of sources that are brought back to the input's rate at once: most of a stream's memory is there
 _TAME = 2.0**20  # peaks from 1 / this up to this go to the model as they are
 
 
@@ -105,6 +107,12 @@ class Flow:
 
     def _back(self, sources: np.ndarray, last: bool = False) -> Iterator[np.ndarray]:
         """Bring the next sources (N, C, t) at the model's rate back to the input's rate and complete them."""
+        size = max(1, round(_PART_S * self.inner))
+        ends = range(size, sources.shape[2], size)
+        for begin, end in itertools.pairwise((0, *ends, sources.shape[2])):
+            yield from self._part_back(sources[:, :, begin:end], last and end == sources.shape[2])
+
+    def _part_back(self, sources: np.ndarray, last: bool) -> Iterator[np.ndarray]:
         flat = self._up.push(sources.reshape(self.n_src * self.channels, -1), last)
         self._late.append(flat.reshape(self.n_src, self.channels, -1))
         waiting = self._late[0] if len(self._late) == 1 else np.concatenate(self._late, axis=2)
