@@ -89,6 +89,25 @@ def test_batches_change_neither_order_nor_scores(tmp_path: Path) -> None:
         assert a["si-snr"] == pytest.approx(b["si-snr"], abs=1e-2)
 
 
+def test_items_beyond_the_memory_of_the_device_are_cut_into_chunks_and_said(tmp_path: Path) -> None:
+    class Small(Crossover):
+        def estimate(self, mix: Tensor) -> Tensor:
+            if mix.shape[-1] > 20_000:
+                raise torch.OutOfMemoryError("too long")
+            return super().estimate(mix)
+
+    said: list[str] = []
+    rows = evaluate.score_model(Small(), make_set(tmp_path, [40_000, 8000, 40_000]), ["si-snr"], say=said.append)
+    assert all(row["si-snr"] > 25 for row in rows)
+    assert len(said) == 1 and said[0].startswith("item0: too long for the memory of cpu"), said
+
+
+def test_long_items_go_through_whole_where_they_fit(tmp_path: Path) -> None:
+    model = Crossover()
+    evaluate.score_model(model, make_set(tmp_path, [30 * RATE]), ["si-snr"])  # chunks of `separate` are 10 s
+    assert model.shapes == [(1, 30 * RATE)]
+
+
 def test_a_stale_length_in_the_manifest_breaks_no_batch(tmp_path: Path) -> None:
     manifest = make_set(tmp_path, [3000, 4000])
     manifest.rows = [Row(**{**row.__dict__, "frames": 3000}) for row in manifest.rows]

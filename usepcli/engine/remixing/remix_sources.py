@@ -15,7 +15,8 @@ from usepcli.data.store import AudioStore
 from usepcli.dsp.consistency import strongest
 from usepcli.engine import checkpoint
 from usepcli.engine import device as devices
-from usepcli.errors import BadInput, UsageError, WorkerDied
+from usepcli.engine.separation.separate import Separator
+from usepcli.errors import BadInput, UsageError
 from usepcli.models.separator import SeparationModel
 
 # Audio that a GPU is given at once; on a CPU a batch saves nothing.
@@ -89,7 +90,7 @@ class Separated(Sources):
                 f"--n-remix: found {n_remix} for a model with {model.n_src} outputs; expected 0 (all of them) or "
                 f"2 to {model.n_src}"
             )
-        self.model = model.eval().to(device)
+        self.model, self._separator = model, Separator(model, device=device)
         self.rate, self.device, self.normalize = model.sample_rate, torch.device(device), normalize
         self.even = normalize and model.input_norm != "none"
 
@@ -101,30 +102,15 @@ class Separated(Sources):
         return cls(checkpoint.load_model(path)[0], n_remix, normalize, devices.pick(device))
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return the outputs (B, R, T) on the CPU; WorkerDied where one mixture is too long for the device."""
+        """Return the outputs (B, R, T) on the CPU; as for Separator.rows."""
         mix = batch.mix
         if self.normalize:
             mean, scale = self.model.input_level(mix)
             mix = (mix - mean) / scale
         size = 1 if self.device.type == "cpu" else max(1, int(BATCH_S * self.rate / mix.shape[-1]))
-        est = torch.cat([self._estimate(part) for part in mix.split(size)])
-        return strongest(est, mix, self.n_src)
-
-    @torch.no_grad()
-    def _estimate(self, mix: Tensor) -> Tensor:
-        try:
-            # A mixture that stands at the model's level is taken as it is.
-            est: Tensor = self.model(mix.to(self.device), normalize=not self.normalize).cpu()
-            return est
-        except torch.OutOfMemoryError as fault:
-            if len(mix) == 1:
-                seconds = mix.shape[-1] / self.rate
-                raise WorkerDied(
-                    f"device '{self.device}': out of memory for one mixture of {seconds:.1f} s; cut with --seconds"
-                ) from fault
-        # Outside the handler the failed attempt's tensors are free.
-        half = len(mix) // 2
-        return torch.cat([self._estimate(mix[:half]), self._estimate(mix[half:])])
+        # A mixture that stands at the model's level is taken as it is.
+        parts = [self._separator.rows(part.numpy(), normalize=not self.normalize) for part in mix.split(size)]
+        return strongest(torch.from_numpy(np.concatenate(parts)), mix, self.n_src)
 
 
 class Listed(Sources):

@@ -237,23 +237,22 @@ def _separated(
 
     summed: separate the sum of the references, not the mixture file.
     """
-    import torch
+    from usepcli.engine.separation.separate import borrowed
 
-    was_training, home = model.training, next(model.parameters()).device
-    model.eval().to(device)
     resampled: set[int] = set()
-    try:
+    with borrowed(model, device) as separator:
         for batch in batches:
             items = [_read_item(manifest, row, model.sample_rate, summed, resampled, say) for row in batch]
             # A stale manifest may promise equal lengths that the files do not have.
             for _, same in itertools.groupby(items, key=lambda item: item.ref.shape[-1]):
-                group = list(same)
-                mix = torch.from_numpy(np.stack([item.mix for item in group if item.mix is not None]))
-                with torch.inference_mode():
-                    est = model(mix.to(device)).float().cpu().numpy()  # (B,N,T)
+                group, fitted = list(same), separator.fits_s
+                est = separator.rows(np.stack([item.mix for item in group if item.mix is not None]))  # (B,N,T)
+                if separator.fits_s < fitted:
+                    say(
+                        f"{group[0].id}: too long for the memory of {device} at once; items above "
+                        f"{separator.fits_s:g} s are separated in overlapping chunks"
+                    )
                 yield from (item._replace(est=e) for item, e in zip(group, est, strict=True))
-    finally:
-        model.train(was_training).to(home)
 
 
 def _read_item(manifest: Manifest, row: ManifestRow, rate: int, summed: bool, resampled: set[int], say: Say) -> Signals:

@@ -14,6 +14,7 @@ from usepcli.audio import io
 from usepcli.audio.resample import resample
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng
+from usepcli.engine.separation.separate import borrowed
 from usepcli.errors import BadInput
 from usepcli.metrics import momi
 from usepcli.models.separator import SeparationModel
@@ -109,13 +110,7 @@ def batches(items: Iterable[T], rate: int, device: str | torch.device) -> Iterat
             yield batch
 
 
-@torch.no_grad()
 def separate(model: SeparationModel, mix: Tensor, device: str | torch.device) -> Tensor:
     """Return the estimates (B, N, T) of mix (B, T) on the CPU; the model comes back to its mode and its device."""
-    was_training, home = model.training, next(model.parameters()).device
-    try:
-        model.eval().to(device)
-        est: Tensor = model(mix.to(device)).float().cpu()
-        return est
-    finally:
-        model.train(was_training).to(home)
+    with borrowed(model, device) as separator:
+        return torch.from_numpy(separator.rows(mix.numpy()))

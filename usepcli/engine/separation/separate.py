@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from usepcli.engine.separation.stitch import Seam
 from usepcli.errors import BadInput, UsageError, WorkerDied
 from usepcli.models.separator import SeparationModel
 
-__all__ = ["How", "Null", "Seam", "Separation", "Separator", "Trace", "Watch"]
+__all__ = ["How", "Null", "Seam", "Separation", "Separator", "Trace", "Watch", "borrowed"]
 
 CHUNK_S, OVERLAP_S = 10.0, 2.0
 _LEAST_S, _MOST_S = 8.0, 16.0  # of a chunk that the model decides on
@@ -71,7 +73,8 @@ class Separator:
         self.card = card
         self.device, self.chunk_s = torch.device(device), chunk_s
         self.rate, self.n_src = model.sample_rate, model.n_src
-        self._fits = round(chunk_s * self.rate)  # longest chunk (samples) that the device's memory held so far
+        self._chunk = round(chunk_s * self.rate)
+        self._fits = math.inf  # samples that the device's memory holds at once, as far as it has said
 
     @classmethod
     def load(
@@ -100,6 +103,11 @@ class Separator:
         For live use, load with a short chunk (`chunk_s=1`): the model then hears less around every sample.
         """
         return self.chunk_s + _WAIT_S
+
+    @property
+    def fits_s(self) -> float:
+        """Seconds of one wave that the device's memory was found to hold at once; infinite until it ran out."""
+        return self._fits / self.rate
 
     def __call__(self, wave: Wave, rate: int, how: How = USUAL, trace: Trace | None = None) -> Separation:
         """Separate a waveform (T,) or (C, T) sampled at `rate` Hz; BadInput if it is empty or not finite."""
@@ -173,9 +181,8 @@ class Separator:
         yield from (piece[:, 0] if ndim == 1 else piece for piece in run.finish())
 
     def _flow(self, rate: int, how: How, trace: Trace, rows: Rows) -> Flow:
-        chunk = round(self.chunk_s * self.rate)
         overlap = round(min(OVERLAP_S, self.chunk_s / 4) * self.rate)
-        return Flow(rows, self.n_src, self.rate, chunk, overlap, rate, how, trace)
+        return Flow(rows, self.n_src, self.rate, self._chunk, overlap, rate, how, trace)
 
     def file(
         self, path: Path, how: How = USUAL, trace: Trace | None = None, watch: Watch | None = None
@@ -188,15 +195,16 @@ class Separator:
             blocks = watch(blocks, -(-info.frames // frames), io.show(path.name))
         yield from self.stream(blocks, info.rate, how, trace)
 
-    def rows(self, waves: np.ndarray) -> np.ndarray:
-        """Return the model's own estimates (R, N, L) of waves (R, L) at its rate; WorkerDied if nothing fits.
+    def rows(self, waves: np.ndarray, normalize: bool = True) -> np.ndarray:
+        """Return the model's own estimates (R, N, L) of whole waves (R, L) at its rate, without `How` or chunks.
 
-        Where the device's memory is too small, fewer waves go through at once, then shorter chunks.
+        Where the device's memory is too small, fewer waves go through at once, then chunks that halve (`fits_s`);
+        WorkerDied if not even a second fits. `normalize` false: the waves stand at the model's level already.
         """
         if waves.shape[1] <= self._fits:
             try:
                 with torch.inference_mode():
-                    return self.model(torch.from_numpy(waves).to(self.device)).cpu().numpy()
+                    return self.model(torch.from_numpy(waves).to(self.device), normalize).cpu().numpy()
             except (RuntimeError, MemoryError) as fault:
                 if not _no_memory(fault):
                     raise
@@ -206,15 +214,26 @@ class Separator:
                     ) from fault
             # The parts are made outside the handler: the failed attempt's tensors are free by then.
             if len(waves) == 1:
-                self._fits = max(waves.shape[1] // 2, int(_FLOOR_S * self.rate))
+                self._fits = max(min(waves.shape[1], self._chunk) // 2, int(_FLOOR_S * self.rate))
         if len(waves) > 1:
             half = len(waves) // 2
-            return np.concatenate([self.rows(waves[:half]), self.rows(waves[half:])])
+            return np.concatenate([self.rows(part, normalize) for part in (waves[:half], waves[half:])])
         smaller = Separator(self.model, self.card, self.device, self._fits / self.rate)
         # The model's own words, in pieces: the caller sees to the rest.
-        pieces = list(smaller.stream([waves[0]], self.rate, How(rest="leave")))
+        ask = partial(smaller.rows, normalize=normalize)
+        pieces = list(smaller._stream([waves[0]], self.rate, How(rest="leave"), Trace(), ask))
         self._fits = min(self._fits, smaller._fits)
         return np.concatenate(pieces, axis=1)[None]  # (1, N, L)
+
+
+@contextmanager
+def borrowed(model: SeparationModel, device: torch.device | str) -> Iterator[Separator]:
+    """Yield a Separator on `device` around a model of somebody else's; it comes back to its mode and its device."""
+    was_training, home = model.training, next(model.parameters()).device
+    try:
+        yield Separator(model, device=device)
+    finally:
+        model.train(was_training).to(home)
 
 
 def _no_memory(fault: BaseException) -> bool:
