@@ -20,8 +20,10 @@ import pytest
 import soundfile as sf
 import torch
 
+from usepcli import registry
 from usepcli.audio import io
 from usepcli.engine import build, checkpoint
+from usepcli.models.separator import SeparationModel
 
 
 class Answer(NamedTuple):
@@ -300,6 +302,21 @@ def _rows(rows: list[dict[str, str]]) -> list[str]:
     file = streams.StringIO()
     csv.DictWriter(file, list(rows[0]), lineterminator="\n").writerows(rows)
     return [file.getvalue()]
+
+
+def test_near_silent_sources_are_named_and_with_auto_left_out(usep: Usep, monkeypatch: pytest.MonkeyPatch):
+    def lopsided(self: SeparationModel, mix: torch.Tensor) -> torch.Tensor:
+        return torch.stack([mix, 1e-4 * mix], 1)
+
+    monkeypatch.setattr(registry.load("model", "conformer_mask"), "estimate", lopsided)
+    io.write("a.wav", noise(1), 8000)
+    answer = usep("a.wav", "-o", "all")
+    assert "a.wav: source 2 is near-silent; --sources auto leaves such sources out" in answer.err
+    assert left_over(Path("all")) == ["all/a_1.wav", "all/a_2.wav"] and "source 1" not in answer.err
+    assert [row["active"] for row in table("all/outputs.csv")] == ["true", "false"]
+    answer = usep("a.wav", "-o", "auto", "--sources", "auto", "-q")
+    assert "a.wav: source 2 is near-silent and was not written; --sources all writes it" in answer.err
+    assert left_over(Path("auto")) == ["auto/a_1.wav"] and usep("a.wav", "-o", "auto", "--sources", "auto").code == 0
 
 
 def test_full_disk_is_74_and_leaves_no_partial_file(usep: Usep):

@@ -59,6 +59,9 @@ class Notes:
                 say(f"{file}: source {track.source} is near-silent and was not written; --sources all writes it")
         if self.quiet:
             return
+        for track in record.tracks:
+            if track.written and not track.active:
+                say(f"{file}: source {track.source} is near-silent; --sources auto leaves such sources out")
         if record.file != "-" and io.is_open_ended(record.source):
             say(f"{file}: nothing in it says where it ends; if it was cut short, nobody can tell")
         rate, inner = record.rate, self.separator.rate
