@@ -271,6 +271,8 @@ def test_out_of_memory_halves_the_chunk_and_changes_nothing_else():
         (np.zeros((800, 2)), r"800 channels with 2 samples.*wave\.T"),
         (np.array([0.0, np.nan]), "NaN"),
         (np.array([0.0, np.inf]), "NaN or infinite"),
+        ([0.0, 0.1], "of type list; expected an array"),
+        (np.array(0.5), "expected an array"),
     ],
 )
 def test_what_cannot_be_separated_is_refused(wave: np.ndarray, message: str):

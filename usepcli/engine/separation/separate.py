@@ -144,6 +144,8 @@ class Separator:
         return found
 
     def _whole(self, wave: Wave, rate: int, how: How, rows: Rows, trace: Trace | None = None) -> Separation:
+        if not isinstance(wave, (np.ndarray, Tensor)) or not wave.ndim:
+            raise BadInput(f"waveform of type {type(wave).__name__}; expected an array or a tensor, (T,) or (C, T)")
         size, length = max(1, round(_BLOCK_S * rate)), wave.shape[-1]
         blocks = [wave[..., at : at + size] for at in range(0, max(length, 1), size)]
         pieces = list(self._stream(blocks, rate, how, trace or Trace(), rows))
