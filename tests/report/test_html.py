@@ -49,6 +49,25 @@ def test_policy_lets_run_only_the_scripts_of_the_page():
     assert "connect-src" not in policy.group(1)  # so the default, none, holds
 
 
+def test_texts_come_last_and_are_base64_alone():
+    parts = list(html.pieces("x", "<p>", data={"a": 1}, texts={"one": "QUJD", "two": "QQ=="}))
+    page = "".join(parts)
+    assert "".join(html.pieces("x", "<p>", data={"a": 1})) == html.page("x", "<p>", data={"a": 1})
+    assert re.findall(r'<script type="text/plain" id="(.*?)">(.*?)</script>', page) == [
+        ("one", "QUJD"),
+        ("two", "QQ=="),
+    ]
+    assert page.index('id="data"') < page.rindex("usep.players") < page.index('id="one"') and "QUJD" in parts
+    with pytest.raises(ValueError, match="text bad is no base64"):
+        list(html.pieces("x", "", texts={"bad": "</script>"}))
+
+
+def test_a_page_in_pieces_that_fails_half_way_leaves_nothing(tmp_path: Path):
+    with pytest.raises(ValueError, match="no base64"):
+        html.save(tmp_path / "x.html", html.pieces("x", "", texts={"bad": "<"}))
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_of_the_page_points_outside():
     page = html.page("x", "")
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*['\"]?(?:https?:)?//", page)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from usepcli.report import html, listen
+from usepcli.report import html, listen, streamed
 from usepcli.report.separation import (
     DRAWN,
     Join,
@@ -37,7 +37,7 @@ def _waves() -> list[np.ndarray]:
     return [codes[0] + codes[1], *codes]
 
 
-def _page(sources: Callable[[str, np.ndarray], str], linked: bool = False) -> str:
+def _page(sources: Callable[[str, np.ndarray], str], sound: str = "inside") -> str:
     tracks = [
         Track(
             name=name, kind=kind, src=sources(name, wave), picture=listen.picture(wave, RATE), lufs=-23.0, peak=0.3,
@@ -46,12 +46,11 @@ def _page(sources: Callable[[str, np.ndarray], str], linked: bool = False) -> st
         for (name, kind), wave in zip(KINDS.items(), _waves(), strict=True)
     ]  # fmt: skip
     joins = [Join(2.0, (0, 1), 0.97, False), Join(4.0, (1, 0), 0.2, False), Join(5.0, (1, 0), 0.3, True)]
-    return separation_page(
-        Separated(
-            name=EVIL, lead="6 s", duration_s=SECONDS, rate=RATE, tracks=tracks, joins=joins, linked=linked,
-            facts=[("Null", "−140 dB")], settings=[("model", EVIL)], notices=[EVIL], version="1",
-        )
+    what = Separated(
+        name=EVIL, lead="6 s", duration_s=SECONDS, rate=RATE, tracks=tracks, joins=joins, sound=sound,
+        facts=[("Null", "−140 dB")], settings=[("model", EVIL)], notices=[EVIL], version="1",
     )  # fmt: skip
+    return "".join(separation_page(what))
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +186,7 @@ def test_long_recordings_play_the_files_beside_the_page(browser: Any, tmp_path: 
         sf.write(tmp_path / f"{name} #1.wav", wave, RATE)
         return html.link(tmp_path / f"{name} #1.wav", tmp_path)
 
-    page = html.save(tmp_path / "report.html", _page(beside, linked=True))
+    page = html.save(tmp_path / "report.html", _page(beside, sound="linked"))
     browser.open(page)
     browser.click(".play")
     browser.wait("usep.players[0].time > 0.8")
@@ -201,13 +200,58 @@ def test_long_recordings_play_the_files_beside_the_page(browser: Any, tmp_path: 
     browser.quiet()
 
 
+def _streamed(name: str, wave: np.ndarray) -> str:
+    encoder = streamed.Encoder(RATE, 1, streamed.Coding(RATE, 1, 24))
+    encoder.push(np.atleast_2d(wave))
+    return encoder.finish()
+
+
+def test_long_recordings_are_inside_the_page_as_streams(browser: Any, tmp_path: Path):
+    browser.open(html.save(tmp_path / "report.html", _page(_streamed, "streamed")))
+    # Nothing is unpacked before it is asked for; what is asked for before holds.
+    assert browser.js("usep.players[0].sound.media.every(m => !m.src)")
+    browser.js("usep.players[0].seek(1) || 1")
+    browser.click(".play")
+    browser.wait("usep.players[0].time > 1.8")
+    apart = "usep.players[0].sound.media.map(m => Math.abs(m.currentTime - usep.players[0].time))"
+    assert max(browser.js(apart)) < 0.1
+    browser.keys("1")
+    assert _state(browser)["hearing"] == ["Source 1"] and _state(browser)["playing"]
+    assert browser.js("usep.players[0].sound.media.map(m => m.muted)") == [True, False, True]
+    browser.click(".lane:nth-child(2) .stage", 0.5)
+    browser.wait("usep.players[0].time > 3.5")
+    assert max(browser.js(apart)) < 0.1 and browser.js("usep.players[0].sound.media.every(m => !m.paused)")
+    browser.keys(" ")
+    clocks = browser.js("usep.players[0].sound.media.map(m => m.currentTime)")
+    assert not _state(browser)["playing"] and clocks == 3 * [_state(browser)["time"]]
+    assert browser.js("usep.players[0].sound.media.map(m => m.duration)") == pytest.approx(3 * [SECONDS], abs=0.03)
+    assert browser.js("usep.players[0].sound.media.every(m => m.src.startsWith('blob:'))")
+    browser.quiet()
+
+
+def test_streams_are_played_even_while_the_page_is_read(browser: Any, tmp_path: Path):
+    # The texts come last: who plays before they are there waits for them, and one that is missing is told of.
+    page = _page(_streamed, "streamed")
+    slow = "Object.defineProperty(document, 'readyState', {get: () => 'loading'});"
+    browser.open(html.save(tmp_path / "report.html", page), before=slow)
+    browser.js("usep.players[0].toggle() && 1")
+    assert browser.js("usep.players[0].host.classList.contains('busy')") and not _state(browser)["playing"]
+    browser.js("document.dispatchEvent(new Event('DOMContentLoaded')) && 1")
+    browser.wait("usep.players[0].playing")
+    browser.quiet()
+    cut = page.replace('id="sound-2"', 'id="gone"')
+    browser.open(html.save(tmp_path / "cut.html", cut))
+    browser.click(".play")
+    browser.wait("document.querySelector('.hearing').textContent.includes('the page is not complete')")
+
+
 def test_linked_files_stop_when_asked_and_at_their_own_end(browser: Any, tmp_path: Path):
     # The files end before the length that the page was told, as truncated ones do.
     def short(name: str, wave: np.ndarray) -> str:
         sf.write(tmp_path / f"{name}.wav", wave[: 5 * RATE], RATE)
         return html.link(tmp_path / f"{name}.wav", tmp_path)
 
-    browser.open(html.save(tmp_path / "report.html", _page(short, linked=True)))
+    browser.open(html.save(tmp_path / "report.html", _page(short, sound="linked")))
     browser.js("usep.players[0].toggle() && usep.players[0].toggle() || 1")
     browser.js("new Promise((go) => setTimeout(() => go(1), 300))")
     assert not _state(browser)["playing"] and browser.js("usep.players[0].sound.media.every(m => m.paused)")

@@ -220,7 +220,7 @@ def _player(item: Item, found: Sequence[holes.Holes]) -> dict[str, Any]:
     for k, wave in enumerate(item.ref):
         tracks.append(_track(f"Reference {item.sources[k]}", "reference", k, wave, item.rate, gain))
     return {
-        "label": f"{item.why}: {item.id}", "duration": item.ref.shape[-1] / item.rate, "linked": False,
+        "label": f"{item.why}: {item.id}", "duration": item.ref.shape[-1] / item.rate, "sound": "inside",
         "rate": listen.page_rate(item.rate), "tracks": tracks, "overlay_label": HOLES,
     }  # fmt: skip
 

@@ -12,7 +12,8 @@ import html as _html
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,7 @@ from usepcli.audio import io
 from usepcli.errors import IOFault, OutputError
 
 _ASSETS = "usepcli.report"
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 # Sound and pictures live inside the page, or (media only) as files beside it; nothing else may be asked for.
 _POLICY = (
     "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -49,9 +51,8 @@ _PAGE = """<!DOCTYPE html>
 {body}
 <script type="application/json" id="data">{data}</script>
 {scripts}
-</body>
-</html>
 """
+_END = "</body>\n</html>\n"
 
 
 def page(
@@ -67,9 +68,26 @@ def page(
     `scripts` and `styles` name files of report/assets. `data` becomes JSON (NaN and infinities null) that the scripts
     find as `usep.data` or in the element of id `data`.
     """
+    return "".join(pieces(title, body, data=data, scripts=scripts, styles=styles))
+
+
+def pieces(
+    title: str,
+    body: str,
+    *,
+    data: Mapping[str, Any] | None = None,
+    scripts: Sequence[str] = ("player.js",),
+    styles: Sequence[str] = ("page.css", "player.css"),
+    texts: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Yield the document of `page` piece by piece, with base64 `texts` by the id of the element that holds each.
+
+    They come last, so that a page is seen, and its scripts run, before the browser has read them. ValueError for a
+    text that is no base64.
+    """
     code = [asset(name) for name in scripts]
     hashes = " ".join(f"'sha256-{_digest(f'{chr(10)}{text}{chr(10)}')}'" for text in code) or "'none'"
-    return _PAGE.format(
+    yield _PAGE.format(
         policy=_POLICY.format(scripts=hashes),
         title=escape(title),
         style="\n".join(asset(name) for name in styles),
@@ -77,6 +95,13 @@ def page(
         data=to_json(dict(data or {})),
         scripts="\n".join(f"<script>\n{text}\n</script>" for text in code),
     )
+    for name, text in (texts or {}).items():
+        if not _BASE64.fullmatch(text):
+            raise ValueError(f"the text {name} is no base64")
+        yield f'<script type="text/plain" id="{escape(name)}">'
+        yield text
+        yield "</script>\n"
+    yield _END
 
 
 def escape(text: object) -> str:
@@ -121,18 +146,23 @@ def link(target: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:
     return "./" + quote(os.fsencode(near.replace(os.sep, "/")))
 
 
-def save(path: str | os.PathLike[str], text: str, overwrite: bool = False) -> Path:
-    """Write a page in one step; OutputError if it exists, IOFault (and nothing left) if the disk is full."""
+def save(path: str | os.PathLike[str], text: str | Iterable[str], overwrite: bool = False) -> Path:
+    """Write a page, whole or in pieces, in one step.
+
+    OutputError if it exists, IOFault (and nothing left) if the disk is full.
+    """
     out = Path(path)
     if not overwrite and os.path.lexists(out):
         raise OutputError(f"{io.show(out)}: exists already; choose another name or pass --overwrite")
     temporary = out.with_name(f".{os.getpid()}.html.tmp")  # short: the name itself may be as long as names can be
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.writelines([text] if isinstance(text, str) else text)
         os.replace(temporary, out)
     except OSError as fault:
+        raise IOFault(f"{io.show(out)}: writing failed: {fault.strerror}; nothing was left under this name") from fault
+    finally:
         with suppress(OSError):  # its folder may not be there
             temporary.unlink(missing_ok=True)
-        raise IOFault(f"{io.show(out)}: writing failed: {fault.strerror}; nothing was left under this name") from fault
     return out

@@ -16,11 +16,11 @@ import numpy as np
 import soundfile as sf
 
 from usepcli.audio.resample import resample
+from usepcli.report.streamed import MP3_RATES
 
 TOP_RATE = 48_000
 LOWEST_DB = -110.0
 _CODECS = {"flac": ("FLAC", "PCM_16", "audio/flac"), "mp3": ("MP3", "MPEG_LAYER_III", "audio/mpeg")}
-_MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _WINDOW_S, _HOP_S = 0.046, 0.008
 _FRAMES_AT_ONCE = 2048
 _FRAMES_PER_COLUMN = 4
@@ -52,7 +52,7 @@ def page_rate(rate: int, codec: str = "flac") -> int:
     """Return the rate in Hz at which `encode` stores a signal of `rate`."""
     if codec == "flac":
         return min(rate, TOP_RATE)
-    return min((known for known in _MP3_RATES if known >= rate), default=TOP_RATE)
+    return min((known for known in MP3_RATES if known >= rate), default=TOP_RATE)
 
 
 def picture(wave: np.ndarray, rate: int, columns: int = 1200, rows: int = 96) -> dict[str, Any]:

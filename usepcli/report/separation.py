@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from usepcli.report import html
 from usepcli.report.progress import clock
 
+# Where a player has its tracks from, and what it does with them: decoded as a whole and played to the sample; held as
+# MP3 in elements of their own and streamed from there; or files beside the page, streamed.
+SOUND = ("inside", "streamed", "linked")
 LOW_CONFIDENCE = 0.5  # the same in player.js
 _SEAMS_SHOWN = 300
 # The levels are those of player.js.
@@ -21,7 +24,7 @@ DRAWN = (
 
 @dataclass(frozen=True)
 class Track:
-    """One thing to hear: `src` is a data: URI or a relative URL, `gain` what it is played with.
+    """One thing to hear: `src` is a data: URI, base64 of MP3, or a relative URL (see SOUND); `gain`: of playing.
 
     `kind` is mixture, source or residual; `lufs` its loudness, `peak` its largest sample, `activity` the share of
     time (0 to 1) in which it sounds, nan where unknown. `file` is the name to show and `link` the relative URL of
@@ -59,8 +62,8 @@ class Join:
 class Separated:
     """What the page of one recording says: `facts` and `settings` are (label, text), `notices` whole sentences.
 
-    `linked`: the tracks are files beside the page. `rate`: that of the tracks inside the page, in Hz. `total`:
-    loudness and peak of all sources together.
+    `sound`: see SOUND. `rate`: that of the tracks inside the page, in Hz. `total`: loudness and peak of all sources
+    together.
     """
 
     name: str
@@ -70,7 +73,7 @@ class Separated:
     tracks: Sequence[Track]
     total: tuple[float, float] = (math.nan, math.nan)
     joins: Sequence[Join] = ()
-    linked: bool = False
+    sound: str = "inside"
     facts: Sequence[tuple[str, str]] = ()
     settings: Sequence[tuple[str, str]] = ()
     credits: Sequence[tuple[str, str]] = ()
@@ -93,16 +96,20 @@ class Row:
     low: int
 
 
-def separation_page(what: Separated) -> str:
-    """Return the page of one recording."""
+def separation_page(what: Separated) -> Iterator[str]:
+    """Yield the page of one recording, piece by piece: its sound may be large.  ValueError for an unknown `sound`."""
+    if what.sound not in SOUND:
+        raise ValueError(f"sound {what.sound!r}: expected one of {', '.join(SOUND)}")
+    texts = {f"sound-{k}": t.src for k, t in enumerate(what.tracks)} if what.sound == "streamed" else {}
+    sources = [f"#{name}" for name in texts] or [t.src for t in what.tracks]
     spec = {
-        "label": what.name, "duration": what.duration_s, "rate": what.rate, "linked": what.linked,
+        "label": what.name, "duration": what.duration_s, "rate": what.rate, "sound": what.sound,
         "tracks": [
             {
-                "name": t.name, "kind": t.kind, "src": t.src, "gain": t.gain, "picture": t.picture,
+                "name": t.name, "kind": t.kind, "src": src, "gain": t.gain, "picture": t.picture,
                 "note": _measures(t),
             }
-            for t in what.tracks
+            for t, src in zip(what.tracks, sources, strict=True)
         ],
         "seams": [
             {"time": j.time_s, "order": [k + 1 for k in j.order], "confidence": j.confidence, "quiet": j.quiet}
@@ -121,9 +128,9 @@ def separation_page(what: Separated) -> str:
         *_joins(what.joins),
         *_listing("Settings", what.settings),
         *_listing("Model", what.credits),
-        _footer(what.version, what.linked),
+        _footer(what.version, what.sound == "linked"),
     ]
-    return html.page(what.name, "\n".join(body), data={"players": {"main": spec}})
+    yield from html.pieces(what.name, "\n".join(body), data={"players": {"main": spec}}, texts=texts)
 
 
 def index_page(

@@ -1,17 +1,21 @@
 """Pages from written files: what goes inside, what is linked, what is measured, and what may be replaced."""
 
+import base64
 import json
 import math
 import re
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile as sf
 
 from usepcli.audio import io
 from usepcli.engine.checkpoint import Card
-from usepcli.engine.separation import report_files
+from usepcli.engine.separation import report_files, report_sound
 from usepcli.engine.separation.how import How
 from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.engine.separation.stitch import Seam
@@ -48,13 +52,19 @@ def _spec(page: Path) -> dict[str, Any]:
     return json.loads(found.group(1))["players"]["main"]
 
 
+def _link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make even these short files too long to be inside a page."""
+    monkeypatch.setattr(report_sound, "MOST_SAMPLES", 1000)
+    monkeypatch.setattr(report_sound, "MOST_TEXT", 1000)
+
+
 def test_a_short_file_is_inside_its_page(tmp_path: Path):
     card = Card(name="some", licence="CC0", credits="by X & Y")
     page = report_files.write_report(_record(tmp_path), {"chunk_s": 10}, tmp_path / "out", card=card)
     assert page == tmp_path / "out" / "report.html"
     spec, text = _spec(page), page.read_text("utf-8")
     assert [track["name"] for track in spec["tracks"]] == ["Mixture", "Source 1", "Source 2"]
-    assert all(track["src"].startswith("data:audio/flac") for track in spec["tracks"]) and not spec["linked"]
+    assert all(track["src"].startswith("data:audio/flac") for track in spec["tracks"]) and spec["sound"] == "inside"
     assert spec["rate"] == RATE and spec["duration"] == FRAMES / RATE
     assert spec["seams"] == [{"time": 1.0, "order": [2, 1], "confidence": 0.3, "quiet": False}]
     assert "some (CC0)" in text and "by X &amp; Y" in text and "−150.0\xa0dB" in text
@@ -71,13 +81,13 @@ def test_one_of_many_goes_beside_its_outputs_and_the_table_links_it(tmp_path: Pa
     assert "href='./sub/in_report.html'" in text and text.count("<a href") == 1 and "1 recording failed" in text
 
 
-def test_a_long_file_is_linked_and_what_no_browser_plays_is_written_beside(
+def test_a_very_long_file_is_linked_and_what_no_browser_plays_is_written_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(report_files, "MOST_SAMPLES", 1000)
+    _link(monkeypatch)
     page = report_files.write_report(_record(tmp_path), {}, tmp_path / "out")
     assert [track["src"] for track in _spec(page)["tracks"]] == ["./../in.wav", "./sub/in_1.wav", "./sub/in_2.wav"]
-    assert _spec(page)["linked"] and not (tmp_path / "out" / "report_media").exists()
+    assert _spec(page)["sound"] == "linked" and not (tmp_path / "out" / "report_media").exists()
     page = report_files.write_report(_record(tmp_path, ".aiff"), {}, tmp_path / "out")
     names = ["mixture", "source_1", "source_2"]
     assert [track["src"] for track in _spec(page)["tracks"]] == [f"./report_media/{name}.flac" for name in names]
@@ -87,10 +97,54 @@ def test_a_long_file_is_linked_and_what_no_browser_plays_is_written_beside(
 
 
 def test_a_middle_length_becomes_mp3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report_files, "MOST_FLAC_SAMPLES", 1000)
+    monkeypatch.setattr(report_sound, "MOST_FLAC_SAMPLES", 1000)
     page = report_files.write_report(_record(tmp_path), {}, tmp_path / "out")
     assert all(track["src"].startswith("data:audio/mpeg") for track in _spec(page)["tracks"])
     assert "inside this page is MP3" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_long_file_is_inside_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int):
+    monkeypatch.setattr(report_sound, "MOST_SAMPLES", 1000)
+    record = _record(tmp_path, ".aiff", channels, gain_db=-6.0)
+    page = report_files.write_report(record, {}, tmp_path / "out")
+    spec, text = _spec(page), page.read_text("utf-8")
+    assert spec["sound"] == "streamed" and spec["rate"] == RATE
+    assert [(track["src"], track["gain"]) for track in spec["tracks"]] == [(f"#sound-{k}", 1.0) for k in range(3)]
+    held = re.findall(r'<script type="text/plain" id="sound-\d">(.*?)</script>', text)
+    waves = [sf.read(BytesIO(base64.b64decode(part)), dtype="float32", always_2d=True)[0].T for part in held]
+    assert [wave.shape for wave in waves] == 3 * [(channels, FRAMES)]
+    assert not (tmp_path / "out" / "report_media").exists() and "holds all that it shows" in text
+    kind = {1: "one channel, 32 kbit/s", 2: "two channels, 64 kbit/s"}[channels]
+    assert f"MP3 at 8 kHz, {kind}, to keep the page small" in text and "not to the sample" in text
+    # What is heard is what was read, the mixture turned down as the outputs were: alike to 20 dB at least.
+    paths = (record.source, *(track.path for track in record.tracks))
+    for wave, path, gain in zip(waves, paths, (10 ** (-6 / 20), 1.0, 1.0), strict=True):
+        meant = gain * io.read(path)[0]
+        assert np.square(wave - meant)[:, 2000:-2000].mean() < 0.1 * np.square(meant).mean()
+
+
+def test_places_by_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    record = _record(tmp_path)
+    tracks = report_sound.heard(record, How())
+
+    def where(samples: int) -> tuple[str, str]:
+        monkeypatch.setattr(report_sound, "_samples", lambda track: samples / len(tracks))
+        found = report_sound.place(tracks, replace(record, frames=samples // len(tracks)))
+        return found.sound, found.codec or str(found.coding)
+
+    lengths = [
+        1,
+        report_sound.MOST_FLAC_SAMPLES,
+        report_sound.MOST_SAMPLES,
+        report_sound.MOST_SAMPLES + 3,
+        10**8,
+        10**9,
+    ]
+    assert [where(length) for length in lengths] == [
+        ("inside", "flac"), ("inside", "flac"), ("inside", "mp3"), ("streamed", "MP3 at 8 kHz, one channel, 32 kbit/s"),
+        ("streamed", "MP3 at 8 kHz, one channel, 24 kbit/s"), ("linked", "None"),
+    ]  # fmt: skip
 
 
 def test_what_passes_full_scale_is_played_softer_by_one_gain(tmp_path: Path):
@@ -99,7 +153,7 @@ def test_what_passes_full_scale_is_played_softer_by_one_gain(tmp_path: Path):
 
 
 def test_a_common_gain_goes_to_the_mixture_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report_files, "MOST_SAMPLES", 1000)
+    _link(monkeypatch)
     page = report_files.write_report(_record(tmp_path, gain_db=-6.0), {}, tmp_path / "out")
     assert [track["gain"] for track in _spec(page)["tracks"]] == [pytest.approx(10 ** (-6 / 20)), 1.0, 1.0]
     assert "turned down by 6.00\xa0dB" in page.read_text("utf-8")
@@ -107,7 +161,7 @@ def test_a_common_gain_goes_to_the_mixture_too(tmp_path: Path, monkeypatch: pyte
 
 def test_channels_are_heard_as_they_were_separated(tmp_path: Path):
     record, how = _record(tmp_path, channels=3), How(channels="first")
-    heard = report_files._heard(record, how)
+    heard = report_sound.heard(record, how)
     assert [track.channels for track in heard] == [1, 1, 1]
     first = np.concatenate(list(heard[0].blocks()), 1)
     assert np.array_equal(first, io.read(record.source)[0][:1])
@@ -151,7 +205,7 @@ def test_a_figure_shows_input_and_sources(tmp_path: Path):
 
 
 def test_what_lies_beside_a_page_and_is_not_ours_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report_files, "MOST_SAMPLES", 1000)
+    _link(monkeypatch)
     page = report_files.write_report(_record(tmp_path, ".aiff"), {}, tmp_path / "out")
     beside = tmp_path / "out" / "report_media"
     assert (beside / "source_2.flac").exists()

@@ -1,8 +1,6 @@
-"""From what a separation wrote to pages: sound inside the page where it is short, beside it where it is long.
+"""From what a separation wrote to pages and pictures: what is told of a recording, its tracks, its seams, its model.
 
-Everything that is played or drawn is read back from the files, block by block. All tracks of a page are stored alike,
-so that they line up to the sample: FLAC, or MP3 where FLAC would make the page heavy. Beyond `MOST_SAMPLES` the page
-links the files; what a browser cannot play is then written beside it as FLAC.
+Everything that is played, drawn or measured is read back from the files, block by block (report_sound.py).
 """
 
 from __future__ import annotations
@@ -10,8 +8,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,56 +18,20 @@ import numpy as np
 from usepcli import __version__
 from usepcli.audio import io
 from usepcli.audio.loudness import LoudnessMeter
-from usepcli.audio.resample import StreamResampler
 from usepcli.engine.checkpoint import Card
-from usepcli.engine.separation.how import RESIDUAL, USUAL, How
+from usepcli.engine.separation import report_sound
+from usepcli.engine.separation.how import USUAL, How
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Record
+from usepcli.engine.separation.report_sound import Heard, heard
 from usepcli.errors import MissingDependency, OutputError, UsageError, choices
 from usepcli.report import html, listen, plots
 from usepcli.report.progress import clock
-from usepcli.report.separation import Join, Row, Separated, Track, decibel, index_page, null, separation_page
+from usepcli.report.separation import Join, Row, Separated, decibel, index_page, null, separation_page
 
-# Samples of all tracks and channels of a page. A browser holds them decoded, 4 bytes each: 160 MB at most.
-MOST_SAMPLES = 40_000_000
-# Up to here FLAC, 1.1 (speech) to 2.1 (white noise) characters of the page per sample; above, MP3, 0.4 to 0.6.
-MOST_FLAC_SAMPLES = 15_000_000
-_COLUMNS = 2400
-_BLOCK_S = 4.0
-# Containers and sample formats that browsers play.
-_PLAYED = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "MPEG"}
-_PLAYED_SUBTYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "VORBIS", "OPUS", "MPEG_LAYER_III"}
 _LONGEST_NAME = 255
 # By these the head of a page, a PNG or an SVG of ours is known.
 _MARKS = (b'<meta name="generator" content="usep">', b"Software\0usep", b"<dc:title>usep</dc:title>")
-
-
-@dataclass
-class _Heard:
-    """One track on its way: where its samples are, what is done to them, and what was found."""
-
-    name: str
-    kind: str
-    path: Path
-    how: How
-    gain: float = 1.0
-    lufs: float = math.nan
-    peak: float = math.nan
-    activity: float = math.nan
-    file: str = ""
-
-    @property
-    def channels(self) -> int:
-        """The number of channels that `blocks` gives."""
-        found = io.info(self.path).channels
-        return 1 if self.how.one_channel or found > 2 else found
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the samples (C, t), at most two channels, before `gain`."""
-        frames = round(_BLOCK_S * io.info(self.path).rate)
-        for block in io.blocks(self.path, frames):
-            heard = self.how.heard(block)
-            yield heard if len(heard) <= 2 else heard.mean(0, keepdims=True)
 
 
 def report_path(record: Record | Job, out: Path, alone: bool) -> Path:
@@ -89,30 +50,27 @@ def write_report(
     """
     path = report_path(record, out, alone)
     check_replaceable(path, overwrite)
-    tracks = _heard(record, how)
-    counts = [_samples(track) for track in tracks]
-    linked = sum(counts) > MOST_SAMPLES
-    codec = "flac" if sum(counts) <= MOST_FLAC_SAMPLES else "mp3"
+    tracks = heard(record, how)
+    where = report_sound.place(tracks, record)
     total = _measure(tracks)
     # One gain for all, so that they still add up, and only where something would pass full scale.
     top = max((track.peak * track.gain for track in tracks if math.isfinite(track.peak)), default=0.0)
     common = min(1.0, 0.999 / top) if top > 0 else 1.0
-    beside = path.with_name(f"{path.stem}_media")
-    _forget(beside)
-    done = [_track(replace(track, gain=track.gain * common), path, linked, codec, record) for track in tracks]
+    report_sound.forget(path.with_name(f"{path.stem}_media"))
+    louder = [replace(track, gain=track.gain * common) for track in tracks]
     page = Separated(
         name=_name(record),
         lead=_lead(record, tracks),
         duration_s=record.duration_s,
-        rate=listen.page_rate(record.rate, codec),
-        tracks=done,
+        rate=where.rate(record.rate),
+        tracks=[report_sound.track_of(track, path, where, record) for track in louder],
         total=(total.lufs, total.peak),
         joins=[Join(seam.time_s, seam.order, seam.confidence, seam.quiet) for seam in record.seams],
-        linked=linked,
+        sound=where.sound,
         facts=_facts(record, tracks[0].lufs, total, card),
         settings=_text({**settings, "sample format": record.subtype, "settings hash": record.settings}),
         credits=_credits(card),
-        notices=_notices(record, linked, common, codec),
+        notices=_notices(record, common) + where.notices(),
         version=__version__,
     )
     return html.save(path, separation_page(page), overwrite=True)
@@ -170,7 +128,7 @@ def write_figure(record: Record, path: Path, how: How = USUAL, overwrite: bool =
 
     check_replaceable(path, overwrite)
     drawn = []
-    for track in _heard(record, how):
+    for track in heard(record, how):
         info = io.info(track.path)
         painter = listen.Painter(info.rate, seconds=info.seconds)
         for block in track.blocks():
@@ -195,27 +153,6 @@ def check_replaceable(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{io.show(path)}: exists already and is no {what} of usep; move it away or pass --overwrite")
 
 
-def _heard(record: Record, how: How) -> list[_Heard]:
-    """Return the input, turned down as the outputs were, and every source that has a file."""
-    name = "standard input" if record.file == "-" else io.show(record.source.name)
-    found = [_Heard("Mixture", "mixture", record.source, how, 10 ** (record.gain_db / 20), file=name)]
-    for track in record.written:
-        rest = track.source == RESIDUAL
-        label = "Residual" if rest else f"Source {track.source}"
-        found.append(
-            _Heard(
-                label, "residual" if rest else "source", track.path, USUAL, lufs=track.lufs, peak=track.peak,
-                activity=track.activity, file=io.show(track.path.name),
-            )
-        )  # fmt: skip
-    return found
-
-
-def _samples(track: _Heard) -> int:
-    info = io.info(track.path)
-    return round(info.frames * track.channels * min(1.0, listen.TOP_RATE / info.rate))
-
-
 @dataclass(frozen=True)
 class _Total:
     """What all sources are together: loudness, largest sample, and the power by which they miss the input (dB)."""
@@ -225,7 +162,7 @@ class _Total:
     missed_db: float = math.nan
 
 
-def _measure(tracks: Sequence[_Heard]) -> _Total:
+def _measure(tracks: Sequence[Heard]) -> _Total:
     """Find loudness and peak of the input as it is, and what the written files are together, rounding included."""
     mixture, rate = tracks[0], io.info(tracks[0].path).rate
     before, after = (LoudnessMeter(rate, mixture.channels) for _ in range(2))
@@ -245,56 +182,11 @@ def _measure(tracks: Sequence[_Heard]) -> _Total:
     return _Total(after.lufs(), peak, 10 * math.log10(share) if share > 0 else -math.inf if share == 0 else math.nan)
 
 
-def _track(track: _Heard, page: Path, linked: bool, codec: str, record: Record) -> Track:
-    """Read a track once for its picture, and for its sound where that goes into the page or beside it."""
-    info = io.info(track.path)
-    painter = listen.Painter(info.rate, _COLUMNS, seconds=info.seconds)
-    apart = linked and (info.format not in _PLAYED or info.subtype not in _PLAYED_SUBTYPES or track.how.one_channel)
-    apart = apart or (linked and track.kind == "mixture" and record.file == "-")
-    kept: list[np.ndarray] = []
-    if apart:
-        target = page.with_name(f"{page.stem}_media") / f"{track.name.lower().replace(' ', '_')}.flac"
-        _copy(track, target, info)
-        src = html.link(target, page.parent)
-    else:
-        src = html.link(track.path, page.parent) if linked else ""
-    for block in track.blocks():
-        painter.push(block * np.float32(track.gain))
-        if not linked:
-            kept.append(block)
-    if not linked:
-        src = listen.encode(np.concatenate(kept, 1), info.rate, codec, track.gain)
-    gone = track.kind == "mixture" and record.file == "-"
-    return Track(
-        name=track.name, kind=track.kind, src=src, picture=painter.finish(), lufs=track.lufs, peak=track.peak,
-        activity=track.activity, file=track.file, link="" if gone else html.link(track.path, page.parent),
-        gain=track.gain if linked and not apart else 1.0,
-    )  # fmt: skip
-
-
-def _forget(beside: Path) -> None:
-    """Remove what an earlier page wrote beside itself, and nothing else that may lie there."""
-    for old in (*beside.glob("source_*.flac"), beside / "mixture.flac", beside / "residual.flac"):
-        old.unlink(missing_ok=True)
-    with suppress(OSError):
-        beside.rmdir()
-
-
-def _copy(track: _Heard, target: Path, info: io.Info) -> None:
-    """Write a track, gain included, as a 16-bit FLAC that browsers play."""
-    rate = listen.page_rate(info.rate)
-    sampler = StreamResampler(info.rate, rate, track.channels)
-    with io.Writer(target, rate, track.channels, "PCM_16", overwrite=True) as writer:
-        for block in track.blocks():
-            writer.write(sampler.push(block * np.float32(track.gain)))
-        writer.write(sampler.push(np.zeros((track.channels, 0), np.float32), last=True))
-
-
 def _name(record: Record) -> str:
     return "Standard input" if record.file == "-" else record.source.name
 
 
-def _lead(record: Record, tracks: Sequence[_Heard]) -> str:
+def _lead(record: Record, tracks: Sequence[Heard]) -> str:
     count = sum(track.kind == "source" for track in tracks)
     channels = {1: "one channel", 2: "two channels"}.get(record.channels, f"{record.channels} channels")
     rest = " and the rest" if any(track.kind == "residual" for track in tracks) else ""
@@ -318,7 +210,7 @@ def _facts(record: Record, before: float, total: _Total, card: Card | None) -> l
     ]
 
 
-def _notices(record: Record, linked: bool, common: float, codec: str) -> list[str]:
+def _notices(record: Record, common: float) -> list[str]:
     said = []
     if record.missing_s:
         said.append(f"The file is {record.missing_s:g} s shorter than its header says; what is there was separated.")
@@ -332,14 +224,6 @@ def _notices(record: Record, linked: bool, common: float, codec: str) -> list[st
         said.append(f"Near-silent and not written: {names}. The sum of what is heard here lacks it.")
     if common < 0.995:  # what rounds to 0.0 dB needs no word
         said.append(f"Everything is played {decibel(-20 * math.log10(common))} softer here, so that no peak clips.")
-    if linked:
-        said.append(
-            "A long recording: this page plays the sound files themselves, so keep it where it lies beside them. "
-            "Several tracks at once run together within milliseconds (tens of them just after a start or a jump), not "
-            "to the sample."
-        )
-    elif codec == "mp3":
-        said.append("The sound inside this page is MP3, to keep the page small; the files themselves are not.")
     return said
 
 

@@ -2,8 +2,9 @@
 /* Players of a page: the tracks of one recording, switched at the same moment, under one cursor.
  *
  * <div data-player="KEY"></div> becomes a player of data.players[KEY]:
- *   {label, duration, rate, linked, tracks: [{name, kind, src, color, gain, picture, note}], seams, overlay_label}
- * kind: mixture | source | residual | estimate | reference.  src: a data: URI, or a relative URL where `linked`.
+ *   {label, duration, rate, sound, tracks: [{name, kind, src, color, gain, picture, note}], seams, overlay_label}
+ * kind: mixture | source | residual | estimate | reference.  sound: how src is to be read and played:
+ *   inside: a data: URI, decoded as a whole;  streamed: "#ID" of an element that holds base64 of MP3;  linked: a relative URL.
  * rate: that of the tracks inside the page, in Hz (listen.page_rate).  gain: of playing, 1 if absent.  note: text or texts.
  * picture: what listen.picture returns, optionally with `overlay` (base64 uint8, columns x rows, not zero = marked).
  * seams: [{time, order, confidence, quiet, swapped}].
@@ -113,12 +114,12 @@
     }
   }
 
-  /** Tracks beside the page: media elements that all run, muted but for what is heard, and are kept together. */
-  class Linked {
+  /** Long tracks, beside the page or in it: media elements that all run, muted but for what is heard, kept together. */
+  class Streamed {
     constructor(tracks, rate, duration) {
       Object.assign(this, { tracks, duration, levels: tracks.map(() => 0), playing: false, wanted: false, position: 0 });
       this.media = tracks.map((track) => {
-        const media = make("audio", { src: track.src, preload: "metadata" });
+        const media = make("audio", { preload: "metadata", ...(track.src.startsWith("#") ? {} : { src: track.src }) });
         media.preservesPitch = false; // a nudge of one per cent shall not go through a time stretcher
         return media;
       });
@@ -127,8 +128,23 @@
     get time() { return this.playing ? clamp(this.lead.currentTime, 0, this.duration) : this.position; }
     // A file may be a little shorter than it says: its end is the end.
     get ended() { return this.playing && (this.lead.ended || this.time >= this.duration - 0.005); }
+    /** At the first play, what lies in the page as text becomes files in the browser's memory. */
+    async load() {
+      if (document.readyState === "loading") {
+        // The texts come last in the page: not all may have been read yet.
+        await new Promise((go) => document.addEventListener("DOMContentLoaded", go, { once: true }));
+      }
+      this.tracks.forEach((track, i) => {
+        if (!track.src.startsWith("#")) return;
+        const held = document.getElementById(track.src.slice(1));
+        if (!held) throw new Error("the page is not complete");
+        this.media[i].src = URL.createObjectURL(new Blob([bytes(held.textContent)], { type: "audio/mpeg" }));
+      });
+    }
     async play() {
       this.wanted = true;
+      await (this.loading ||= this.load());
+      if (!this.wanted) return;
       this.seek(this.position);
       await Promise.all(this.media.map((media) => media.play()));
       if (!this.wanted || this.playing) return;
@@ -229,7 +245,7 @@
     constructor(host, spec) {
       Object.assign(this, { host, spec, tracks: spec.tracks, duration: spec.duration, seams: spec.seams || [] });
       this.view = { from: 0, to: this.duration };
-      this.sound = new (spec.linked ? Linked : Buffered)(this.tracks, spec.rate, this.duration);
+      this.sound = new (["streamed", "linked"].includes(spec.sound) ? Streamed : Buffered)(this.tracks, spec.rate, this.duration);
       this.pictures = this.tracks.map((track) => (track.picture ? unpack(track.picture) : null));
       this.marks = this.pictures.some((picture) => picture && picture.marked);
       this.top = this.peak = this.loud = 1;
@@ -352,7 +368,7 @@
       } catch (fault) {
         if (!this.sound.wanted) return; // stopped before it began
         this.sound.pause();
-        this.heard.textContent = this.spec.linked
+        this.heard.textContent = this.spec.sound === "linked"
           ? "The sound files beside this page cannot be played; were they moved?"
           : `This browser cannot play the sound: ${fault.message}`;
         return;
@@ -669,5 +685,5 @@
     usep.players.push(player);
   }
   dark.addEventListener("change", () => usep.players.forEach((player) => player.color()));
-  Object.assign(usep, { Buffered, Linked, Player, make, clock, bytes, help });
+  Object.assign(usep, { Buffered, Streamed, Player, make, clock, bytes, help });
 })();

@@ -1,0 +1,179 @@
+"""Where the sound of a separation's page lies, by its length, and how a track gets there.
+
+Short recordings are inside the page and decoded as a whole, aligned to the sample: FLAC, or MP3 where FLAC would make
+the page heavy. Long ones are inside as MP3 of constant bitrate that the browser streams (report/streamed.py). Only
+where even the smallest of these would be too much does the page link the files; what a browser cannot play is then
+written beside it as FLAC. Everything is read back from the files, block by block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from usepcli.audio import io
+from usepcli.audio.resample import StreamResampler
+from usepcli.engine.separation.how import RESIDUAL, USUAL, How
+from usepcli.engine.separation.record import Record
+from usepcli.report import html, listen, streamed
+from usepcli.report.separation import Track
+
+# Samples of all tracks and channels of a page that a browser decodes as a whole, 4 bytes each: 160 MB at most.
+MOST_SAMPLES = 40_000_000
+# Up to here FLAC, 1.1 (speech) to 2.1 (white noise) characters of the page per sample; above, MP3, 0.4 to 0.6.
+MOST_FLAC_SAMPLES = 15_000_000
+# Characters of all tracks of a page that a browser streams. Chromium draws such a page at once, has read it in a second
+# and begins to play it half a second after it is asked to.
+MOST_TEXT = 64_000_000
+_COLUMNS = 2400
+_BLOCK_S = 4.0
+# Containers and sample formats that browsers play.
+_PLAYED = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "MPEG"}
+_PLAYED_SUBTYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "VORBIS", "OPUS", "MPEG_LAYER_III"}
+
+
+@dataclass
+class Heard:
+    """One track on its way: where its samples are, what is done to them, and what was found."""
+
+    name: str
+    kind: str
+    path: Path
+    how: How
+    gain: float = 1.0
+    lufs: float = math.nan
+    peak: float = math.nan
+    activity: float = math.nan
+    file: str = ""
+
+    @property
+    def channels(self) -> int:
+        """The number of channels that `blocks` gives."""
+        found = io.info(self.path).channels
+        return 1 if self.how.one_channel or found > 2 else found
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield the samples (C, t), at most two channels, before `gain`."""
+        frames = round(_BLOCK_S * io.info(self.path).rate)
+        for block in io.blocks(self.path, frames):
+            heard = self.how.heard(block)
+            yield heard if len(heard) <= 2 else heard.mean(0, keepdims=True)
+
+
+def heard(record: Record, how: How) -> list[Heard]:
+    """Return the input, turned down as the outputs were, and every source that has a file."""
+    name = "standard input" if record.file == "-" else io.show(record.source.name)
+    found = [Heard("Mixture", "mixture", record.source, how, 10 ** (record.gain_db / 20), file=name)]
+    for track in record.written:
+        rest = track.source == RESIDUAL
+        label = "Residual" if rest else f"Source {track.source}"
+        found.append(
+            Heard(
+                label, "residual" if rest else "source", track.path, USUAL, lufs=track.lufs, peak=track.peak,
+                activity=track.activity, file=io.show(track.path.name),
+            )
+        )  # fmt: skip
+    return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the sound of a page lies (`sound`, see report/separation.SOUND) and how it is stored there."""
+
+    sound: str
+    codec: str = ""  # of inside: flac or mp3
+    coding: streamed.Coding | None = None  # of streamed
+
+    def rate(self, rate: int) -> int:
+        """Return the rate (Hz) of the tracks inside the page, for files of `rate`."""
+        return self.coding.rate if self.coding else listen.page_rate(rate, self.codec or "flac")
+
+    def notices(self) -> list[str]:
+        """Return what a listener should know of it, in whole sentences."""
+        within = (
+            "Several tracks at once run together within milliseconds (tens of them just after a start or a jump), not "
+            "to the sample."
+        )
+        if self.sound == "linked":
+            kept = "this page plays the sound files themselves, so keep it where it lies beside them."
+            return [f"A very long recording: {kept} {within}"]
+        if self.coding:
+            small = "to keep the page small; the files themselves are not"
+            return [f"The sound inside this page is {self.coding}, {small}. {within}"]
+        if self.codec == "mp3":
+            return ["The sound inside this page is MP3, to keep the page small; the files themselves are not."]
+        return []
+
+
+def place(tracks: Sequence[Heard], record: Record) -> Place:
+    """Decide by length, rate, and the number of tracks and channels where the sound goes."""
+    samples = sum(_samples(track) for track in tracks)
+    if samples <= MOST_SAMPLES:
+        return Place("inside", "flac" if samples <= MOST_FLAC_SAMPLES else "mp3")
+    channels = max(track.channels for track in tracks)
+    found = streamed.coding(record.duration_s, len(tracks), record.rate, channels, MOST_TEXT)
+    return Place("streamed", coding=found) if found else Place("linked")
+
+
+def _samples(track: Heard) -> int:
+    info = io.info(track.path)
+    return round(info.frames * track.channels * min(1.0, listen.TOP_RATE / info.rate))
+
+
+def track_of(track: Heard, page: Path, where: Place, record: Record) -> Track:
+    """Read a track once for its picture, and for its sound where that goes into the page or beside it."""
+    info = io.info(track.path)
+    painter = listen.Painter(info.rate, _COLUMNS, seconds=info.seconds)
+    gone = track.kind == "mixture" and record.file == "-"
+    apart = where.sound == "linked" and (gone or not _played(track, info))
+    src = html.link(track.path, page.parent) if where.sound == "linked" else ""
+    if apart:
+        target = page.with_name(f"{page.stem}_media") / f"{track.name.lower().replace(' ', '_')}.flac"
+        _copy(track, target, info)
+        src = html.link(target, page.parent)
+    encoder = streamed.Encoder(info.rate, track.channels, where.coding) if where.coding else None
+    kept: list[np.ndarray] = []
+    for block in track.blocks():
+        loud = block * np.float32(track.gain)
+        painter.push(loud)
+        if encoder:
+            encoder.push(loud)
+        elif where.sound == "inside":
+            kept.append(block)
+    if encoder:
+        src = encoder.finish()
+    elif where.sound == "inside":
+        src = listen.encode(np.concatenate(kept, 1), info.rate, where.codec, track.gain)
+    return Track(
+        name=track.name, kind=track.kind, src=src, picture=painter.finish(), lufs=track.lufs, peak=track.peak,
+        activity=track.activity, file=track.file, link="" if gone else html.link(track.path, page.parent),
+        gain=track.gain if where.sound == "linked" and not apart else 1.0,
+    )  # fmt: skip
+
+
+def _played(track: Heard, info: io.Info) -> bool:
+    """Return whether a browser plays the file as it is to be heard."""
+    return info.format in _PLAYED and info.subtype in _PLAYED_SUBTYPES and not track.how.one_channel
+
+
+def forget(beside: Path) -> None:
+    """Remove what an earlier page wrote beside itself, and nothing else that may lie there."""
+    for old in (*beside.glob("source_*.flac"), beside / "mixture.flac", beside / "residual.flac"):
+        old.unlink(missing_ok=True)
+    with suppress(OSError):
+        beside.rmdir()
+
+
+def _copy(track: Heard, target: Path, info: io.Info) -> None:
+    """Write a track, gain included, as a 16-bit FLAC that browsers play."""
+    rate = listen.page_rate(info.rate)
+    sampler = StreamResampler(info.rate, rate, track.channels)
+    with io.Writer(target, rate, track.channels, "PCM_16", overwrite=True) as writer:
+        for block in track.blocks():
+            writer.write(sampler.push(block * np.float32(track.gain)))
+        writer.write(sampler.push(np.zeros((track.channels, 0), np.float32), last=True))
