@@ -68,7 +68,7 @@ def separate(asked: Asked) -> None:
     from usepcli.audio.spool import spooled
     from usepcli.engine.separation.ending import Ending
 
-    texts = _inputs(asked)
+    texts, listed = _inputs(asked)
     if asked.figure:
         from usepcli.engine.separation.report_files import check_figures
 
@@ -76,16 +76,16 @@ def separate(asked: Asked) -> None:
     with ExitStack() as stack:
         ending = stack.enter_context(Ending())
         stdin = None
-        if "-" in texts:
+        if "-" in (*texts, *listed):
             stdin = Path("stdin") if asked.dry_run else stack.enter_context(spooled(sys.stdin.buffer))
-        _Run(asked, texts, stdin, ending).go()
+        _Run(asked, (texts, listed), stdin, ending).go()
 
 
-def _inputs(asked: Asked) -> list[str]:
-    """Return all inputs, those of --files-from behind the others; UsageError for what does not go together."""
+def _inputs(asked: Asked) -> tuple[list[str], list[str]]:
+    """Return the inputs of the command line and of --files-from; UsageError for what does not go together."""
     from usepcli.engine.separation.jobs import read_list
 
-    texts = list(asked.inputs)
+    texts, listed = list(asked.inputs), list[str]()
     if asked.residual and asked.rest == "leave":
         raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
     if asked.null and not asked.files_from:
@@ -95,24 +95,24 @@ def _inputs(asked: Asked) -> list[str]:
     if "-" in texts and asked.shard:
         raise UsageError("--shard: shares files by name, and standard input has none; leave one of them out")
     if asked.files_from == "-":
-        texts += read_list(sys.stdin.buffer.read(), asked.null)
+        listed = read_list(sys.stdin.buffer.read(), asked.null)
     elif asked.files_from:
         try:
-            texts += read_list(Path(asked.files_from).read_bytes(), asked.null)
+            listed = read_list(Path(asked.files_from).read_bytes(), asked.null)
         except OSError as fault:
             raise InputNotFound(
                 f"{asked.files_from}: cannot be read: {fault.strerror}; name a list of paths"
             ) from fault
-    if not texts:
+    if not texts and not listed:
         where = f"{asked.files_from or 'standard input'}: no path in this list" if asked.files_from else "no input"
         raise UsageError(f"{where}; name sound files, folders, quoted patterns, or - for standard input")
-    return texts
+    return texts, listed
 
 
 class _Run:
     """One call of the command: the model, the settings, and what came of it so far."""
 
-    def __init__(self, asked: Asked, texts: list[str], stdin: Path | None, ending: Ending) -> None:
+    def __init__(self, asked: Asked, inputs: tuple[list[str], list[str]], stdin: Path | None, ending: Ending) -> None:
         from usepcli.audio.io import check_codecs
         from usepcli.engine.separation import jobs, shards
         from usepcli.engine.separation.ledger import made
@@ -122,7 +122,7 @@ class _Run:
         self.asked, self.ending = asked, ending
         self.shard = shards.parse(asked.shard)
         wish = Wish(How(asked.channels, asked.left_over), asked.sources, asked.clip)
-        self.sources = jobs.find_sources(texts, asked.out, stdin, made(asked.out))
+        self.sources = jobs.find_sources(inputs[0], asked.out, stdin, made(asked.out), inputs[1])
         for source in self.sources:
             check_codecs(source.path)
         self.separator = self._load()

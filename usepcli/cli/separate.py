@@ -33,13 +33,17 @@ def separate(
         list[str] | None,
         typer.Argument(
             metavar="FILE|DIR|GLOB...|-",
-            help="Sound files, folders (their tree is kept), quoted patterns, or - for sound on standard input.",
+            help="Sound files, folders and quoted patterns (their tree is kept), or - for sound on standard input.",
             show_default=False,
         ),
     ] = None,
     files_from: Annotated[
         str,
-        typer.Option("--files-from", metavar="LIST", help="File of paths, one per line; - for standard input."),
+        typer.Option(
+            "--files-from",
+            metavar="LIST",
+            help="File of paths, one per line; - for standard input. Files of one name keep their folders.",
+        ),
     ] = "",
     null: Annotated[bool, typer.Option("--null", "-0", help="Paths in LIST end in NUL, as from find -print0.")] = False,
     model: options.ModelOpt = "default",

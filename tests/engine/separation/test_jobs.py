@@ -43,6 +43,44 @@ def test_patterns_and_repeated_files(tmp_path: Path):
     assert [s.path.name for s in found] == ["a1.wav", "a2.wav"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("rec/**/*.wav", ["a/x", "b/deep/x", "x"]),
+        ("rec/*/x.wav", ["a/x"]),
+        ("r?c/**/x.wav", ["rec/a/x", "rec/b/deep/x", "rec/x"]),
+        ("rec/b/**/*", ["deep/x"]),
+    ],
+)
+def test_patterns_keep_the_tree_below_what_they_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, expected: list[str]
+):
+    monkeypatch.chdir(tmp_path)
+    touch(*(tmp_path / "rec" / name for name in ("x.wav", "a/x.wav", "b/deep/x.wav", "b/notes.txt")))
+    for given in (pattern, str(tmp_path / pattern)):
+        found = jobs.find_sources([given], tmp_path / "out")
+        assert sorted(str(source.relative) for source in found) == expected
+        assert len(jobs.plan(found, tmp_path / "out", 2)) == len(expected)
+
+
+def test_listed_files_of_one_name_keep_their_folders_and_others_do_not(tmp_path: Path):
+    out, names = tmp_path / "out", ("rec/a/x.wav", "rec/b/X.flac", "rec/b/deep/x.wav", "other/y.wav")
+    paths = [tmp_path / name for name in names]
+    touch(*paths)
+    sources = jobs.find_sources([], out, listed=map(str, paths))
+    expected = ["a/x_1.wav", "b/X_1.wav", "b/deep/x_1.wav", "y_1.wav"]
+    assert outputs(jobs.plan(sources, out, 1), out) == expected
+    # Where the template tells them apart they stay where they were.
+    plan = jobs.plan(sources, out, 1, name="{stem}.{ext}_{i}")
+    assert outputs(plan, out) == ["a/x.wav_1.wav", "X.flac_1.wav", "b/deep/x.wav_1.wav", "y.wav_1.wav"]
+    # One folder tells nothing apart, and what stands on the command line keeps its place.
+    ogg = tmp_path / "rec" / "a" / "x.ogg"
+    touch(ogg)
+    for given, listed in (([], [*paths, ogg]), (paths, []), (paths[:1], paths[1:])):
+        with pytest.raises(OutputError, match="would be written for both"):
+            jobs.plan(jobs.find_sources(given, out, listed=map(str, listed)), out, 1)
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path):
     touch(tmp_path / "take[1].wav")
     found = jobs.find_sources([str(tmp_path / "take[1].wav")], tmp_path / "out")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import string
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from usepcli.audio import io
@@ -20,12 +21,13 @@ FORMATS = ("wav", "flac", "ogg", "mp3", "aiff", "w64", "caf")
 class Source:
     """An input file, the path below the output folder, without suffix, that its outputs build on, and its name.
 
-    `name` is what messages and tables call it; empty for the path itself.
+    `name` is what messages and tables call it; empty for the path itself. `listed`: a list named it.
     """
 
     path: Path
     relative: Path
     name: str = ""
+    listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,12 @@ def read_list(data: bytes, null: bool = False) -> list[str]:
 
 
 def find_sources(
-    inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, made: Container[str] = ()
-) -> list[Source]:
-    """Return the sound files that files, folders and glob patterns stand for; folders keep their tree.
+    inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, made: Container[str] = (),
+    listed: Iterable[str] = (),
+) -> list[Source]:  # fmt: skip
+    """Return the sound files that files, folders and glob patterns stand for, in `inputs` and then in a list.
+
+    Folders keep their tree, and patterns theirs below the folder that they name before the first wildcard.
 
     Files in a folder `out` below an input are left out, and so are those in `made`, the real paths of what earlier
     runs wrote: a second run does not separate the sources of the first. Named files are taken as they are (a bad
@@ -65,18 +70,17 @@ def find_sources(
     where standard input was copied to.
     """
     found: dict[str, Source] = {}
-    for text in inputs:
+    for text, of_list in [*((text, False) for text in inputs), *((text, True) for text in listed)]:
         path, named = Path(text), False
         if stdin is not None and str(text) == "-":
             sources = [Source(stdin, Path("stdin"), "-")]
         elif path.is_dir():
-            sources = [Source(p, p.relative_to(path).with_suffix("")) for p in _walk(path, out)]
+            sources = _below(path, _walk(path, out))
         elif not os.path.lexists(path) and glob.has_magic(str(text)):
-            sources = [
-                Source(p, Path(p.stem)) for p in sorted(map(Path, glob.glob(str(text), recursive=True))) if _is_sound(p)
-            ]
+            matches = map(Path, glob.glob(str(text), recursive=True))
+            sources = _below(_fixed(path), sorted(filter(_is_sound, matches)))
         else:
-            sources, named = [Source(path, Path(path.stem))], True
+            sources, named = [Source(path, Path(path.stem), listed=of_list)], True
         if not sources:
             raise InputNotFound(f"{io.show(text)}: no sound files there ({' '.join(sorted(io.AUDIO_SUFFIXES))})")
         for source in sources:
@@ -86,6 +90,15 @@ def find_sources(
     if not found:
         raise InputNotFound(f"{io.show(out)}: all sound files named are outputs in there; name what they come from")
     return list(found.values())
+
+
+def _below(folder: Path, paths: Iterable[Path]) -> list[Source]:
+    return [Source(path, path.relative_to(folder).with_suffix("")) for path in paths]
+
+
+def _fixed(pattern: Path) -> Path:
+    """Return the folder that a pattern names before its first wildcard."""
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
 
 
 def _walk(folder: Path, out: Path) -> list[Path]:
@@ -119,7 +132,7 @@ def lay_out(
     """Return one job per source file, with an output for each of `names` (a number n stands for 1 to n).
 
     UsageError for a wrong name, format or subtype; OutputError where two files want one output, or no folder
-    can be made there.
+    can be made there. Listed files of one name go into folders: their own, below the one common to them.
     """
     check_template(name)
     if form not in FORMATS:
@@ -128,7 +141,7 @@ def lay_out(
         check_subtype(f"x.{form}", subtype)
     labels = tuple(str(k + 1) for k in range(names)) if isinstance(names, int) else tuple(names)
     jobs = []
-    for source in sources:
+    for source in _apart(sources, name):
         files = [_fill(name, source, label) + f".{form}" for label in labels]
         if len({file.casefold() for file in files}) < len(files):
             raise UsageError(
@@ -139,6 +152,22 @@ def lay_out(
     _refuse_clashes(jobs)
     _refuse_folder(out)
     return jobs
+
+
+def _apart(sources: Sequence[Source], name: str) -> list[Source]:
+    """Return the sources, the listed ones with folders where two of them would share an output."""
+    alike: dict[str, list[str]] = {}
+    for source in sources:
+        if source.listed:
+            alike.setdefault(_fill(name, source, "1").casefold(), []).append(os.path.abspath(source.path))
+    found = []
+    for source in sources:
+        others = alike.get(_fill(name, source, "1").casefold(), []) if source.listed else []
+        if len(others) > 1:
+            below = os.path.relpath(os.path.abspath(source.path), os.path.commonpath(map(os.path.dirname, others)))
+            source = replace(source, relative=Path(below).with_suffix(""))
+        found.append(source)
+    return found
 
 
 class _Word(str):
