@@ -1,11 +1,46 @@
-"""A released model and a run, made on the spot."""
+"""The commands as functions, and a released model and a run, made on the spot."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+
+class Answer(NamedTuple):
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Callable[..., Answer]]:
+    """Give `usep NAME ... ALWAYS` as a function that runs it as a shell would, in an empty folder."""
+    from usepcli.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def of(name: str, *always: object) -> Callable[..., Answer]:
+        def run(*arguments: object) -> Answer:
+            monkeypatch.setattr(sys, "argv", ["usep", name, *map(str, (*arguments, *always))])
+            code = 0
+            try:
+                main()
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+            return Answer(code, *capsys.readouterr())
+
+        return run
+
+    return of
 
 
 @pytest.fixture

@@ -6,10 +6,9 @@ import csv
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -19,29 +18,13 @@ from usepcli.engine import build, checkpoint
 
 TESTSET = Path(usepcli.__file__).parent / "samples" / "testset"
 SUMMARY = ["metric", "mean", "median", "ci95_low", "ci95_high", "n", "missing"]
-Usep = Callable[..., "Answer"]
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
+Usep = Callable[..., Any]
 
 
 @pytest.fixture
-def usep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Usep:
+def usep(command: Callable[..., Usep]) -> Usep:
     """Run `usep evaluate ...` in an empty folder."""
-    from usepcli.cli.app import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["usep", "evaluate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return Answer(int(stop.value.code or 0), *capsys.readouterr())
-
-    return run
+    return command("evaluate")
 
 
 def train_nothing(folder: Path, manifest: Path | str = TESTSET, when: int = 0) -> Path:

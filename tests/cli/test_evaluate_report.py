@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,29 +17,13 @@ import usepcli
 TESTSET = Path(usepcli.__file__).parent / "samples" / "testset"
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Usep = Callable[..., Answer]
+Usep = Callable[..., Any]
 
 
 @pytest.fixture
-def usep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Usep:
+def usep(command: Callable[..., Usep]) -> Usep:
     """Run `usep evaluate ...` in an empty folder."""
-    from usepcli.cli.app import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["usep", "evaluate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return Answer(int(stop.value.code or 0), *capsys.readouterr())
-
-    return run
+    return command("evaluate")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,23 +16,13 @@ import usepcli
 from usepcli.audio import io
 
 TESTSET = Path(usepcli.__file__).parent / "samples" / "testset"
-Usep = Callable[..., tuple[int, str, str]]
+Usep = Callable[..., Any]
 
 
 @pytest.fixture
-def usep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Usep:
-    """Run `usep evaluate ...` in an empty folder: exit code, stdout, stderr."""
-    from usepcli.cli.app import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["usep", "evaluate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return int(stop.value.code or 0), *capsys.readouterr()
-
-    return run
+def usep(command: Callable[..., Usep]) -> Usep:
+    """Run `usep evaluate ...` in an empty folder."""
+    return command("evaluate")
 
 
 @pytest.fixture

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,37 +17,21 @@ import usepcli
 from usepcli.engine import build, checkpoint
 
 TESTSET = Path(usepcli.__file__).parent / "samples" / "testset"
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
+Usep = Callable[..., Any]
 
 
 @pytest.fixture
-def usep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Answer]:
+def usep(command: Callable[..., Usep], tmp_path: Path) -> Usep:
     """Run `usep evaluate ...` in an empty folder but for three untrained models."""
-    from usepcli.cli.app import main
-
-    monkeypatch.chdir(tmp_path)
     for seed, (name, n_src) in enumerate({"one": 2, "two": 2, "four": 4}.items()):
         torch.manual_seed(seed)
         model = build.model({"name": "conformer_mask", "preset": "tiny", "n_src": n_src, "sample_rate": 8000})
         config = build.config_of(model)
         card = checkpoint.Card(name=name, model=config, sample_rate=8000, n_src=n_src, objective="pit", steps=1)
         checkpoint.save_model(tmp_path / f"{name}.safetensors", model.state_dict(), card)
-
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["usep", "evaluate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return Answer(int(stop.value.code or 0), *capsys.readouterr())
-
-    return run
+    return command("evaluate")
 
 
-Usep = Callable[..., Answer]
 ONE = ("one.safetensors", "--data", TESTSET, "--limit", 3)
 TWO = ("two.safetensors", "--data", TESTSET, "--limit", 3)
 

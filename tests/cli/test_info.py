@@ -52,6 +52,14 @@ def test_run_before_its_first_validation(run_folder: Path):
     assert _json(run_folder / "last.ckpt")["step"] == 40
 
 
+def test_training_data_names_each_folder_once(run_folder: Path):
+    record = run_folder / "run.json"
+    held = json.loads(record.read_text())
+    held["profile"]["data"] = {"manifest": "data/two", "pool": ["data/two/", "data/more", "data/two"]}
+    record.write_text(json.dumps(held))
+    assert _json(run_folder)["training_data"] == "data/two, data/more"
+
+
 def test_run_with_a_best_model(run_folder: Path, model_file: Path):
     shutil.copy(model_file, run_folder / "best.safetensors")
     facts = _json(run_folder)

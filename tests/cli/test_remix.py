@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,33 +14,13 @@ import soundfile as sf
 from usepcli.audio import io
 from usepcli.data.manifest import Manifest
 
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Usep = Callable[..., Answer]
+Usep = Callable[..., Any]
 
 
 @pytest.fixture
-def usep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Usep:
+def usep(command: Callable[..., Usep]) -> Usep:
     """Run `usep remix ...` in an empty folder."""
-    from usepcli.cli.app import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["usep", "remix", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return run
+    return command("remix")
 
 
 def tone(path: str, level: float, hertz: float = 440, rate: int = 8000, subtype: str = "PCM_16") -> np.ndarray:

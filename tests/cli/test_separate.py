@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,39 +25,19 @@ from usepcli.audio import io
 from usepcli.engine import build, checkpoint
 from usepcli.models.separator import SeparationModel
 
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Usep = Callable[..., Answer]
+Usep = Callable[..., Any]
 
 
 @pytest.fixture
-def usep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Usep:
+def usep(command: Callable[..., Usep], tmp_path: Path) -> Usep:
     """Run `usep separate ...` with an untrained but mixture-consistent model, in an empty folder."""
-    from usepcli.cli.app import main
-
     torch.manual_seed(0)
     model = build.model(
         {"name": "conformer_mask", "preset": "tiny", "n_src": 2, "sample_rate": 8000, "consistency": "uniform"}
     )
     card = checkpoint.Card(name="toy", model=model.config, sample_rate=8000, n_src=2)
     checkpoint.save_model(tmp_path / "toy.safetensors", model.state_dict(), card)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["usep", "separate", *map(str, arguments), "--model", "toy.safetensors"])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return run
+    return command("separate", "--model", "toy.safetensors")
 
 
 def noise(seconds: float, rate: int = 8000, channels: int = 1, level: float = 0.1) -> np.ndarray:
@@ -429,6 +409,17 @@ def test_sound_on_standard_input(usep: Usep, monkeypatch: pytest.MonkeyPatch):
     assert usep("-", "-o", "out").code == 73
     standard_input(monkeypatch, b"")
     assert usep("-", "-o", "new").code == 65
+
+
+def test_lists_and_patterns_with_files_of_one_name(usep: Usep):
+    for name in ("rec/a/x.wav", "rec/b/x.wav", "rec/y.wav"):
+        io.write(name, noise(0.1), 8000)
+    Path("list").write_text("rec/a/x.wav\nrec/b/x.wav\nrec/y.wav\n")
+    for words, out in ((("--files-from", "list"), "listed"), (("rec/**/*.wav",), "found")):
+        assert usep(*words, "-o", out).code == 0
+        assert left_over(Path(out)) == [f"{out}/{name}_{i}.wav" for name in ("a/x", "b/x", "y") for i in (1, 2)]
+        assert "3 of 3 files are done already" in usep(*words, "-o", out).err
+    assert usep("rec/a/x.wav", "rec/b/x.wav", "-o", "named").code == 73
 
 
 @pytest.mark.parametrize(("end", "option"), [(b"\n", []), (b"\r\n", []), (b"\0", ["-0"])])

@@ -38,6 +38,12 @@ def complete_corpus(incomplete: str) -> list[str]:
     return _starting(registry.CORPORA, incomplete)
 
 
+def model_argument(help: str) -> Any:
+    """Return the argument MODEL of a command, with its completion."""
+    return typer.Argument(metavar="MODEL", help=help, autocompletion=complete_model, show_default=False)
+
+
+_MODEL_HELP = "Model by name (see: usep models), .safetensors file or run folder."
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where the output goes.", show_default=False)]
 ProfileOpt = Annotated[
     str,
@@ -58,10 +64,11 @@ ModelOpt = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Model by name (see: usep models), .safetensors file or run folder.",
+        help=_MODEL_HELP,
         autocompletion=complete_model,
     ),
 ]
+ModelArg = Annotated[str, model_argument(_MODEL_HELP)]
 Metrics = Annotated[
     list[str],
     typer.Option("--metric", help="Metric by name; may be repeated.", autocompletion=complete_metric),

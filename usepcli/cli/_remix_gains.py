@@ -60,7 +60,7 @@ def run(ctx: typer.Context) -> None:
     with Ending() as ending:
         record = engine.remix(
             stems, out, mixer, separator=separator, subtype=subtype, goal=goal, overwrite=asked["overwrite"],
-            watch=_watch(asked["quiet"], ending),
+            watch=_watch(asked["quiet"], ending), check=ending.check,
         )  # fmt: skip
     if not asked["quiet"]:
         _note(record, goal)

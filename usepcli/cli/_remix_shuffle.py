@@ -59,13 +59,17 @@ def run(ctx: typer.Context) -> None:
     from usepcli.data.manifest import Manifest
     from usepcli.engine.remixing.remix_plan import Settings
     from usepcli.engine.remixing.remix_set import remix_set
+    from usepcli.engine.separation.ending import Ending
 
     asked: dict[str, Any] = ctx.params
     chosen = {name: asked[name] for name in _SETTINGS}
     settings = Settings(**chosen, subtype=asked["subtype"].upper() or "FLOAT")
     passed = {name: asked[name] for name in ("model", "device", "threads", "overwrite", "dry_run", "quiet")}
     # The values in a context are those of the command line, before paths become paths.
-    done = remix_set(Manifest.read(asked["shuffle"]), Path(asked["out"]), settings, **passed)
+    with Ending() as ending:
+        done = remix_set(
+            Manifest.read(asked["shuffle"]), Path(asked["out"]), settings, check=ending.check, **passed
+        )  # fmt: skip
     options.report(done.facts(), asked["as_json"])
     if not asked["quiet"]:
         _note(done, asked["dry_run"])

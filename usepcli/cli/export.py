@@ -11,15 +11,7 @@ from usepcli.cli import _options as options
 
 
 def export(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="Model by name (see: usep models), .safetensors file or run folder.",
-            autocompletion=options.complete_model,
-            show_default=False,
-        ),
-    ],
+    model: options.ModelArg,
     to: Annotated[
         Literal["onnx", "torch-export", "openvino"],
         typer.Option("--to", help="Format: .onnx, .pt2, or .xml with .bin.", show_default=False),
@@ -62,12 +54,14 @@ def export(
     export_targets.require(to)
     device.set_threads(threads)
     from usepcli.engine.exchange.export import export as run
+    from usepcli.engine.separation.ending import Ending
 
     def say(text: str) -> None:
         if not quiet:
             typer.echo(f"usep: {text}", err=True)
 
-    facts = run(model, out, to, seconds=seconds, tolerance=tolerance, overwrite=overwrite, say=say)
+    with Ending():
+        facts = run(model, out, to, seconds=seconds, tolerance=tolerance, overwrite=overwrite, say=say)
     if not as_json:
         facts = {key: value for key, value in facts.items() if key not in ("card", "versions") and value != ""}
     options.report(facts, as_json)

@@ -49,16 +49,18 @@ def import_model(
     """
     from usepcli.engine.checkpoint import read_card
     from usepcli.engine.exchange import foreign, foreign_parts
+    from usepcli.engine.separation.ending import Ending
 
-    done = foreign.import_model(
-        checkpoint,
-        out,
-        kind,
-        foreign_parts.Stated(sample_rate, mask, blocks),
-        foreign.Words(name, licence, training_data),
-        overwrite,
-        fit_level,
-    )
+    with Ending():
+        done = foreign.import_model(
+            checkpoint,
+            out,
+            kind,
+            foreign_parts.Stated(sample_rate, mask, blocks),
+            foreign.Words(name, licence, training_data),
+            overwrite,
+            fit_level,
+        )
     if not quiet:
         for note in done.notes:
             typer.echo(f"usep: note: {checkpoint}: {note}", err=True)

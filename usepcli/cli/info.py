@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from usepcli.cli import _options as options
 from usepcli.errors import BadInput, InputNotFound
 
@@ -67,6 +65,7 @@ def _pulled(path: Path) -> dict[str, Any]:
 def _of_checkpoint(path: Path) -> dict[str, Any]:
     """Return the progress that a resume file holds, and the model named by the run.json beside it."""
     from usepcli.engine import build, checkpoint
+    from usepcli.engine.training.runfolder import training_data
 
     state = checkpoint.load_state(path)
     facts: dict[str, Any] = {"checkpoint": str(path), "file_bytes": path.stat().st_size}
@@ -86,7 +85,7 @@ def _of_checkpoint(path: Path) -> dict[str, Any]:
         "architecture": section.get("name", ""),
         **_cost(model),
         "objective": profile.get("objective", {}).get("name", ""),
-        "training_data": ", ".join(filter(None, [profile["data"]["manifest"], *profile["data"]["pool"]])),
+        "training_data": training_data(profile["data"]["manifest"], profile["data"]["pool"]),
         "licence": profile.get("licence", ""),
         "credits": profile.get("credits", ""),
     }
@@ -106,13 +105,7 @@ def _of_run(folder: Path) -> dict[str, Any]:
 
 def info(
     file: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="Model by name (see: usep models), .safetensors file, run folder or .ckpt file.",
-            autocompletion=options.complete_model,
-            show_default=False,
-        ),
+        str, options.model_argument("Model by name (see: usep models), .safetensors file, run folder or .ckpt file.")
     ],
     as_json: options.Json = False,
 ) -> None:

@@ -47,10 +47,12 @@ def pull(
     """
     from usepcli.engine import checkpoint
     from usepcli.engine.exchange import hub
+    from usepcli.engine.separation.ending import Ending
 
-    facts = hub.pull(
-        repo, file=file, sha256=sha256, name=name, into=out, overwrite=overwrite, token_env=token_env
-    )  # fmt: skip
+    with Ending():
+        facts = hub.pull(
+            repo, file=file, sha256=sha256, name=name, into=out, overwrite=overwrite, token_env=token_env
+        )  # fmt: skip
     meant = checkpoint.known().get(facts["name"], [])
     if not meant or not meant[0].samefile(facts["path"]):
         other = f"means {meant[0]}" if meant else "is looked for in ./models, $USEP_MODELS and the cache"

@@ -10,15 +10,7 @@ from usepcli.cli import _options as options
 
 
 def push(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="Model by name (see: usep models), .safetensors file or run folder.",
-            autocompletion=options.complete_model,
-            show_default=False,
-        ),
-    ],
+    model: options.ModelArg,
     repo: Annotated[
         str, typer.Argument(metavar="REPO", help="OWNER/NAME of the Hub, or a folder as ./folder.", show_default=False)
     ],
@@ -42,8 +34,10 @@ def push(
       usep push runs/small_pit OWNER/small_pit --private --token-env HF_TOKEN
     """
     from usepcli.engine.exchange import hub_push
+    from usepcli.engine.separation.ending import Ending
 
-    facts = hub_push.push(
-        model, repo, datasets=datasets, private=private, overwrite=overwrite, token_env=token_env
-    )  # fmt: skip
+    with Ending():
+        facts = hub_push.push(
+            model, repo, datasets=datasets, private=private, overwrite=overwrite, token_env=token_env
+        )  # fmt: skip
     options.report(facts, as_json)

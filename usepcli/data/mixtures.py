@@ -126,14 +126,8 @@ class Planner:
             for (rows, pauses, _), (start, count, at), gain in zip(takes, spans, gains, strict=True)
         )
         used = [row for rows, _, _ in takes for row in rows]
-        noise, noise_start, snr = None, 0, 0.0
-        if self.noise:
-            noise = self.noise[int(rng.integers(len(self.noise)))]
-            noise_start = int(
-                rng.integers(max(1, noise.frames if noise.frames < frames else noise.frames - frames + 1))
-            )
-            snr = float(rng.uniform(*recipe.noise_snr_db))
-            used.append(noise)
+        noise, noise_start, snr = draw_noise(self.noise, frames, recipe.noise_snr_db, rng)
+        used += [noise] if noise else []
         return Plan(
             f"{self.split}_{i:05d}",
             self.split,
@@ -174,6 +168,17 @@ class Planner:
             taken.append(rows[n])
             total += pauses[-1] + rows[n].frames
         return taken, tuple(pauses), total
+
+
+def draw_noise(
+    rows: Sequence[PoolRow], frames: int, snr_db: tuple[float, float], rng: np.random.Generator
+) -> tuple[PoolRow | None, int, float]:
+    """Return a noise for `frames` samples, where it starts, and its SNR in dB; a shorter one starts anywhere."""
+    if not rows:
+        return None, 0, 0.0
+    noise = rows[int(rng.integers(len(rows)))]
+    starts = noise.frames if noise.frames < frames else noise.frames - frames + 1
+    return noise, int(rng.integers(max(1, starts))), float(rng.uniform(*snr_db))
 
 
 def voice(row: PoolRow) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from usepcli.data.manifest import PoolRow
-from usepcli.data.mixtures import Plan, Turn, talker, voice
+from usepcli.data.mixtures import Plan, Turn, draw_noise, talker, voice
 from usepcli.data.rooms import Room, check_rt60, draw_room
 from usepcli.errors import BadInput, ConfigError
 
@@ -108,13 +108,8 @@ class PairPlanner:
             Turn((row.path,), talker(row), (), 0, row.frames, start, float(weight), self.texts.get(row.id, ""))
             for row, start, weight in zip(used, at, weights, strict=True)
         )
-        noise, noise_start, snr = None, 0, 0.0
-        if self.noise:
-            noise = self.noise[int(rng.integers(len(self.noise)))]
-            last = noise.frames - 1 if noise.frames < frames else noise.frames - frames
-            noise_start = int(rng.integers(last + 1))
-            snr = float(rng.uniform(*recipe.noise_snr_db))
-            used.append(noise)
+        noise, noise_start, snr = draw_noise(self.noise, frames, recipe.noise_snr_db, rng)
+        used += [noise] if noise else []
         return RoomPlan(
             f"{self.split}_{i:05d}",
             self.split,

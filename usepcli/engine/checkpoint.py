@@ -13,6 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ def save_model(path: Path, state: Mapping[str, Tensor], card: Card, dtype: str =
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write bytes beside the target, flush to the disk, then move into place; IOFault leaves no debris."""
+    """Write bytes beside the target, flush to the disk, then move into place; whatever ends it leaves no debris."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
@@ -187,8 +188,10 @@ def atomic_write(path: Path, data: bytes) -> None:
     except PermissionError as fault:
         raise OutputError(f"{path}: cannot be written ({fault.strerror})") from fault
     except OSError as fault:
-        temporary.unlink(missing_ok=True)
         raise IOFault(f"{path}: {fault.strerror or fault}; {len(data)} bytes were needed") from fault
+    finally:
+        with suppress(OSError):  # gone after a good end, or never made where nothing may be written
+            temporary.unlink()
     _sync_folder(path.parent)
 
 

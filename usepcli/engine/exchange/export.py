@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -61,7 +58,7 @@ def export(
         "sample_rate": model.sample_rate, "outputs": model.n_src, "input": "mixture (1, samples)",
         "output": f"sources (1, {model.n_src}, samples)", "tolerance": tolerance,
     }  # fmt: skip
-    with _beside(out) as folder:
+    with hub.aside(out.parent, out.name, out) as folder:
         facts |= _made(model, target, folder / out.name, _notes(facts, card), seconds, tolerance, say)
         facts |= {"versions": _versions(target), "card": json.loads(card.to_json())}
         (folder / beside.name).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -69,20 +66,6 @@ def export(
         for path in sorted(folder.iterdir(), key=lambda path: path.name == out.name):
             os.replace(path, out.with_name(path.name))
     return facts
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """Give a folder on the disk of `out` for what is not yet complete, and remove it afterwards."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.tmp.", dir=out.parent))
-    except OSError as fault:
-        raise OutputError(f"{out}: cannot be written ({fault.strerror})") from fault
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def _notes(facts: dict[str, Any], card: checkpoint.Card) -> dict[str, str]:

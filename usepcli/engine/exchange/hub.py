@@ -96,7 +96,7 @@ def pull(
         raise UsageError(f"--sha256 {sha256}: expected 64 hexadecimal digits")
     if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts or not file.endswith(".safetensors"):
         raise UsageError(f"--file {file}: expected a .safetensors file inside the repository")
-    with _beside(folder) as temporary:
+    with aside(folder, "pull", folder) as temporary:
         got, stated, facts = _copied(source, file, temporary) if source.folder else _fetched(
             source, file, temporary, token_env
         )  # fmt: skip
@@ -211,13 +211,16 @@ def explained(at: str, file: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """Give a folder on the disk of `folder` for what is not yet checked, and remove it afterwards."""
+def aside(folder: Path, name: str, wanted: Path) -> Iterator[Path]:
+    """Give a folder .NAME.tmp.* in `folder` for what is not yet complete and checked, and remove it afterwards.
+
+    OutputError, with the path `wanted`, where it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".pull.tmp.", dir=folder))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.tmp.", dir=folder))
     except OSError as fault:
-        raise OutputError(f"{folder}: cannot be written ({fault.strerror})") from fault
+        raise OutputError(f"{wanted}: cannot be written ({fault.strerror})") from fault
     try:
         yield temporary
     finally:

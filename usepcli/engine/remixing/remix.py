@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,10 +74,12 @@ class _Cut:
 
 
 class _Master:
-    """The remix with its level; `take` runs through the mix (C, T) anew each time."""
+    """The remix with its level; `take` runs through the mix (C, T) anew each time, `check` may end that."""
 
-    def __init__(self, take: Callable[[], Iterator[np.ndarray]], rate: int, channels: int, goal: Goal) -> None:
-        self.take, self.rate, self.channels, self.goal = take, rate, channels, goal
+    def __init__(
+        self, take: Callable[[], Iterator[np.ndarray]], rate: int, channels: int, goal: Goal, check: Callable[[], None]
+    ) -> None:
+        self.take, self.rate, self.channels, self.goal, self.check = take, rate, channels, goal, check
 
     def plan(self, found: Levels, room: Room) -> _Cut:
         """Return gain and ceiling for a mix of these levels."""
@@ -104,7 +106,7 @@ class _Master:
 
     def pieces(self, gain: float, limiter: Limiter | None) -> Iterator[np.ndarray]:
         """Yield the mix (C, t) with a gain and through a limiter."""
-        blocks = (piece * gain if gain != 1 else piece for piece in self.take())
+        blocks = (piece * gain if gain != 1 else piece for piece in _watched(self.take(), self.check))
         return limit(blocks, limiter) if limiter else blocks
 
     def write(self, path: Path, subtype: str, frames: int, cut: _Cut) -> _Cut:
@@ -122,7 +124,7 @@ class _Master:
         top = self.goal.ceiling_db
         for _ in range(_TRIES):
             cut = self.write(path, subtype, frames, cut)
-            after = levels(path)
+            after = levels(path, self.check)
             over = after.dbtp - top if top is not None else -math.inf
             if over <= _CLOSE_DB:
                 break
@@ -142,11 +144,13 @@ def remix(
     goal: Goal | None = None,
     overwrite: bool = False,
     watch: Watch | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Remix:
     """Mix stems, or with a separator the sources of the one input, as the desk and the level's goal say.
 
-    One input of which nothing is asked, not even another format, is copied byte by byte. BadInput, OutputError,
-    UsageError before any work where inputs do not agree or the output cannot be made; IOFault leaves nothing behind.
+    One input of which nothing is asked, not even another format, is copied byte by byte. `watch` sees the blocks of
+    the first pass; `check` is called between those of the others, and may raise. BadInput, OutputError, UsageError
+    before any work where inputs do not agree or the output cannot be made; IOFault leaves nothing behind.
     """
     goal, info = goal or Goal(), check_stems(stems.paths)
     channels = desk.channels(info.channels)
@@ -170,7 +174,7 @@ def remix(
                 return spool.blocks(round(_BLOCK_S * info.rate))
             return (wanted for _, wanted in produce())
 
-        master = _Master(take, info.rate, channels, goal)
+        master = _Master(take, info.rate, channels, goal, check)
         cut = master.plan(found, room)
         stack.enter_context(_named(draft, out))
         alike = desk.neutral and subtype in ("", info.subtype) and _alike(stems, out)
@@ -179,6 +183,7 @@ def remix(
             after = found
         else:
             after, cut = master.settle(draft, kind, found.frames, cut)
+        check()
         _place(draft, out)
     return _record(out, desk, cut, before, after, info)
 
@@ -199,11 +204,17 @@ def decibels(names: Sequence[str], gains: np.ndarray) -> dict[str, float]:
     return dict(zip(_unique(names), found, strict=True))
 
 
-def levels(path: Path) -> Levels:
-    """Return the levels of a sound file as it is read."""
+def levels(path: Path, check: Callable[[], None] = lambda: None) -> Levels:
+    """Return the levels of a sound file as it is read; `check` is called between blocks."""
     info = io.info(path)
     blocks = io.blocks(path, max(1, round(_BLOCK_S * info.rate)), wide=info.subtype in ("PCM_32", "DOUBLE"))
-    return measure(blocks, info.rate, info.channels)
+    return measure(_watched(blocks, check), info.rate, info.channels)
+
+
+def _watched(blocks: Iterable[np.ndarray], check: Callable[[], None]) -> Iterator[np.ndarray]:
+    for block in blocks:
+        check()
+        yield block
 
 
 def _unique(names: Sequence[str]) -> Sequence[str]:

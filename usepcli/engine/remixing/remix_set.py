@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -83,11 +83,13 @@ def remix_set(
     overwrite: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Write the pseudo-mixtures of a set, their sources, manifest.csv, remix.csv and remix.json into the folder `out`.
 
     With `model` the sources are its outputs, else the manifest's references. Safe to stop and to call again: what is
-    finished stays. UsageError for settings that do not fit the set, OutputError where `out` holds something else.
+    finished stays. `check` is called between pseudo-mixtures, and may raise. UsageError for settings that do not fit
+    the set, OutputError where `out` holds something else.
     """
     settings.check()
     kept = _rows_of(manifest, settings.split)
@@ -109,7 +111,7 @@ def remix_set(
     if dry_run:
         return _planned(kept, groups, sources, settings, out)
     try:
-        return _fill(kept, groups, sources, settings, record, overwrite, quiet)
+        return _fill(kept, groups, sources, settings, record, overwrite, quiet, check)
     finally:
         record.release()
 
@@ -161,6 +163,7 @@ def _fill(
     record: Record,
     overwrite: bool,
     quiet: bool,
+    check: Callable[[], None],
 ) -> Summary:
     rows = record.claim(overwrite)
     summary = Summary(record.out, sources.n_src, sources.rate)
@@ -171,7 +174,10 @@ def _fill(
         total = sum(len(group.rows) for group in groups[begin:])
         with progress(total=total, desc="remix", unit="mixture", quiet=quiet) as bar:
             for group in groups[begin:]:
-                made = list(_make(group, manifest, reader, sources, settings, record.out))
+                made = []
+                for line in _make(group, manifest, reader, sources, settings, record.out):
+                    made.append(line)
+                    check()
                 record.add(made)
                 rows += [{name: str(value) for name, value in row.items()} for row in made]
                 bar.update(len(group.rows))

@@ -41,7 +41,7 @@ def spreads(by: str, conditions: Mapping[str, Sequence[Row]], scores: Sequence[s
     """Return one row of COLUMNS per score and condition, and one of all together, called pooled."""
     result: list[Row] = []
     for score in scores:
-        means = {name: found for name, rows in conditions.items() if (found := _item_means(rows, score))}
+        means = {name: found for name, rows in conditions.items() if (found := item_means(rows, score))}
         if not means:
             continue
         every = set().union(*means.values())
@@ -60,7 +60,8 @@ def spreads(by: str, conditions: Mapping[str, Sequence[Row]], scores: Sequence[s
     return result
 
 
-def _item_means(rows: Sequence[Row], score: str) -> dict[str, float]:
+def item_means(rows: Sequence[Row], score: str) -> dict[str, float]:
+    """Return the mean over the sources of every item that has a finite score."""
     values: dict[str, list[float]] = {}
     for row in rows:
         if math.isfinite(row[score]):

@@ -9,6 +9,7 @@ from typing import Any
 
 from usepcli.engine import tables
 from usepcli.engine.scoring import listening, results
+from usepcli.engine.scoring.conditions import item_means
 from usepcli.engine.scoring.results import Results
 from usepcli.engine.scoring.systems import System
 from usepcli.errors import UsageError, choices
@@ -63,7 +64,7 @@ def chosen(rows: Sequence[Row], score: str, higher: bool = True, each: int = EAC
 
     No item comes twice: of few items each is best or worst first, and the median are what is left in the middle.
     """
-    means = _item_means(rows, score)
+    means = item_means(rows, score)
     order = sorted(means, key=lambda item: (-means[item] if higher else means[item], item))
     ends = min(each, len(order) // 2) if len(order) > 1 else len(order)
     best, rest = order[:ends], order[ends:]
@@ -82,17 +83,9 @@ def higher_is_better(score: str) -> bool:
     return bool(scoring.metric(score).higher_is_better) if score in registry.METRICS else True
 
 
-def _item_means(rows: Sequence[Row], score: str) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        if math.isfinite(row[score]):
-            values.setdefault(row["id"], []).append(row[score])
-    return {item: math.fsum(of) / len(of) for item, of in values.items()}
-
-
 def _commonest(rows: Sequence[Row], scores: Sequence[str]) -> str:
     # Protocols begin with 1S, which only mixtures of one source have.
-    return max(scores, key=lambda name: len(_item_means(rows, name)))
+    return max(scores, key=lambda name: len(item_means(rows, name)))
 
 
 def _item(system: System, why: str, item: str, rows: Sequence[Mapping[str, Any]]) -> evaluation.Item:

@@ -11,6 +11,7 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ ORPHANS_S = 10.0
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     return {"usep": usepcli.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+
+
+def training_data(manifest: str, pools: Iterable[str]) -> str:
+    """Return what a run learns from, for its card: manifest and pools, each folder once."""
+    named: dict[str, str] = {}
+    for path in filter(None, (manifest, *pools)):
+        named.setdefault(os.path.normpath(path), path)
+    return ", ".join(named.values())
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from usepcli.engine import build, checkpoint, tables
 from usepcli.engine.scoring import evaluate, momi
 from usepcli.engine.training import health, valid_split
 from usepcli.engine.training.average import BestStates
-from usepcli.engine.training.runfolder import versions
+from usepcli.engine.training.runfolder import training_data, versions
 from usepcli.errors import ConfigError, MissingDependency
 from usepcli.models.separator import SeparationModel
 from usepcli.profile.schema import BLIND
@@ -109,7 +109,7 @@ class Validator:
             sample_rate=self.model.sample_rate,
             n_src=self.model.n_src,
             objective=p.objective["name"],
-            training_data=", ".join(filter(None, [p.data.manifest, *p.data.pool])),
+            training_data=training_data(p.data.manifest, p.data.pool),
             licence=p.licence,
             credits=p.credits,
             scores=[self._entry(name, value) for name, value in self._scores(scored).items()],

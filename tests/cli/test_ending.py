@@ -1,0 +1,143 @@
+"""SIGTERM ends a command with exit code 143, whatever it is at, and leaves nothing half done behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from usepcli.audio import io
+from usepcli.cli.app import app
+from usepcli.data.manifest import Manifest, Row
+from usepcli.engine import checkpoint
+
+# Sends SIGTERM to itself while libsndfile works, where nothing can be raised: at call number N of a function.
+_AT_CALL = """
+import os, signal, sys
+import soundfile
+from usepcli.cli.app import main
+
+name, number = sys.argv[1], int(sys.argv[2])
+
+class Library:
+    def __init__(self, real):
+        self.real, self.calls = real, 0
+
+    def __getattr__(self, wanted):
+        found = getattr(self.real, wanted)
+        if not wanted.startswith(name):
+            return found
+        def call(*args):
+            self.calls += 1
+            if self.calls == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+                print("hit", flush=True)
+            return found(*args)
+        return call
+
+soundfile._snd = Library(soundfile._snd)
+sys.argv = ["usep", *sys.argv[3:]]
+main()
+"""
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def at_call(name: str, number: int, *words: object) -> subprocess.CompletedProcess[bytes]:
+    line = [sys.executable, "-c", _AT_CALL, name, str(number), *map(str, words)]
+    return subprocess.run(line, capture_output=True, timeout=120)
+
+
+# 3 s are 3 blocks to write; the last of 15 files opened is the output, to be measured again.
+@pytest.mark.parametrize(("function", "number"), [("sf_writef", 2), ("sf_writef", 3), ("sf_open", 15)])
+def test_remix_stops_in_its_last_passes(tmp_path: Path, function: str, number: int) -> None:
+    draw = np.random.default_rng(0)
+    for name in ("a.wav", "b.wav"):
+        io.write(tmp_path / name, 0.1 * draw.standard_normal(24000), 8000)
+    before, out = tree(tmp_path), tmp_path / "o.wav"
+    done = at_call(function, number, "remix", tmp_path / "a.wav", tmp_path / "b.wav", "-o", out, "--lufs", -23)
+    assert done.stdout == b"hit\n" and b"Traceback" not in done.stderr
+    assert done.returncode == 143 and tree(tmp_path) == before
+
+
+def test_shuffling_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, rows = tmp_path / "data", []
+    for i in range(4):
+        for k in (1, 2):
+            io.write(data / f"{i}_{k}.wav", 0.1 * np.random.default_rng(10 * i + k).standard_normal(8000), 8000)
+        rows.append(Row(f"m{i}", "train", "", (f"{i}_1.wav", f"{i}_2.wav"), sample_rate=8000, frames=8000, n_src=2))
+    Manifest(rows, data, data / Manifest.FILE).write()
+    words = ("remix", "--shuffle", data, "--batch", 2, "--no-residual", "-o", tmp_path / "out")
+    done = at_call("sf_writef", 4, *words)  # in the second pseudo-mixture
+    assert done.stdout == b"hit\n" and done.returncode == 143 and b"Traceback" not in done.stderr
+    assert not list((tmp_path / "out").rglob(".*.tmp"))
+    assert not (tmp_path / "out" / "manifest.csv").exists()
+    assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
+    assert len(Manifest.read(tmp_path / "out").rows) == 4
+
+
+def test_export_leaves_no_folder(model_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    words = ["export", str(model_file), "--to", "torch-export", "-o", str(out / "toy.pt2")]
+    run = subprocess.Popen([sys.executable, "-m", "usepcli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    patience = time.monotonic() + 100
+    while not list(out.iterdir()) and time.monotonic() < patience and run.poll() is None:
+        time.sleep(0.01)
+    assert [path.name[:13] for path in out.iterdir()] == [".toy.pt2.tmp."]
+    run.send_signal(signal.SIGTERM)
+    _, said = run.communicate(timeout=100)
+    assert run.returncode == 143 and not list(out.iterdir()), said
+
+
+@pytest.fixture
+def layout(model_file: Path, tmp_path: Path) -> Path:
+    """A model in a folder of the Hub's layout."""
+    assert CliRunner().invoke(app, ["push", str(model_file), str(tmp_path / "hub")]).exit_code == 0
+    return tmp_path / "hub"
+
+
+def terminate(*_: object) -> None:
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        pytest.fail("nothing waits for the signal")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def ended(words: list[object], folder: Path) -> None:
+    before = tree(folder)
+    result: Result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 143, result.output
+    assert tree(folder) == before
+
+
+def test_pull_leaves_no_folder(layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").mkdir(exist_ok=True)
+    monkeypatch.setattr(checkpoint, "load_model", terminate)
+    ended(["pull", layout, "-o", tmp_path / "models", "--name", "fresh"], tmp_path)
+
+
+def test_push_leaves_no_file(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hub").mkdir()
+    monkeypatch.setattr(os, "fsync", terminate)
+    ended(["push", model_file, tmp_path / "hub"], tmp_path)
+
+
+def test_import_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from torchaudio.models import ConvTasNet
+
+    small = {"enc_kernel_size": 4, "enc_num_feats": 6, "msk_kernel_size": 3, "msk_num_feats": 4}
+    model = ConvTasNet(2, **small, msk_num_hidden_feats=5, msk_num_layers=2, msk_num_stacks=1)
+    torch.save(model.state_dict(), tmp_path / "theirs.pt")
+    monkeypatch.setattr(os, "fsync", terminate)
+    stated = ["--sample-rate", 8000, "--mask", "relu", "--blocks", 2]
+    ended(["import", tmp_path / "theirs.pt", "-o", tmp_path / "ours.safetensors", *stated], tmp_path)
