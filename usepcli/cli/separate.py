@@ -89,7 +89,7 @@ def separate(
     """Separate recordings into their sources.
 
     Outputs have the input's rate, channels and exact length, and add up to the input; stderr says how closely.
-    Memory hardly grows with the length. Where integer outputs would clip, all sources of a file get one common
+    Memory does not grow with the length. Where integer outputs would clip, all sources of a file get one common
     gain, which is reported. What the model cannot hear because the recording is sampled faster is dealt with by
     --rest.
 
