@@ -216,6 +216,25 @@ def test_writer_shows_the_file_only_at_a_clean_end(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
 
 
+@pytest.mark.parametrize("name", ["_Sink", "sf.SoundFile"])
+def test_a_writer_that_is_interrupted_while_it_opens_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    def interrupted(*_: object, **__: object) -> None:
+        if name == "_Sink":
+            (tmp_path / f".x.wav.{os.getpid()}.tmp").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"usepcli.audio.writer.{name}", interrupted)
+    with pytest.raises(KeyboardInterrupt), io.Writer(tmp_path / "x.wav", 8000, 1):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_are_shown_in_one_printable_line():
+    assert io.show("a\n\x1b[1m\udcff.wav") == r"a\x0a\x1b[1m\udcff.wav"
+
+
 def test_writer_chooses_rf64_only_when_it_must(tmp_path: Path):
     with io.Writer(tmp_path / "short.wav", RATE, 1) as writer:
         writer.write(noise())

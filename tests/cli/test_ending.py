@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io as streams
 import os
 import signal
 import subprocess
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 from typer.testing import CliRunner, Result
 
 from usepcli.audio import io
 from usepcli.cli.app import app
 from usepcli.data.manifest import Manifest, Row
 from usepcli.engine import checkpoint
+from usepcli.report import listen
 
 # Sends SIGTERM to itself while libsndfile works, where nothing can be raised: at call number N of a function.
 _AT_CALL = """
@@ -83,6 +86,26 @@ def test_shuffling_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "out" / "manifest.csv").exists()
     assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
     assert len(Manifest.read(tmp_path / "out").rows) == 4
+
+
+def test_a_page_stops_while_it_is_written(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sink(streams.BytesIO):
+        def write(self, data: object) -> int:
+            terminate()
+            return super().write(data)  # type: ignore[arg-type]
+
+    def encode(*_: object) -> str:
+        sf.write(Sink(), np.zeros(9), 8000, format="WAV")  # libsndfile calls `write`: nothing can be raised in there
+        return "data:,"
+
+    io.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(8000), 8000)
+    words = ["separate", str(tmp_path / "a.wav"), "-m", str(model_file), "-o", str(tmp_path / "out"), "--report"]
+    with monkeypatch.context() as patch:
+        patch.setattr(listen, "encode", encode)
+        assert CliRunner().invoke(app, words).exit_code == 143
+    assert tree(tmp_path / "out") == ["a_1.wav", "a_2.wav", "outputs.csv"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert (tmp_path / "out/report.html").is_file()
 
 
 def test_export_leaves_no_folder(model_file: Path, tmp_path: Path) -> None:

@@ -415,11 +415,40 @@ def test_lists_and_patterns_with_files_of_one_name(usep: Usep):
     for name in ("rec/a/x.wav", "rec/b/x.wav", "rec/y.wav"):
         io.write(name, noise(0.1), 8000)
     Path("list").write_text("rec/a/x.wav\nrec/b/x.wav\nrec/y.wav\n")
-    for words, out in ((("--files-from", "list"), "listed"), (("rec/**/*.wav",), "found")):
-        assert usep(*words, "-o", out).code == 0
-        assert left_over(Path(out)) == [f"{out}/{name}_{i}.wav" for name in ("a/x", "b/x", "y") for i in (1, 2)]
-        assert "3 of 3 files are done already" in usep(*words, "-o", out).err
-    assert usep("rec/a/x.wav", "rec/b/x.wav", "-o", "named").code == 73
+    assert usep("rec/**/*.wav", "-o", "found").code == 0
+    assert left_over(Path("found")) == [f"found/{name}_{i}.wav" for name in ("a/x", "b/x", "y") for i in (1, 2)]
+    assert "3 of 3 files are done already" in usep("rec/**/*.wav", "-o", "found").err
+    answer = usep("--files-from", "list", "-o", "listed")
+    assert answer.code == 73 and "--name '{folder}_{stem}_{i}'" in answer.err and not Path("listed").exists()
+    assert usep("--files-from", "list", "-o", "listed", "--name", "{folder}_{stem}_{i}").code == 0
+    assert left_over(Path("listed")) == [f"listed/{name}_{i}.wav" for name in ("a_x", "b_x", "rec_y") for i in (1, 2)]
+    # What a list held before keeps its place when it grows.
+    Path("list").write_text("rec/y.wav\n")
+    assert usep("--files-from", "list", "-o", "grown").code == 0
+    Path("list").write_text("rec/y.wav\nrec/a/x.wav\n")
+    assert "1 of 2 files are done already" in usep("--files-from", "list", "-o", "grown").err
+
+
+def test_standard_input_inside_a_list(usep: Usep, monkeypatch: pytest.MonkeyPatch):
+    io.write("x.wav", noise(0.1), 8000)
+    Path("list").write_text("x.wav\n-\n")
+    answer = usep("--files-from", "list", "-o", "out", "--shard", "1/2")
+    assert answer.code == 2 and "standard input has none" in answer.err
+    standard_input(monkeypatch, Path("list").read_bytes())
+    answer = usep("--files-from", "-", "-o", "out")
+    assert answer.code == 2 and "can be read once" in answer.err
+    standard_input(monkeypatch, Path("x.wav").read_bytes())
+    assert usep("--files-from", "list", "-o", "out").code == 0
+    assert {row["file"] for row in table("out/outputs.csv")} == {"x.wav", "-"}
+
+
+def test_two_files_do_not_share_a_page(usep: Usep):
+    for name in ("x.wav", "x.flac"):
+        io.write(name, noise(0.1), 8000)
+    names = ("--name", "{stem}_{ext}_{i}")
+    answer = usep("x.wav", "x.flac", "-o", "out", *names, "--report")
+    assert answer.code == 73 and "x_report.html: would be made for both x.wav and x.flac" in answer.err
+    assert usep("x.wav", "x.flac", "-o", "out", *names).code == 0
 
 
 @pytest.mark.parametrize(("end", "option"), [(b"\n", []), (b"\r\n", []), (b"\0", ["-0"])])

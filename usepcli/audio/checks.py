@@ -12,8 +12,9 @@ PathLike = str | os.PathLike[str]
 
 
 def show(path: PathLike) -> str:
-    """Return a path as printable text: bytes that are no UTF-8 appear as backslash escapes."""
-    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    """Return a path as printable text in one line: bytes that are no UTF-8, and control characters, are escaped."""
+    text = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.translate({code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))})
 
 
 def check_finite(wave: np.ndarray, path: PathLike) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -66,21 +67,28 @@ class Writer:
         if not overwrite and os.path.lexists(self.path):
             raise OutputError(f"{show(path)}: exists already; choose another name or pass --overwrite")
         self._tmp = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._sink: _Sink | None = None
+        self._file: Any = None  # a SoundFile once it is open
 
     def __enter__(self) -> Writer:
         try:
+            return self._open()
+        except BaseException:  # Ctrl-C, too, comes between any two steps
+            self.discard()
+            raise
+
+    def _open(self) -> Writer:
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._sink = _Sink(self._tmp)
+            self._sink = sink = _Sink(self._tmp)
         except OSError as err:
             raise _output_fault(self.path, err) from err
         container = "RF64" if self._auto_rf64 else WRITABLE[self.path.suffix.lower()]
         try:
-            self._file = sf.SoundFile(self._sink, "w", self.rate, self.channels, self.subtype, format=container)
+            self._file = sf.SoundFile(sink, "w", self.rate, self.channels, self.subtype, format=container)
         except (sf.LibsndfileError, ValueError, TypeError) as err:
-            fault = self._sink.fault
-            self._discard()
-            if fault:
-                raise _output_fault(self.path, fault) from fault
+            if sink.fault:
+                raise _output_fault(self.path, sink.fault) from sink.fault
             reason = getattr(err, "error_string", str(err)).strip().removeprefix("Error : ").rstrip(".")
             raise OutputError(
                 f"{show(self.path)}: cannot write {self.channels} channels at {self.rate} Hz: {reason}; "
@@ -102,30 +110,38 @@ class Writer:
         try:
             self._file.write(np.ascontiguousarray(block.T))
         except (sf.LibsndfileError, AssertionError) as err:  # soundfile asserts that all frames were taken
-            raise _output_fault(self.path, self._sink.fault or err) from err
+            raise _output_fault(self.path, (self._sink and self._sink.fault) or err) from err
         self.frames += block.shape[1]
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        fault: OSError | None = None
         try:
             self._file.close()
         except sf.LibsndfileError as err:
-            self._sink.fault = self._sink.fault or OSError(errno.EIO, str(err))
-        fault = self._sink.close()
+            fault = OSError(errno.EIO, str(err))
+        if self._sink:
+            fault = self._sink.close() or fault
         if kind is None and fault is None:
             try:
                 os.replace(self._tmp, self.path)
                 return
             except OSError as err:
                 fault = err
-        self._discard()
+        self.discard()
         if kind is None:
             raise _output_fault(self.path, fault) from fault
 
-    def _discard(self) -> None:
-        self._sink.close()
-        self._tmp.unlink(missing_ok=True)
+    def discard(self) -> None:
+        """Remove what was written, unless it has its final name by now; may be called at any time."""
+        if self._file:
+            with suppress(sf.LibsndfileError):
+                self._file.close()  # before the file under it
+        if self._sink:
+            self._sink.close()
+        with suppress(OSError):  # a name, or a folder, with which nothing could be made
+            self._tmp.unlink()
 
 
 class _Sink:

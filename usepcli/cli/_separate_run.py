@@ -14,7 +14,7 @@ import typer
 
 from usepcli.cli import _options as options
 from usepcli.cli import _separate_notes as notes
-from usepcli.errors import InputNotFound, IOFault, PartialFailure, UsageError, UsepError
+from usepcli.errors import InputNotFound, IOFault, OutputError, PartialFailure, UsageError, UsepError
 
 if TYPE_CHECKING:
     from usepcli.engine.separation.batch import Triage
@@ -68,7 +68,7 @@ def separate(asked: Asked) -> None:
     from usepcli.audio.spool import spooled
     from usepcli.engine.separation.ending import Ending
 
-    texts, listed = _inputs(asked)
+    texts = _inputs(asked)
     if asked.figure:
         from usepcli.engine.separation.report_files import check_figures
 
@@ -76,43 +76,46 @@ def separate(asked: Asked) -> None:
     with ExitStack() as stack:
         ending = stack.enter_context(Ending())
         stdin = None
-        if "-" in (*texts, *listed):
+        if "-" in texts:
             stdin = Path("stdin") if asked.dry_run else stack.enter_context(spooled(sys.stdin.buffer))
-        _Run(asked, (texts, listed), stdin, ending).go()
+        _Run(asked, texts, stdin, ending).go()
 
 
-def _inputs(asked: Asked) -> tuple[list[str], list[str]]:
-    """Return the inputs of the command line and of --files-from; UsageError for what does not go together."""
+def _inputs(asked: Asked) -> list[str]:
+    """Return all inputs, those of --files-from behind the others; UsageError for what does not go together."""
     from usepcli.engine.separation.jobs import read_list
 
-    texts, listed = list(asked.inputs), list[str]()
+    texts = list(asked.inputs)
     if asked.residual and asked.rest == "leave":
         raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
     if asked.null and not asked.files_from:
         raise UsageError("-0: says how --files-from LIST is read; name a list, or leave -0 out")
-    if texts.count("-") > 1 or ("-" in texts and asked.files_from == "-"):
-        raise UsageError("-: standard input can be read once; name it once, as sound or as --files-from -")
-    if "-" in texts and asked.shard:
-        raise UsageError("--shard: shares files by name, and standard input has none; leave one of them out")
+    once = UsageError("-: standard input can be read once; name it once, as sound or as --files-from -")
+    if "-" in texts and asked.files_from == "-":
+        raise once  # before it is read
     if asked.files_from == "-":
-        listed = read_list(sys.stdin.buffer.read(), asked.null)
+        texts += read_list(sys.stdin.buffer.read(), asked.null)
     elif asked.files_from:
         try:
-            listed = read_list(Path(asked.files_from).read_bytes(), asked.null)
+            texts += read_list(Path(asked.files_from).read_bytes(), asked.null)
         except OSError as fault:
             raise InputNotFound(
                 f"{asked.files_from}: cannot be read: {fault.strerror}; name a list of paths"
             ) from fault
-    if not texts and not listed:
+    if texts.count("-") > 1 or ("-" in texts and asked.files_from == "-"):
+        raise once
+    if "-" in texts and asked.shard:
+        raise UsageError("--shard: shares files by name, and standard input has none; leave one of them out")
+    if not texts:
         where = f"{asked.files_from or 'standard input'}: no path in this list" if asked.files_from else "no input"
         raise UsageError(f"{where}; name sound files, folders, quoted patterns, or - for standard input")
-    return texts, listed
+    return texts
 
 
 class _Run:
     """One call of the command: the model, the settings, and what came of it so far."""
 
-    def __init__(self, asked: Asked, inputs: tuple[list[str], list[str]], stdin: Path | None, ending: Ending) -> None:
+    def __init__(self, asked: Asked, texts: list[str], stdin: Path | None, ending: Ending) -> None:
         from usepcli.audio.io import check_codecs
         from usepcli.engine.separation import jobs, shards
         from usepcli.engine.separation.ledger import made
@@ -122,7 +125,7 @@ class _Run:
         self.asked, self.ending = asked, ending
         self.shard = shards.parse(asked.shard)
         wish = Wish(How(asked.channels, asked.left_over), asked.sources, asked.clip)
-        self.sources = jobs.find_sources(inputs[0], asked.out, stdin, made(asked.out), inputs[1])
+        self.sources = jobs.find_sources(texts, asked.out, stdin, made(asked.out))
         for source in self.sources:
             check_codecs(source.path)
         self.separator = self._load()
@@ -131,10 +134,24 @@ class _Run:
             self.sources, asked.out, self.names, name=asked.name, form=asked.form, subtype=asked.subtype
         )
         self.alone = len(plan) == 1
+        self._refuse_one_page_for_two(plan)
         self.plan = self.shard.of(plan) if self.shard else plan
         self.settings, self.wish = self._settled(wish)
         self.faults: list[UsepError] = []
         self.records: list[Record] = []
+
+    def _refuse_one_page_for_two(self, plan: Sequence[Job]) -> None:
+        from usepcli.audio.io import show
+
+        taken: dict[str, Job] = {}
+        for job in plan:
+            for path in self._pages(job):
+                other = taken.setdefault(str(path).casefold(), job)
+                if other is not job:
+                    raise OutputError(
+                        f"{show(path)}: would be made for both {show(other.file)} and {show(job.file)}; rename one, or "
+                        "leave --report and --figure out"
+                    )
 
     def _load(self) -> Separator:
         from usepcli.engine.separation.separate import Separator
@@ -267,7 +284,7 @@ class _Run:
 
         path = report_files.write_report(
             record, self.settings, self.asked.out, card=self.separator.card, how=self.wish.how, alone=self.alone,
-            overwrite=self.asked.overwrite,
+            overwrite=self.asked.overwrite, watch=self._watch,
         )  # fmt: skip
         if not self.asked.quiet:
             notes.say(f"{record.file}: {path}")
@@ -277,7 +294,7 @@ class _Run:
 
         asked = self.asked
         path = report_files.figure_path(record, asked.out, asked.figure)
-        report_files.write_figure(record, path, self.wish.how, asked.overwrite)
+        report_files.write_figure(record, path, self.wish.how, asked.overwrite, self._watch)
         if not asked.quiet:
             notes.say(f"{record.file}: {path}")
 

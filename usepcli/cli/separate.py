@@ -8,7 +8,7 @@ import typer
 
 from usepcli.cli import _options as options
 
-_Name = typer.Option("--name", help="File names of the outputs: {i} is the source, {ext} the input's own suffix.")
+_Name = typer.Option("--name", help="File names of the outputs: {i} is the source, {ext} and {folder} the input's own.")
 _Channels = typer.Option(
     "--channels",
     help="linked: one decision for all channels, the image stays; each: channel by channel; mix or first: one channel.",
@@ -39,11 +39,7 @@ def separate(
     ] = None,
     files_from: Annotated[
         str,
-        typer.Option(
-            "--files-from",
-            metavar="LIST",
-            help="File of paths, one per line; - for standard input. Files of one name keep their folders.",
-        ),
+        typer.Option("--files-from", metavar="LIST", help="File of paths, one per line; - for standard input."),
     ] = "",
     null: Annotated[bool, typer.Option("--null", "-0", help="Paths in LIST end in NUL, as from find -print0.")] = False,
     model: options.ModelOpt = "default",

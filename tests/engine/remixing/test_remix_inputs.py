@@ -83,6 +83,11 @@ def test_outputs_csv_of_several_recordings(tmp_path: Path):
         (("a,b",), "file,output", "no column 'source'; expected an outputs.csv"),
         (("a,b.wav,1,soft",), "file,output,source,gain_db", "gain_db of a is 'soft'"),
         (("a,b.wav,1,0", "a,c.wav,2,-1"), "file,output,source,gain_db", "gain_db of a is '-1', '0'"),
+        (
+            ("a,b.wav,1,0", "a,c.wav,2,0", "a,d/b.flac,1,0"),
+            "file,output,source,gain_db",
+            r"source 1 of a is listed twice, as b\.wav and d/b\.flac",
+        ),
     ],
 )
 def test_broken_outputs_csv(tmp_path: Path, rows: tuple[str, ...], columns: str, message: str):

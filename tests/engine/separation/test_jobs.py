@@ -63,22 +63,26 @@ def test_patterns_keep_the_tree_below_what_they_name(
         assert len(jobs.plan(found, tmp_path / "out", 2)) == len(expected)
 
 
-def test_listed_files_of_one_name_keep_their_folders_and_others_do_not(tmp_path: Path):
-    out, names = tmp_path / "out", ("rec/a/x.wav", "rec/b/X.flac", "rec/b/deep/x.wav", "other/y.wav")
-    paths = [tmp_path / name for name in names]
+def test_a_pattern_goes_down_no_loop_of_links_and_takes_no_folder_for_a_file(tmp_path: Path):
+    touch(tmp_path / "rec/in/x.wav", tmp_path / "rec/d.wav/y.wav")
+    for name in ("one", "two"):
+        (tmp_path / "rec/in" / name).symlink_to("..")
+    found = jobs.find_sources([str(tmp_path / "rec/**/*.wav")], tmp_path / "out")
+    assert [str(source.relative) for source in found] == ["d.wav/y", "in/x"]
+    touch(tmp_path / "rec/z.wav")
+    assert [s.path.name for s in jobs.find_sources([str(tmp_path / "rec/*.wav")], tmp_path / "out")] == ["z.wav"]
+    assert len(jobs.find_sources([str(tmp_path / "rec/**")], tmp_path / "out")) == 3
+    with pytest.raises(InputNotFound, match=r"a \[ that is part of a name is written \[\[\]"):
+        jobs.find_sources([str(tmp_path / "rec [1]/*.wav")], tmp_path / "out")
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
+    out, paths = tmp_path / "out", [tmp_path / name for name in ("a/x.wav", "b/x.wav")]
     touch(*paths)
-    sources = jobs.find_sources([], out, listed=map(str, paths))
-    expected = ["a/x_1.wav", "b/X_1.wav", "b/deep/x_1.wav", "y_1.wav"]
-    assert outputs(jobs.plan(sources, out, 1), out) == expected
-    # Where the template tells them apart they stay where they were.
-    plan = jobs.plan(sources, out, 1, name="{stem}.{ext}_{i}")
-    assert outputs(plan, out) == ["a/x.wav_1.wav", "X.flac_1.wav", "b/deep/x.wav_1.wav", "y.wav_1.wav"]
-    # One folder tells nothing apart, and what stands on the command line keeps its place.
-    ogg = tmp_path / "rec" / "a" / "x.ogg"
-    touch(ogg)
-    for given, listed in (([], [*paths, ogg]), (paths, []), (paths[:1], paths[1:])):
-        with pytest.raises(OutputError, match="would be written for both"):
-            jobs.plan(jobs.find_sources(given, out, listed=map(str, listed)), out, 1)
+    sources = jobs.find_sources(paths, out)
+    with pytest.raises(OutputError, match=r"or --name '\{folder\}_\{stem\}_\{i\}'"):
+        jobs.plan(sources, out, 1)
+    assert outputs(jobs.plan(sources, out, 1, name="{folder}_{stem}_{i}"), out) == ["a_x_1.wav", "b_x_1.wav"]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path):

@@ -113,3 +113,16 @@ def test_all_outputs_of_a_file_or_none(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(BadInput):
         write_all([tmp_path / "a.wav", tmp_path / "b.wav"], 8000, 1, "PCM_16", lambda: pieces(0.5))
     assert not list(tmp_path.iterdir())  # b was in place already
+
+
+def test_a_signal_between_a_file_and_the_record_of_it_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real = io.Writer.__enter__
+
+    def enter(self: io.Writer) -> io.Writer:
+        real(self)  # the file is there, and nobody knows yet that it must be closed
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(io.Writer, "__enter__", enter)
+    with pytest.raises(KeyboardInterrupt):
+        write_all([tmp_path / "a.wav", tmp_path / "b.wav"], 8000, 1, "PCM_16", lambda: pieces(0.5))
+    assert not list(tmp_path.iterdir())

@@ -92,6 +92,13 @@ def _listed(path: Path, recording: str) -> Stems:
             f"{io.show(path)}: gain_db of {io.show(chosen)} is {found}; expected one number of dB for all its sources"
         ) from fault
     names = tuple(io.show(row["source"]) for row in rows)
+    twice = next((row for k, row in enumerate(rows) if row["source"] in [other["source"] for other in rows[:k]]), None)
+    if twice is not None:
+        first = next(row for row in rows if row["source"] == twice["source"])
+        raise BadInput(
+            f"{io.show(path)}: source {io.show(twice['source'])} of {io.show(chosen)} is listed twice, as "
+            f"{io.show(first['output'])} and {io.show(twice['output'])}; name the files to be mixed instead"
+        )
     return Stems(
         tuple(path.parent / row["output"] for row in rows),
         names,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import itertools
 import os
 import string
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from usepcli.audio import io
@@ -21,13 +22,12 @@ FORMATS = ("wav", "flac", "ogg", "mp3", "aiff", "w64", "caf")
 class Source:
     """An input file, the path below the output folder, without suffix, that its outputs build on, and its name.
 
-    `name` is what messages and tables call it; empty for the path itself. `listed`: a list named it.
+    `name` is what messages and tables call it; empty for the path itself.
     """
 
     path: Path
     relative: Path
     name: str = ""
-    listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ def read_list(data: bytes, null: bool = False) -> list[str]:
 
 
 def find_sources(
-    inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, made: Container[str] = (),
-    listed: Iterable[str] = (),
-) -> list[Source]:  # fmt: skip
-    """Return the sound files that files, folders and glob patterns stand for, in `inputs` and then in a list.
+    inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, made: Container[str] = ()
+) -> list[Source]:
+    """Return the sound files that files, folders and glob patterns stand for.
 
-    Folders keep their tree, and patterns theirs below the folder that they name before the first wildcard.
+    Folders keep their tree, and patterns theirs below the folder that they name before the first wildcard; links to
+    folders are not followed into the depth.
 
     Files in a folder `out` below an input are left out, and so are those in `made`, the real paths of what earlier
     runs wrote: a second run does not separate the sources of the first. Named files are taken as they are (a bad
@@ -70,19 +70,20 @@ def find_sources(
     where standard input was copied to.
     """
     found: dict[str, Source] = {}
-    for text, of_list in [*((text, False) for text in inputs), *((text, True) for text in listed)]:
+    for text in inputs:
         path, named = Path(text), False
         if stdin is not None and str(text) == "-":
             sources = [Source(stdin, Path("stdin"), "-")]
         elif path.is_dir():
             sources = _below(path, _walk(path, out))
         elif not os.path.lexists(path) and glob.has_magic(str(text)):
-            matches = map(Path, glob.glob(str(text), recursive=True))
-            sources = _below(_fixed(path), sorted(filter(_is_sound, matches)))
+            sources = _below(_fixed(path), _matches(path, out))
         else:
-            sources, named = [Source(path, Path(path.stem), listed=of_list)], True
+            sources, named = [Source(path, Path(path.stem))], True
         if not sources:
-            raise InputNotFound(f"{io.show(text)}: no sound files there ({' '.join(sorted(io.AUDIO_SUFFIXES))})")
+            hint = "; a [ that is part of a name is written [[]" if "[" in str(text) else ""
+            suffixes = " ".join(sorted(io.AUDIO_SUFFIXES))
+            raise InputNotFound(f"{io.show(text)}: no sound files there ({suffixes}){hint}")
         for source in sources:
             real = os.path.realpath(source.path)
             if named or real not in made:
@@ -99,6 +100,23 @@ def _below(folder: Path, paths: Iterable[Path]) -> list[Source]:
 def _fixed(pattern: Path) -> Path:
     """Return the folder that a pattern names before its first wildcard."""
     return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+
+
+def _matches(pattern: Path, out: Path) -> list[Path]:
+    """Return the sound files that a pattern names; ** stands for any number of folders."""
+    if "**" not in pattern.parts:
+        return sorted(p for p in map(Path, glob.glob(str(pattern))) if _is_sound(p) and not p.is_dir())
+    fixed = _fixed(pattern)
+    wanted = pattern.parts[len(fixed.parts) :]
+    return [path for path in _walk(fixed, out) if _fits(path.relative_to(fixed).parts, wanted)]
+
+
+def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    if not wanted or not parts:
+        return not parts and all(part == "**" for part in wanted)
+    if wanted[0] == "**":
+        return _fits(parts, wanted[1:]) or _fits(parts[1:], wanted)
+    return fnmatch.fnmatchcase(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
 
 
 def _walk(folder: Path, out: Path) -> list[Path]:
@@ -132,7 +150,7 @@ def lay_out(
     """Return one job per source file, with an output for each of `names` (a number n stands for 1 to n).
 
     UsageError for a wrong name, format or subtype; OutputError where two files want one output, or no folder
-    can be made there. Listed files of one name go into folders: their own, below the one common to them.
+    can be made there.
     """
     check_template(name)
     if form not in FORMATS:
@@ -141,7 +159,7 @@ def lay_out(
         check_subtype(f"x.{form}", subtype)
     labels = tuple(str(k + 1) for k in range(names)) if isinstance(names, int) else tuple(names)
     jobs = []
-    for source in _apart(sources, name):
+    for source in sources:
         files = [_fill(name, source, label) + f".{form}" for label in labels]
         if len({file.casefold() for file in files}) < len(files):
             raise UsageError(
@@ -154,22 +172,6 @@ def lay_out(
     return jobs
 
 
-def _apart(sources: Sequence[Source], name: str) -> list[Source]:
-    """Return the sources, the listed ones with folders where two of them would share an output."""
-    alike: dict[str, list[str]] = {}
-    for source in sources:
-        if source.listed:
-            alike.setdefault(_fill(name, source, "1").casefold(), []).append(os.path.abspath(source.path))
-    found = []
-    for source in sources:
-        others = alike.get(_fill(name, source, "1").casefold(), []) if source.listed else []
-        if len(others) > 1:
-            below = os.path.relpath(os.path.abspath(source.path), os.path.commonpath(map(os.path.dirname, others)))
-            source = replace(source, relative=Path(below).with_suffix(""))
-        found.append(source)
-    return found
-
-
 class _Word(str):
     """The name of a source that has no number: takes its place in a template whatever format a number has there."""
 
@@ -179,7 +181,8 @@ class _Word(str):
 
 def _fill(template: str, source: Source, label: str) -> str:
     number = int(label) if label.isdecimal() else _Word(label)
-    return template.format(stem=source.relative.name, ext=source.path.suffix[1:], i=number)
+    folder = os.path.basename(os.path.dirname(os.path.abspath(source.name or source.path)))
+    return template.format(stem=source.relative.name, ext=source.path.suffix[1:], folder=folder, i=number)
 
 
 def choose(names: Sequence[str], keep: str) -> tuple[str, ...]:
@@ -195,14 +198,14 @@ def choose(names: Sequence[str], keep: str) -> tuple[str, ...]:
 
 
 def check_template(name: str) -> None:
-    """Raise UsageError unless `name` is a file name with {i} and at most {stem} and {ext} besides."""
+    """Raise UsageError unless `name` is a file name with {i} and at most {stem}, {ext} and {folder} besides."""
     try:
         fields = {field for _, field, _, _ in string.Formatter().parse(name) if field is not None}
-        sample = name.format(stem="x", ext="wav", i=1)
+        sample = name.format(stem="x", ext="wav", folder="y", i=1)
     except (ValueError, KeyError, IndexError, AttributeError) as fault:
         raise UsageError(f"--name: '{name}' is no template ({fault}); expected e.g. '{{stem}}_{{i}}'") from fault
-    if "i" not in fields or not fields <= {"i", "stem", "ext"}:
-        raise UsageError(f"--name: found '{name}'; expected {{i}} and, besides it, at most {{stem}} and {{ext}}")
+    if "i" not in fields or not fields <= {"i", "stem", "ext", "folder"}:
+        raise UsageError(f"--name: found '{name}'; expected {{i}} and, besides it, {{stem}}, {{ext}} or {{folder}}")
     if Path(sample).name != sample:
         raise UsageError(f"--name: '{name}' names a folder; expected a file name, folders come from --out")
 
@@ -228,7 +231,7 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
                 if other.parent == job.source.parent:
                     way = "rename one, or add {ext} to --name if they differ in that"
                 else:
-                    way = "separate them into different folders, or give their common folder as input"
+                    way = "give their common folder as input, or --name '{folder}_{stem}_{i}'"
                 raise OutputError(
                     f"{io.show(path)}: would be written for both {io.show(other)} and {io.show(job.source)}; {way}"
                 )

@@ -132,6 +132,7 @@ def write_all(
             gain = top.gain(step or 0.0)
         except BaseException:
             for slot in slots:  # a file of two outputs that has one is as bad as half an output
+                slot.writer.discard()
                 if slot.placed:
                     slot.writer.path.unlink(missing_ok=True)
             raise

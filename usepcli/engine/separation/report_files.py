@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from usepcli.report import html, listen, plots
 from usepcli.report.progress import clock
 from usepcli.report.separation import Join, Row, Separated, decibel, index_page, null, separation_page
 
+if TYPE_CHECKING:
+    from usepcli.engine.separation.separate import Watch
+
 _LONGEST_NAME = 255
 # By these the head of a page, a PNG or an SVG of ours is known.
 _MARKS = (b'<meta name="generator" content="usep">', b"Software\0usep", b"<dc:title>usep</dc:title>")
@@ -41,22 +44,24 @@ def report_path(record: Record | Job, out: Path, alone: bool) -> Path:
 
 def write_report(
     record: Record, settings: Mapping[str, Any], out: Path, *, card: Card | None = None, how: How = USUAL,
-    alone: bool = True, overwrite: bool = False,
+    alone: bool = True, overwrite: bool = False, watch: Watch | None = None,
 ) -> Path:  # fmt: skip
     """Write the page of one separated file and return its path; `settings` are shown as they are.
 
-    A page of an earlier run is replaced, another file of that name only with `overwrite` (OutputError). BadInput
-    or InputNotFound if the input or an output has gone since.
+    `watch` sees all blocks that are read, and may raise. A page of an earlier run is replaced, another file of that
+    name only with `overwrite` (OutputError). BadInput or InputNotFound if the input or an output has gone since.
     """
     path = report_path(record, out, alone)
     check_replaceable(path, overwrite)
-    tracks = heard(record, how)
+    tracks = heard(record, how, watch)
     where = report_sound.place(tracks, record)
     total = _measure(tracks)
     # One gain for all, so that they still add up, and only where something would pass full scale.
     top = max((track.peak * track.gain for track in tracks if math.isfinite(track.peak)), default=0.0)
     common = min(1.0, 0.999 / top) if top > 0 else 1.0
-    report_sound.forget(path.with_name(f"{path.stem}_media"))
+    beside = path.with_name(f"{path.stem}_media")
+    if where.sound == "linked":
+        report_sound.forget(beside)
     louder = [replace(track, gain=track.gain * common) for track in tracks]
     page = Separated(
         name=_name(record),
@@ -73,7 +78,10 @@ def write_report(
         notices=_notices(record, common) + where.notices(),
         version=__version__,
     )
-    return html.save(path, separation_page(page), overwrite=True)
+    html.save(path, separation_page(page), overwrite=True)
+    if where.sound != "linked":
+        report_sound.forget(beside)  # not before the page that needed it has gone
+    return path
 
 
 def write_index(
@@ -119,7 +127,9 @@ def check_figures(form: str) -> None:
         raise MissingDependency(f"--figure needs matplotlib: {plots.INSTALL}")
 
 
-def write_figure(record: Record, path: Path, how: How = USUAL, overwrite: bool = False) -> Path:
+def write_figure(
+    record: Record, path: Path, how: How = USUAL, overwrite: bool = False, watch: Watch | None = None
+) -> Path:
     """Draw input and sources of a record as PNG or SVG for print and return the path.
 
     A picture of an earlier run is replaced, another file of that name only with `overwrite` (OutputError).
@@ -128,7 +138,7 @@ def write_figure(record: Record, path: Path, how: How = USUAL, overwrite: bool =
 
     check_replaceable(path, overwrite)
     drawn = []
-    for track in heard(record, how):
+    for track in heard(record, how, watch):
         info = io.info(track.path)
         painter = listen.Painter(info.rate, seconds=info.seconds)
         for block in track.blocks():
@@ -167,7 +177,7 @@ def _measure(tracks: Sequence[Heard]) -> _Total:
     mixture, rate = tracks[0], io.info(tracks[0].path).rate
     before, after = (LoudnessMeter(rate, mixture.channels) for _ in range(2))
     top = peak = missed = power = 0.0
-    for waves in zip(*(track.blocks() for track in tracks), strict=False):
+    for waves in zip(*(track.blocks(watched=track is mixture) for track in tracks), strict=False):
         # A lossy format may end a few samples early or late.
         block, *parts = (wave[:, : min(w.shape[1] for w in waves)] for wave in waves)
         together, meant = np.sum(parts, 0), block * np.float32(mixture.gain)

@@ -9,10 +9,11 @@ written beside it as FLAC. Everything is read back from the files, block by bloc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from usepcli.engine.separation.how import RESIDUAL, USUAL, How
 from usepcli.engine.separation.record import Record
 from usepcli.report import html, listen, streamed
 from usepcli.report.separation import Track
+
+if TYPE_CHECKING:
+    from usepcli.engine.separation.separate import Watch
 
 # Samples of all tracks and channels of a page that a browser decodes as a whole, 4 bytes each: 160 MB at most.
 MOST_SAMPLES = 40_000_000
@@ -50,6 +54,7 @@ class Heard:
     peak: float = math.nan
     activity: float = math.nan
     file: str = ""
+    watch: Watch | None = None
 
     @property
     def channels(self) -> int:
@@ -57,25 +62,29 @@ class Heard:
         found = io.info(self.path).channels
         return 1 if self.how.one_channel or found > 2 else found
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the samples (C, t), at most two channels, before `gain`."""
-        frames = round(_BLOCK_S * io.info(self.path).rate)
-        for block in io.blocks(self.path, frames):
+    def blocks(self, watched: bool = True) -> Iterator[np.ndarray]:
+        """Yield the samples (C, t), at most two channels, before `gain`; `watch` sees them pass if `watched`."""
+        info = io.info(self.path)
+        frames = round(_BLOCK_S * info.rate)
+        blocks: Iterable[np.ndarray] = io.blocks(self.path, frames)
+        if self.watch and watched:
+            blocks = self.watch(blocks, -(-info.frames // frames), f"page: {self.file}")
+        for block in blocks:
             heard = self.how.heard(block)
             yield heard if len(heard) <= 2 else heard.mean(0, keepdims=True)
 
 
-def heard(record: Record, how: How) -> list[Heard]:
+def heard(record: Record, how: How, watch: Watch | None = None) -> list[Heard]:
     """Return the input, turned down as the outputs were, and every source that has a file."""
     name = "standard input" if record.file == "-" else io.show(record.source.name)
-    found = [Heard("Mixture", "mixture", record.source, how, 10 ** (record.gain_db / 20), file=name)]
+    found = [Heard("Mixture", "mixture", record.source, how, 10 ** (record.gain_db / 20), file=name, watch=watch)]
     for track in record.written:
         rest = track.source == RESIDUAL
         label = "Residual" if rest else f"Source {track.source}"
         found.append(
             Heard(
                 label, "residual" if rest else "source", track.path, USUAL, lufs=track.lufs, peak=track.peak,
-                activity=track.activity, file=io.show(track.path.name),
+                activity=track.activity, file=io.show(track.path.name), watch=watch,
             )
         )  # fmt: skip
     return found
@@ -104,7 +113,8 @@ class Place:
             return [f"A very long recording: {kept} {within}"]
         if self.coding:
             small = "to keep the page small; the files themselves are not"
-            return [f"The sound inside this page is {self.coding}, {small}. {within}"]
+            beside = "After a jump all tracks may lie up to a tenth of a second beside the picture."
+            return [f"The sound inside this page is {self.coding}, {small}. {within} {beside}"]
         if self.codec == "mp3":
             return ["The sound inside this page is MP3, to keep the page small; the files themselves are not."]
         return []

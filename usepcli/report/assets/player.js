@@ -156,7 +156,8 @@
       const at = this.lead.currentTime;
       for (const media of this.media) {
         const late = media === this.lead ? 0 : at - media.currentTime;
-        if (Math.abs(late) > 1) media.currentTime = at;
+        // All of them: where a jump ends is only alike for tracks that jump together.
+        if (Math.abs(late) > 1) return this.seek(at);
         const most = media.muted ? 0.5 : 0.01;
         const rate = Math.abs(late) < 0.002 ? 1 : 1 + clamp(10 * late, -most, most);
         if (media.playbackRate !== rate) media.playbackRate = rate;
