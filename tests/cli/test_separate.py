@@ -6,6 +6,7 @@ import csv
 import io as streams
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -514,9 +515,25 @@ def test_pages_for_one_file_and_for_many(usep: Usep):
     assert "sub/b_report.html" in index and Path("out/a_report.html").exists()
     Path("out/sub/b_report.html").unlink()
     answer = usep("in", "-o", "out", "--report")
-    assert "1 of 2 files are done already" in answer.err and Path("out/sub/b_report.html").exists()
+    assert "2 of 2 files are done already" in answer.err and Path("out/sub/b_report.html").exists()
     Path("one/report.html").write_text("mine")
     assert usep("in/a.wav", "-o", "one", "--report", "--no-resume").code == 73
+
+
+def test_a_page_that_comes_later_is_the_page_that_would_have_come_at_once(usep: Usep):
+    io.write("a.wav", noise(7, channels=2), 8000)
+    pages = []
+    for folder, runs in (("now", [["--report"]]), ("later", [[], ["--report"]])):
+        for more in runs:
+            answer = usep("a.wav", "-o", f"{folder}/out", "--chunk-s", "2", *more)
+            assert answer.code == 0
+        pages.append(Path(f"{folder}/out/report.html").read_text("utf-8"))
+    assert "1 of 1 files are done already" in answer.err
+    specs = [json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1]) for page in pages]  # type: ignore[index]
+    seams = [spec["players"]["main"].pop("seams") for spec in specs]
+    assert specs[0] == specs[1] and len(seams[0]) == len(seams[1]) > 2
+    for one, other in zip(*seams, strict=True):
+        assert one["order"] == other["order"] and one["time"] == pytest.approx(other["time"], abs=1e-3)
 
 
 @pytest.mark.parametrize(("form", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")])

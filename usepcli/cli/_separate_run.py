@@ -193,11 +193,8 @@ class _Run:
 
         return batch.triage(
             ledger, self.plan, self.wish.settings, self.sources, resume=self.asked.resume,
-            overwrite=self.asked.overwrite, complete=self._has_page,
+            overwrite=self.asked.overwrite,
         )  # fmt: skip
-
-    def _has_page(self, record: Record) -> bool:
-        return all(path.is_file() for path in self._pages(record))
 
     def _pages(self, of: Record | Job) -> list[Path]:
         """Return where the page and the picture of a recording go, as far as they are wanted."""
@@ -222,11 +219,15 @@ class _Run:
 
         said = notes.Notes(self.separator, self.asked.left_over, self.asked.quiet)
         said.skipped(len(found.done), len(self.plan))
+        bare = [record for record in found.done if not all(path.is_file() for path in self._pages(record))]
+        if self.asked.report or self.asked.figure:
+            self._check_pages([*found.todo, *bare])
         for record in found.done:
             ledger.settle(record.file)
             self._result(record)
-        if self.asked.report or self.asked.figure:
-            self._check_pages(found.todo)
+        for record in ledger.joined(bare):  # the sound is there: pages alone take no model
+            self._show(record)
+            self.ending.check()
         wish = replace(self.wish, replace=lambda path: self.asked.overwrite or path in found.ours)
         for record in batch.run(self.separator, found.todo, ledger, wish, watch=self._watch, failed=self._failed):
             said.file(record)
@@ -255,7 +256,7 @@ class _Run:
             self.ending.check()
             yield block
 
-    def _check_pages(self, jobs: Sequence[Job]) -> None:
+    def _check_pages(self, jobs: Sequence[Job | Record]) -> None:
         """Raise OutputError before any work where something else stands under the name of a page."""
         from usepcli.engine.separation import report_files
 

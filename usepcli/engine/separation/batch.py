@@ -57,16 +57,13 @@ class Triage:
 
 def triage(
     ledger: Ledger, jobs: Sequence[Job], key: str, sources: Sequence[Source], *, resume: bool = True,
-    overwrite: bool = False, complete: Callable[[Record], bool] = lambda _: True,
+    overwrite: bool = False,
 ) -> Triage:  # fmt: skip
-    """Tell what is done from what is left; OutputError where an output of the latter exists and is not ours.
-
-    `complete` may find something lacking in what the tables call done, such as a page.
-    """
+    """Tell what is done from what is left; OutputError where an output of the latter exists and is not ours."""
     found = Triage()
     for job in jobs:
         record = ledger.done(job, key) if resume else None
-        if record is not None and complete(record):
+        if record is not None:
             found.done.append(record)
             continue
         found.todo.append(job)

@@ -264,7 +264,9 @@ class Ledger:
         """Return the records, those of an earlier run with the joins that seams.csv has for them."""
         if not any(record.resumed for record in records):
             return list(records)
-        known = _by_file(csv_log.load(self._path("seams"), SEAMS))
+        known: dict[str, list[Row]] = {}
+        for path in [self.out / "seams.csv", *self._shares("seams"), self._path("seams")]:
+            known |= _by_file(csv_log.load(path, SEAMS))
         return [
             replace(record, seams=tuple(map(_seam, known.get(self._file(record.file), ()))))
             if record.resumed
