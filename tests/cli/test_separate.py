@@ -295,6 +295,11 @@ def test_near_silent_sources_are_named_and_with_auto_left_out(usep: Usep, monkey
     assert "a.wav: source 2 is near-silent; --sources auto leaves such sources out" in answer.err
     assert left_over(Path("all")) == ["all/a_1.wav", "all/a_2.wav"] and "source 1" not in answer.err
     assert [row["active"] for row in table("all/outputs.csv")] == ["true", "false"]
+    io.write("still.wav", np.zeros(8000), 8000)
+    assert "still.wav: all its sources are silent\n" in (
+        said := usep("still.wav", "-o", "all").err
+    )
+    assert "near-silent" not in said
     answer = usep("a.wav", "-o", "auto", "--sources", "auto", "-q")
     assert "a.wav: source 2 is near-silent and was not written; --sources all writes it" in answer.err
     assert left_over(Path("auto")) == ["auto/a_1.wav"] and usep("a.wav", "-o", "auto", "--sources", "auto").code == 0

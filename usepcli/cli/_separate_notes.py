@@ -59,8 +59,11 @@ class Notes:
                 say(f"{file}: source {track.source} is near-silent and was not written; --sources all writes it")
         if self.quiet:
             return
+        sounds = any(track.level_db > -math.inf for track in record.tracks)
+        if not sounds:
+            say(f"{file}: all its sources are silent")
         for track in record.tracks:
-            if track.written and not track.active:
+            if sounds and track.written and not track.active:
                 say(f"{file}: source {track.source} is near-silent; --sources auto leaves such sources out")
         if record.file != "-" and io.is_open_ended(record.source):
             say(f"{file}: nothing in it says where it ends; if it was cut short, nobody can tell")

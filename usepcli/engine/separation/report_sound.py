@@ -113,7 +113,7 @@ class Place:
             return [f"A very long recording: {kept} {within}"]
         if self.coding:
             small = "to keep the page small; the files themselves are not"
-            beside = "After a jump all tracks may lie up to a tenth of a second beside the picture."
+            beside = "After a jump all tracks may lie up to a fifth of a second beside the picture."
             return [f"The sound inside this page is {self.coding}, {small}. {within} {beside}"]
         if self.codec == "mp3":
             return ["The sound inside this page is MP3, to keep the page small; the files themselves are not."]
