@@ -208,8 +208,8 @@ class Bench:
     def score_state(self, row: Row, at: int) -> dict[str, Any]:
         """Return the line of a row after `at` updates."""
         from usepcli.data.manifest import Manifest
-        from usepcli.engine import checkpoint
         from usepcli.engine.training import health
+        from usepcli.weights import store
 
         state = self.state(row.name, at)
         line: dict[str, Any] = {"row": row.name, "supervised": row.supervised, "updates": at}
@@ -220,7 +220,7 @@ class Bench:
                 "evaluate", state, "--data", self.data, "--split", "test", *self.task.evaluate, "--unprocessed",
                 "-o", self.scores(line), log="evaluate",
             )  # fmt: skip
-        model, _ = checkpoint.load_model(state)
+        model, _ = store.load_model(state)
         shares = health.from_mixtures(model, Manifest.read(self.data).split("test"))
         line |= {"loudest_share": round(shares["loudest_share"], 3), "silent_share": round(shares["silent_share"], 3)}
         return line | self.figures(self.scores(line), "separated") | {"parameters": model.n_params}
@@ -253,9 +253,9 @@ class Bench:
     def curves(self) -> None:
         """Score every kept state on the valid split: curves.csv, picks.csv, curves.png."""
         from usepcli.data.manifest import Manifest
-        from usepcli.engine import checkpoint
         from usepcli.engine.scoring import evaluate, momi
         from usepcli.engine.training import health
+        from usepcli.weights import store
 
         valid, place = Manifest.read(self.data).split("valid"), self.out / "curves.csv"
         known = {(line["row"], line["step"]): line for line in read(place)} if place.exists() else {}
@@ -265,7 +265,7 @@ class Bench:
                 step = self.step_of(state)
                 line: dict[str, Any] | None = known.get((row.name, str(step)))
                 if line is None:
-                    model, _ = checkpoint.load_model(state)
+                    model, _ = store.load_model(state)
                     moms = momi.score_moms(model, valid, pairs, sources=False)
                     single = evaluate.score_model(model, valid, ["si-snri"]) if self.scored(model, valid) else []
                     truth = evaluate.summary(single, ["si-snri"])[0]["mean"] if single else float("nan")

@@ -13,9 +13,9 @@ import csv
 import json
 from pathlib import Path
 
-from usepcli.engine import checkpoint
 from usepcli.engine.scoring.protocols import OWN
 from usepcli.profile.load import load_profile
+from usepcli.weights import cards, reach, store
 
 # What the weights depend on; paths, lengths and validation may be others.
 SAME = ("model", "loss", "objective", "optim")
@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("--test", required=True, help="what it was scored on, in words")
     parser.add_argument("--profile", help="profile that the run repeats: its text, licence and credits are stored")
     given = parser.parse_args()
-    best = checkpoint.find_model(given.run)
-    card, _ = checkpoint.read_card(best)
+    best = reach.find_model(given.run)
+    card, _ = cards.read_card(best)
     card.name, card.training_data = given.name, given.data
     if given.profile:
         profile = load_profile(given.profile)
@@ -61,7 +61,7 @@ def main() -> None:
         for row in rows
     ]
     out = Path(__file__).resolve().parents[1] / "usepcli" / "pretrained" / f"{given.name}.safetensors"
-    checkpoint.save_model(out, checkpoint.read_weights(best), card, "float16")
+    store.save_model(out, store.read_weights(best), card, "float16")
     print(out, out.stat().st_size, "bytes")
 
 

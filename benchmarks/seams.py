@@ -83,7 +83,7 @@ def leaky(true: np.ndarray, leak_db: float, draw: np.random.Generator) -> np.nda
 
 def estimates(name: str, true: np.ndarray, spans: list[tuple[int, int]], seed: int) -> Iterator[np.ndarray]:
     """Yield the estimates (N, L) of every chunk, by a model or leaking."""
-    from usepcli.engine.separation.separate import Separator
+    from usepcli.separator.separator import Separator
 
     draw = np.random.default_rng(seed)
     separator = None if name.startswith("leak:") else Separator.load(name, "cpu", 1)
@@ -150,7 +150,7 @@ class Tracked:
     """The tracker of `usep separate`."""
 
     def __init__(self, overlap: int) -> None:
-        from usepcli.engine.separation.stitch import Stitcher
+        from usepcli.separator.stitch import Stitcher
 
         self.stitcher = Stitcher(overlap, RATE)
 

@@ -52,10 +52,11 @@ def make_recording(path: Path, minutes: float, rate: int, channels: int) -> None
 
 def run_usep(path: Path, model: str, size: str, threads: int) -> tuple[float, float]:
     """Return (seconds, idle MiB) of separating a file with a released model or with the network of this size."""
-    from usepcli.engine import build, device
+    from usepcli import device
     from usepcli.engine.separation import jobs
-    from usepcli.engine.separation.separate import Separator
     from usepcli.engine.separation.separate_files import separate_files
+    from usepcli.separator.separator import Separator
+    from usepcli.weights import build
 
     if model == "convtasnet":
         device.keep_heap()

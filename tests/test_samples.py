@@ -53,10 +53,10 @@ def test_demonstration_recording_is_eight_seconds_unclipped() -> None:
 
 
 def test_default_separates_the_shipped_test_set_and_keeps_the_mixture() -> None:
-    from usepcli.engine import checkpoint
     from usepcli.engine.scoring import evaluate
+    from usepcli.weights import store
 
-    model, card = checkpoint.load_model("default")
+    model, card = store.load_model("default")
     manifest = Manifest.read(SAMPLES / "testset")
     rows = evaluate.score_model(model, manifest, ["si-snri"])
     # 5.5 dB when it was released; a broken loader, resampler or assignment costs far more than a decibel.

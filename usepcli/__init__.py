@@ -6,17 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from usepcli.engine.separation.separate import How, Separation, Separator, Trace
     from usepcli.profile.load import load_profile
+    from usepcli.separator.separator import How, Separation, Separator, Trace
 
 __version__ = "0.1.0"
 __all__ = ["How", "Separation", "Separator", "Trace", "__version__", "load_profile"]
 
 _LAZY = {
-    "How": "usepcli.engine.separation.separate",
-    "Separation": "usepcli.engine.separation.separate",
-    "Separator": "usepcli.engine.separation.separate",
-    "Trace": "usepcli.engine.separation.separate",
+    "How": "usepcli.separator.separator",
+    "Separation": "usepcli.separator.separator",
+    "Separator": "usepcli.separator.separator",
+    "Trace": "usepcli.separator.separator",
     "load_profile": "usepcli.profile.load",
 }
 

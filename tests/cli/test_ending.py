@@ -18,8 +18,8 @@ from typer.testing import CliRunner, Result
 from usepcli.audio import io
 from usepcli.cli.app import app
 from usepcli.data.manifest import Manifest, Row
-from usepcli.engine import checkpoint
 from usepcli.report import listen
+from usepcli.weights import store
 
 # Sends SIGTERM to itself while libsndfile works, where nothing can be raised: at call number N of a function.
 _AT_CALL = """
@@ -144,7 +144,7 @@ def ended(words: list[object], folder: Path) -> None:
 
 def test_pull_leaves_no_folder(layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").mkdir(exist_ok=True)
-    monkeypatch.setattr(checkpoint, "load_model", terminate)
+    monkeypatch.setattr(store, "load_model", terminate)
     ended(["pull", layout, "-o", tmp_path / "models", "--name", "fresh"], tmp_path)
 
 

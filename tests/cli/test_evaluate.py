@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import usepcli
-from usepcli.engine import build, checkpoint
+from usepcli.weights import build, cards, reach, store
 
 TESTSET = Path(usepcli.__file__).parent / "samples" / "testset"
 SUMMARY = ["metric", "mean", "median", "ci95_low", "ci95_high", "n", "missing"]
@@ -31,12 +31,12 @@ def train_nothing(folder: Path, manifest: Path | str = TESTSET, when: int = 0) -
     """Save an untrained tiny model as the outcome of a run on `manifest`."""
     torch.manual_seed(0)
     model = build.model({"name": "conformer_mask", "preset": "tiny", "n_src": 2, "sample_rate": 8000})
-    card = checkpoint.Card(
+    card = cards.Card(
         name=folder.name, model=model.config, sample_rate=8000, n_src=2, objective="pit", steps=7,
         profile={"data": {"manifest": str(manifest), "test_split": "test"}},
     )  # fmt: skip
     folder.mkdir(parents=True)
-    checkpoint.save_model(folder / "best.safetensors", model.state_dict(), card)
+    store.save_model(folder / "best.safetensors", model.state_dict(), card)
     os.utime(folder / "best.safetensors", (when, when))
     return folder
 
@@ -100,7 +100,7 @@ def test_without_runs_the_default_model_meets_the_shipped_test_set(usep: Usep, m
     stand_in = train_nothing(Path("pretrained")) / "best.safetensors"
     stand_in = stand_in.rename(stand_in.with_name("default.safetensors")).resolve()
     monkeypatch.setattr("usepcli.cli._evaluate_jobs._released_default", lambda: True)
-    monkeypatch.setattr(checkpoint, "released", lambda: {"default": stand_in})
+    monkeypatch.setattr(reach, "released", lambda: {"default": stand_in})
     answer = usep("--metric", "si-snri", "--limit", 1)
     assert answer.code == 0 and "model: default" in answer.err
     assert f"data: {TESTSET / 'manifest.csv'}, split test, 8 items" in answer.err
@@ -108,7 +108,7 @@ def test_without_runs_the_default_model_meets_the_shipped_test_set(usep: Usep, m
 
 
 def test_default_model_scores_the_shipped_test_set(usep: Usep) -> None:
-    if "default" not in checkpoint.released():
+    if "default" not in reach.released():
         pytest.skip("no released model called default in usepcli/pretrained yet")
     answer = usep("--metric", "si-snri", "--limit", 2, "--json")
     assert answer.code == 0 and "model: default" in answer.err

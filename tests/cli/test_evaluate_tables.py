@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import usepcli
-from usepcli.engine import build, checkpoint
+from usepcli.weights import build, cards, store
 
 TESTSET = Path(usepcli.__file__).parent / "samples" / "testset"
 Usep = Callable[..., Any]
@@ -27,8 +27,8 @@ def usep(command: Callable[..., Usep], tmp_path: Path) -> Usep:
         torch.manual_seed(seed)
         model = build.model({"name": "conformer_mask", "preset": "tiny", "n_src": n_src, "sample_rate": 8000})
         config = build.config_of(model)
-        card = checkpoint.Card(name=name, model=config, sample_rate=8000, n_src=n_src, objective="pit", steps=1)
-        checkpoint.save_model(tmp_path / f"{name}.safetensors", model.state_dict(), card)
+        card = cards.Card(name=name, model=config, sample_rate=8000, n_src=n_src, objective="pit", steps=1)
+        store.save_model(tmp_path / f"{name}.safetensors", model.state_dict(), card)
     return command("evaluate")
 
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from usepcli.cli.app import app
-from usepcli.engine import checkpoint
 from usepcli.errors import BadInput, InputNotFound
+from usepcli.weights import store
 
 RUNNER = CliRunner()
 
@@ -24,7 +24,7 @@ def _json(path: Path) -> dict:
 
 def test_model_file(model_file: Path):
     facts = _json(model_file)
-    model, card = checkpoint.load_model(model_file)
+    model, card = store.load_model(model_file)
     assert facts["architecture"] == "conformer_mask"
     assert facts["parameters"] == model.n_params
     assert facts["gflop_per_second"] == round(model.flops_per_second() / 1e9, 4) > 0

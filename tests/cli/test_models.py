@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from usepcli.cli.app import app
-from usepcli.engine import checkpoint
+from usepcli.weights import reach, store
 
 RUNNER = CliRunner()
 
@@ -20,7 +20,7 @@ def _one_model(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # The file lies in ./models too, hidden by the name that ships.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path / "models")
-    monkeypatch.setattr(checkpoint, "released", lambda: {"toy": model_file})
+    monkeypatch.setattr(reach, "released", lambda: {"toy": model_file})
 
 
 def test_table():
@@ -51,13 +51,13 @@ def test_models_of_folders_and_what_they_hide(model_file: Path, tmp_path: Path, 
 
 def test_json(model_file: Path):
     (found,) = json.loads(RUNNER.invoke(app, ["models", "--json"]).stdout)
-    assert found["parameters"] == checkpoint.load_model(model_file)[0].n_params
+    assert found["parameters"] == store.load_model(model_file)[0].n_params
     assert found["scores"][0]["protocol"] == "mean over sources"
     assert found["path"] == str(model_file)
 
 
 def test_none_released(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(checkpoint, "released", dict)
+    monkeypatch.setattr(reach, "released", dict)
     done = RUNNER.invoke(app, ["models", "--json"])
     assert (done.exit_code, json.loads(done.stdout)) == (0, [])
     assert RUNNER.invoke(app, ["models"]).exit_code == 0

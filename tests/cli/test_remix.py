@@ -114,7 +114,7 @@ def test_wrong_usage_and_outputs_in_the_way(usep: Usep, model_file: Path):
 def test_one_file_whose_sources_are_named_is_separated_by_the_usual_model(
     usep: Usep, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from usepcli.engine.separation.separate import Separator
+    from usepcli.separator.separator import Separator
 
     asked: list[str] = []
     load = Separator.load

@@ -23,8 +23,8 @@ import torch
 
 from usepcli import registry
 from usepcli.audio import io
-from usepcli.engine import build, checkpoint
 from usepcli.models.separator import SeparationModel
+from usepcli.weights import build, cards, store
 
 Usep = Callable[..., Any]
 
@@ -36,8 +36,8 @@ def usep(command: Callable[..., Usep], tmp_path: Path) -> Usep:
     model = build.model(
         {"name": "conformer_mask", "preset": "tiny", "n_src": 2, "sample_rate": 8000, "consistency": "uniform"}
     )
-    card = checkpoint.Card(name="toy", model=model.config, sample_rate=8000, n_src=2)
-    checkpoint.save_model(tmp_path / "toy.safetensors", model.state_dict(), card)
+    card = cards.Card(name="toy", model=model.config, sample_rate=8000, n_src=2)
+    store.save_model(tmp_path / "toy.safetensors", model.state_dict(), card)
     return command("separate", "--model", "toy.safetensors")
 
 
@@ -296,9 +296,7 @@ def test_near_silent_sources_are_named_and_with_auto_left_out(usep: Usep, monkey
     assert left_over(Path("all")) == ["all/a_1.wav", "all/a_2.wav"] and "source 1" not in answer.err
     assert [row["active"] for row in table("all/outputs.csv")] == ["true", "false"]
     io.write("still.wav", np.zeros(8000), 8000)
-    assert "still.wav: all its sources are silent\n" in (
-        said := usep("still.wav", "-o", "all").err
-    )
+    assert "still.wav: all its sources are silent\n" in (said := usep("still.wav", "-o", "all").err)
     assert "near-silent" not in said
     answer = usep("a.wav", "-o", "auto", "--sources", "auto", "-q")
     assert "a.wav: source 2 is near-silent and was not written; --sources all writes it" in answer.err

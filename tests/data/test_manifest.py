@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from usepcli.data.manifest import COLUMNS, POOL_COLUMNS, Manifest, Pool, PoolRow, Row, write_text
+from usepcli.data.manifest import COLUMNS, POOL_COLUMNS, Manifest, Pool, PoolRow, Row
 from usepcli.errors import BadInput, InputNotFound, IOFault
+from usepcli.files import write_text
 
 ROW = Row(
     "a", "train", "mix/a.wav", ("s1/a.wav", "s2/a.wav"), "", 8000, 4000, 2, ("x", "y"), 'say "hi", now', "l", "o", "CC0"

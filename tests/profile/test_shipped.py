@@ -41,12 +41,13 @@ def test_profile_binds_and_says_what_it_is(path: Path):
 def test_model_objective_and_batch_fit_together(path: Path):
     import torch
 
-    from usepcli.engine import build
+    from usepcli.engine.training import parts
+    from usepcli.weights import build
 
     profile = load_profile(str(path), environ={})
     with torch.device("meta"):  # shapes alone: the largest models cost nothing
         model = build.model(profile.model)
-        objective = build.objective(profile, model)
+        objective = parts.objective(profile, model)
     assert profile.train.batch_size % profile.train.accumulate == 0
     objective.check(profile.train.batch_size // profile.train.accumulate)
 

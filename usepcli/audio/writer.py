@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +12,10 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
+from usepcli import files
 from usepcli.audio.checks import PathLike, check_finite, show
 from usepcli.audio.formats import LOSSY, WRITABLE
-from usepcli.errors import IOFault, OutputError
+from usepcli.errors import OutputError
 
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _RF64_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE: a plain WAV unless the 4 GiB are passed
@@ -66,7 +66,7 @@ class Writer:
         self._auto_rf64 = self.path.suffix.lower() == ".wav" and not 0 < frames * channels * 8 < 2**32
         if not overwrite and os.path.lexists(self.path):
             raise OutputError(f"{show(path)}: exists already; choose another name or pass --overwrite")
-        self._tmp = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._tmp = files.hidden(self.path)
         self._sink: _Sink | None = None
         self._file: Any = None  # a SoundFile once it is open
 
@@ -82,13 +82,13 @@ class Writer:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._sink = sink = _Sink(self._tmp)
         except OSError as err:
-            raise _output_fault(self.path, err) from err
+            raise files.fault(self.path, err) from err
         container = "RF64" if self._auto_rf64 else WRITABLE[self.path.suffix.lower()]
         try:
             self._file = sf.SoundFile(sink, "w", self.rate, self.channels, self.subtype, format=container)
         except (sf.LibsndfileError, ValueError, TypeError) as err:
             if sink.fault:
-                raise _output_fault(self.path, sink.fault) from sink.fault
+                raise files.fault(self.path, sink.fault) from sink.fault
             reason = getattr(err, "error_string", str(err)).strip().removeprefix("Error : ").rstrip(".")
             raise OutputError(
                 f"{show(self.path)}: cannot write {self.channels} channels at {self.rate} Hz: {reason}; "
@@ -110,7 +110,7 @@ class Writer:
         try:
             self._file.write(np.ascontiguousarray(block.T))
         except (sf.LibsndfileError, AssertionError) as err:  # soundfile asserts that all frames were taken
-            raise _output_fault(self.path, (self._sink and self._sink.fault) or err) from err
+            raise files.fault(self.path, (self._sink and self._sink.fault) or err) from err
         self.frames += block.shape[1]
 
     def __exit__(
@@ -125,13 +125,13 @@ class Writer:
             fault = self._sink.close() or fault
         if kind is None and fault is None:
             try:
-                os.replace(self._tmp, self.path)
+                files.place(self._tmp, self.path)
                 return
             except OSError as err:
                 fault = err
         self.discard()
         if kind is None:
-            raise _output_fault(self.path, fault) from fault
+            raise files.fault(self.path, fault) from fault
 
     def discard(self) -> None:
         """Remove what was written, unless it has its final name by now; may be called at any time."""
@@ -211,22 +211,3 @@ def _quantise(block: np.ndarray, subtype: str) -> np.ndarray:
     if bits <= 16:
         return (codes * 2 ** (16 - bits)).astype(np.int16)
     return (codes.astype(np.int64) << (32 - bits)).astype(np.int32)
-
-
-def _output_fault(path: Path, err: Any) -> IOFault | OutputError:
-    if isinstance(err, OSError) and err.errno == errno.ENAMETOOLONG:
-        return OutputError(f"{show(path)}: cannot be made: {err.strerror}; choose a shorter name")
-    if isinstance(err, OSError) and err.errno in (
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOTDIR,
-        errno.EEXIST,
-    ):
-        return OutputError(f"{show(path)}: cannot be made: {err.strerror}; choose a folder that you may write to")
-    reason = getattr(err, "strerror", None) or str(err)
-    try:
-        free = f"; {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there"
-    except OSError:
-        free = ""
-    return IOFault(f"{show(path)}: writing failed: {reason}{free}; nothing was left under this name")

@@ -13,9 +13,9 @@ from usepcli.errors import BadInput, InputNotFound, UsageError, choices, did_you
 
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
-    from usepcli.engine.checkpoint import Card
     from usepcli.engine.scoring.protocols import Protocol
     from usepcli.models.separator import SeparationModel
+    from usepcli.weights.store import Card
 
 Rows = list[dict[str, Any]]
 Say = Callable[[str], None]
@@ -201,13 +201,13 @@ def model_job(asked: Asked, protocol: Protocol | None) -> Job:
     ref = asked.model or _latest_run() or "default"
     if ref == "default" and not _released_default():
         raise InputNotFound(f"{_runs()}: no trained run in it and no model called default; name a MODEL")
-    from usepcli.engine import checkpoint
-    from usepcli.engine import device as devices
+    from usepcli import device as devices
     from usepcli.engine.scoring import results
     from usepcli.engine.scoring.evaluate import score_model
+    from usepcli.weights import cards, reach, store
 
-    path = checkpoint.find_model(ref)
-    net, card = checkpoint.load_model(path)
+    path = reach.find_model(ref)
+    net, card = store.load_model(path)
     run = path.parent if path.name == "best.safetensors" else None
     manifest, split = _data(card, run is not None, asked.data, asked.split)
     asked.say(f"model: {ref} ({path}), {card.n_src} outputs at {card.sample_rate} Hz")
@@ -216,7 +216,7 @@ def model_job(asked: Asked, protocol: Protocol | None) -> Job:
     devices.set_threads(asked.threads)
     count = asked.workers or _workers(asked.metrics, min(asked.limit or len(manifest), len(manifest)))
     facts = {
-        "model": {"ref": ref, "path": str(path), "sha256": checkpoint.read_card(path)[1], **_about(card)},
+        "model": {"ref": ref, "path": str(path), "sha256": cards.read_card(path)[1], **_about(card)},
         "data": results.about_data(manifest, split, card.sample_rate),
         "settings": {"limit": asked.limit, "device": str(where), "metrics": asked.metrics},
     }

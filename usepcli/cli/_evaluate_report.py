@@ -113,8 +113,8 @@ def make_test(job: Job, asked: Asked) -> None:
 
 def _against(job: Job, asked: Asked) -> System:
     """Return the second system of a test: a folder of estimates, or else a model on the same manifest."""
-    from usepcli.engine import checkpoint
     from usepcli.engine.scoring import systems
+    from usepcli.weights import reach, store
 
     place = Path(asked.against)
     if place.is_dir() and not (place / "best.safetensors").is_file():
@@ -125,7 +125,7 @@ def _against(job: Job, asked: Asked) -> System:
         raise UsageError(
             f"--against {asked.against}: beside --estimates stands another folder of estimates; none is here"
         )
-    net, card = checkpoint.load_model(checkpoint.find_model(asked.against))
+    net, card = store.load_model(reach.find_model(asked.against))
     asked.say(f"against: {asked.against}, {card.n_src} outputs at {card.sample_rate} Hz")
     return systems.of_model(asked.against, net, job.manifest, device=job.device, limit=asked.limit)
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from usepcli import registry
-from usepcli.engine import model_folders
 from usepcli.profile import find
+from usepcli.weights import reach
 
 
 def _starting(names: Iterable[str], incomplete: str) -> list[str]:
@@ -25,7 +25,7 @@ def complete_profile(incomplete: str) -> list[str]:
 
 def complete_model(incomplete: str) -> list[str]:
     """Return the models in reach whose names start with `incomplete`."""
-    return _starting(model_folders.named(model_folders.files(model_folders.shipped_folder())), incomplete)
+    return _starting(reach.named(reach.files(reach.shipped_folder())), incomplete)
 
 
 def complete_metric(incomplete: str) -> list[str]:

@@ -16,23 +16,23 @@ from usepcli.cli import _options as options
 from usepcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from usepcli.engine.remixing.remix import Remix
-    from usepcli.engine.remixing.remix_automation import Curve
-    from usepcli.engine.remixing.remix_inputs import Stems
-    from usepcli.engine.remixing.remix_levels import Goal
+    from usepcli.engine.mixing.automation import Curve
+    from usepcli.engine.mixing.inputs import Stems
+    from usepcli.engine.mixing.levels import Goal
+    from usepcli.engine.mixing.remix import Remix
     from usepcli.engine.separation.ending import Ending
-    from usepcli.engine.separation.separate import Separator, Watch
+    from usepcli.separator.separator import Separator, Watch
 
 _USUAL_MODEL = "default"
 
 
 def run(ctx: typer.Context) -> None:
     """Mix, and print what was done with the levels before and after."""
-    from usepcli.engine.remixing import remix as engine
-    from usepcli.engine.remixing.remix_automation import read_automation
-    from usepcli.engine.remixing.remix_desk import desk
-    from usepcli.engine.remixing.remix_inputs import check_stems, find_stems
-    from usepcli.engine.remixing.remix_levels import Goal
+    from usepcli.engine.mixing import remix as engine
+    from usepcli.engine.mixing.automation import read_automation
+    from usepcli.engine.mixing.desk import desk
+    from usepcli.engine.mixing.inputs import check_stems, find_stems
+    from usepcli.engine.mixing.levels import Goal
     from usepcli.engine.separation.ending import Ending
 
     asked: dict[str, Any] = ctx.params
@@ -85,7 +85,7 @@ def _separator(
         model = _USUAL_MODEL
         if not asked["quiet"]:
             _say(f"{_show(inputs[0])}: its sources are named, so the model '{model}' separates it first (see --model)")
-    from usepcli.engine.separation.separate import Separator
+    from usepcli.separator.separator import Separator
 
     return Separator.load(model, asked["device"], asked["threads"])
 

@@ -12,7 +12,7 @@ from usepcli.cli import _options as options
 from usepcli.errors import PartialFailure, UsageError
 
 if TYPE_CHECKING:
-    from usepcli.engine.remixing.remix_set import Summary
+    from usepcli.engine.pseudo.pseudo_set import Summary
 
 # Below this the residual is what rounding to 16 bits leaves, and no source.
 _ROUNDING_DB = -60.0
@@ -57,8 +57,8 @@ def check(ctx: typer.Context) -> None:
 def run(ctx: typer.Context) -> None:
     """Make the set and print what it holds; PartialFailure where some mixtures could not be used."""
     from usepcli.data.manifest import Manifest
-    from usepcli.engine.remixing.remix_plan import Settings
-    from usepcli.engine.remixing.remix_set import remix_set
+    from usepcli.engine.pseudo.plan import Settings
+    from usepcli.engine.pseudo.pseudo_set import remix_set
     from usepcli.engine.separation.ending import Ending
 
     asked: dict[str, Any] = ctx.params

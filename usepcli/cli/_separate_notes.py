@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from usepcli.engine.separation.record import Record
-    from usepcli.engine.separation.separate import Separator
+    from usepcli.separator.separator import Separator
 
 _EQUAL_DB = -100.0
 _ROUNDED_DB = -96.0  # of full scale: half a code of 16 bits

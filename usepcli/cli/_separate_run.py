@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from usepcli.engine.separation.jobs import Job
     from usepcli.engine.separation.ledger import Ledger
     from usepcli.engine.separation.record import Record
-    from usepcli.engine.separation.separate import Separator
     from usepcli.engine.separation.separate_files import Wish
+    from usepcli.separator.separator import Separator
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class _Run:
         from usepcli.audio.io import check_codecs
         from usepcli.engine.separation import jobs, shards
         from usepcli.engine.separation.ledger import made
-        from usepcli.engine.separation.separate import How
         from usepcli.engine.separation.separate_files import Wish
+        from usepcli.separator.separator import How
 
         self.asked, self.ending = asked, ending
         self.shard = shards.parse(asked.shard)
@@ -154,7 +154,7 @@ class _Run:
                     )
 
     def _load(self) -> Separator:
-        from usepcli.engine.separation.separate import Separator
+        from usepcli.separator.separator import Separator
 
         return Separator.load(self.asked.model, self.asked.device, self.asked.threads, self.asked.chunk_s)
 

@@ -48,7 +48,7 @@ def export(
       usep export runs/small_pit --to openvino -o small_pit.xml
       usep export default --to torch-export --seconds 4 -o default_4s.pt2
     """
-    from usepcli.engine import device
+    from usepcli import device
     from usepcli.engine.exchange import export_targets
 
     export_targets.require(to)

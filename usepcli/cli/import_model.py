@@ -47,9 +47,9 @@ def import_model(
       usep import pytorch_model.bin -o wham.safetensors
       usep import conv_tasnet.pt -o libri2mix.safetensors --sample-rate 8000 --mask relu --blocks 8
     """
-    from usepcli.engine.checkpoint import read_card
     from usepcli.engine.exchange import foreign, foreign_parts
     from usepcli.engine.separation.ending import Ending
+    from usepcli.weights.store import read_card
 
     with Ending():
         done = foreign.import_model(

@@ -28,11 +28,11 @@ def _cost(model: SeparationModel) -> dict[str, Any]:
 
 
 def _of_model(ref: str) -> dict[str, Any]:
-    from usepcli.engine import checkpoint
+    from usepcli.weights import cards, reach, store
 
-    path = checkpoint.find_model(ref)
-    model, card = checkpoint.load_model(path)
-    hidden = checkpoint.known().get(ref, [])[1:]
+    path = reach.find_model(ref)
+    model, card = store.load_model(path)
+    hidden = reach.known().get(ref, [])[1:]
     return {
         "name": card.name,
         "about": card.about,
@@ -50,7 +50,7 @@ def _of_model(ref: str) -> dict[str, Any]:
         "scores": card.scores,
         "settings": card.model,
         "versions": card.versions,
-        "sha256": checkpoint.read_card(path)[1],
+        "sha256": cards.read_card(path)[1],
     }
 
 
@@ -64,10 +64,11 @@ def _pulled(path: Path) -> dict[str, Any]:
 
 def _of_checkpoint(path: Path) -> dict[str, Any]:
     """Return the progress that a resume file holds, and the model named by the run.json beside it."""
-    from usepcli.engine import build, checkpoint
+    from usepcli.engine.training import states
     from usepcli.engine.training.runfolder import training_data
+    from usepcli.weights import build
 
-    state = checkpoint.load_state(path)
+    state = states.load_state(path)
     facts: dict[str, Any] = {"checkpoint": str(path), "file_bytes": path.stat().st_size}
     for key in ("step", "epoch", "in_epoch", "skipped", "seconds", "best"):
         if isinstance(state.get(key), (int, float)):

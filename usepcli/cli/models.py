@@ -11,7 +11,7 @@ from usepcli.cli import _options as options
 from usepcli.errors import UsepError
 
 if TYPE_CHECKING:
-    from usepcli.engine.checkpoint import Card
+    from usepcli.weights.store import Card
 
 
 def _score(scores: list[dict[str, Any]]) -> str:
@@ -25,7 +25,7 @@ def _score(scores: list[dict[str, Any]]) -> str:
 
 
 def _row(name: str, path: Path, card: Card, as_json: bool) -> dict[str, Any]:
-    from usepcli.engine import build
+    from usepcli.weights import build
 
     row = {
         "name": name,
@@ -53,12 +53,12 @@ def models(as_json: options.Json = False) -> None:
       usep models
       usep separate meeting.wav -o separated --model default
     """
-    from usepcli.engine import checkpoint
+    from usepcli.weights import cards, reach
 
     rows = []
-    for name, paths in checkpoint.known().items():
+    for name, paths in reach.known().items():
         try:
-            rows.append(_row(name, paths[0], checkpoint.read_card(paths[0])[0], as_json))
+            rows.append(_row(name, paths[0], cards.read_card(paths[0])[0], as_json))
         except UsepError as fault:
             typer.echo(f"usep: note: left out: {fault}", err=True)
         for hidden in paths[1:]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from usepcli.errors import BadInput, InputNotFound, IOFault, OutputError, did_you_mean
+from usepcli.errors import BadInput, InputNotFound, did_you_mean
+from usepcli.files import write_text
 
 COLUMNS = (
     "id", "split", "mixture", "sources", "noise", "sample_rate", "frames", "n_src", "speakers", "text",
@@ -130,24 +131,6 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Iterable[objec
     writer.writerow(columns)
     writer.writerows(rows)
     write_text(path, text.getvalue())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file in one step; OutputError without permission, IOFault on a full disk."""
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(tmp, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(tmp, path)
-    except PermissionError as err:
-        raise OutputError(f"{path}: cannot be made: {err.strerror}; choose a folder that you may write to") from err
-    except OSError as err:
-        raise IOFault(f"{path}: writing failed: {err.strerror}") from err
-    finally:
-        tmp.unlink(missing_ok=True)
 
 
 def _root(path: Path) -> Path:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from usepcli.data.manifest import write_text
 from usepcli.errors import BadInput, InputNotFound, IOFault
+from usepcli.files import write_text
 
 Row = Mapping[str, Any]
 

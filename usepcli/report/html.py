@@ -14,7 +14,6 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from urllib.parse import quote
 
 import numpy as np
 
+from usepcli import files
 from usepcli.audio import io
-from usepcli.errors import IOFault, OutputError
+from usepcli.errors import OutputError
 
 _ASSETS = "usepcli.report"
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
@@ -154,15 +154,6 @@ def save(path: str | os.PathLike[str], text: str | Iterable[str], overwrite: boo
     out = Path(path)
     if not overwrite and os.path.lexists(out):
         raise OutputError(f"{io.show(out)}: exists already; choose another name or pass --overwrite")
-    temporary = out.with_name(f".{os.getpid()}.html.tmp")  # short: the name itself may be as long as names can be
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines([text] if isinstance(text, str) else text)
-        os.replace(temporary, out)
-    except OSError as fault:
-        raise IOFault(f"{io.show(out)}: writing failed: {fault.strerror}; nothing was left under this name") from fault
-    finally:
-        with suppress(OSError):  # its folder may not be there
-            temporary.unlink(missing_ok=True)
+    with files.whole(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.writelines([text] if isinstance(text, str) else text)
     return out

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency, UsageError
+from usepcli import files
+from usepcli.errors import BadInput, InputNotFound, MissingDependency, UsageError
 
 INSTALL = "pip install 'usepcli[plot]'"
 VALID_FIXED = ("epoch", "step", "best", "seconds", "skipped", "teacher_input_si_sdr")
@@ -57,15 +57,9 @@ def save(figure: Any, out: str | Path, *more: str | Path) -> Path:
         form = path.suffix.lower().lstrip(".")
         if form not in FORMS:
             raise UsageError(f"{path}: pictures are written as .png or .svg, not '{path.suffix}'")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # What is drawn and written in one step is never half a picture; what fails leaves the earlier one.
-        temporary = path.with_name(f".{os.getpid()}.{form}.tmp")
-        try:
+        # What fails leaves the earlier picture.
+        with files.whole(path) as temporary:
             _write(figure, temporary, form)
-            os.replace(temporary, path)
-        except OSError as fault:
-            temporary.unlink(missing_ok=True)
-            raise IOFault(f"{path}: writing failed: {fault.strerror}; no picture was left") from fault
     return Path(out)
 
 

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 import usepcli
 from usepcli import registry
 from usepcli.cli.app import app
-from usepcli.engine import build, checkpoint
 from usepcli.engine.exchange import export, export_targets, exportable
 from usepcli.errors import BadInput, MissingDependency, OutputError, UsageError
+from usepcli.weights import build, cards, store
 
 RUNNER = CliRunner()
 CAUSAL = {"causal": True, "norm": "cumln", "input_norm": "none", "consistency": "none", "blocks": 2, "repeats": 1}
@@ -32,8 +32,8 @@ def made(name: str, **options: object) -> torch.nn.Module:
 
 def write(path: Path, name: str = "convtasnet", **options: object) -> Path:
     model = made(name, **options)
-    card = checkpoint.Card(name="toy", model=build.config_of(model), sample_rate=8000, n_src=2, licence="CC0-1.0")
-    checkpoint.save_model(path, model.state_dict(), card)
+    card = cards.Card(name="toy", model=build.config_of(model), sample_rate=8000, n_src=2, licence="CC0-1.0")
+    store.save_model(path, model.state_dict(), card)
     return path
 
 
@@ -98,7 +98,7 @@ def test_a_model_travels(to: str, tmp_path: Path) -> None:
         export.export(str(model), out, to)
     # A length that the export itself did not try.
     run, wave = export_targets.TARGETS[to].open(out), np.random.default_rng(0).normal(0, 0.1, (1, 9999))
-    own = checkpoint.load_model(model)[0]
+    own = store.load_model(model)[0]
     with torch.no_grad():
         expected = own(torch.from_numpy(wave.astype(np.float32))).numpy()
     assert np.abs(run(wave.astype(np.float32)) - expected).max() < 1e-5
@@ -106,9 +106,9 @@ def test_a_model_travels(to: str, tmp_path: Path) -> None:
 
 def test_a_name_in_a_card_cannot_lead_into_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = write(tmp_path / "toy.safetensors", "tdcnpp")
-    card, _ = checkpoint.read_card(model)
+    card, _ = cards.read_card(model)
     card.name = "../outside"
-    checkpoint.save_model(model, checkpoint.read_weights(model), card)
+    store.save_model(model, store.read_weights(model), card)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert export.export(str(model), None, "torch-export", seconds=0.5)["file"] == "toy.pt2"

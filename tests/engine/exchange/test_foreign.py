@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from usepcli.audio import io
-from usepcli.engine import checkpoint
 from usepcli.engine.exchange import foreign, foreign_level
 from usepcli.engine.exchange.foreign_parts import Stated
 from usepcli.errors import BadInput, InputNotFound, OutputError, UsageError
+from usepcli.weights import cards, store
 
 STORED = Path(__file__).parent / "foreign"
 NAMES = sorted(path.stem for path in STORED.glob("*.pth"))
@@ -56,7 +56,7 @@ def test_output_is_what_asteroid_stored(name: str, tmp_path: Path):
     done = foreign.import_model(STORED / f"{name}.pth", tmp_path / "own.safetensors")
     data = np.load(STORED / f"{name}.npz")
     # From the written file, not from memory.
-    model, card = checkpoint.load_model(done.path)
+    model, card = store.load_model(done.path)
     got = model(torch.from_numpy(data["mix"])).numpy()
     assert got.shape == data["est"].shape and np.abs(data["est"]).max() > 0.1
     np.testing.assert_allclose(got, data["est"], atol=1e-5, rtol=0)
@@ -110,7 +110,7 @@ def test_torchaudios_own_code_on_speech(mask: str, kernel: int, talk: torch.Tens
 
 def test_the_card_says_where_it_came_from(tmp_path: Path):
     done = foreign.import_model(STORED / "convtasnet.pth", tmp_path / "toy.safetensors")
-    card, _ = checkpoint.read_card(done.path)
+    card, _ = cards.read_card(done.path)
     assert card.name == "toy" and card.about == "imported from a checkpoint of asteroid ConvTasNet"
     sha256 = hashlib.sha256((STORED / "convtasnet.pth").read_bytes()).hexdigest()
     assert card.origin == f"convtasnet.pth, asteroid ConvTasNet, sha256 {sha256}"
@@ -257,7 +257,7 @@ def test_damaged_missing_and_own_files(tmp_path: Path):
     with pytest.raises(OutputError, match="--overwrite"):
         foreign.import_model(STORED / "dprnn.pth", own)
     foreign.import_model(STORED / "convtasnet.pth", own, overwrite=True)
-    assert checkpoint.read_card(own)[0].model["name"] == "convtasnet"
+    assert cards.read_card(own)[0].model["name"] == "convtasnet"
 
 
 def test_options_that_do_not_go_together(saved, tmp_path: Path):
@@ -312,7 +312,7 @@ def test_the_level_is_measured_and_brought_to_the_input(gain: float, talk: torch
     said = [note for note in kept.notes if "--fit-level" in note]
     assert bool(said) == (gain != 1) and (not said or f"{20 * math.log10(abs(gain)):+.1f} dB" in said[0])
     fitted = foreign.import_model(path, tmp_path / "fitted.safetensors", "", stated, fit_level=True)
-    torch.testing.assert_close(checkpoint.load_model(fitted.path)[0](talk).sum(1), talk, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(store.load_model(fitted.path)[0](talk).sum(1), talk, atol=1e-5, rtol=1e-4)
     assert f"outputs times {1 / gain:.4g}" in fitted.card.origin
 
 

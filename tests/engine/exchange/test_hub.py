@@ -18,9 +18,9 @@ import pytest
 import torch
 import yaml
 
-from usepcli.engine import build, checkpoint, model_folders
 from usepcli.engine.exchange import hub, hub_push
 from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency, OutputError, UsageError
+from usepcli.weights import build, cards, reach, store
 
 COMMIT = "4f2a9c1d" * 5
 SCORE = {"metric": "si-snri", "value": 7.5, "ci95": [7.0, 8.0], "n": 3, "data": "toys", "protocol": "mean"}
@@ -29,11 +29,11 @@ SCORE = {"metric": "si-snri", "value": 7.5, "ci95": [7.0, 8.0], "n": 3, "data": 
 def write(path: Path, licence: str = "CC0-1.0", seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = build.model({"name": "convtasnet", "preset": "tiny"})
-    card = checkpoint.Card(
+    card = cards.Card(
         name="toy", about="a toy", model=build.config_of(model), sample_rate=8000, n_src=2, licence=licence,
         scores=[SCORE],
     )  # fmt: skip
-    checkpoint.save_model(path, model.state_dict(), card)
+    store.save_model(path, model.state_dict(), card)
     return path
 
 
@@ -54,10 +54,10 @@ def test_a_pushed_folder_is_pulled_and_found_by_its_name(tmp_path: Path) -> None
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["README.md", "config.json", hub.WEIGHTS]
     got = hub.pull("./two", sha256=sha256(model).upper())
     assert got["state"] == "new" and got["sha256"] == sha256(model) == sha256(Path(got["path"]))
-    assert checkpoint.find_model("two") == model_folders.cache() / "two.safetensors"
+    assert reach.find_model("two") == reach.cache() / "two.safetensors"
     assert hub.record(Path(got["path"]))["repo"] == str(tmp_path / "two")
     assert hub.pull("./two")["state"] == "the same"
-    assert not list(model_folders.cache().glob(".*"))
+    assert not list(reach.cache().glob(".*"))
 
 
 def test_head_and_config_carry_what_the_card_says(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     assert hub_push.push(str(two), "./repo", overwrite=True)["state"] == "replaced"
     with pytest.raises(OutputError, match="another model"):
         hub.pull("./repo", name="x")
-    assert sha256(model_folders.cache() / "x.safetensors") == sha256(one)
+    assert sha256(reach.cache() / "x.safetensors") == sha256(one)
     assert hub.pull("./repo", name="x", overwrite=True)["state"] == "replaced"
 
 
@@ -101,17 +101,17 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None
         hub.pull("./repo", file="other.safetensors")
     with pytest.raises(InputNotFound, match="no such file"):
         hub.pull("./repo", file="none.safetensors")
-    assert list(model_folders.cache().iterdir()) == []
+    assert list(reach.cache().iterdir()) == []
 
 
 def test_a_model_that_does_not_fit_its_card_is_not_kept(tmp_path: Path) -> None:
-    weights = checkpoint.read_weights(write(tmp_path / "toy.safetensors"))
-    card, _ = checkpoint.read_card(tmp_path / "toy.safetensors")
+    weights = store.read_weights(write(tmp_path / "toy.safetensors"))
+    card, _ = cards.read_card(tmp_path / "toy.safetensors")
     for changed, words in (({"n_src": 3}, "says 3 outputs"), ({"model": card.model | {"n_src": 3}}, "")):
-        checkpoint.save_model(tmp_path / "repo" / hub.WEIGHTS, weights, dataclasses.replace(card, **changed))
+        store.save_model(tmp_path / "repo" / hub.WEIGHTS, weights, dataclasses.replace(card, **changed))
         with pytest.raises(BadInput, match=rf"^\./repo: {hub.WEIGHTS}: .*{words}.*; nothing is kept$"):
             hub.pull("./repo")
-    assert list(model_folders.cache().iterdir()) == []
+    assert list(reach.cache().iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["{}", "[1", '{"mine": 1}'])

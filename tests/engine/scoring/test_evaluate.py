@@ -11,10 +11,10 @@ from torch import Tensor
 
 from usepcli.audio import io
 from usepcli.data.manifest import Manifest, Row
-from usepcli.engine import build
 from usepcli.engine.scoring import evaluate
 from usepcli.errors import BadInput, InputNotFound
 from usepcli.models.separator import SeparationModel
+from usepcli.weights import build
 
 RATE = 8000
 METRICS = ["si-snri", "sdri"]

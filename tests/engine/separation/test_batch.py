@@ -16,11 +16,11 @@ from usepcli.engine.separation import batch, jobs
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.record import Record, digest
-from usepcli.engine.separation.separate import How, Separator
 from usepcli.engine.separation.separate_files import Wish
 from usepcli.engine.separation.shards import Shard
 from usepcli.errors import BadInput, IOFault, OutputError
 from usepcli.models.separator import SeparationModel
+from usepcli.separator.separator import How, Separator
 
 KEY = "0123"
 

@@ -14,12 +14,12 @@ import pytest
 import soundfile as sf
 
 from usepcli.audio import io
-from usepcli.engine.checkpoint import Card
 from usepcli.engine.separation import report_files, report_sound
-from usepcli.engine.separation.how import How
 from usepcli.engine.separation.record import Identity, Record, Track
-from usepcli.engine.separation.stitch import Seam
 from usepcli.errors import OutputError
+from usepcli.separator.how import How
+from usepcli.separator.stitch import Seam
+from usepcli.weights.store import Card
 
 RATE, FRAMES = 8000, 20_000
 

@@ -11,7 +11,7 @@ import pytest
 
 from usepcli.audio import io
 from usepcli.dsp import overlap as ola
-from usepcli.engine.separation.stitch import Seam, Stitcher, confidence
+from usepcli.separator.stitch import Seam, Stitcher, confidence
 
 RATE, CHUNK, OVERLAP = 8000, 32_000, 8000
 PAIRS = ["1116_4362", "196_3699", "4088_887", "5104_7264"]

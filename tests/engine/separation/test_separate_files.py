@@ -11,10 +11,10 @@ from torch import Tensor
 
 from usepcli.audio import io
 from usepcli.engine.separation import jobs
-from usepcli.engine.separation.separate import Separator
 from usepcli.engine.separation.separate_files import separate_files
 from usepcli.errors import IOFault, UsepError
 from usepcli.models.separator import SeparationModel
+from usepcli.separator.separator import Separator
 
 
 class Doubler(SeparationModel):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from usepcli.engine.checkpoint import Card
 from usepcli.engine.training.average import BestStates, MovingAverage, mean_state
+from usepcli.weights.store import Card
 
 
 def test_moving_average_forgets_the_start_first_and_then_decays() -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from usepcli.engine import checkpoint
+from usepcli.engine.training import states
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, ConfigError, Diverged, OutputError
 from usepcli.objectives.pit import PIT
 from usepcli.profile.load import load_profile
+from usepcli.weights import store
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -47,7 +48,7 @@ def test_train_writes_the_run_folder(profile_file: Path, tmp_path: Path) -> None
     names = {p.name for p in run.iterdir()}
     assert {"run.json", "train.csv", "valid.csv", "last.ckpt", "prev.ckpt", "best.safetensors"} <= names
     assert [row[0] for row in curve(run)] == [str(i) for i in range(1, 19)]
-    model, card = checkpoint.load_model(run)
+    model, card = store.load_model(run)
     assert (card.objective, card.licence, card.sample_rate, card.n_src) == ("pit", "CC0", 8000, 2)
     assert card.scores[0]["metric"] == "si-snri"
     assert model(torch.randn(1, 999)).shape == (1, 2, 999)
@@ -72,7 +73,7 @@ def test_kill_9_and_the_same_command_give_the_same_curve(profile_file: Path, tmp
         process.wait()
     subprocess.run(command(profile_file, run, *more), env=ENV, check=True, capture_output=True)
     assert curve(run) == curve(tmp_path / "whole")
-    weights = [checkpoint.read_weights(tmp_path / n / "best.safetensors") for n in ("whole", "killed")]
+    weights = [store.read_weights(tmp_path / n / "best.safetensors") for n in ("whole", "killed")]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
@@ -88,7 +89,7 @@ def test_signal_to_the_whole_group_saves_and_exits_75(profile_file: Path, tmp_pa
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said.decode()
     assert b"run the same command to resume" in said and b"Traceback" not in said
-    assert checkpoint.load_state(run / "last.ckpt")["step"] == int(curve(run)[-1][0])
+    assert states.load_state(run / "last.ckpt")["step"] == int(curve(run)[-1][0])
 
 
 def test_damaged_checkpoint_falls_back_to_the_previous(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from usepcli.engine import checkpoint
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, ConfigError, InputNotFound, UsepError
 from usepcli.profile.load import load_profile
+from usepcli.weights import store
 
 
 def losses(run: Path) -> list[tuple[str, str]]:
@@ -75,7 +75,7 @@ def test_a_stored_model_teaches_and_refines(profile_file: Path, tmp_path: Path) 
         profile_file, tmp_path / "refined", f"init_from={tmp_path / 'taught'}", "objective.name=self_remixing",
         "objective.teacher_init=copy",
     )  # fmt: skip
-    stored = checkpoint.read_weights(tmp_path / "taught" / "best.safetensors")
+    stored = store.read_weights(tmp_path / "taught" / "best.safetensors")
     for module in (refined.objective.student, refined.objective.teacher):
         assert all(torch.equal(module.state_dict()[key], value) for key, value in stored.items())
     assert refined.step == 0

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from usepcli.data.manifest import Manifest
-from usepcli.engine import checkpoint
 from usepcli.engine.training import valid_split
 from usepcli.engine.training.train import Trainer
 from usepcli.engine.training.validate import Validator
 from usepcli.errors import ConfigError
 from usepcli.profile.faults import ProfileError
 from usepcli.profile.load import load_profile
+from usepcli.weights import store
 
 MIXTURES = ("objective.name=mixit", "train.epochs=2", "model.dropout=0.0")
 REMIX = ("objective.name=remixit", "train.epochs=2", "model.dropout=0.0")
@@ -54,7 +54,7 @@ def test_mixtures_alone_choose_by_momi_and_say_so(
     assert list(rows[0])[:5] == ["epoch", "step", "momi", "best", "seconds"]
     assert {"loudest_share", "activity_entropy", "silent_share", "skipped"} <= set(rows[0])
     assert float(rows[-1]["best"]) == max(float(row["momi"]) for row in rows)
-    card = checkpoint.load_model(tmp_path / "run")[1]
+    card = store.load_model(tmp_path / "run")[1]
     assert [(s["metric"], s["n"]) for s in card.scores] == [("momi", 1)]
     assert card.scores[0]["value"] == pytest.approx(float(rows[-1]["best"]), abs=1e-3)
     assert "momi" in said and "no source opened; chose the weights" in card.scores[0]["protocol"]
@@ -77,9 +77,9 @@ def test_metrics_beside_are_columns_and_never_choose(profile_file: Path, tmp_pat
     rows = table(run)
     assert [name for name in rows[0] if "snr" in name] == ["si-snri", "snr"]
     reference = validator(profile_file, tmp_path, "valid.limit=2")
-    weights = checkpoint.read_weights(run / f"best/step{int(rows[-1]['step']):08d}.safetensors")
+    weights = store.read_weights(run / f"best/step{int(rows[-1]['step']):08d}.safetensors")
     assert reference.score(weights, 0) == pytest.approx(float(rows[-1]["si-snri"]), abs=1e-4)
-    scores = checkpoint.load_model(run)[1].scores
+    scores = store.load_model(run)[1].scores
     assert [s["metric"] for s in scores] == ["momi", "si-snri", "snr"]
     assert ["momi chose the weights" in s["protocol"] for s in scores] == [False, True, True]
     best = max(rows, key=lambda row: float(row["momi"]))

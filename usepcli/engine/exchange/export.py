@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from usepcli import files
 from usepcli.audio import io, resample
-from usepcli.engine import checkpoint
 from usepcli.engine.exchange import export_targets, hub
 from usepcli.engine.exchange.export_targets import Target
-from usepcli.engine.training.runfolder import versions
 from usepcli.errors import BadInput, MissingDependency, OutputError, UsageError
 from usepcli.models.separator import SeparationModel
+from usepcli.versions import versions
+from usepcli.weights import cards, reach, store
 
 # Seconds at which a model of open length is traced, and at which it is compared: shorter, longer, no round numbers.
 TRACED_S = 2.0
@@ -42,8 +42,8 @@ def export(
     difference of a sample, full scale 1.  BadInput if the outputs differ by more; nothing is written then.
     """
     target = export_targets.require(to)
-    source = checkpoint.find_model(ref)
-    model, card = checkpoint.load_model(source)
+    source = reach.find_model(ref)
+    model, card = store.load_model(source)
     # A card may come from anybody: its name is a name only where it cannot lead into another folder.
     name = card.name if hub.NAME.fullmatch(card.name) else source.stem
     out = out or Path(name + target.suffix)
@@ -54,7 +54,7 @@ def export(
         raise OutputError(f"{there}: exists; choose another -o or pass --overwrite")
     facts: dict[str, Any] = {
         "model": card.name or source.stem, "file": out.name, "target": to,
-        "weights_sha256": checkpoint.read_card(source)[1],
+        "weights_sha256": cards.read_card(source)[1],
         "sample_rate": model.sample_rate, "outputs": model.n_src, "input": "mixture (1, samples)",
         "output": f"sources (1, {model.n_src}, samples)", "tolerance": tolerance,
     }  # fmt: skip
@@ -64,11 +64,11 @@ def export(
         (folder / beside.name).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         # The file itself comes last: where it stands, what belongs to it stands too.
         for path in sorted(folder.iterdir(), key=lambda path: path.name == out.name):
-            os.replace(path, out.with_name(path.name))
+            files.place(path, out.with_name(path.name))
     return facts
 
 
-def _notes(facts: dict[str, Any], card: checkpoint.Card) -> dict[str, str]:
+def _notes(facts: dict[str, Any], card: cards.Card) -> dict[str, str]:
     known = {key: facts[key] for key in ("sample_rate", "outputs", "weights_sha256")}
     return {f"usep_{key}": str(value) for key, value in known.items()} | {"usep_card": card.to_json()}
 
@@ -76,7 +76,7 @@ def _notes(facts: dict[str, Any], card: checkpoint.Card) -> dict[str, str]:
 def _versions(target: Target) -> dict[str, str]:
     from importlib import metadata
 
-    return versions() | {name: metadata.version(name) for name in target.packages}
+    return versions("torch") | {name: metadata.version(name) for name in target.packages}
 
 
 def _made(

@@ -6,7 +6,6 @@ tensors before a model is built, and every tensor must find its place.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Mapping
@@ -19,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-from usepcli.engine import build, checkpoint, fitting
+from usepcli import files
 from usepcli.engine.exchange import foreign_asteroid, foreign_level, foreign_torchaudio
 from usepcli.engine.exchange.foreign_parts import Found, Stated, plain
 from usepcli.errors import BadInput, InputNotFound, OutputError, UsageError, choices
 from usepcli.models.separator import SeparationModel
+from usepcli.weights import build, cards, fitting, store
 
 KINDS = ("asteroid", "torchaudio")
 KNOWN = "known are asteroid's ConvTasNet and DPRNNTasNet and torchaudio's ConvTasNet"
@@ -45,7 +45,7 @@ class Imported:
 
     path: Path
     model: SeparationModel
-    card: checkpoint.Card
+    card: cards.Card
     notes: list[str]
 
 
@@ -69,11 +69,11 @@ def import_model(
     card = _card(found, model, source, words, out.stem)
     level = foreign_level.measure(model)
     if fit_level:
-        checkpoint.load_into(model, foreign_level.fit(model.state_dict(), level, str(source)), str(source))
+        fitting.load_into(model, foreign_level.fit(model.state_dict(), level, str(source)), str(source))
         card.origin += f", outputs times {level.gain:.6g}"
     elif level.note:
         found.notes.append(level.note)
-    checkpoint.save_model(out, model.state_dict(), card)
+    store.save_model(out, model.state_dict(), card)
     if not found.licence and not words.licence:
         found.notes.append("the file states no licence; say it with --licence, the card now says 'unstated'")
     return Imported(out, model, card, found.notes)
@@ -117,7 +117,7 @@ def load_plain(source: Path) -> dict[str, Any]:
         try:
             raw = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as fault:  # a damaged file raises almost anything, OSError too
-            raise BadInput(f"{source}: {fitting.what_instead(source) or _why(str(fault))}") from fault
+            raise BadInput(f"{source}: {cards.what_instead(source) or _why(str(fault))}") from fault
     if not isinstance(raw, Mapping):
         raise BadInput(f"{source}: holds a {type(raw).__name__}; expected a dictionary; {KNOWN}")
     return dict(raw)
@@ -130,9 +130,7 @@ def _safetensors(source: Path) -> dict[str, Tensor]:
                 raise BadInput(f"{source}: a model file of usep already; use it as it is with --model")
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as fault:
-        raise BadInput(
-            f"{source}: not a readable safetensors file ({fitting.what_instead(source) or fault})"
-        ) from fault
+        raise BadInput(f"{source}: not a readable safetensors file ({cards.what_instead(source) or fault})") from fault
 
 
 def _why(fault: str) -> str:
@@ -183,19 +181,14 @@ def _seen(raw: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     return f"{what} of an unknown kind ({', '.join(keys) or 'empty'})"
 
 
-def _sha256(source: Path) -> str:
-    with open(source, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _card(found: Found, model: SeparationModel, source: Path, words: Words, name: str) -> checkpoint.Card:
+def _card(found: Found, model: SeparationModel, source: Path, words: Words, name: str) -> cards.Card:
     for option, said, here in (
         ("--licence", words.licence, found.licence),
         ("--training-data", words.training_data, found.training_data),
     ):
         if said and here:
             raise UsageError(f"{source}: the file states '{here}' itself; leave {option} out")
-    return checkpoint.Card(
+    return cards.Card(
         name=words.name or name,
         about=f"imported from a checkpoint of {found.origin}",
         model=build.config_of(model),
@@ -206,5 +199,5 @@ def _card(found: Found, model: SeparationModel, source: Path, words: Words, name
         credits=found.credits,
         scores=found.scores,
         versions=found.versions,
-        origin=f"{plain(source.name)}, {found.origin}, sha256 {_sha256(source)}",
+        origin=f"{plain(source.name)}, {found.origin}, sha256 {files.sha256(source)}",
     )

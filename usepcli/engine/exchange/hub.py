@@ -8,7 +8,6 @@ inside the file. Nothing is unpickled, and no code of a repository is run.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -22,8 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from usepcli.engine import checkpoint, model_folders
+from usepcli import files
 from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency, OutputError, UsageError
+from usepcli.weights import reach, store
 
 WEIGHTS = "model.safetensors"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -88,7 +88,7 @@ def pull(
     sha256: of the whole file, as hex.  into: the cache by default.  BadInput if the file is not what was stated or
     no model of usep; then nothing stays.
     """
-    source, folder = place(ref), into or model_folders.cache()
+    source, folder = place(ref), into or reach.cache()
     name = name or source.name
     if not NAME.fullmatch(name):
         raise UsageError(f"--name {name}: expected letters, digits, '.', '_' and '-'")
@@ -100,21 +100,21 @@ def pull(
         got, stated, facts = _copied(source, file, temporary) if source.folder else _fetched(
             source, file, temporary, token_env
         )  # fmt: skip
-        facts |= {"file": file, "sha256": _sha256(got), "bytes": got.stat().st_size}
+        facts |= {"file": file, "sha256": files.sha256(got), "bytes": got.stat().st_size}
         for words, expected in (("--sha256", sha256.lower()), ("the Hub", stated)):
             if expected and facts["sha256"] != expected:
                 raise BadInput(
                     f"{ref}: sha256 of {file} is {facts['sha256']}, {words} says {expected}; nothing is kept"
                 )
         _loads(got, f"{ref}: {file}")
-        facts |= {"name": name, "path": str(folder / (name + model_folders.SUFFIX))}
+        facts |= {"name": name, "path": str(folder / (name + reach.SUFFIX))}
         return facts | {"state": _placed(got, facts, overwrite)}
 
 
 def _loads(got: Path, where: str) -> None:
     """Build the model in a fetched file; BadInput, with where it came from, if it does not fit its card."""
     try:
-        checkpoint.load_model(got)
+        store.load_model(got)
     except BadInput as fault:
         raise BadInput(f"{str(fault).replace(str(got), where)}; nothing is kept") from fault
 
@@ -124,7 +124,7 @@ def _placed(got: Path, facts: dict[str, Any], overwrite: bool) -> str:
     path, state = Path(facts["path"]), "new"
     beside = path.with_suffix(".json")
     if path.exists():
-        state = "the same" if _sha256(path) == facts["sha256"] else "replaced"
+        state = "the same" if files.sha256(path) == facts["sha256"] else "replaced"
         if state == "replaced" and not overwrite:
             raise OutputError(f"{path}: holds another model; choose another --name or pass --overwrite")
     if beside.exists() and not overwrite and not _is_record(path):
@@ -132,8 +132,8 @@ def _placed(got: Path, facts: dict[str, Any], overwrite: bool) -> str:
     stated = {key: facts[key] for key in ("repo", "revision", "file", "sha256", "bytes")}
     stated["pulled_at"] = datetime.now(UTC).isoformat(timespec="seconds")
     # The model comes last: where it stands, its record stands too.
-    checkpoint.atomic_write(beside, (json.dumps(stated, indent=1) + "\n").encode())
-    os.replace(got, path)
+    files.write_bytes(beside, (json.dumps(stated, indent=1) + "\n").encode())
+    files.place(got, path)
     return state
 
 
@@ -225,8 +225,3 @@ def aside(folder: Path, name: str, wanted: Path) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
-from usepcli.engine import checkpoint
-from usepcli.engine.checkpoint import Card
 from usepcli.engine.exchange import hub
 from usepcli.errors import BadInput, OutputError, UsageError
+from usepcli.files import write_bytes
+from usepcli.weights import cards, reach, store
+from usepcli.weights.store import Card
 
 # Licences that the Hub knows by an identifier of its own.
 _HUB_LICENCES = {
@@ -25,9 +26,9 @@ _HUB_LICENCES = {
 
 def layout(ref: str, target: hub.Place, datasets: Sequence[str] = ()) -> dict[str, bytes]:
     """Return the files of a model's repository; BadInput for a model that does not state the licence of its data."""
-    path = checkpoint.find_model(ref)
-    checkpoint.read_weights(path)
-    card, sha256 = checkpoint.read_card(path)
+    path = reach.find_model(ref)
+    store.read_weights(path)
+    card, sha256 = cards.read_card(path)
     if card.licence.strip().lower() in ("", "unstated", "unknown"):
         raise BadInput(f"{path}: its card states no licence of the training data; such a model is not published")
     config = {
@@ -125,7 +126,7 @@ def _to_folder(folder: Path, files: dict[str, bytes], overwrite: bool) -> str:
     if there and not overwrite:
         raise OutputError(f"{folder / there[0]}: exists; choose another folder or pass --overwrite")
     for name in sorted(files, key=lambda name: name == hub.WEIGHTS):
-        checkpoint.atomic_write(folder / name, files[name])
+        write_bytes(folder / name, files[name])
     return "replaced" if there else "new"
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from usepcli import __version__
 from usepcli.audio.io import show
 from usepcli.data.corpora.base import Bad
 from usepcli.data.corpora.cutter import Job
-from usepcli.data.manifest import Manifest, Pool, PoolRow, Row, write_rows, write_text
+from usepcli.data.manifest import Manifest, Pool, PoolRow, Row, write_rows
 from usepcli.errors import IOFault, OutputError
+from usepcli.files import write_text
+from usepcli.versions import versions
 
 FORMAT = 1  # raised when the same settings would make other files
 _OWN = ("wav", "pool", "noise", "rooms")
@@ -161,15 +161,7 @@ def _digest(text: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    import numpy
     import soundfile
-    import soxr
 
-    return {
-        "usep": __version__,
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
-        "soundfile": soundfile.__version__,
-        "libsndfile": soundfile.__libsndfile_version__,
-        "soxr": soxr.__version__,
-    }
+    known = versions("numpy", "soundfile", "soxr")
+    return known | {"libsndfile": soundfile.__libsndfile_version__}

@@ -237,7 +237,7 @@ def _separated(
 
     summed: separate the sum of the references, not the mixture file.
     """
-    from usepcli.engine.separation.separate import borrowed
+    from usepcli.separator.separator import borrowed
 
     resampled: set[int] = set()
     with borrowed(model, device) as separator:

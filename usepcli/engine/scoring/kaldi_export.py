@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from usepcli.data.manifest import Manifest, Row, write_text
+from usepcli.data.manifest import Manifest, Row
 from usepcli.engine.scoring.asr import source_name
 from usepcli.errors import BadInput, OutputError
+from usepcli.files import write_text
 
 if TYPE_CHECKING:
     from usepcli.engine.scoring.scoring import Signals

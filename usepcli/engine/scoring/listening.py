@@ -226,7 +226,7 @@ def arrange(
 
 def write(folder: Path, asked: Sequence[dict[str, Any]], page: str) -> tuple[Path, Path]:
     """Write the page and then the key into a folder and return their paths; OutputError, IOFault."""
-    from usepcli.data.manifest import write_text
+    from usepcli.files import write_text
 
     write_text(folder / PAGE, page)
     tables.write_csv(folder / KEY, asked, KEY_COLUMNS)

@@ -14,10 +14,10 @@ from usepcli.audio import io
 from usepcli.audio.resample import resample
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng
-from usepcli.engine.separation.separate import borrowed
 from usepcli.errors import BadInput
 from usepcli.metrics import momi
 from usepcli.models.separator import SeparationModel
+from usepcli.separator.separator import borrowed
 
 # Audio in one batch on a GPU; on a CPU a batch saves nothing.
 BATCH_S = 60.0

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 import usepcli
-from usepcli.data.manifest import Manifest, write_text
+from usepcli.data.manifest import Manifest
 from usepcli.engine import tables
 from usepcli.errors import OutputError
+from usepcli.files import write_text
 
 ITEMS, SUMMARY, RECORD = "items.csv", "summary.csv", "evaluate.json"
 UNTOUCHED, CONFUSION, MOMS, WORDS = "items_unprocessed.csv", "confusion.csv", "momi.csv", "wer.csv"

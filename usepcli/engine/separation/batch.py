@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from usepcli.engine import checkpoint
 from usepcli.engine.separation.jobs import Job, Source, refuse_outputs
 from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.record import Record
-from usepcli.engine.separation.separate import Separator, Watch
 from usepcli.engine.separation.separate_files import Wish, separate_files
 from usepcli.errors import UsepError
+from usepcli.separator.separator import Separator, Watch
+from usepcli.weights import cards, reach
 
 ALGORITHM = 1  # goes up when the same settings give other samples
 
@@ -24,7 +24,7 @@ def settings(
     model: str | Path, separator: Separator, wish: Wish, names: Sequence[str], name: str, form: str, subtype: str
 ) -> dict[str, Any]:
     """Return all that changes what is written: not the device, not the number of threads."""
-    card, weights = checkpoint.read_card(checkpoint.find_model(model))
+    card, weights = cards.read_card(reach.find_model(model))
     return {
         "model": card.name,
         "weights": weights,

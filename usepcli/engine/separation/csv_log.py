@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from usepcli.audio.io import show
-from usepcli.data.manifest import write_text
 from usepcli.errors import BadInput, IOFault
+from usepcli.files import write_text
 
 Row = dict[str, str]
 

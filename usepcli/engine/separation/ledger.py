@@ -15,16 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from usepcli import files
 from usepcli.audio import io
-from usepcli.data.manifest import write_text
 from usepcli.engine.separation import csv_log
 from usepcli.engine.separation.batch_lock import BatchLock
 from usepcli.engine.separation.csv_log import Row
 from usepcli.engine.separation.jobs import Job
-from usepcli.engine.separation.record import Identity, Record, Track, digest
+from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.engine.separation.shards import Shard
-from usepcli.engine.separation.stitch import Seam
 from usepcli.errors import UsepError
+from usepcli.files import write_text
+from usepcli.separator.stitch import Seam
 
 OUTPUTS = (
     "file", "output", "source", "sha256", "bytes", "seconds", "frames", "rate", "channels", "subtype", "gain_db",
@@ -136,7 +137,7 @@ class Ledger:
             if note.is_file():
                 self.stopped |= {self.out / name for name in _noted(note)}
         for path in self.stopped:
-            for debris in _debris(path):
+            for debris in files.debris(path):
                 debris.unlink(missing_ok=True)
         self.stopped = {path for path in self.stopped if self.text(path) not in self._rows and path.is_file()}
         for note in found[1:]:
@@ -206,7 +207,7 @@ class Ledger:
             known = row["file"] == self._file(job.file) and row["file"] != "-"
             if known and str(held.st_mtime_ns) == row["file_mtime_ns"]:
                 return True
-            return digest(job.source) == row["file_sha256"]
+            return files.sha256(job.source) == row["file_sha256"]
         except OSError:
             return False
 
@@ -379,11 +380,3 @@ def _by_file(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def _noted(note: Path) -> list[str]:
     names: list[str] = json.loads(note.read_text("utf-8") or "[]")
     return names
-
-
-def _debris(path: Path) -> list[Path]:
-    """Return the unfinished files that writers of `path` leave when they are killed."""
-    if not path.parent.is_dir():
-        return []
-    head, tail = f".{path.name}.", ".tmp"
-    return [p for p in path.parent.iterdir() if p.name.startswith(head) and p.name.endswith(tail)]

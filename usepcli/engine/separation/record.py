@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from usepcli import files
 from usepcli.audio import io
-from usepcli.engine.separation.stitch import Seam
 from usepcli.errors import BadInput
-
-_BLOCK = 1 << 20
+from usepcli.separator.stitch import Seam
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Identity:
         """Read a file once; BadInput if it cannot be read."""
         try:
             held = os.stat(path)
-            return cls(held.st_size, held.st_mtime_ns, digest(path))
+            return cls(held.st_size, held.st_mtime_ns, files.sha256(path))
         except OSError as fault:
             raise BadInput(
                 f"{io.show(path)}: cannot be read: {fault.strerror}; check the file and run again"
@@ -142,15 +140,6 @@ class Record:
             "settings": self.settings,
             "resumed": self.resumed,
         }
-
-
-def digest(path: Path) -> str:
-    """Return the sha256 of a file as hexadecimal text; OSError if it cannot be read."""
-    sha = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def _json(value: float) -> float | None:

@@ -18,9 +18,7 @@ import numpy as np
 from usepcli import __version__
 from usepcli.audio import io
 from usepcli.audio.loudness import LoudnessMeter
-from usepcli.engine.checkpoint import Card
 from usepcli.engine.separation import report_sound
-from usepcli.engine.separation.how import USUAL, How
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.report_sound import Heard, heard
@@ -28,9 +26,11 @@ from usepcli.errors import MissingDependency, OutputError, UsageError, choices
 from usepcli.report import html, listen, plots
 from usepcli.report.progress import clock
 from usepcli.report.separation import Join, Row, Separated, decibel, index_page, null, separation_page
+from usepcli.separator.how import USUAL, How
+from usepcli.weights.store import Card
 
 if TYPE_CHECKING:
-    from usepcli.engine.separation.separate import Watch
+    from usepcli.separator.separator import Watch
 
 _LONGEST_NAME = 255
 # By these the head of a page, a PNG or an SVG of ours is known.

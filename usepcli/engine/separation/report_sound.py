@@ -19,13 +19,13 @@ import numpy as np
 
 from usepcli.audio import io
 from usepcli.audio.resample import StreamResampler
-from usepcli.engine.separation.how import RESIDUAL, USUAL, How
 from usepcli.engine.separation.record import Record
 from usepcli.report import html, listen, streamed
 from usepcli.report.separation import Track
+from usepcli.separator.how import RESIDUAL, USUAL, How
 
 if TYPE_CHECKING:
-    from usepcli.engine.separation.separate import Watch
+    from usepcli.separator.separator import Watch
 
 # Samples of all tracks and channels of a page that a browser decodes as a whole, 4 bytes each: 160 MB at most.
 MOST_SAMPLES = 40_000_000

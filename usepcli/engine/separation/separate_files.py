@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from usepcli import files
 from usepcli.audio import io
 from usepcli.engine.separation import outputs
 from usepcli.engine.separation.activity import Meter
 from usepcli.engine.separation.jobs import Job
-from usepcli.engine.separation.record import Identity, Record, Track, digest
-from usepcli.engine.separation.separate import How, Null, Separator, Trace, Watch
+from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.errors import IOFault, UsageError, UsepError, choices
+from usepcli.separator.separator import How, Null, Separator, Trace, Watch
 
 __all__ = ["Record", "Track", "Wish", "separate_file", "separate_files"]
 
@@ -92,7 +93,7 @@ class _Listener:
         for k, (place, path) in enumerate(zip(self.places, paths, strict=True)):
             facts: dict[str, Any] = {"sha256": "", "bytes": 0}
             if self.kept[k]:
-                facts = {"sha256": digest(path), "bytes": os.stat(path).st_size}
+                facts = {"sha256": files.sha256(path), "bytes": os.stat(path).st_size}
             found.append(
                 Track(
                     source=self.names[k],

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from usepcli.engine import checkpoint
+from usepcli.weights import cards, store
 
 
 class MovingAverage:
@@ -43,14 +43,14 @@ class BestStates:
         """Return the file of one state."""
         return self.folder / f"step{step:08d}.safetensors"
 
-    def offer(self, score: float, step: int, state: dict[str, Tensor], card: checkpoint.Card) -> bool:
+    def offer(self, score: float, step: int, state: dict[str, Tensor], card: cards.Card) -> bool:
         """Keep the state if it is among the best, drop the one that fell out; True if it was kept."""
         if step in {s for _, s in self.scores}:
             return False
         ranked = sorted([*self.scores, (score, step)], reverse=True)[: self.keep]
         if (score, step) not in ranked:
             return False
-        checkpoint.save_model(self.path(step), state, card)
+        store.save_model(self.path(step), state, card)
         for dropped in set(self.scores) - set(ranked):
             self.path(dropped[1]).unlink(missing_ok=True)
         self.scores = ranked
@@ -59,7 +59,7 @@ class BestStates:
     def mean(self) -> dict[str, Tensor]:
         """Return the mean of the best `average` states in float64, cast back."""
         chosen = self.scores[: self.average]
-        states = [checkpoint.read_weights(self.path(step)) for _, step in chosen]
+        states = [store.read_weights(self.path(step)) for _, step in chosen]
         return mean_state(states)
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from usepcli.engine import checkpoint
 from usepcli.errors import BadInput, ConfigError, InputNotFound
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
+from usepcli.weights import fitting, reach, store
 
 
 def first_weights(profile: Any, student: SeparationModel) -> None:
     """Load the weights of `init_from`, if any, into the student; InputNotFound or BadInput name the key."""
     if profile.init_from:
         weights = _find("init_from", profile.init_from)
-        checkpoint.load_into(student, checkpoint.read_weights(weights), f"init_from: {weights}")
+        fitting.load_into(student, store.read_weights(weights), f"init_from: {weights}")
 
 
 def teacher(profile: Any, objective: Objective) -> None:
@@ -23,7 +23,7 @@ def teacher(profile: Any, objective: Objective) -> None:
     if where := profile.objective.get("teacher_model", ""):
         path = _find("objective.teacher_model", where)
         try:
-            model, _ = checkpoint.load_model(path)
+            model, _ = store.load_model(path)
         except BadInput as fault:
             raise BadInput(f"objective.teacher_model: {fault}") from fault
         objective.set_teacher(model)
@@ -36,6 +36,6 @@ def teacher(profile: Any, objective: Objective) -> None:
 
 def _find(key: str, ref: str) -> Path:
     try:
-        return checkpoint.find_model(ref)
+        return reach.find_model(ref)
     except InputNotFound as fault:
         raise InputNotFound(f"{key}: {fault}") from fault

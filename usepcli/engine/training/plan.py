@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from usepcli import device
 from usepcli.data.batch import Batch
 from usepcli.data.sampling import EpochBatches
-from usepcli.engine import build, device
+from usepcli.engine.training import parts
+from usepcli.weights import build
 
 
 def plan(profile: Any) -> dict[str, Any]:
@@ -24,9 +26,9 @@ def plan(profile: Any) -> dict[str, Any]:
     where = device.pick(t.device)
     torch.manual_seed(profile.seed)
     student = build.model(profile.model)
-    objective = build.objective(profile, student).to(where)
+    objective = parts.objective(profile, student).to(where)
     objective.check(t.batch_size // t.accumulate)
-    data = build.training_data(profile, student.sample_rate, "sources" in objective.needs)
+    data = parts.training_data(profile, student.sample_rate, "sources" in objective.needs)
     per_epoch = EpochBatches(len(data), t.batch_size, t.accumulate, profile.seed).steps_per_epoch
     steps = min(per_epoch * t.epochs, t.max_steps or per_epoch * t.epochs)
     parameters = sum(p.numel() for m in objective.groups().values() for p in m.parameters())

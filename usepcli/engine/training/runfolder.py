@@ -7,7 +7,6 @@ import fcntl
 import io
 import json
 import os
-import platform
 import socket
 import sys
 import time
@@ -15,11 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import usepcli
-from usepcli.engine import checkpoint
+from usepcli import files
+from usepcli.engine.training import states
 from usepcli.errors import ConfigError, OutputError
+from usepcli.versions import versions
 
 # Settings that may differ when a run goes on: they do not change what is learned from a given step on.
 FREE = {
@@ -31,11 +29,6 @@ FREE = {
 
 # How long a killed run's data workers may take to notice that their parent is gone.
 ORPHANS_S = 10.0
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    return {"usep": usepcli.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
 
 
 def training_data(manifest: str, pools: Iterable[str]) -> str:
@@ -111,7 +104,7 @@ class RunFolder:
         A start that was refused, or ended before anything was saved, has learned nothing: its settings bind nobody.
         """
         record = self.path / "run.json"
-        begun = any((self.path / name).exists() for name in (*checkpoint.SAVED, "best.safetensors"))
+        begun = any((self.path / name).exists() for name in (*states.SAVED, "best.safetensors"))
         if record.exists() and begun:
             before = flatten(json.loads(record.read_text())["profile"])
             now = flatten(json.loads(json.dumps(profile)))
@@ -124,10 +117,10 @@ class RunFolder:
         facts = {
             "profile": profile,
             "argv": sys.argv,
-            "versions": versions(),
+            "versions": versions("torch"),
             "started": time.strftime("%F %T"),
         }
-        checkpoint.atomic_write(record, json.dumps(facts, indent=1).encode())
+        files.write_bytes(record, json.dumps(facts, indent=1).encode())
 
     def cut_logs(self, step: int) -> None:
         """Drop the rows that lie after the checkpoint, so that no step appears twice after a kill."""
@@ -152,4 +145,4 @@ class RunFolder:
             writer = csv.DictWriter(out, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-            checkpoint.atomic_write(file, out.getvalue().encode())
+            files.write_bytes(file, out.getvalue().encode())

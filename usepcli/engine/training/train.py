@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from usepcli import device
 from usepcli.data.batch import Batch, collate
 from usepcli.data.sampling import EpochBatches, torch_seed
-from usepcli.engine import build, checkpoint, device, tables
-from usepcli.engine.training import beginning
+from usepcli.engine import tables
+from usepcli.engine.training import beginning, parts, states
 from usepcli.engine.training.average import MovingAverage
 from usepcli.engine.training.distributed import Ranks
 from usepcli.engine.training.runfolder import RunFolder
@@ -30,6 +31,7 @@ from usepcli.engine.training.validate import Validator
 from usepcli.errors import BadInput, ConfigError, Diverged, Stopped, WorkerDied
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Update
+from usepcli.weights import build, fitting
 
 # Seconds between progress lines where stderr is no terminal.
 PLAIN_LINE_S = 20.0
@@ -78,17 +80,17 @@ class Trainer:
             )
         student = build.model(self.p.model)
         beginning.first_weights(self.p, student)
-        self.objective = build.objective(self.p, student)
+        self.objective = parts.objective(self.p, student)
         beginning.teacher(self.p, self.objective)
         self.objective.to(self.device)
         self.objective.check(self.t.batch_size // share)
         self.ranks.same_start(self.objective)
         self.student = self.objective.student
         self.groups = self.objective.groups()
-        self.optimizers = build.optimizers(self.p, self.groups)
+        self.optimizers = parts.optimizers(self.p, self.groups)
         # Losses in dB have gradients far above 1: the usual first scale of 65 536 would overflow for several steps.
         self.scaler = torch.amp.GradScaler(self.device.type, init_scale=256.0, enabled=self.t.precision == "fp16")
-        self.data = build.training_data(self.p, self.student.sample_rate, "sources" in self.objective.needs)
+        self.data = parts.training_data(self.p, self.student.sample_rate, "sources" in self.objective.needs)
         self.batches = EpochBatches(
             len(self.data), self.t.batch_size, self.t.accumulate, self.p.seed, self.ranks.rank, self.ranks.world
         )
@@ -129,14 +131,14 @@ class Trainer:
         }
 
     def _resume(self) -> None:
-        state, warning = checkpoint.load_last(self.path)
+        state, warning = states.load_last(self.path)
         self.resumed = state is not None
         if self.folder:
             # Rows after the checkpoint, or all of them where a kill came before the first one, are run again.
             self.folder.cut_logs(0 if state is None else state["step"])
         if state is None:
             return
-        checkpoint.load_into(self.objective, state["objective"], str(self.path / "last.ckpt"))
+        fitting.load_into(self.objective, state["objective"], str(self.path / "last.ckpt"))
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.scaler.load_state_dict(state["scaler"])
@@ -156,7 +158,7 @@ class Trainer:
     def save(self) -> None:
         """Write last.ckpt (rank 0)."""
         if self.ranks.main:
-            checkpoint.save_state(self.path / "last.ckpt", self.state())
+            states.save_state(self.path / "last.ckpt", self.state())
         self._saved = time.monotonic()
 
     def say(self, line: str) -> None:

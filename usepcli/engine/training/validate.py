@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from usepcli.engine import build, checkpoint, tables
+from usepcli.engine import tables
 from usepcli.engine.scoring import evaluate, momi
 from usepcli.engine.training import health, valid_split
 from usepcli.engine.training.average import BestStates
-from usepcli.engine.training.runfolder import training_data, versions
+from usepcli.engine.training.runfolder import training_data
 from usepcli.errors import ConfigError, MissingDependency
 from usepcli.models.separator import SeparationModel
 from usepcli.profile.schema import BLIND
 from usepcli.report import plots
+from usepcli.versions import versions
+from usepcli.weights import build, cards, store
 
 TABLE = "valid.csv"
 
@@ -76,7 +78,7 @@ class Validator:
         if self.best.offer(score, step, state, self.card(step, step)):
             # The mean of several states has the score of the best of them, and says so.
             card = self.card(step, self.best.scores[0][1])
-            checkpoint.save_model(self.folder / "best.safetensors", self.best.mean(), card)
+            store.save_model(self.folder / "best.safetensors", self.best.mean(), card)
         return score
 
     def _referenced(self) -> dict[str, float]:
@@ -99,10 +101,10 @@ class Validator:
             figures |= health.from_mixtures(self.model, self.split.single, teacher=teacher, **where)
         return figures
 
-    def card(self, step: int, scored: int) -> checkpoint.Card:
+    def card(self, step: int, scored: int) -> cards.Card:
         """Return what a model of this run after `step` steps says of itself, with the scores of step `scored`."""
         p = self.p
-        return checkpoint.Card(
+        return cards.Card(
             name=p.name,
             about=p.about,
             model=build.config_of(self.model),
@@ -115,7 +117,7 @@ class Validator:
             scores=[self._entry(name, value) for name, value in self._scores(scored).items()],
             profile=p.as_dict(),
             steps=step,
-            versions=versions(),
+            versions=versions("torch"),
         )
 
     def _scores(self, step: int) -> dict[str, float]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from usepcli.engine.separation.stitch import Seam
 from usepcli.errors import UsageError, choices
+from usepcli.separator.stitch import Seam
 
 CHANNELS = ("linked", "each", "mix", "first")
 RESTS = ("share", "leave", "source")

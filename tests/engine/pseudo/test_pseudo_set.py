@@ -19,16 +19,16 @@ from usepcli import registry
 from usepcli.audio import io
 from usepcli.data.batch import Batch
 from usepcli.data.manifest import Manifest, Row
-from usepcli.engine import build, checkpoint
-from usepcli.engine.remixing import remix_set
-from usepcli.engine.remixing.remix_plan import Settings, plan
-from usepcli.engine.remixing.remix_set import remix_set as make
-from usepcli.engine.remixing.remix_sources import Listed, Separated
+from usepcli.engine.pseudo import pseudo_set
+from usepcli.engine.pseudo.plan import Settings, plan
+from usepcli.engine.pseudo.pseudo_set import remix_set as make
+from usepcli.engine.pseudo.sources import Listed, Separated
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, OutputError, UsageError
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.remixing import RemixIT
 from usepcli.profile.load import load_profile
+from usepcli.weights import build, cards, store
 
 RATE = 8000
 
@@ -72,9 +72,9 @@ def model_file(tmp_path: Path) -> Path:
     """An untrained tiny Conformer with three outputs."""
     torch.manual_seed(0)
     model = build.model({"name": "conformer_mask", "preset": "tiny", "n_src": 3, "sample_rate": RATE})
-    card = checkpoint.Card(name="toy", model=build.config_of(model), sample_rate=RATE, n_src=3, licence="CC0-1.0")
+    card = cards.Card(name="toy", model=build.config_of(model), sample_rate=RATE, n_src=3, licence="CC0-1.0")
     path = tmp_path / "toy.safetensors"
-    checkpoint.save_model(path, model.state_dict(), card)
+    store.save_model(path, model.state_dict(), card)
     return path
 
 
@@ -109,7 +109,7 @@ def test_the_shuffle_is_that_of_training(kind: str, channel_shuffle: bool, n_rem
     expected = training.remix((mix - mean) / scale)
     given = Separated(model, n_remix, True, "cpu")(Batch(mix, None, [""] * 7))
     settings = Settings(kind=kind, channel_shuffle=channel_shuffle)
-    found, items, _ = remix_set.shuffled(given, settings, torch.Generator().manual_seed(11))
+    found, items, _ = pseudo_set.shuffled(given, settings, torch.Generator().manual_seed(11))
     torch.testing.assert_close(found, expected.sources)
     torch.testing.assert_close(found.sum(1), expected.pseudo)
     assert np.array_equal(items, expected.order.T.numpy())
@@ -126,7 +126,7 @@ def test_every_source_appears_once_and_says_where_it_came_from(
     label = torch.arange(batch)[:, None] * 10 + torch.arange(n_src)
     settings = Settings(kind=kind, channel_shuffle=channel)
     draw = torch.Generator().manual_seed(seed)
-    found, items, outputs = remix_set.shuffled(label[..., None].float(), settings, draw)
+    found, items, outputs = pseudo_set.shuffled(label[..., None].float(), settings, draw)
     assert np.array_equal(found[..., 0].numpy(), items * 10 + outputs)
     assert sorted(found.flatten().tolist()) == sorted(label.flatten().tolist())
     if kind != "free":
@@ -172,7 +172,7 @@ def test_rounds_bring_other_mixtures_together():
 @pytest.mark.parametrize("scale", [0.1, 1.5])
 def test_sources_add_up_in_the_files_and_nothing_clips(tmp_path: Path, subtype: str, digits: int, scale: float):
     given = scale * np.random.default_rng(0).uniform(-1, 1, (3, 500))
-    gain_db = remix_set.write(tmp_path, given.astype(np.float32), RATE, subtype)
+    gain_db = pseudo_set.write(tmp_path, given.astype(np.float32), RATE, subtype)
     assert (gain_db == 0) == (scale == 0.1)
     mix, *parts = [io.read(tmp_path / f"{name}.wav")[0][0].astype(np.float64) for name in ("mix", "s1", "s2", "s3")]
     assert np.abs([mix, *parts]).max() < 1
@@ -217,13 +217,13 @@ def test_outputs_of_a_model_add_up_to_the_mixtures_they_came_from(manifest: Mani
     for row, line in zip(Manifest.read(out).rows, lines(out), strict=True):
         for part, origin in zip(waves(out, row)[1], line["origin"].split(" + "), strict=True):
             back[origin] = back.get(origin, 0) + part / 10 ** (float(line["gain_db"]) / 20)
-    model, _ = checkpoint.load_model(model_file)
+    model, _ = store.load_model(model_file)
     for row in manifest.rows:
         mix = torch.from_numpy(waves(manifest.root, row)[0])[None].float()
         mean, scale = model.input_level(mix)
         np.testing.assert_allclose(back[row.id], 0.1 * ((mix - mean) / scale)[0].numpy(), atol=1e-4)
     record = json.loads((out / "remix.json").read_text())
-    assert record["model"]["sha256"] == checkpoint.read_card(model_file)[1]
+    assert record["model"]["sha256"] == cards.read_card(model_file)[1]
     assert record["settings"]["n_remix"] == 2 and record["results"]["mixtures"] == {"train": 6}
 
 
@@ -259,7 +259,7 @@ def test_an_interrupted_set_goes_on_to_the_same_files(
 ):
     settings = Settings(batch=3, rounds=2)  # four batches
     make(manifest, tmp_path / "whole", settings, quiet=True)
-    out, count, real = tmp_path / "out", 0, remix_set.write
+    out, count, real = tmp_path / "out", 0, pseudo_set.write
 
     def stop(*arguments: object) -> float:
         nonlocal count
@@ -268,7 +268,7 @@ def test_an_interrupted_set_goes_on_to_the_same_files(
             raise KeyboardInterrupt
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(remix_set, "write", stop)
+    monkeypatch.setattr(pseudo_set, "write", stop)
     with pytest.raises(KeyboardInterrupt):
         make(manifest, out, settings, quiet=True)
     assert not (out / "manifest.csv").exists() and not (out / "remix.json").exists() and len(lines(out)) == 6

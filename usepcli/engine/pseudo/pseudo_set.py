@@ -25,12 +25,12 @@ from usepcli.data.batch import Example, collate
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng, torch_seed
 from usepcli.dsp import shuffle
-from usepcli.engine import checkpoint
-from usepcli.engine.remixing.remix_plan import SUBTYPES, Group, Settings, least, plan
-from usepcli.engine.remixing.remix_record import WAV, Record
-from usepcli.engine.remixing.remix_sources import Listed, Reader, Separated, Sources
+from usepcli.engine.pseudo.plan import SUBTYPES, Group, Settings, least, plan
+from usepcli.engine.pseudo.record import WAV, Record
+from usepcli.engine.pseudo.sources import Listed, Reader, Separated, Sources
 from usepcli.errors import BadInput, InputNotFound, UsageError, choices
 from usepcli.report.progress import progress
+from usepcli.weights import cards, reach
 
 LEVEL = 0.1  # rms of a mixture that was brought to one level, where int16 recordings of speech usually lie
 SILENT = "silent"
@@ -101,8 +101,8 @@ def remix_set(
         sources = Listed(kept, settings.normalize, settings.residual)
     else:
         settings = replace(settings, residual=False)  # a model's outputs leave nothing
-        path = checkpoint.find_model(model)
-        facts, digest = checkpoint.read_card(path)
+        path = reach.find_model(model)
+        facts, digest = cards.read_card(path)
         card = {"name": facts.name, "licence": facts.licence, "sha256": digest}
         sources = Separated.load(path, settings.n_remix, settings.normalize, device, threads)
     groups = plan(kept, settings, sources.n_src)

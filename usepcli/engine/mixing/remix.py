@@ -18,21 +18,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from usepcli import files
 from usepcli.audio import io
 from usepcli.audio.formats import LOSSY
 from usepcli.audio.limiter import Limiter, limit
 from usepcli.audio.loudness import LoudnessMeter
 from usepcli.audio.true_peak import decibel
-from usepcli.engine.remixing.remix_desk import Desk
-from usepcli.engine.remixing.remix_inputs import Stems, check_stems
-from usepcli.engine.remixing.remix_levels import Goal, Levels, Room, first_gain, measure
-from usepcli.engine.remixing.remix_takes import Spool, listen, mix_file, mix_stems
+from usepcli.engine.mixing.desk import Desk
+from usepcli.engine.mixing.inputs import Stems, check_stems
+from usepcli.engine.mixing.levels import Goal, Levels, Room, first_gain, measure
+from usepcli.engine.mixing.takes import Spool, listen, mix_file, mix_stems
 from usepcli.engine.separation import outputs
 from usepcli.engine.separation.jobs import check_subtype, refuse_existing
 from usepcli.errors import IOFault, OutputError
 
 if TYPE_CHECKING:  # stems need no model, and torch is most of the memory
-    from usepcli.engine.separation.separate import Separator, Watch
+    from usepcli.separator.separator import Separator, Watch
 
 _BLOCK_S = 1.0
 _TRIES = 5
@@ -265,6 +266,6 @@ def _copy(source: Path, draft: Path) -> None:
 def _place(draft: Path, out: Path) -> None:
     """Give the finished file its name in one step."""
     try:
-        os.replace(draft, out)
+        files.place(draft, out)
     except OSError as fault:
         raise IOFault(f"{io.show(out)}: writing failed: {fault.strerror or fault}") from fault

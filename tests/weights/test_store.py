@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save as to_safetensors
 
-from usepcli.engine import build, checkpoint
-from usepcli.engine.checkpoint import Card
+from usepcli import files
+from usepcli.engine.training import states
 from usepcli.errors import BadInput, InputNotFound, IOFault
+from usepcli.weights import build, cards, fitting, reach, store
+from usepcli.weights.store import Card
 
 TINY = {"name": "conformer_mask", "preset": "tiny", "n_src": 2}
 
@@ -24,13 +26,13 @@ TINY = {"name": "conformer_mask", "preset": "tiny", "n_src": 2}
 def saved(path: Path, dtype: str = "float32") -> torch.nn.Module:
     torch.manual_seed(0)
     model = build.model(TINY).eval()
-    checkpoint.save_model(path, model.state_dict(), Card(name="t", model=model.config, licence="CC0"), dtype)
+    store.save_model(path, model.state_dict(), Card(name="t", model=model.config, licence="CC0"), dtype)
     return model
 
 
 def test_model_file_gives_the_same_outputs_and_card(tmp_path: Path) -> None:
     model = saved(tmp_path / "m.safetensors")
-    loaded, card = checkpoint.load_model(tmp_path / "m.safetensors")
+    loaded, card = store.load_model(tmp_path / "m.safetensors")
     wave = torch.randn(1, 1000)
     assert torch.equal(loaded(wave), model(wave))
     assert card.licence == "CC0" and card.model["dim"] == model.config["dim"]
@@ -40,8 +42,8 @@ def test_model_file_gives_the_same_outputs_and_card(tmp_path: Path) -> None:
 def test_a_model_with_single_numbers_among_its_weights(tmp_path: Path) -> None:
     model = build.model({"name": "tdcnpp", "preset": "tiny"})
     assert any(value.dim() == 0 for value in model.state_dict().values())
-    checkpoint.save_model(tmp_path / "m.safetensors", model.state_dict(), Card(model=build.config_of(model)))
-    loaded = checkpoint.read_weights(tmp_path / "m.safetensors")
+    store.save_model(tmp_path / "m.safetensors", model.state_dict(), Card(model=build.config_of(model)))
+    loaded = store.read_weights(tmp_path / "m.safetensors")
     assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
 
 
@@ -50,7 +52,7 @@ def test_half_precision_file_is_half_as_large_and_nearly_equal(tmp_path: Path) -
     saved(tmp_path / "half.safetensors", "float16")
     sizes = [(tmp_path / f"{n}.safetensors").stat().st_size for n in ("half", "full")]
     assert sizes[0] < 0.6 * sizes[1]
-    loaded, _ = checkpoint.load_model(tmp_path / "half.safetensors")
+    loaded, _ = store.load_model(tmp_path / "half.safetensors")
     wave = torch.randn(1, 4000)
     error = (loaded(wave) - model(wave)).square().sum() / model(wave).square().sum()
     assert 0 < error < 1e-4
@@ -63,10 +65,10 @@ def test_a_flipped_bit_and_a_cut_file_are_noticed(tmp_path: Path) -> None:
     raw[-10] ^= 1
     path.write_bytes(raw)
     with pytest.raises(BadInput, match="sha256"):
-        checkpoint.load_model(path)
+        store.load_model(path)
     path.write_bytes(raw[:500])
     with pytest.raises(BadInput, match="not a readable model file"):
-        checkpoint.load_model(path)
+        store.load_model(path)
 
 
 @pytest.mark.parametrize(
@@ -80,32 +82,32 @@ def test_a_flipped_bit_and_a_cut_file_are_noticed(tmp_path: Path) -> None:
 def test_a_card_that_is_none(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(to_safetensors({"a": torch.zeros(1)}, {"usep": text}))
     with pytest.raises(BadInput, match=said):
-        checkpoint.read_card(tmp_path / "m.safetensors")
+        cards.read_card(tmp_path / "m.safetensors")
 
 
 def test_a_card_cannot_drive_a_terminal_or_lie_about_the_rate(tmp_path: Path) -> None:
     model = build.model(TINY)
     for rate, outputs, said in ((44100, 0, "44100 Hz"), (0, 5, "5 outputs")):
         card = Card(name="t", model=build.config_of(model), sample_rate=rate, n_src=outputs)
-        checkpoint.save_model(tmp_path / "m.safetensors", model.state_dict(), card)
+        store.save_model(tmp_path / "m.safetensors", model.state_dict(), card)
         with pytest.raises(BadInput, match=f"card says {said}"):
-            checkpoint.load_model(tmp_path / "m.safetensors")
+            store.load_model(tmp_path / "m.safetensors")
     assert Card.from_json(Card(name="a\x1b[2Jb", credits="c\nd").to_json()).name == "a[2Jb"
     assert Card.from_json('{"profile": {"data": {"segment_s": "x"}}}').segment_s == 0
 
 
 def test_unknown_models_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputNotFound, match="no such model file"):
-        checkpoint.load_model(tmp_path / "none.safetensors")
+        store.load_model(tmp_path / "none.safetensors")
     with pytest.raises(InputNotFound, match=r"no best\.safetensors"):
-        checkpoint.load_model(tmp_path)
+        store.load_model(tmp_path)
     with pytest.raises(InputNotFound, match="is no run folder"):
-        checkpoint.load_model(tmp_path)
+        store.load_model(tmp_path)
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(InputNotFound, match="let the run validate once"):
-        checkpoint.load_model(tmp_path)
+        store.load_model(tmp_path)
     with pytest.raises(InputNotFound, match="defalt"):
-        checkpoint.load_model("defalt")
+        store.load_model("defalt")
 
 
 def test_tensors_that_do_not_fit_are_named() -> None:
@@ -113,23 +115,23 @@ def test_tensors_that_do_not_fit_are_named() -> None:
     state = model.state_dict()
     state["head.bias"] = torch.zeros(3)
     with pytest.raises(BadInput, match=r"here: 1 tensors do not fit the model, the first: head\.bias \(3,\)"):
-        checkpoint.load_into(model, state, "here")
+        fitting.load_into(model, state, "here")
 
 
 def test_state_keeps_the_previous_one(tmp_path: Path) -> None:
     for step in (1, 2):
-        checkpoint.save_state(tmp_path / "last.ckpt", {"step": step, "t": torch.ones(2)})
-    assert checkpoint.load_state(tmp_path / "last.ckpt")["step"] == 2
-    assert checkpoint.load_state(tmp_path / "prev.ckpt")["step"] == 1
+        states.save_state(tmp_path / "last.ckpt", {"step": step, "t": torch.ones(2)})
+    assert states.load_state(tmp_path / "last.ckpt")["step"] == 2
+    assert states.load_state(tmp_path / "prev.ckpt")["step"] == 1
     (tmp_path / "last.ckpt").write_bytes(b"short")
-    state, warning = checkpoint.load_last(tmp_path)
+    state, warning = states.load_last(tmp_path)
     assert state is not None and state["step"] == 1 and "last.ckpt" in warning
 
 
 SAVER = """
 import sys, torch
 from pathlib import Path
-from usepcli.engine.checkpoint import save_state
+from usepcli.weights.store import save_state
 step = 0
 while True:
     step += 1
@@ -148,26 +150,26 @@ def test_kill_9_during_the_save_leaves_a_readable_state(tmp_path: Path) -> None:
         time.sleep(draw.uniform(0, 0.3))
         child.send_signal(signal.SIGKILL)
         child.wait()
-        state, _ = checkpoint.load_last(tmp_path)
+        state, _ = states.load_last(tmp_path)
         assert state is not None and (state["t"] == state["step"]).all()
         (tmp_path / "prev.ckpt").unlink()
 
 
 def test_full_disk_is_74_and_leaves_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.atomic_write(tmp_path / "f", b"old")
+    files.write_bytes(tmp_path / "f", b"old")
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(IOFault, match="No space left"):
-        checkpoint.atomic_write(tmp_path / "f", b"new")
+        files.write_bytes(tmp_path / "f", b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["f"] and (tmp_path / "f").read_bytes() == b"old"
 
 
 def test_released_models_load_and_state_their_licence() -> None:
-    for name, path in checkpoint.released().items():
-        model, card = checkpoint.load_model(name)
+    for name, path in reach.released().items():
+        model, card = store.load_model(name)
         assert card.licence and card.training_data and card.profile and card.sample_rate == model.sample_rate
         for score in card.scores:
             low, high = score["ci95"]

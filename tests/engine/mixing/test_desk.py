@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usepcli.engine.remixing.remix_automation import Curve, curve
-from usepcli.engine.remixing.remix_desk import desk, parse_gains, parse_pans
+from usepcli.engine.mixing.automation import Curve, curve
+from usepcli.engine.mixing.desk import desk, parse_gains, parse_pans
 from usepcli.errors import UsageError
 
 NAMES = ["drums", "bass", "lead vocals"]

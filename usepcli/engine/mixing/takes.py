@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from usepcli.audio import io
-from usepcli.engine.remixing.remix_desk import Desk
-from usepcli.engine.remixing.remix_inputs import Stems
-from usepcli.engine.remixing.remix_levels import Levels, Meter
+from usepcli.engine.mixing.desk import Desk
+from usepcli.engine.mixing.inputs import Stems
+from usepcli.engine.mixing.levels import Levels, Meter
 from usepcli.errors import IOFault
 
 if TYPE_CHECKING:  # stems need no model, and torch is most of the memory
-    from usepcli.engine.separation.separate import Separator, Watch
+    from usepcli.separator.separator import Separator, Watch
 
 _BLOCK_S = 1.0
 _EXACT = ("PCM_32", "DOUBLE")  # what float32 does not hold

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usepcli.dsp import overlap as ola
-from usepcli.engine.separation.stitch import Seam, Stitcher, link_channels
+from usepcli.separator.stitch import Seam, Stitcher, link_channels
 
 RATE = 8000
 

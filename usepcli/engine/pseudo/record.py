@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from usepcli.audio.io import show
-from usepcli.data.manifest import Manifest, write_text
+from usepcli.data.manifest import Manifest
 from usepcli.engine import tables
-from usepcli.engine.training.runfolder import RunFolder, versions
+from usepcli.engine.training.runfolder import RunFolder
 from usepcli.errors import IOFault, OutputError
+from usepcli.files import write_text
+from usepcli.versions import versions
 
 FORMAT = 1  # raised when the same settings would make other files
 ITEMS, WAV = "remix.csv", "wav"
@@ -100,7 +102,7 @@ class Record:
             self._lock.release()
 
     def _text(self, results: dict[str, Any]) -> str:
-        record = {"format": FORMAT, "key": self.key, **self.facts, "versions": versions(), **results}
+        record = {"format": FORMAT, "key": self.key, **self.facts, "versions": versions("torch"), **results}
         return json.dumps(record, indent=2) + "\n"
 
     def _earlier(self) -> dict[str, Any] | None:

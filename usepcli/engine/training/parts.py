@@ -1,8 +1,7 @@
-"""From a profile's sections to objects: model, objective, examples, optimisers, schedule."""
+"""From a profile's sections to what a training needs: objective, examples, optimisers."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,37 +13,9 @@ from usepcli import registry
 from usepcli.audio import io
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
 from usepcli.data.manifest import Manifest, Pool, PoolRow
-from usepcli.errors import ConfigError, choices
+from usepcli.errors import ConfigError
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
-
-
-def model(section: Mapping[str, Any]) -> SeparationModel:
-    """Build a model from {"name", "preset", **options}; `.config` of the result names every setting."""
-    options = dict(section)
-    name, preset = options.pop("name"), options.pop("preset", "")
-    kind = registry.load("model", name)
-    if preset:
-        if preset not in kind.PRESETS:
-            raise ConfigError(f"model.preset: {choices('preset', preset, kind.PRESETS)}")
-        options = {**kind.PRESETS[preset], **options}
-    signature = inspect.signature(kind).parameters
-    for key in options:
-        if key not in signature:
-            raise ConfigError(f"model.{key}: {choices('setting', key, signature)}")
-    built: SeparationModel = kind(**options)
-    # Every value is written out, so that a stored model does not change when a default or a preset does.
-    values = {key: options.get(key, p.default) for key, p in signature.items()}
-    settings = {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
-    # Past nn.Module.__setattr__, which takes attributes for tensors or modules.
-    object.__setattr__(built, "config", settings)
-    return built
-
-
-def config_of(built: SeparationModel) -> dict[str, Any]:
-    """Return the settings from which `model` makes the same architecture again."""
-    settings: dict[str, Any] = built.__dict__["config"]
-    return settings
 
 
 def objective(profile: Any, student: SeparationModel) -> Objective:

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from usepcli.audio import io
-from usepcli.engine.remixing import remix_takes
-from usepcli.engine.remixing.remix import Remix, check_output, levels, remix
-from usepcli.engine.remixing.remix_automation import curve
-from usepcli.engine.remixing.remix_desk import desk
-from usepcli.engine.remixing.remix_inputs import Stems, find_stems
-from usepcli.engine.remixing.remix_levels import Goal, Levels, Room
-from usepcli.engine.separation.separate import Separator
+from usepcli.engine.mixing import takes
+from usepcli.engine.mixing.automation import curve
+from usepcli.engine.mixing.desk import desk
+from usepcli.engine.mixing.inputs import Stems, find_stems
+from usepcli.engine.mixing.levels import Goal, Levels, Room
+from usepcli.engine.mixing.remix import Remix, check_output, levels, remix
 from usepcli.errors import IOFault, OutputError, UsageError
 from usepcli.models.separator import SeparationModel
+from usepcli.separator.separator import Separator
 
 
 class Thirds(SeparationModel):
@@ -38,7 +38,7 @@ class Thirds(SeparationModel):
         return mix[:, None] * mix.new_tensor([1 / 3, 2 / 3])[:, None]
 
 
-def mixed(pieces: remix_takes.Mix) -> np.ndarray:
+def mixed(pieces: takes.Mix) -> np.ndarray:
     return np.concatenate([wanted for _, wanted in pieces], axis=1)
 
 
@@ -87,7 +87,7 @@ def test_shorter_stems_end_in_silence_and_gains_apply(tmp_path: Path):
     io.write(tmp_path / "long.wav", long, 8000)
     io.write(tmp_path / "short.wav", short, 8000)
     stems = find_stems([tmp_path / "short.wav", tmp_path / "long.wav"])
-    found = mixed(remix_takes.mix_stems(stems, desk(stems.names, ["long=6.0205999132796239"])))
+    found = mixed(takes.mix_stems(stems, desk(stems.names, ["long=6.0205999132796239"])))
     np.testing.assert_allclose(found[0], 0.5 + np.where(np.arange(100_000) < 30_000, 0.5, 0), atol=1e-12)
 
 
@@ -105,18 +105,18 @@ def test_file_remix_changes_the_sources_and_keeps_the_rest(tmp_path: Path, chann
     io.write(tmp_path / "x.wav", wave, 8000, "FLOAT")
     separator = Separator(Thirds(), chunk_s=2)
     first, second = separator(wave.astype(np.float32), 8000).sources
-    found = mixed(remix_takes.mix_file(tmp_path / "x.wav", separator, desk(["1", "2"], ["1=20"], ["2"])))
+    found = mixed(takes.mix_file(tmp_path / "x.wav", separator, desk(["1", "2"], ["1=20"], ["2"])))
     np.testing.assert_allclose(found, 10 * first, atol=2e-5)
-    found = mixed(remix_takes.mix_file(tmp_path / "x.wav", separator, desk(["1", "2"], ["1=-20", "2=-20"])))
+    found = mixed(takes.mix_file(tmp_path / "x.wav", separator, desk(["1", "2"], ["1=-20", "2=-20"])))
     np.testing.assert_allclose(found, wave / 10, atol=1e-6)  # whatever the model does, all of it is the input
-    found = mixed(remix_takes.mix_file(tmp_path / "x.wav", separator, desk(["1", "2"], pans=["1=-1", "2=1"])))
+    found = mixed(takes.mix_file(tmp_path / "x.wav", separator, desk(["1", "2"], pans=["1=-1", "2=1"])))
     np.testing.assert_allclose(found, np.stack([first[0], second[-1]]), atol=1e-5)
 
 
 def test_file_remix_follows_a_curve_across_chunks(tmp_path: Path):
     io.write(tmp_path / "x.wav", np.full((1, 60_000), 0.3), 8000, "FLOAT")
     mixer = desk(["1", "2"], curves={"1": curve([(0, 0), (6, -60)]), "2": curve([(2, 0), (4, -math.inf)])})
-    found = mixed(remix_takes.mix_file(tmp_path / "x.wav", Separator(Thirds(), chunk_s=2), mixer))[0]
+    found = mixed(takes.mix_file(tmp_path / "x.wav", Separator(Thirds(), chunk_s=2), mixer))[0]
     t = np.arange(60_000) / 8000
     expected = 0.1 * 10 ** (-np.minimum(t, 6) / 2) + np.where(t <= 4, 0.2, 0)
     away = np.abs(t - 4.005) > 0.006
@@ -137,13 +137,13 @@ def test_a_model_runs_once_however_often_the_mix_is_needed(tmp_path: Path, monke
     wave = np.random.default_rng(0).standard_normal((1, 24_000)).clip(-3, 3) * 0.3
     io.write(tmp_path / "x.wav", wave, 8000, "FLOAT")
     model, starts = Thirds(), []
-    original = remix_takes.mix_file
+    original = takes.mix_file
 
     def counted(*arguments: Any) -> Iterator[Any]:
         starts.append(1)
         return original(*arguments)
 
-    monkeypatch.setattr("usepcli.engine.remixing.remix.mix_file", counted)
+    monkeypatch.setattr("usepcli.engine.mixing.remix.mix_file", counted)
     stems, goal = Stems((tmp_path / "x.wav",), ("x",)), Goal(-12, -3, "limit")
     remix(stems, tmp_path / "y.wav", desk(["1", "2"], ["1=6"]), separator=Separator(model), goal=goal)
     assert len(starts) == 1 and model.runs
@@ -154,7 +154,7 @@ def test_a_model_runs_once_however_often_the_mix_is_needed(tmp_path: Path, monke
 def test_take_gives_samples_in_order(counts: list[int], takes: list[int]):
     wave = np.arange(sum(counts), dtype=float)[None]
     held = [*np.split(wave, np.cumsum(counts), axis=1)]
-    got = [remix_takes._take(held, count) for count in takes]
+    got = [takes._take(held, count) for count in takes]
     assert np.array_equal(np.concatenate([*got, *held], axis=1), wave)
 
 
@@ -271,7 +271,7 @@ def no_space(*_: Any) -> None:
 
 def test_a_full_disk_leaves_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     io.write(tmp_path / "x.wav", np.full(30_000, 0.3), 8000, "FLOAT")
-    monkeypatch.setattr("usepcli.engine.remixing.remix.os.replace", no_space)
+    monkeypatch.setattr("usepcli.engine.mixing.remix.os.replace", no_space)
     mixer, stems = desk(["1", "2"], ["1=3"]), Stems((tmp_path / "x.wav",), ("x",))
     with pytest.raises(IOFault, match=r"y.wav: writing failed: No space left"):
         remix(stems, tmp_path / "y.wav", mixer, separator=Separator(Thirds()))
@@ -281,7 +281,7 @@ def test_a_full_disk_leaves_no_output(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_full_disk_leaves_no_spool(tmp_path: Path):
     with (
         pytest.raises(IOFault, match="cannot be kept there for its second pass: No space left"),
-        remix_takes.Spool(tmp_path / "new" / "y.wav", 1, False) as spool,
+        takes.Spool(tmp_path / "new" / "y.wav", 1, False) as spool,
     ):
         spool._file.write = no_space  # type: ignore[method-assign, assignment]
         spool.write(np.zeros((1, 3)))
@@ -290,7 +290,7 @@ def test_a_full_disk_leaves_no_spool(tmp_path: Path):
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere an open file keeps its name")
 def test_a_killed_process_leaves_no_spool(tmp_path: Path):
-    with remix_takes.Spool(tmp_path / "y.wav", 1, False) as spool:
+    with takes.Spool(tmp_path / "y.wav", 1, False) as spool:
         spool.write(np.ones((1, 3)))
         assert not any(tmp_path.iterdir())
         assert np.array_equal(next(spool.blocks(9)), np.ones((1, 3)))
@@ -299,7 +299,7 @@ def test_a_killed_process_leaves_no_spool(tmp_path: Path):
 def test_a_spool_gives_back_what_it_was_given(tmp_path: Path):
     wave = np.random.default_rng(0).standard_normal((2, 1000))
     for exact, expected in ((True, wave), (False, wave.astype(np.float32))):
-        with remix_takes.Spool(tmp_path / "y.wav", 2, exact) as spool:
+        with takes.Spool(tmp_path / "y.wav", 2, exact) as spool:
             for block in np.split(wave, [10, 500], axis=1):
                 spool.write(block)
             for _ in range(2):

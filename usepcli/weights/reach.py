@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from usepcli.errors import InputNotFound, choices
+
 SUFFIX = ".safetensors"
 
 
@@ -50,3 +52,37 @@ def named(shipped: Mapping[str, Path], environ: Mapping[str, str] | None = None)
         for name, path in files(folder).items():
             found.setdefault(name, []).append(path)
     return found
+
+
+def released() -> dict[str, Path]:
+    """Return the models that ship with the package, by name."""
+    return files(shipped_folder())
+
+
+def known() -> dict[str, list[Path]]:
+    """Return the files of every model name in reach, the one that the name means first."""
+    return named(released())
+
+
+def find_model(ref: str | Path) -> Path:
+    """Return the weights file of a model's name in reach, a .safetensors path or a run folder.
+
+    A name that comes with usep goes before a path spelled alike (./default is the path), a path before other names.
+    """
+    path, names = Path(ref), known()
+    best = path / "best.safetensors"
+    if str(ref) in names and (str(ref) in released() or not (path.is_file() or best.is_file())):
+        return names[str(ref)][0]
+    if best.is_file():
+        return best
+    if path.is_file():
+        return path
+    if (path / "run.json").is_file():
+        raise InputNotFound(f"{path}: no best.safetensors in this run folder yet; let the run validate once")
+    if path.is_dir():
+        raise InputNotFound(
+            f"{path}: no best.safetensors in this folder, which is no run folder; `usep train` makes one"
+        )
+    if path.suffix or len(path.parts) > 1:
+        raise InputNotFound(f"{path}: no such model file or run folder")
+    raise InputNotFound(choices("model", str(ref), names) if names else f"unknown model '{ref}'")

@@ -10,16 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from usepcli.engine import build
 from usepcli.errors import BadInput, ConfigError
 from usepcli.models.separator import SeparationModel
+from usepcli.weights import build
 
 _SPARE = 64, 2**20  # tensors and numbers beyond twice those of the file, so that the error can name what is missing
 _USUAL = 4096  # a setting up to here asks for no more than 64 MiB before the count of parameters stops it
@@ -88,16 +87,3 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], where: str, dry: b
         raise BadInput(f"{where}: {len(wrong)} tensors do not fit the model, the first: {'; '.join(wrong[:3])}")
     if not dry:
         module.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
-
-
-def what_instead(path: Path) -> str:
-    """Say what a file that should hold a model is by its first bytes, where that is a usual mishap; else ''."""
-    with open(path, "rb") as file:
-        start = file.read(200).lstrip().lower()
-    if not start:
-        return "an empty file"
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page; download the file itself, not the page that shows it"
-    if start.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS; run `git lfs pull` where it came from, or download the file itself"
-    return ""

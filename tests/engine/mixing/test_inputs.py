@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from usepcli.audio import io
-from usepcli.engine.remixing.remix_automation import curve, read_automation
-from usepcli.engine.remixing.remix_inputs import check_stems, find_stems
+from usepcli.engine.mixing.automation import curve, read_automation
+from usepcli.engine.mixing.inputs import check_stems, find_stems
 from usepcli.errors import BadInput, InputNotFound, UsageError
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from usepcli.audio import io
-from usepcli.engine import build
-from usepcli.engine.checkpoint import Card
-from usepcli.engine.separation.separate import How, Separation, Separator, Trace
 from usepcli.errors import BadInput, UsageError, WorkerDied
 from usepcli.models.separator import SeparationModel
+from usepcli.separator.separator import How, Separation, Separator, Trace
+from usepcli.weights import build
+from usepcli.weights.store import Card
 
 EDGE_HZ = 1000
 
@@ -304,11 +304,11 @@ def test_file_equals_waveform(tmp_path):
 
 def test_load_reads_a_model_file_and_the_package_offers_it(tmp_path):
     import usepcli
-    from usepcli.engine import checkpoint
+    from usepcli.weights import cards, store
 
     model = build.model({"name": "conformer_mask", "preset": "tiny", "n_src": 2, "sample_rate": 8000})
-    card = checkpoint.Card(name="toy", model=model.config, sample_rate=8000, n_src=2)
-    checkpoint.save_model(tmp_path / "toy.safetensors", model.state_dict(), card)
+    card = cards.Card(name="toy", model=model.config, sample_rate=8000, n_src=2)
+    store.save_model(tmp_path / "toy.safetensors", model.state_dict(), card)
     separator = usepcli.Separator.load(tmp_path / "toy.safetensors", device="cpu")
     wave = talkers(1, 8000, 0.5).sum(0)
     np.testing.assert_allclose(separator(wave, 8000).sources, Separator(model)(wave, 8000).sources, atol=1e-6)
@@ -382,7 +382,7 @@ def test_a_stream_of_tensors_stays_within_its_latency(rate: int):
 
 
 def test_a_long_stream_gives_the_heap_back_every_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from usepcli.engine import device
+    from usepcli import device
 
     released: list[int] = []
     monkeypatch.setattr(device, "release_heap", lambda: released.append(1))

@@ -13,8 +13,8 @@ import numpy as np
 from usepcli.audio.resample import StreamResampler
 from usepcli.dsp import image, rest
 from usepcli.dsp.overlap import Chunker
-from usepcli.engine.separation.how import How, Trace
-from usepcli.engine.separation.stitch import Stitcher, link_channels
+from usepcli.separator.how import How, Trace
+from usepcli.separator.stitch import Stitcher, link_channels
 
 Rows = Callable[[np.ndarray], np.ndarray]  # waves (R, L) to estimates (R, N, L), at the model's rate
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from usepcli.engine import checkpoint, model_folders
 from usepcli.errors import InputNotFound
+from usepcli.weights import reach
 
 
 def touch(path: Path) -> Path:
@@ -27,37 +27,37 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_order_of_the_folders(place: Path) -> None:
     cached = touch(place / "cache/usep/models/toy.safetensors")
-    assert checkpoint.find_model("toy") == cached
+    assert reach.find_model("toy") == cached
     listed = touch(place / "one/toy.safetensors")
-    assert checkpoint.find_model("toy") == listed
+    assert reach.find_model("toy") == listed
     near = touch(place / "models/toy.safetensors")
-    assert checkpoint.known()["toy"] == [near.relative_to(place), listed, cached]
+    assert reach.known()["toy"] == [near.relative_to(place), listed, cached]
 
 
 def test_a_shipped_name_means_the_shipped_model(place: Path) -> None:
     own = touch(place / "models/default.safetensors")
     (place / "default").mkdir()
     touch(place / "default/best.safetensors")
-    shipped = checkpoint.released()["default"]
-    assert checkpoint.find_model("default") == shipped
-    assert checkpoint.known()["default"] == [shipped, own.relative_to(place)]
-    assert checkpoint.find_model("./default") == Path("default/best.safetensors")
+    shipped = reach.released()["default"]
+    assert reach.find_model("default") == shipped
+    assert reach.known()["default"] == [shipped, own.relative_to(place)]
+    assert reach.find_model("./default") == Path("default/best.safetensors")
 
 
 def test_a_run_folder_goes_before_a_pulled_name_and_a_bare_folder_after(place: Path) -> None:
     cached = touch(place / "cache/usep/models/toy.safetensors")
     (place / "toy").mkdir()
-    assert checkpoint.find_model("toy") == cached
+    assert reach.find_model("toy") == cached
     run = touch(place / "toy/best.safetensors")
-    assert checkpoint.find_model("toy") == run.relative_to(place)
+    assert reach.find_model("toy") == run.relative_to(place)
 
 
 def test_unknown_names_are_answered_with_what_is_in_reach(place: Path) -> None:
     touch(place / "models/mine.safetensors")
     with pytest.raises(InputNotFound, match=r"did you mean 'mine'.*default.*mine"):
-        checkpoint.find_model("mien")
+        reach.find_model("mien")
 
 
 @pytest.mark.parametrize("value", ["", "relative"])
 def test_cache_without_a_usable_variable(value: str) -> None:
-    assert model_folders.cache({"XDG_CACHE_HOME": value}) == Path.home() / ".cache/usep/models"
+    assert reach.cache({"XDG_CACHE_HOME": value}) == Path.home() / ".cache/usep/models"

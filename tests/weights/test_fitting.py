@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from usepcli import registry
-from usepcli.engine import build, checkpoint, fitting
 from usepcli.errors import BadInput
+from usepcli.weights import build, fitting, store
 
 
 @pytest.mark.parametrize("name", sorted(registry.MODELS))
@@ -45,7 +45,7 @@ def test_claims_of_the_settings_are_checked(change: dict[str, object], said: str
 
 
 def test_loading_a_model_leaves_torchs_compiler_alone() -> None:
-    code = "import sys; from usepcli.engine.checkpoint import load_model; load_model('default')"
+    code = "import sys; from usepcli.weights.store import load_model; load_model('default')"
     code += "; print('torch._dynamo' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -62,4 +62,4 @@ def test_loading_a_model_leaves_torchs_compiler_alone() -> None:
 def test_usual_mishaps_of_a_download_are_named(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(content)
     with pytest.raises(BadInput, match=said):
-        checkpoint.load_model(tmp_path / "m.safetensors")
+        store.load_model(tmp_path / "m.safetensors")

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from usepcli.engine.remixing.remix_automation import MOST_DB, Curve
+from usepcli.engine.mixing.automation import MOST_DB, Curve
 from usepcli.errors import UsageError, did_you_mean
 
 _T = TypeVar("_T", float, Curve)

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from usepcli import device as devices
 from usepcli.audio import io
-from usepcli.engine import checkpoint
-from usepcli.engine import device as devices
-from usepcli.engine.separation.flow import Flow, Rows
-from usepcli.engine.separation.how import RESIDUAL, USUAL, How, Null, Trace
-from usepcli.engine.separation.stitch import Seam
 from usepcli.errors import BadInput, UsageError, WorkerDied
 from usepcli.models.separator import SeparationModel
+from usepcli.separator.flow import Flow, Rows
+from usepcli.separator.how import RESIDUAL, USUAL, How, Null, Trace
+from usepcli.separator.stitch import Seam
+from usepcli.weights import cards, store
 
 __all__ = ["How", "Null", "Seam", "Separation", "Separator", "Trace", "Watch", "borrowed"]
 
@@ -61,11 +61,11 @@ class Separator:
     def __init__(
         self,
         model: SeparationModel,
-        card: checkpoint.Card | None = None,
+        card: cards.Card | None = None,
         device: torch.device | str = "cpu",
         chunk_s: float = 0.0,
     ) -> None:
-        card = card or checkpoint.Card()
+        card = card or cards.Card()
         chunk_s = chunk_s or default_chunk_s(model, card)
         if not _FLOOR_S <= chunk_s < math.inf:
             raise UsageError(f"--chunk-s: found {chunk_s:g}; expected at least {_FLOOR_S:g} second")
@@ -84,7 +84,7 @@ class Separator:
         devices.keep_heap()
         devices.set_threads(threads)
         where = devices.pick(device)
-        model, card = checkpoint.load_model(ref)
+        model, card = store.load_model(ref)
         return cls(model, card, where, chunk_s)
 
     def names(self, how: How = USUAL) -> tuple[str, ...]:
@@ -245,7 +245,7 @@ def _no_memory(fault: BaseException) -> bool:
     return any(words in str(fault) for words in ("allocate memory", "not enough memory", "out of memory"))
 
 
-def default_chunk_s(model: SeparationModel, card: checkpoint.Card) -> float:
+def default_chunk_s(model: SeparationModel, card: cards.Card) -> float:
     """Return the seconds that a model should hear at once, from its training segments and receptive field.
 
     Ten thirds of a training segment, at least five receptive fields, within 8 to 16 s; 10 s where neither is known.

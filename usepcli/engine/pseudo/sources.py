@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from usepcli import device as devices
 from usepcli.data.batch import Batch, Example
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.store import AudioStore
 from usepcli.dsp.consistency import strongest
-from usepcli.engine import checkpoint
-from usepcli.engine import device as devices
-from usepcli.engine.separation.separate import Separator
 from usepcli.errors import BadInput, UsageError
 from usepcli.models.separator import SeparationModel
+from usepcli.separator.separator import Separator
+from usepcli.weights import store
 
 # Audio that a GPU is given at once; on a CPU a batch saves nothing.
 BATCH_S = 60.0
@@ -99,7 +99,7 @@ class Separated(Sources):
         """Load the model stored at `path`; errors as in load_model."""
         devices.keep_heap()
         devices.set_threads(threads)
-        return cls(checkpoint.load_model(path)[0], n_remix, normalize, devices.pick(device))
+        return cls(store.load_model(path)[0], n_remix, normalize, devices.pick(device))
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the outputs (B, R, T) on the CPU; as for Separator.rows."""

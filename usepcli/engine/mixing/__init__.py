@@ -1,0 +1,1 @@
+"""The mixing desk: stems and separated sources at other gains."""

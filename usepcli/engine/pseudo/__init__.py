@@ -1,0 +1,1 @@
+"""Pseudo-mixtures on disk: the sources of a set, shuffled into new mixtures."""

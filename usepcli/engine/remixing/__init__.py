@@ -1,1 +1,0 @@
-"""From sources to mixtures: gains, pans and automation, and shuffled sets."""

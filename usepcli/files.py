@@ -1,0 +1,116 @@
+"""Files written whole, what tells one file's bytes from another's, and how paths are named in messages.
+
+What is written stands beside its place under a hidden name, is forced to the disk, and then moves there in one step,
+so that a kill, a full disk or a power cut leaves the old file or the new one, never half of one. All writers of the
+package go through here, whatever they write.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from usepcli.errors import IOFault, OutputError
+
+_LONGEST = 255  # bytes in one name, on nearly every file system
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+def show(path: str | os.PathLike[str]) -> str:
+    """Return a path as printable text in one line: bytes that are no UTF-8, and control characters, are escaped."""
+    text = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.translate({code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))})
+
+
+def hidden(path: Path) -> Path:
+    """Return the name under which `path` is written until it is whole: hidden, this process's own, ending in .tmp."""
+    tail = f".{os.getpid()}.tmp"
+    name = f".{path.name}{tail}"
+    if len(os.fsencode(name)) > _LONGEST:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{tail}"
+    return path.with_name(name)
+
+
+def debris(path: Path) -> list[Path]:
+    """Return what killed writers of `path` left under hidden names, of any process."""
+    if not path.parent.is_dir():
+        return []
+    head = f".{path.name}."
+    return [p for p in path.parent.iterdir() if p.name.startswith(head) and p.name.endswith(".tmp")]
+
+
+def place(written: Path, path: Path) -> None:
+    """Force a finished file to the disk and give it its name; OSError where that fails."""
+    handle = os.open(written, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    os.replace(written, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk, where its file system can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as fault:
+        if fault.errno != errno.EINVAL:  # file systems without such a thing as a folder on disk
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a hidden path to write to, which takes the name `path` when the block ends well and is removed otherwise.
+
+    Folders above are made. OutputError where nothing may be written there, IOFault where the disk is full.
+    """
+    temporary = hidden(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        place(temporary, path)
+    except OSError as err:
+        raise fault(path, err) from err
+    finally:
+        with suppress(OSError):  # placed, never made, or in a folder that is not there
+            temporary.unlink()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file in one step; errors as for `whole`."""
+    with whole(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file (UTF-8; undecodable bytes of names come back as they were) in one step."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes as hexadecimal text; OSError if it cannot be read."""
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fault(path: Path, err: BaseException | None) -> IOFault | OutputError:
+    """Return the error that tells why `path` was not written: nothing may be (OutputError), or writing failed."""
+    number, reason = getattr(err, "errno", None), getattr(err, "strerror", None) or str(err)
+    if number == errno.ENAMETOOLONG:
+        return OutputError(f"{show(path)}: cannot be made: {reason}; choose a shorter name")
+    if number in _REFUSED:
+        return OutputError(f"{show(path)}: cannot be made: {reason}; choose a folder that you may write to")
+    try:
+        free = f"; {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there"
+    except OSError:
+        free = ""
+    return IOFault(f"{show(path)}: writing failed: {reason}{free}; nothing was left under this name")

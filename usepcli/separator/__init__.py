@@ -1,0 +1,1 @@
+"""The one way from a waveform or a stream to its sources."""

@@ -1,0 +1,139 @@
+"""The card of a model: what it is, what it learned from, what it may be used for, and how it scored.
+
+A model file is safetensors: eight bytes that give the length of a JSON header, the header with names, shapes and the
+card, then the numbers. All that is asked here stands in the header, so neither torch nor a number is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from usepcli.errors import BadInput
+
+FORMAT = 1
+_MOST = 100_000_000  # bytes of a header, as the format's own library has it
+
+
+@dataclass
+class Card:
+    """What a model is, what it learned from, what it may be used for, and how it scored."""
+
+    name: str = ""
+    about: str = ""
+    model: dict[str, Any] = field(default_factory=dict)
+    sample_rate: int = 0
+    n_src: int = 0
+    objective: str = ""
+    training_data: str = ""
+    licence: str = ""
+    credits: str = ""
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    profile: dict[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    # Where the weights came from, if usep did not train them.
+    origin: str = ""
+
+    def to_json(self) -> str:
+        """Return the card as one JSON object."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Card:
+        """Read a card without control characters; keys of later versions are passed over; ValueError if it is none."""
+        raw, empty = _printable(json.loads(text)), cls()
+        if not isinstance(raw, dict):
+            raise ValueError(f"found a {type(raw).__name__}, expected an object")
+        held = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
+        for key, value in held.items():
+            if not isinstance(value, type(getattr(empty, key))) or isinstance(value, bool):
+                expected = type(getattr(empty, key)).__name__
+                raise ValueError(f"{key} is a {type(value).__name__}, expected {expected}")
+        if not all(isinstance(score, dict) for score in held.get("scores", ())):
+            raise ValueError("a score is no object")
+        return cls(**held)
+
+    @property
+    def segment_s(self) -> float:
+        """Seconds of one training segment as the profile states them, 0 where it does not."""
+        data = self.profile.get("data")
+        stated = data.get("segment_s") if isinstance(data, dict) else 0
+        return float(stated) if isinstance(stated, (int, float)) and math.isfinite(stated) else 0.0
+
+
+def _printable(value: Any) -> Any:
+    """Return a JSON value whose texts cannot drive a terminal."""
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return "".join(c for c in value if c.isprintable() or c == "\n") if isinstance(value, str) else value
+
+
+class Header(NamedTuple):
+    """What a model file says before its numbers: the card, the sha256 of the weights, and every tensor's shape."""
+
+    card: Card
+    sha256: str
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def n_numbers(self) -> int:
+        """How many numbers the weights have."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+
+def read_header(path: Path) -> Header:
+    """Return what a model file says of itself; BadInput where it is none, is cut short, or has no card of usep."""
+    try:
+        raw = _header(path)
+        meta = raw.pop("__metadata__", {})
+        shapes = {name: tuple(part["shape"]) for name, part in raw.items()}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
+        raise BadInput(f"{path}: not a readable model file ({what_instead(path) or fault})") from fault
+    if "usep" not in meta:
+        raise BadInput(f"{path}: a safetensors file without a usep card; only models written by usep can be loaded")
+    try:
+        return Header(Card.from_json(meta["usep"]), meta.get("sha256", ""), shapes)
+    except (ValueError, RecursionError) as fault:
+        raise BadInput(f"{path}: its card cannot be read ({fault}); fetch the file again") from fault
+
+
+def read_card(path: Path) -> tuple[Card, str]:
+    """Return the card and the sha256 of the weights that a model file declares; errors as for `read_header`."""
+    header = read_header(path)
+    return header.card, header.sha256
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Return the JSON header of a safetensors file; ValueError where it is none or the numbers are not all there."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        held = file.seek(0, 2) - 8
+        if not 2 <= size <= min(held, _MOST):
+            raise ValueError("no safetensors header")
+        file.seek(8)
+        raw = json.loads(file.read(size).decode("utf-8"))
+    if not isinstance(raw, dict) or not all(isinstance(part, dict) for part in raw.values()):
+        raise ValueError("no safetensors header")
+    ends = [part["data_offsets"][1] for name, part in raw.items() if name != "__metadata__"]
+    if max(ends, default=0) != held - size:
+        raise ValueError(f"{held - size} bytes of numbers, {max(ends, default=0)} expected")
+    return raw
+
+
+def what_instead(path: Path) -> str:
+    """Say what a file that should hold a model is by its first bytes, where that is a usual mishap; else ''."""
+    with open(path, "rb") as file:
+        start = file.read(200).lstrip().lower()
+    if not start:
+        return "an empty file"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page; download the file itself, not the page that shows it"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS; run `git lfs pull` where it came from, or download the file itself"
+    return ""

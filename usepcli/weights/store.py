@@ -1,0 +1,58 @@
+"""Released weights: safetensors, with the card, the model's settings and a sha256 of the weights in the metadata."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from usepcli.errors import BadInput
+from usepcli.files import write_bytes
+from usepcli.models.separator import SeparationModel
+from usepcli.weights import fitting
+from usepcli.weights.cards import Card, read_card
+from usepcli.weights.reach import find_model
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        sha.update(name.encode())
+        sha.update(state[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a model file; BadInput if they do not match the sha256 in the file."""
+    _, expected = read_card(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as fault:
+        raise BadInput(f"{path}: not a readable model file ({fault}); fetch it again") from fault
+    if _digest(state) != expected:
+        raise BadInput(f"{path}: weights do not match their sha256; the file is damaged, fetch it again")
+    return state
+
+
+def load_model(ref: str | Path) -> tuple[SeparationModel, Card]:
+    """Return a model in eval mode on the CPU, and its card; `ref` as in find_model."""
+    path = find_model(ref)
+    card, _ = read_card(path)
+    model = fitting.model(card.model, read_weights(path), str(path))
+    for what, said, is_ in (("Hz", card.sample_rate, model.sample_rate), ("outputs", card.n_src, model.n_src)):
+        if said not in (0, is_):
+            raise BadInput(f"{path}: the card says {said} {what}, the model in the same file has {is_}")
+    return model, card
+
+
+def save_model(path: Path, state: Mapping[str, Tensor], card: Card, dtype: str = "float32") -> None:
+    """Write weights and card; `dtype` float16 halves the file (loading converts back)."""
+    kind = {"float32": torch.float32, "float16": torch.float16}[dtype]
+    held = {k: (v.to(kind) if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state.items()}
+    write_bytes(path, to_safetensors(held, {"usep": card.to_json(), "sha256": _digest(held)}))
