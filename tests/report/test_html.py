@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usepcli.errors import IOFault, OutputError
+from usepcli.errors import OutputError
 from usepcli.report import html
 
 EVIL = "</script><img src=x onerror=alert(1)>&\"'"

@@ -37,6 +37,8 @@ class Card:
     versions: dict[str, str] = field(default_factory=dict)
     # Where the weights came from, if usep did not train them.
     origin: str = ""
+    # Frozen parts that training used and the file does not hold: name -> reference and sha256.
+    fixed: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the card as one JSON object."""

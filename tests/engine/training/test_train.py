@@ -173,7 +173,7 @@ def test_corrupt_file_in_mid_epoch_is_replaced_named_once_and_counted(
     trainer.fit()
     said = capsys.readouterr().err
     assert said.count("train/007/mix.wav") == 1
-    assert trainer.step == 18 and list(trainer.bad.values()) == [3]
+    assert trainer.step == 18 and list(trainer.feed.bad.values()) == [3]
     assert "train/007/mix.wav" in (tmp_path / "run/bad_files.csv").read_text()
 
 
