@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from typing import get_type_hints
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ import torch
 from usepcli import registry
 from usepcli.errors import BadInput, ConfigError
 from usepcli.models.separator import SeparationModel
+from usepcli.profile.signature import signature
 
 CAUSAL = {"causal": True, "input_norm": "none"}
 VARIANTS = {
@@ -207,10 +207,12 @@ def test_wrong_settings_name_their_key(name, key, value):
 def test_constructor_is_a_schema(name):
     cls = registry.load("model", name)
     assert issubclass(cls, SeparationModel)
-    hints = get_type_hints(cls.__init__)
-    settings = {k: p for k, p in inspect.signature(cls).parameters.items()}
-    assert all(p.default is not p.empty and p.kind is p.KEYWORD_ONLY for p in settings.values())
-    assert set(settings) <= set(hints)
+    settings = signature("model", name).parameters
+    assert not any(p.required for p in settings.values())
+    built = build(name)
+    # What the reader of signatures says and what the constructor does are the same.
+    assert all(getattr(cls(), key) == settings[key].default for key in SeparationModel.COMMON)
+    assert not inspect.signature(cls).parameters.keys() & SeparationModel.COMMON.keys()
     assert {"n_src", "sample_rate", "causal", "input_norm", "consistency", "consistency_when"} <= set(settings)
     assert {"small", "tiny"} <= set(cls.PRESETS)
     for preset in cls.PRESETS.values():
@@ -218,7 +220,13 @@ def test_constructor_is_a_schema(name):
         with torch.device("meta"):
             model = cls(**preset)
         assert model.hop > 0 and model.latency_samples >= model.hop
-    assert build(name).n_params <= 100_000
+    assert built.n_params <= 100_000
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_an_argument_that_no_model_has_is_refused(name):
+    with pytest.raises(TypeError, match="has no argument n_sources"):
+        build(name, n_sources=2)
 
 
 class Passes(SeparationModel):

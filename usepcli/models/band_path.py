@@ -6,16 +6,15 @@ runs an LSTM across the bands of one frame, then an LSTM across the frames of on
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from usepcli.dsp.consistency import Consistency
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError
 from usepcli.models.precision import full_precision
-from usepcli.models.separator import InputNorm, When
+from usepcli.models.separator import Common
 from usepcli.models.spectral import LOG_FLOOR, Mask, SpectralModel
 
 
@@ -64,6 +63,7 @@ class BandPath(SpectralModel):
     `causal` uses a forward LSTM over frames; the one over bands stays within its frame.
     """
 
+    COMMON: ClassVar[Common] = {"input_norm": "std", "consistency": "uniform"}
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {},
         "tiny": {"n_fft": 64, "win": 64, "hop": 32, "bands": 8, "dim": 16, "hidden": 16, "layers": 1},
@@ -72,8 +72,6 @@ class BandPath(SpectralModel):
     def __init__(
         self,
         *,
-        n_src: int = 2,
-        sample_rate: int = 8000,
         n_fft: int = 256,
         win: int = 256,
         hop: int = 128,
@@ -85,28 +83,21 @@ class BandPath(SpectralModel):
         mask: Mask = "tanh_complex",
         mask_scale: float = 1.5,
         zero_last: bool = False,
-        causal: bool = False,
-        input_norm: InputNorm = "std",
-        consistency: Consistency = "uniform",
-        consistency_when: When = "always",
+        **common: Unpack[Common],
     ) -> None:
         """Take sizes (n_fft, win, hop in samples); ConfigError unless bands divides n_fft / 2."""
-        super().__init__(
-            n_src=n_src, sample_rate=sample_rate, n_fft=n_fft, win=win, hop=hop, window=window, mask=mask,
-            mask_scale=mask_scale, causal=causal, input_norm=input_norm, consistency=consistency,
-            consistency_when=consistency_when,
-        )  # fmt: skip
+        super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, mask=mask, mask_scale=mask_scale, **common)
         if bands < 1 or (n_fft // 2) % bands:
             raise ConfigError(f"model.bands: found {bands}; expected a divisor of n_fft / 2 = {n_fft // 2}")
         self.bands, self.width = bands, n_fft // 2 // bands
         self.inlet = BandLinear(bands, 3 * self.width, dim)
         self.norm = nn.LayerNorm(dim)
         self.across = nn.ModuleList(Path(dim, hidden, True) for _ in range(layers))
-        self.along = nn.ModuleList(Path(dim, hidden, not causal) for _ in range(layers))
-        self.head = BandLinear(bands, dim, n_src * self.width * self.mask_values)
+        self.along = nn.ModuleList(Path(dim, hidden, not self.causal) for _ in range(layers))
+        self.head = BandLinear(bands, dim, self.n_src * self.width * self.mask_values)
         if zero_last:
             nn.init.zeros_(self.head.weight)
-        self.start_equal(self.head.bias.view(bands, n_src, self.width, -1))
+        self.start_equal(self.head.bias.view(bands, self.n_src, self.width, -1))
 
     def masks(self, spec: Tensor) -> Tensor:
         """Return mask logits (B, L, N, F[, 2]) from the mixture's spectrum (B, F, L)."""

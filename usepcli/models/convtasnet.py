@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from usepcli.dsp.consistency import Consistency
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import MASKS, Activation, LearnedBasis, MaskActivation, Padding, masks_of
 from usepcli.models.depthwise import DepthwiseConv
-from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
+from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.tcn import ChannelNorm, CumulativeNorm, GlobalNorm, start_level, view_frames, view_samples
 
 Norm = Literal["gln", "cumln", "channel"]
@@ -66,8 +65,6 @@ class ConvTasNet(SeparationModel):
     def __init__(
         self,
         *,
-        n_src: int = 2,
-        sample_rate: int = 8000,
         filters: int = 512,
         kernel: int = 16,
         stride: int = 0,
@@ -82,31 +79,25 @@ class ConvTasNet(SeparationModel):
         norm: Norm = "gln",
         mask: MaskActivation = "sigmoid",
         zero_last: bool = False,
-        causal: bool = False,
-        input_norm: InputNorm = "none",
-        consistency: Consistency = "none",
-        consistency_when: When = "always",
+        **common: Unpack[Common],
     ) -> None:
         """Take sizes (kernel and stride in samples, block_kernel in frames); zero_last: all masks start equal.
 
         stride 0 is half the kernel; activation is the encoder's. ConfigError if sizes do not fit.
         """
-        super().__init__(
-            n_src=n_src, sample_rate=sample_rate, hop=stride or kernel // 2, causal=causal, input_norm=input_norm,
-            consistency=consistency, consistency_when=consistency_when,
-        )  # fmt: skip
-        _check(norm, mask, block_kernel, causal)
+        super().__init__(hop=stride or kernel // 2, **common)
+        _check(norm, mask, block_kernel, self.causal)
         self.basis = LearnedBasis(filters, kernel, stride, activation, padding)
         self.inlet = nn.Sequential(NORMS[norm](filters), nn.Conv1d(filters, bottleneck, 1))
         self.blocks = nn.ModuleList(
-            Block(bottleneck, hidden, skip, block_kernel, 2**i, norm, causal)
+            Block(bottleneck, hidden, skip, block_kernel, 2**i, norm, self.causal)
             for _ in range(repeats)
             for i in range(blocks)
         )
-        last = nn.Conv1d(skip or bottleneck, n_src * filters, 1)
+        last = nn.Conv1d(skip or bottleneck, self.n_src * filters, 1)
         if zero_last:
             # ReLU has no gradient at 0.
-            start_level(last, 0.0 if mask == "sigmoid" else 1 / n_src)
+            start_level(last, 0.0 if mask == "sigmoid" else 1 / self.n_src)
         self.head = nn.Sequential(nn.PReLU(), last)
         self.mask, self.skips = mask, skip > 0
         self._view = view_frames(repeats, blocks, block_kernel)

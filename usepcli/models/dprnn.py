@@ -6,17 +6,16 @@ x <- x + norm(W rnn(x)) along the frames of every chunk, then along the chunks f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from usepcli.dsp.consistency import Consistency
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import MASKS, Activation, LearnedBasis, MaskActivation, Padding, masks_of
 from usepcli.models.precision import full_precision
-from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
+from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.tcn import ChannelNorm, GlobalNorm
 
 Norm = Literal["gln", "channel"]
@@ -71,8 +70,6 @@ class DPRNN(SeparationModel):
     def __init__(
         self,
         *,
-        n_src: int = 2,
-        sample_rate: int = 8000,
         filters: int = 64,
         kernel: int = 2,
         stride: int = 0,
@@ -88,27 +85,21 @@ class DPRNN(SeparationModel):
         bidirectional: bool = True,
         norm: Norm = "gln",
         mask: MaskActivation = "sigmoid",
-        causal: bool = False,
-        input_norm: InputNorm = "none",
-        consistency: Consistency = "none",
-        consistency_when: When = "always",
+        **common: Unpack[Common],
     ) -> None:
         """Take sizes: kernel and stride in samples (0: half), chunk and chunk_hop in frames (0: half).
 
         layers: of each RNN; bidirectional: the RNN across chunks. ConfigError if sizes do not fit.
         """
-        super().__init__(
-            n_src=n_src, sample_rate=sample_rate, hop=stride or kernel // 2, causal=causal, input_norm=input_norm,
-            consistency=consistency, consistency_when=consistency_when,
-        )  # fmt: skip
-        _check(norm, mask, rnn, chunk, chunk_hop, causal)
+        super().__init__(hop=stride or kernel // 2, **common)
+        _check(norm, mask, rnn, chunk, chunk_hop, self.causal)
         self.chunk, self.chunk_hop, self.mask = chunk, chunk_hop or chunk // 2, mask
         self.basis = LearnedBasis(filters, kernel, stride, activation, padding)
         self.inlet = nn.Sequential(NORMS[norm](filters), nn.Conv1d(filters, dim, 1))
-        across = bidirectional and not causal
+        across = bidirectional and not self.causal
         self.within = nn.ModuleList(Path(dim, hidden, layers, rnn, norm, True) for _ in range(repeats))
         self.across = nn.ModuleList(Path(dim, hidden, layers, rnn, norm, across) for _ in range(repeats))
-        self.spread = nn.Sequential(nn.PReLU(), nn.Conv2d(dim, n_src * dim, 1))
+        self.spread = nn.Sequential(nn.PReLU(), nn.Conv2d(dim, self.n_src * dim, 1))
         self.value, self.gate = nn.Conv1d(dim, dim, 1), nn.Conv1d(dim, dim, 1)
         self.head = nn.Conv1d(dim, filters, 1, bias=False)
 

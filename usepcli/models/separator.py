@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,20 @@ _NORMS = ("none", "std", "mean_std")
 _WHEN = ("always", "eval")
 
 
+class Common(TypedDict, total=False):
+    """The arguments of every model: outputs, rate in Hz, what it may look at, levels, and mixture consistency.
+
+    What they are without a word stands in COMMON of the class, or of the nearest base that says it.
+    """
+
+    n_src: int
+    sample_rate: int
+    causal: bool
+    input_norm: InputNorm
+    consistency: Consistency
+    consistency_when: When
+
+
 class SeparationModel(nn.Module):
     """Maps a mixture (T,), (B, T) or (B, 1, T) to estimates (B, N, T) of the same length, any T >= 1.
 
@@ -26,6 +40,10 @@ class SeparationModel(nn.Module):
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
+    COMMON: ClassVar[Common] = {
+        "n_src": 2, "sample_rate": 8000, "causal": False, "input_norm": "none", "consistency": "none",
+        "consistency_when": "always",
+    }  # fmt: skip
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -41,21 +59,22 @@ class SeparationModel(nn.Module):
         args, kwargs = self._made_with
         return type(self)(*args, **kwargs)
 
-    def __init__(
-        self,
-        *,
-        n_src: int,
-        sample_rate: int,
-        hop: int,
-        causal: bool = False,
-        input_norm: InputNorm = "none",
-        consistency: Consistency = "none",
-        consistency_when: When = "always",
-    ) -> None:
+    def __init__(self, *, hop: int, **common: Unpack[Common]) -> None:
         """Store the common settings (hop in samples); ConfigError with the dotted key where they clash."""
         super().__init__()
-        self.n_src, self.sample_rate, self.hop, self.causal = n_src, sample_rate, hop, causal
-        self.input_norm, self.consistency, self.consistency_when = input_norm, consistency, consistency_when
+        if unknown := common.keys() - Common.__annotations__.keys():
+            raise TypeError(f"{type(self).__name__} has no argument {', '.join(sorted(unknown))}")
+        told: dict[str, Any] = {}
+        for base in reversed(type(self).__mro__):
+            told |= vars(base).get("COMMON", {})
+        told |= common
+        self.hop = hop
+        self.n_src: int = told["n_src"]
+        self.sample_rate: int = told["sample_rate"]
+        self.causal: bool = told["causal"]
+        self.input_norm: InputNorm = told["input_norm"]
+        self.consistency: Consistency = told["consistency"]
+        self.consistency_when: When = told["consistency_when"]
         self._check()
 
     def _check(self) -> None:

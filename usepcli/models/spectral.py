@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from usepcli.dsp.stft import STFT, Window
 from usepcli.errors import ConfigError, choices
-from usepcli.models.separator import SeparationModel
+from usepcli.models.separator import Common, SeparationModel
 
 Mask = Literal["sigmoid", "tanh_complex"]
 
@@ -22,7 +22,15 @@ class SpectralModel(SeparationModel):
     """STFT, a subclass's `masks`, inverse STFT with the masks applied to the mixture's spectrum."""
 
     def __init__(
-        self, *, n_fft: int, win: int, hop: int, window: Window, mask: Mask, mask_scale: float, **common: Any
+        self,
+        *,
+        n_fft: int,
+        win: int,
+        hop: int,
+        window: Window,
+        mask: Mask,
+        mask_scale: float,
+        **common: Unpack[Common],
     ) -> None:
         """Take STFT sizes in samples; mask 'sigmoid' is real in (0, 1), 'tanh_complex' has both parts within
         +-mask_scale; `common` goes to SeparationModel."""

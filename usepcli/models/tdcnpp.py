@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from usepcli.dsp.consistency import Consistency
 from usepcli.dsp.stft import STFT, Window
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import LearnedBasis
 from usepcli.models.depthwise import DepthwiseConv
-from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
+from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.tcn import ScalarNorm, ScaledDense, start_level, view_frames, view_samples
 
 Encoder = Literal["learned", "stft"]
@@ -59,6 +58,7 @@ class TDCNpp(SeparationModel):
     for universal separation.
     """
 
+    COMMON: ClassVar[Common] = {"consistency": "uniform"}
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "stft": {
@@ -71,8 +71,6 @@ class TDCNpp(SeparationModel):
     def __init__(
         self,
         *,
-        n_src: int = 2,
-        sample_rate: int = 8000,
         encoder: Encoder = "learned",
         filters: int = 256,
         kernel: int = 20,
@@ -88,21 +86,15 @@ class TDCNpp(SeparationModel):
         dense_bias: bool = True,
         final_dense: bool = True,
         zero_last: bool = False,
-        causal: bool = False,
-        input_norm: InputNorm = "none",
-        consistency: Consistency = "uniform",
-        consistency_when: When = "always",
+        **common: Unpack[Common],
     ) -> None:
         """Take sizes: filters and kernel (samples) for `learned`; n_fft, win and hop (samples) for `stft`.
 
         zero_last: all masks start equal.
         """
         learned = encoder == "learned"
-        super().__init__(
-            n_src=n_src, sample_rate=sample_rate, hop=kernel // 2 if learned else hop, causal=causal,
-            input_norm=input_norm, consistency=consistency, consistency_when=consistency_when,
-        )  # fmt: skip
-        _check(encoder, block_kernel, causal)
+        super().__init__(hop=kernel // 2 if learned else hop, **common)
+        _check(encoder, block_kernel, self.causal)
         self.encoder = encoder
         self.basis: Any = LearnedBasis(filters, kernel) if learned else STFT(n_fft, win, hop, window)
         self._span = kernel if learned else win
@@ -111,7 +103,7 @@ class TDCNpp(SeparationModel):
         self.inlet = ScaledDense(rows, width)
         self.tcn = ResidualTCN(width, hidden, block_kernel, blocks, repeats, dense_bias)
         self.final = nn.Conv1d(width, width, 1) if final_dense else nn.Identity()
-        self.head = nn.Conv1d(width, n_src * rows, 1)
+        self.head = nn.Conv1d(width, self.n_src * rows, 1)
         if zero_last:
             start_level(self.head, 0.0)
         self._view = view_frames(repeats, blocks, block_kernel)
