@@ -15,7 +15,9 @@ from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError
 from usepcli.models.precision import full_precision
 from usepcli.models.separator import Common
-from usepcli.models.spectral import LOG_FLOOR, Mask, SpectralModel
+from usepcli.models.spectral import LOG_FLOOR, Mask
+from usepcli.models.spectral_live import LiveSpectralModel
+from usepcli.models.streaming import Run, at_once
 
 
 class BandLinear(nn.Module):
@@ -37,6 +39,9 @@ class BandLinear(nn.Module):
         return "bands={}, inputs={}, outputs={}".format(*self.weight.shape)
 
 
+Cell = tuple[Tensor, Tensor]  # of an LSTM, (1, S, hidden) each
+
+
 class Path(nn.Module):
     """Layer norm, LSTM along the middle axis, projection, residual: (S, steps, dim) to the same."""
 
@@ -48,16 +53,21 @@ class Path(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + projection of the LSTM over the middle axis of x (S, steps, dim)."""
+        return self.step(x)[0]
+
+    def step(self, x: Tensor, past: Cell | None = None) -> tuple[Tensor, Cell]:
+        """Return the same for the next steps x (S, steps, dim), and the cell after them."""
         y = self.norm(x)
         if x.is_cuda:
-            return x + self.out(self.lstm(y)[0])
-        # CPU kernels for bfloat16 LSTMs do not exist for every size, so autocast stops here.
-        with full_precision(x):
-            y = self.lstm(y.float())[0]
-        return x + self.out(y)
+            y, cell = self.lstm(y, past)
+        else:
+            # CPU kernels for bfloat16 LSTMs do not exist for every size, so autocast stops here.
+            with full_precision(x):
+                y, cell = self.lstm(y.float(), past)
+        return x + self.out(y), cell
 
 
-class BandPath(SpectralModel):
+class BandPath(LiveSpectralModel):
     """Masks from LSTMs that run over bands and over frames in turn.
 
     `causal` uses a forward LSTM over frames; the one over bands stays within its frame.
@@ -99,13 +109,13 @@ class BandPath(SpectralModel):
             nn.init.zeros_(self.head.weight)
         self.start_equal(self.head.bias.view(bands, self.n_src, self.width, -1))
 
-    def masks(self, spec: Tensor) -> Tensor:
+    def masks(self, spec: Tensor, run: Run = at_once) -> Tensor:
         """Return mask logits (B, L, N, F[, 2]) from the mixture's spectrum (B, F, L)."""
         x = self.norm(self.inlet(self._features(spec)))  # (B, L, bands, dim)
         batch, frames = x.shape[:2]
         for across, along in zip(self.across, self.along, strict=True):
             x = across(x.flatten(0, 1)).unflatten(0, (batch, frames)).transpose(1, 2)
-            x = along(x.flatten(0, 1)).unflatten(0, (batch, self.bands)).transpose(1, 2)
+            x = run(along, x.flatten(0, 1)).unflatten(0, (batch, self.bands)).transpose(1, 2)
         parts = (self.n_src, self.width, self.mask_values)
         logits = self.head(x).unflatten(-1, parts).transpose(2, 3).flatten(3, 4)  # (B, L, N, F - 1, 1 or 2)
         # The bin at half the sample rate belongs to no band and takes the mask of its neighbour.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,21 @@ from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import MASKS, Activation, LearnedBasis, MaskActivation, Padding, masks_of
 from usepcli.models.depthwise import DepthwiseConv
 from usepcli.models.separator import Common, SeparationModel, reject_causal
+from usepcli.models.streaming import Run, Walk, at_once, silence
 from usepcli.models.tcn import ChannelNorm, CumulativeNorm, GlobalNorm, start_level, view_frames, view_samples
 
 Norm = Literal["gln", "cumln", "channel"]
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "gln": GlobalNorm, "cumln": CumulativeNorm, "channel": ChannelNorm,
 }  # fmt: skip
+
+
+class Kept(NamedTuple):
+    """What is kept of B streams between two blocks."""
+
+    waiting: Tensor  # (B, p): samples from the start of the next frame on
+    tail: Tensor  # (B, N, kernel - hop): what the last frames give to these
+    net: tuple[Any, ...]  # of norms and filters, in the order of their running
 
 
 class Block(nn.Module):
@@ -36,9 +45,9 @@ class Block(nn.Module):
         self.out = nn.Conv1d(hidden, bottleneck + skip, 1)
         self.split = (bottleneck, skip)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, run: Run = at_once) -> tuple[Tensor, Tensor]:
         """Return the next input (B, bottleneck, L) and the skip output (B, skip, L)."""
-        residual, skip = self.out(self.body(x)).split(self.split, 1)
+        residual, skip = self.out(run(self.body, x)).split(self.split, 1)
         return x + residual, skip
 
 
@@ -105,12 +114,39 @@ class ConvTasNet(SeparationModel):
     def estimate(self, mix: Tensor) -> Tensor:
         """Return estimates (B, N, T) of the mixture (B, T)."""
         weights = self.basis.analyse(mix)  # (B, filters, L)
-        x, skips = self.inlet(weights), torch.zeros((), device=mix.device)
+        return self.basis.synthesise(self._masked(weights, at_once), mix.shape[-1])
+
+    def _masked(self, weights: Tensor, run: Run) -> Tensor:
+        """Return each output's part (B, N, filters, L) of the weights (B, filters, L)."""
+        x, skips = run(self.inlet, weights), torch.zeros((), device=weights.device)
         for block in self.blocks:
-            x, skip = block(x)
+            x, skip = block(x, run)
             skips = skips + skip
         scores = self.head(skips if self.skips else x).unflatten(1, (self.n_src, -1))  # (B, N, filters, L)
-        return self.basis.synthesise(masks_of(scores, self.mask) * weights[:, None], mix.shape[-1])
+        return masks_of(scores, self.mask) * weights[:, None]
+
+    def hindrances(self) -> list[str]:
+        """Return what keeps the model from taking blocks, each with what to set."""
+        return super().hindrances() + self.basis.hindrances()
+
+    def open(self, batch: int) -> Kept:
+        """Return what is kept before the first block of `batch` streams."""
+        tail = silence(self, batch, self.n_src, self.basis.kernel - self.hop)
+        return Kept(silence(self, batch, 0), tail, ())
+
+    def advance(self, block: Tensor, kept: Kept) -> tuple[Tensor, Kept]:
+        """Return the estimates (B, N, L hop) that a block (B, t) settles, L >= 0, and what is kept then."""
+        weights, waiting = self.basis.hear(block, kept.waiting)
+        if not weights.shape[-1]:
+            return kept.tail[..., :0], kept._replace(waiting=waiting)
+        walk = Walk(kept.net)
+        est, tail = self.basis.speak(self._masked(weights, walk), kept.tail)
+        return est, Kept(waiting, tail, walk.kept)
+
+    def close(self, kept: Kept, heard: int, rest: int) -> Tensor:
+        """Return the last `rest` estimates (B, N, rest) of a signal of `heard` samples."""
+        est, kept = self.advance(silence(self, len(kept.tail), self.basis.missing(heard)), kept)
+        return self.basis.ended(est, kept.tail, rest)
 
     @property
     def latency_samples(self) -> int:

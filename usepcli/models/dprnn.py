@@ -6,16 +6,18 @@ x <- x + norm(W rnn(x)) along the frames of every chunk, then along the chunks f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.dsp import framing
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import MASKS, Activation, LearnedBasis, MaskActivation, Padding, masks_of
 from usepcli.models.precision import full_precision
 from usepcli.models.separator import Common, SeparationModel, reject_causal
+from usepcli.models.streaming import Run, Walk, at_once, silence
 from usepcli.models.tcn import ChannelNorm, GlobalNorm
 
 Norm = Literal["gln", "channel"]
@@ -23,6 +25,17 @@ Rnn = Literal["lstm", "gru", "rnn"]
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"gln": GlobalNorm, "channel": ChannelNorm}
 RNNS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+class Kept(NamedTuple):
+    """What is kept of B streams between two blocks."""
+
+    waiting: Tensor  # (B, p): samples from the start of the next frame on
+    tail: Tensor  # (B, N, kernel - hop): what the last frames give to these
+    weights: Tensor  # (B, filters, w): frames that wait for their masks
+    frames: Tensor  # (B, dim, q): frames from the start of the next chunk on
+    chunks: Tensor  # (B, N dim, chunk - chunk_hop): what the last chunks give to these
+    net: tuple[Any, ...]  # of the RNNs across chunks, in the order of their running
 
 
 class Path(nn.Module):
@@ -36,16 +49,21 @@ class Path(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + norm of the projection of the RNN over the last axis of x (B, C, rows, steps)."""
+        return self.step(x)[0]
+
+    def step(self, x: Tensor, past: Any = None) -> tuple[Tensor, Any]:
+        """Return the same for the next steps x (B, C, rows, steps), and the RNN's state after them."""
         y = x.permute(0, 2, 3, 1).flatten(0, 1)  # (B rows, steps, C)
         if x.is_cuda:
-            y = self.out(self.rnn(y)[0])
+            y, past = self.rnn(y, past)
+            y = self.out(y)
         else:
             # CPU kernels for bfloat16 RNNs do not exist for every size, so autocast stops here.
             with full_precision(x):
-                y = self.rnn(y.float())[0]
+                y, past = self.rnn(y.float(), past)
             y = self.out(y)
         y = y.unflatten(0, (x.shape[0], x.shape[2])).permute(0, 3, 1, 2)
-        return x + self.norm(y.flatten(2)).view_as(x)
+        return x + self.norm(y.flatten(2)).view_as(x), past
 
 
 class DPRNN(SeparationModel):
@@ -106,15 +124,22 @@ class DPRNN(SeparationModel):
     def estimate(self, mix: Tensor) -> Tensor:
         """Return estimates (B, N, T) of the mixture (B, T)."""
         weights = self.basis.analyse(mix)  # (B, filters, L)
-        x = self._cut(self.inlet(weights))
+        x = self._paths(self._cut(self.inlet(weights)), at_once)
+        x = self._join(x.unflatten(1, (self.n_src, -1)).flatten(0, 1), weights.shape[-1])  # (B N, dim, L)
+        return self.basis.synthesise(self._masked(x, weights), mix.shape[-1])
+
+    def _paths(self, x: Tensor, run: Run) -> Tensor:
+        """Return (B, N dim, chunks, chunk) from chunks (B, dim, chunks, chunk)."""
         for within, across in zip(self.within, self.across, strict=True):
             x = within(x)
-            x = across(x.mT).mT
-        x = self.spread(x).unflatten(1, (self.n_src, -1)).flatten(0, 1)  # (B N, dim, chunks, chunk)
-        x = self._join(x, weights.shape[-1])  # (B N, dim, L)
+            x = run(across, x.mT).mT
+        return self.spread(x)
+
+    def _masked(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return each output's part (B, N, filters, L) of the weights (B, filters, L), from x (B N, dim, L)."""
         scores = self.head(torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x)))
         scores = scores.unflatten(0, (-1, self.n_src))  # (B, N, filters, L)
-        return self.basis.synthesise(masks_of(scores, self.mask) * weights[:, None], mix.shape[-1])
+        return masks_of(scores, self.mask) * weights[:, None]
 
     def _cut(self, x: Tensor) -> Tensor:
         """Return the chunks (B, C, chunks, chunk) of x (B, C, L), with a chunk of zeros before and after it."""
@@ -124,6 +149,61 @@ class DPRNN(SeparationModel):
         """Return the sum (B, C, frames) of overlapping chunks (B, C, chunks, chunk)."""
         columns = x.float().mT.flatten(1, 2)  # (B, C chunk, chunks)
         return F.fold(columns, (frames, 1), (self.chunk, 1), 1, (self.chunk, 0), (self.chunk_hop, 1))[..., 0]
+
+    def hindrances(self) -> list[str]:
+        """Return what keeps the model from taking blocks, each with what to set."""
+        return super().hindrances() + self.basis.hindrances()
+
+    @property
+    def ahead(self) -> int:
+        """The chunk of zeros before the first frame is answered like all others."""
+        return self.chunk * self.hop
+
+    @property
+    def live_stride(self) -> int:
+        """One step from chunk to chunk."""
+        return self.chunk_hop * self.hop
+
+    def open(self, batch: int) -> Kept:
+        """Return what is kept before the first block of `batch` streams."""
+        filters, dim, overlap = self.head.out_channels, self.head.in_channels, self.chunk - self.chunk_hop
+        return Kept(
+            waiting=silence(self, batch, 0),
+            tail=silence(self, batch, self.n_src, self.basis.kernel - self.hop),
+            weights=silence(self, batch, filters, self.chunk),
+            frames=silence(self, batch, dim, self.chunk),
+            chunks=silence(self, batch, self.n_src * dim, overlap),
+            net=(),
+        )
+
+    def advance(self, block: Tensor, kept: Kept) -> tuple[Tensor, Kept]:
+        """Return the estimates (B, N, k) that a block (B, t) settles, k >= 0, and what is kept then."""
+        weights, waiting = self.basis.hear(block, kept.waiting)
+        x = self.inlet(weights) if weights.shape[-1] else kept.frames[..., :0]
+        return self._answer(x, kept._replace(waiting=waiting, weights=torch.cat([kept.weights, weights], -1)))
+
+    def _answer(self, x: Tensor, kept: Kept) -> tuple[Tensor, Kept]:
+        """Return the estimates (B, N, k) that the next frames x (B, dim, L) settle, and what is kept then."""
+        covered, frames = framing.cut(kept.frames, x, self.chunk, self.chunk_hop)
+        if not covered.shape[-1]:
+            return kept.tail[..., :0], kept._replace(frames=frames)
+        walk = Walk(kept.net)
+        x = self._paths(covered.unfold(-1, self.chunk, self.chunk_hop), walk)
+        count = x.shape[2] * self.chunk_hop
+        x, chunks = framing.settle(framing.added(x.float(), self.chunk_hop), kept.chunks, count)
+        # At the end more frames are settled than were heard.
+        weights, later = kept.weights[..., :count], kept.weights[..., count:]
+        x = x[..., : weights.shape[-1]].unflatten(1, (self.n_src, -1)).flatten(0, 1)  # (B N, dim, L)
+        est, tail = self.basis.speak(self._masked(x, weights), kept.tail)
+        return est, Kept(kept.waiting, tail, later, frames, chunks, walk.kept)
+
+    def close(self, kept: Kept, heard: int, rest: int) -> Tensor:
+        """Return the last `rest` estimates (B, N, rest) of a signal of `heard` samples."""
+        est, kept = self.advance(silence(self, len(kept.tail), self.basis.missing(heard)), kept)
+        if kept.weights.shape[-1]:
+            last, kept = self._answer(silence(self, *kept.frames.shape[:2], self.chunk), kept)
+            est = torch.cat([est, last], -1)
+        return self.basis.ended(est, kept.tail, rest)
 
     @property
     def latency_samples(self) -> int:

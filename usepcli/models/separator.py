@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from usepcli.dsp.consistency import KINDS, Consistency, project
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.models import cost
+from usepcli.models.streaming import Streaming
 
 InputNorm = Literal["none", "std", "mean_std"]
 When = Literal["always", "eval"]
@@ -32,11 +33,12 @@ class Common(TypedDict, total=False):
     consistency_when: When
 
 
-class SeparationModel(nn.Module):
+class SeparationModel(Streaming, nn.Module):
     """Maps a mixture (T,), (B, T) or (B, 1, T) to estimates (B, N, T) of the same length, any T >= 1.
 
     A subclass implements `estimate` and lists named settings in PRESETS. In evaluation mode the
-    output is a pure function of the input, finite for silent and for constant input.
+    output is a pure function of the input, finite for silent and for constant input. A model that is `live`
+    takes blocks as well (`Streaming`).
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -112,9 +114,13 @@ class SeparationModel(nn.Module):
             # Each output takes its share of the mean: estimates that sum to the normalised mixture
             # sum to the mixture again.
             est = est * scale[:, None] + mean[:, None] / self.n_src
+        return self.consistent(est, wave)
+
+    def consistent(self, est: Tensor, mix: Tensor) -> Tensor:
+        """Return est (B, N, T) after mixture consistency with mix (B, T), where and when the settings ask for it."""
         if self.consistency == "none" or (self.consistency_when == "eval" and self.training):
             return est
-        return project(est, wave, self.consistency)
+        return project(est, mix, self.consistency)
 
     def input_level(self, wave: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean and the scale (B, 1) by which wave (B, T) is normalised, (wave - mean) / scale."""

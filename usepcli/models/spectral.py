@@ -54,13 +54,16 @@ class SpectralModel(SeparationModel):
     def estimate(self, mix: Tensor) -> Tensor:
         """Return estimates (B, N, T) of the mixture (B, T)."""
         spec = self.stft(mix)  # (B, F, L)
-        logits = self.masks(spec).float()
-        frames = spec.mT[:, :, None]  # (B, L, 1, F)
+        return self.stft.inverse(self.masked(spec, self.masks(spec)), mix.shape[-1])
+
+    def masked(self, spec: Tensor, logits: Tensor) -> Tensor:
+        """Return each output's part (B, N, F, L) of the spectrum (B, F, L), from mask logits."""
+        logits, frames = logits.float(), spec.mT[:, :, None]  # (B, L, 1, F)
         if self.mask == "tanh_complex":
             gains = torch.view_as_complex(torch.tanh(logits).contiguous()) * self.mask_scale
         else:
             gains = torch.sigmoid(logits)
-        return self.stft.inverse((gains * frames).permute(0, 2, 3, 1), mix.shape[-1])
+        return (gains * frames).permute(0, 2, 3, 1)
 
     @torch.no_grad()
     def start_equal(self, bias: Tensor) -> None:
