@@ -115,13 +115,40 @@ def test_evaluation_is_deterministic_and_weights_are_the_whole_state(name, optio
 
 
 @over(CASES)
-@pytest.mark.parametrize("kind", ["uniform", "magsq"])
+@pytest.mark.parametrize("kind", ["uniform", "magsq", "learned"])
 @torch.no_grad()
 def test_consistency_sums_to_the_mixture(name, options, kind):
-    if options.get("causal") and kind == "magsq":
-        pytest.skip("magsq is refused for causal models, tested below")
+    if options.get("causal") and kind != "uniform":
+        pytest.skip("refused for causal models, tested below")
     model, mix = build(name, **options, consistency=kind), torch.randn(2, 1200)
     torch.testing.assert_close(model(mix).sum(1), mix, atol=1e-5, rtol=0)
+
+
+@over([case for case in CASES if not case[1].get("causal")])
+def test_learned_shares_start_uniform_and_are_learned(name, options):
+    plain, learned = (build(name, **options, consistency=kind).train() for kind in ("uniform", "learned"))
+    learned.load_state_dict(plain.state_dict(), strict=False)
+    mix = torch.randn(2, 1200)
+    assert learned.n_params > plain.n_params
+    with torch.no_grad():
+        torch.testing.assert_close(learned(mix), plain(mix), atol=1e-6, rtol=1e-5)
+    (learned(mix)[:, 0] ** 2).sum().backward()
+    assert learned.shares.weight.grad.abs().sum() > 0
+
+
+@over(CASES)
+@torch.no_grad()
+def test_parts_are_what_the_estimates_were_made_from(name, options):
+    model, mix = build(name, **options, consistency="none"), torch.randn(2, 900)
+    found = model.parts(mix)
+    assert torch.equal(found.waves, model(mix))
+    batch, n_src, rows, frames = found.masks.shape
+    assert (batch, n_src) == (2, model.n_src) and found.spectrum.shape == (2, rows, frames)
+    level = model.input_level(mix)[1] if model.input_norm != "none" else torch.ones(2, 1)
+    transform = getattr(model, "stft", None) or model.basis
+    inverse = getattr(transform, "inverse", None) or transform.synthesise
+    waves = inverse(found.masks * found.spectrum[:, None], mix.shape[-1]) * level[:, None]
+    torch.testing.assert_close(waves, found.waves, atol=1e-5, rtol=1e-5)
 
 
 @over([case for case in CASES if not case[1].get("causal")])
@@ -186,7 +213,9 @@ def test_the_future_does_not_reach_a_causal_output(name, options):
 
 
 @pytest.mark.parametrize("name", [name for name, _ in CAUSAL_CASES])
-@pytest.mark.parametrize(("key", "value"), [("input_norm", "std"), ("consistency", "magsq")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("input_norm", "std"), ("consistency", "magsq"), ("consistency", "learned")]
+)
 def test_causal_refuses_whole_input_statistics(name, key, value):
     extra = {"convtasnet": {"norm": "cumln"}, "dprnn": {"norm": "channel"}}.get(name, {})
     with pytest.raises(ConfigError, match=rf"model\.causal.*model\.{key}"):

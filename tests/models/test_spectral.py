@@ -44,7 +44,7 @@ def test_complex_mask_turns_the_phase():
 
 
 @pytest.mark.parametrize(("options", "key"), [
-    ({"mask": "softmax"}, "mask"), ({"mask": "sigmoid", "mask_scale": 0.5}, "mask_scale"),
+    ({"mask": "softplus"}, "mask"), ({"mask": "sigmoid", "mask_scale": 0.5}, "mask_scale"),
     ({"mask": "sigmoid", "hop": 60}, "hop"),
 ])  # fmt: skip
 def test_wrong_settings(options, key):

@@ -108,16 +108,21 @@ class BandPath(LiveSpectralModel):
         if zero_last:
             nn.init.zeros_(self.head.weight)
         self.start_equal(self.head.bias.view(bands, self.n_src, self.width, -1))
+        self.learn_shares(dim)
 
-    def masks(self, spec: Tensor, run: Run = at_once) -> Tensor:
-        """Return mask logits (B, L, N, F[, 2]) from the mixture's spectrum (B, F, L)."""
+    def core(self, spec: Tensor, run: Run = at_once) -> Tensor:
+        """Return features (B, L, bands, dim) of the mixture's spectrum (B, F, L)."""
         x = self.norm(self.inlet(self._features(spec)))  # (B, L, bands, dim)
         batch, frames = x.shape[:2]
         for across, along in zip(self.across, self.along, strict=True):
             x = across(x.flatten(0, 1)).unflatten(0, (batch, frames)).transpose(1, 2)
             x = run(along, x.flatten(0, 1)).unflatten(0, (batch, self.bands)).transpose(1, 2)
+        return x
+
+    def scores(self, core: Tensor) -> Tensor:
+        """Return mask logits (B, L, N, F[, 2]) from features (B, L, bands, dim)."""
         parts = (self.n_src, self.width, self.mask_values)
-        logits = self.head(x).unflatten(-1, parts).transpose(2, 3).flatten(3, 4)  # (B, L, N, F - 1, 1 or 2)
+        logits = self.head(core).unflatten(-1, parts).transpose(2, 3).flatten(3, 4)  # (B, L, N, F - 1, 1 or 2)
         # The bin at half the sample rate belongs to no band and takes the mask of its neighbour.
         logits = torch.cat([logits, logits[..., -1:, :]], -2)
         return logits if self.mask_values == 2 else logits[..., 0]

@@ -13,10 +13,8 @@ from usepcli.errors import ConfigError, choices
 from usepcli.models.precision import full_precision
 
 Activation = Literal["relu", "linear"]
-MaskActivation = Literal["sigmoid", "relu", "softmax", "linear"]
 Padding = Literal["end", "both", "none"]
 
-MASKS = ("sigmoid", "relu", "softmax", "linear")
 _ACTIVATIONS = ("relu", "linear")
 _PADDINGS = ("end", "both", "none")
 
@@ -100,12 +98,3 @@ class LearnedBasis(nn.Module):
         # A bfloat16 waveform would carry its own noise 50 dB down, so autocast stops here.
         with full_precision(weights):
             return self.decoder(weights.float().flatten(0, 1))[:, 0]
-
-
-def masks_of(scores: Tensor, kind: MaskActivation) -> Tensor:
-    """Return masks of scores (B, N, filters, L): in (0, 1), >= 0, shares that add up to 1 over N, or the scores."""
-    if kind == "softmax":
-        return torch.softmax(scores, 1)
-    if kind == "linear":
-        return scores
-    return torch.sigmoid(scores) if kind == "sigmoid" else torch.relu(scores)

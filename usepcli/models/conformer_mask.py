@@ -159,16 +159,21 @@ class ConformerMask(SpectralModel):
             nn.init.zeros_(self.head.weight)
         if zero_last or mask == "tanh_complex":
             self.start_equal(self.head.bias.view(self.n_src, self.stft.bins, -1))
+        self.learn_shares(dim)
 
-    def masks(self, spec: Tensor) -> Tensor:
-        """Return mask logits (B, L, N, F[, 2]) from the mixture's spectrum (B, F, L)."""
+    def core(self, spec: Tensor) -> Tensor:
+        """Return features (B, L, dim) of the mixture's spectrum (B, F, L)."""
         level = spec.abs().mT
         x = self.inlet(level if self.features == "magnitude" else torch.log(level + LOG_FLOOR))
         keys = self.keys(x.shape[1])
         for layer in self.layers:
             x = layer(x, keys)
+        return x
+
+    def scores(self, core: Tensor) -> Tensor:
+        """Return mask logits (B, L, N, F[, 2]) from features (B, L, dim)."""
         parts = (self.n_src, self.stft.bins, 2) if self.mask_values == 2 else (self.n_src, self.stft.bins)
-        return self.head(x).unflatten(-1, parts)
+        return self.head(core).unflatten(-1, parts)
 
 
 def _check(dim: int, heads: int, kernel: int, conv: str, features: str, max_offset: int) -> None:

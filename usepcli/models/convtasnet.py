@@ -8,8 +8,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 import torch
 from torch import Tensor, nn
 
+from usepcli.dsp import masks
+from usepcli.dsp.masks import RealMask, masks_of
+from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
-from usepcli.models.basis import MASKS, Activation, LearnedBasis, MaskActivation, Padding, masks_of
+from usepcli.models.basis import Activation, LearnedBasis, Padding
 from usepcli.models.depthwise import DepthwiseConv
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.streaming import Run, Walk, at_once, silence
@@ -86,7 +89,7 @@ class ConvTasNet(SeparationModel):
         blocks: int = 8,
         repeats: int = 3,
         norm: Norm = "gln",
-        mask: MaskActivation = "sigmoid",
+        mask: RealMask = "sigmoid",
         zero_last: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -105,25 +108,28 @@ class ConvTasNet(SeparationModel):
         )
         last = nn.Conv1d(skip or bottleneck, self.n_src * filters, 1)
         if zero_last:
-            # ReLU has no gradient at 0.
-            start_level(last, 0.0 if mask == "sigmoid" else 1 / self.n_src)
+            start_level(last, masks.equal_score(mask, self.n_src))
         self.head = nn.Sequential(nn.PReLU(), last)
         self.mask, self.skips = mask, skip > 0
+        self.learn_shares(skip or bottleneck)
         self._view = view_frames(repeats, blocks, block_kernel)
 
-    def estimate(self, mix: Tensor) -> Tensor:
-        """Return estimates (B, N, T) of the mixture (B, T)."""
+    def estimate_parts(self, mix: Tensor) -> Parts:
+        """Return estimates (B, N, T) of mix (B, T), masks (B, N, filters, L) and weights (B, filters, L)."""
         weights = self.basis.analyse(mix)  # (B, filters, L)
-        return self.basis.synthesise(self._masked(weights, at_once), mix.shape[-1])
+        found, core = self._masks(weights, at_once)
+        return Parts(
+            self.basis.synthesise(found * weights[:, None], mix.shape[-1]), found, weights, self.shares_of(core.mT)
+        )
 
-    def _masked(self, weights: Tensor, run: Run) -> Tensor:
-        """Return each output's part (B, N, filters, L) of the weights (B, filters, L)."""
+    def _masks(self, weights: Tensor, run: Run) -> tuple[Tensor, Tensor]:
+        """Return the masks (B, N, filters, L) of weights (B, filters, L), and the features (B, C, L) behind them."""
         x, skips = run(self.inlet, weights), torch.zeros((), device=weights.device)
         for block in self.blocks:
             x, skip = block(x, run)
             skips = skips + skip
-        scores = self.head(skips if self.skips else x).unflatten(1, (self.n_src, -1))  # (B, N, filters, L)
-        return masks_of(scores, self.mask) * weights[:, None]
+        core = skips if self.skips else x
+        return masks_of(self.head(core).unflatten(1, (self.n_src, -1)), self.mask), core
 
     def hindrances(self) -> list[str]:
         """Return what keeps the model from taking blocks, each with what to set."""
@@ -140,7 +146,7 @@ class ConvTasNet(SeparationModel):
         if not weights.shape[-1]:
             return kept.tail[..., :0], kept._replace(waiting=waiting)
         walk = Walk(kept.net)
-        est, tail = self.basis.speak(self._masked(weights, walk), kept.tail)
+        est, tail = self.basis.speak(self._masks(weights, walk)[0] * weights[:, None], kept.tail)
         return est, Kept(waiting, tail, walk.kept)
 
     def close(self, kept: Kept, heard: int, rest: int) -> Tensor:
@@ -160,7 +166,7 @@ class ConvTasNet(SeparationModel):
 
 
 def _check(norm: str, mask: str, block_kernel: int, causal: bool) -> None:
-    for key, found, known in (("norm", norm, NORMS), ("mask", mask, MASKS)):
+    for key, found, known in (("norm", norm, NORMS), ("mask", mask, masks.REAL)):
         if found not in known:
             raise ConfigError(f"model.{key}: {choices(key, found, known)}")
     if block_kernel % 2 == 0:

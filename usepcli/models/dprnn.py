@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from usepcli.dsp import framing
+from usepcli.dsp import framing, masks
+from usepcli.dsp.masks import RealMask, masks_of
+from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
-from usepcli.models.basis import MASKS, Activation, LearnedBasis, MaskActivation, Padding, masks_of
+from usepcli.models.basis import Activation, LearnedBasis, Padding
 from usepcli.models.precision import full_precision
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.streaming import Run, Walk, at_once, silence
@@ -102,7 +104,7 @@ class DPRNN(SeparationModel):
         rnn: Rnn = "lstm",
         bidirectional: bool = True,
         norm: Norm = "gln",
-        mask: MaskActivation = "sigmoid",
+        mask: RealMask = "sigmoid",
         **common: Unpack[Common],
     ) -> None:
         """Take sizes: kernel and stride in samples (0: half), chunk and chunk_hop in frames (0: half).
@@ -120,13 +122,18 @@ class DPRNN(SeparationModel):
         self.spread = nn.Sequential(nn.PReLU(), nn.Conv2d(dim, self.n_src * dim, 1))
         self.value, self.gate = nn.Conv1d(dim, dim, 1), nn.Conv1d(dim, dim, 1)
         self.head = nn.Conv1d(dim, filters, 1, bias=False)
+        self.learn_shares(self.n_src * dim)
 
-    def estimate(self, mix: Tensor) -> Tensor:
-        """Return estimates (B, N, T) of the mixture (B, T)."""
+    def estimate_parts(self, mix: Tensor) -> Parts:
+        """Return estimates (B, N, T) of mix (B, T), masks (B, N, filters, L) and weights (B, filters, L)."""
         weights = self.basis.analyse(mix)  # (B, filters, L)
         x = self._paths(self._cut(self.inlet(weights)), at_once)
         x = self._join(x.unflatten(1, (self.n_src, -1)).flatten(0, 1), weights.shape[-1])  # (B N, dim, L)
-        return self.basis.synthesise(self._masked(x, weights), mix.shape[-1])
+        found = self._masks(x)
+        core = x.unflatten(0, (-1, self.n_src)).flatten(1, 2).mT  # (B, L, N dim)
+        return Parts(
+            self.basis.synthesise(found * weights[:, None], mix.shape[-1]), found, weights, self.shares_of(core)
+        )
 
     def _paths(self, x: Tensor, run: Run) -> Tensor:
         """Return (B, N dim, chunks, chunk) from chunks (B, dim, chunks, chunk)."""
@@ -135,11 +142,10 @@ class DPRNN(SeparationModel):
             x = run(across, x.mT).mT
         return self.spread(x)
 
-    def _masked(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Return each output's part (B, N, filters, L) of the weights (B, filters, L), from x (B N, dim, L)."""
+    def _masks(self, x: Tensor) -> Tensor:
+        """Return the masks (B, N, filters, L) from x (B N, dim, L)."""
         scores = self.head(torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x)))
-        scores = scores.unflatten(0, (-1, self.n_src))  # (B, N, filters, L)
-        return masks_of(scores, self.mask) * weights[:, None]
+        return masks_of(scores.unflatten(0, (-1, self.n_src)), self.mask)  # (B, N, filters, L)
 
     def _cut(self, x: Tensor) -> Tensor:
         """Return the chunks (B, C, chunks, chunk) of x (B, C, L), with a chunk of zeros before and after it."""
@@ -194,7 +200,7 @@ class DPRNN(SeparationModel):
         # At the end more frames are settled than were heard.
         weights, later = kept.weights[..., :count], kept.weights[..., count:]
         x = x[..., : weights.shape[-1]].unflatten(1, (self.n_src, -1)).flatten(0, 1)  # (B N, dim, L)
-        est, tail = self.basis.speak(self._masked(x, weights), kept.tail)
+        est, tail = self.basis.speak(self._masks(x) * weights[:, None], kept.tail)
         return est, Kept(kept.waiting, tail, later, frames, chunks, walk.kept)
 
     def close(self, kept: Kept, heard: int, rest: int) -> Tensor:
@@ -212,7 +218,7 @@ class DPRNN(SeparationModel):
 
 
 def _check(norm: str, mask: str, rnn: str, chunk: int, chunk_hop: int, causal: bool) -> None:
-    for key, found, known in (("norm", norm, NORMS), ("mask", mask, MASKS), ("rnn", rnn, RNNS)):
+    for key, found, known in (("norm", norm, NORMS), ("mask", mask, masks.REAL), ("rnn", rnn, RNNS)):
         if found not in known:
             raise ConfigError(f"model.{key}: {choices(key, found, known)}")
     if chunk < 2:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from usepcli.dsp.consistency import KINDS, Consistency, project
+from usepcli.dsp.parts import Parts
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.models import cost
 from usepcli.models.streaming import Streaming
@@ -93,34 +94,63 @@ class SeparationModel(Streaming, nn.Module):
                 raise ConfigError(f"model.{key}: {choices(key, found, known)}")
         if self.causal and self.input_norm != "none":
             reject_causal(f"model.input_norm '{self.input_norm}', which reads the whole input; set it to none")
-        if self.causal and self.consistency == "magsq":
-            reject_causal("model.consistency 'magsq', which reads whole estimates; set it to uniform or none")
+        if self.causal and self.consistency in ("magsq", "learned"):
+            reject_causal(
+                f"model.consistency '{self.consistency}', which reads the whole input; set it to uniform or none"
+            )
 
     def estimate(self, mix: Tensor) -> Tensor:
-        """Return estimates (B, N, T) of the level-normalised mixture (B, T); subclasses implement this."""
-        raise NotImplementedError
+        """Return estimates (B, N, T) of the level-normalised mixture (B, T); subclasses implement this or the next."""
+        return self.estimate_parts(mix).waves
+
+    def estimate_parts(self, mix: Tensor) -> Parts:
+        """Return the estimates with masks and spectrum, where the model has them."""
+        if type(self).estimate is SeparationModel.estimate:
+            raise NotImplementedError
+        return Parts(self.estimate(mix))
 
     def forward(self, mix: Tensor, normalize: bool = True) -> Tensor:
         """Return float32 estimates (B, N, T) at the level of the mixture; BadInput if not of such a shape.
 
         normalize false takes the mixture as it is, for one that stands at the level of `input_level` already.
         """
+        return self.parts(mix, normalize).waves
+
+    def parts(self, mix: Tensor, normalize: bool = True) -> Parts:
+        """Return what `forward` returns as `waves`, and the masks and the spectrum that it was made from."""
         wave = _as_batch(mix)
         if self.input_norm == "none" or not normalize:
-            est = self.estimate(wave).float()
+            found = self.estimate_parts(wave)
+            est = found.waves.float()
         else:
             mean, scale = self.input_level(wave)
-            est = self.estimate((wave - mean) / scale).float()
+            found = self.estimate_parts((wave - mean) / scale)
             # Each output takes its share of the mean: estimates that sum to the normalised mixture
             # sum to the mixture again.
-            est = est * scale[:, None] + mean[:, None] / self.n_src
-        return self.consistent(est, wave)
+            est = found.waves.float() * scale[:, None] + mean[:, None] / self.n_src
+        return found._replace(waves=self.consistent(est, wave, found.weights))
 
-    def consistent(self, est: Tensor, mix: Tensor) -> Tensor:
+    def consistent(self, est: Tensor, mix: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return est (B, N, T) after mixture consistency with mix (B, T), where and when the settings ask for it."""
         if self.consistency == "none" or (self.consistency_when == "eval" and self.training):
             return est
-        return project(est, mix, self.consistency)
+        return project(est, mix, self.consistency, weights)
+
+    def learn_shares(self, width: int) -> None:
+        """Make the layer behind consistency 'learned', which starts uniform; a subclass calls this once built."""
+        if self.consistency == "learned":
+            self.shares = nn.Linear(width, self.n_src)
+            nn.init.zeros_(self.shares.weight)
+            nn.init.zeros_(self.shares.bias)
+
+    def shares_of(self, core: Tensor) -> Tensor | None:
+        """Return softmax weights (B, N) of features (B, ..., width), averaged in between; None unless learned.
+
+        (Wisdom et al. 2019: the residual is shared out by weights that the network predicts.)
+        """
+        if self.consistency != "learned":
+            return None
+        return torch.softmax(self.shares(core.float().flatten(1, -2).mean(1)), -1)
 
     def input_level(self, wave: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean and the scale (B, 1) by which wave (B, T) is normalised, (wave - mean) / scale."""

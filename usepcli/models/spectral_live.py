@@ -21,10 +21,10 @@ class Kept(NamedTuple):
 
 
 class LiveSpectralModel(SpectralModel):
-    """A SpectralModel whose `masks` can be run block by block."""
+    """A SpectralModel whose `core` can be run block by block."""
 
-    def masks(self, spec: Tensor, run: Run = at_once) -> Tensor:
-        """Return mask logits as SpectralModel does; layers along the frames go through `run`."""
+    def core(self, spec: Tensor, run: Run = at_once) -> Tensor:
+        """Return features as SpectralModel does; layers along the frames go through `run`."""
         raise NotImplementedError
 
     @property
@@ -43,7 +43,7 @@ class LiveSpectralModel(SpectralModel):
         if not spec.shape[-1]:
             return kept.tail[:, :-1, :0], kept._replace(waiting=waiting)
         walk = Walk(kept.net)
-        est, tail = self.stft.speak(self.masked(spec, self.masks(spec, walk)), kept.tail)
+        est, tail = self.stft.speak(self.masked(spec, self.scores(self.core(spec, walk))), kept.tail)
         return est, Kept(waiting, tail, walk.kept)
 
     def close(self, kept: Kept, heard: int, rest: int) -> Tensor:

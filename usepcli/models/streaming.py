@@ -116,7 +116,7 @@ class Streaming:
         est = self.close(state.inner, heard, state.mix.shape[-1]).float()
         return self.consistent(est, state.mix)[..., state.lead.shape[0] :]
 
-    def consistent(self, est: Tensor, mix: Tensor) -> Tensor:
+    def consistent(self, est: Tensor, mix: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return est (B, N, t) after mixture consistency with mix (B, t)."""
         raise NotImplementedError
 
