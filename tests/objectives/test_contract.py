@@ -23,6 +23,7 @@ CASES = [
     (name, loss, options)
     for name in registry.OBJECTIVES
     for loss in registry.LOSSES
+    if registry.load("loss", loss).domain == "wave"
     for options in OPTIONS.get(name, [{}])
 ]
 

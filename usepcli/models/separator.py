@@ -136,6 +136,13 @@ class SeparationModel(Streaming, nn.Module):
             return est
         return project(est, mix, self.consistency, weights)
 
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T) as the masks see them; ConfigError for a model without."""
+        raise ConfigError(
+            f"loss.name: a loss in the spectrum, and {type(self).__name__} has none; take a model on the STFT "
+            "(conformer_mask, band_path, tdcnpp with encoder: stft) or a loss on waveforms"
+        )
+
     def learn_shares(self, width: int) -> None:
         """Make the layer behind consistency 'learned', which starts uniform; a subclass calls this once built."""
         if self.consistency == "learned":

@@ -70,6 +70,10 @@ class SpectralModel(SeparationModel):
         waves = self.stft.inverse(self._scaled(spec, gains), mix.shape[-1])
         return Parts(waves, gains.permute(0, 2, 3, 1), spec, weights)
 
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T)."""
+        return self.stft(wave)
+
     def gains(self, logits: Tensor) -> Tensor:
         """Return the masks (B, L, N, F) of logits (B, L, N, F[, 2]), in float32."""
         return masks.masks_of(logits.float(), self.mask, self.mask_scale, axis=2)

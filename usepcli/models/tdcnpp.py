@@ -122,6 +122,10 @@ class TDCNpp(SeparationModel):
         inverse = self.basis.synthesise if self.encoder == "learned" else self.basis.inverse
         return Parts(inverse(found * weights[:, None], length), found, weights, self.shares_of(core.mT))
 
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T); ConfigError with a learned basis, which has no phase."""
+        return self.basis(wave) if self.encoder == "stft" else super().transform(wave)
+
     def core(self, weights: Tensor) -> Tensor:
         """Return features (B, width, L) of the mixture's weights (B, rows, L)."""
         return self.final(self.tcn(self.inlet(self.level(weights))))

@@ -69,10 +69,15 @@ class Objective(nn.Module):
     """
 
     needs: frozenset[str] = frozenset({"mix"})
+    domains: frozenset[str] = frozenset({"wave"})  # of the losses that it can use
 
     def __init__(self, model: SeparationModel, loss: Loss) -> None:
         """Take the model to train, kept as `student`, and the loss of a pair of waveforms."""
         super().__init__()
+        if loss.domain not in self.domains:
+            raise ConfigError(
+                f"loss.name: a loss in the {loss.domain}; {type(self).__name__} compares in: {', '.join(self.domains)}"
+            )
         self.student = model
         self.loss = loss
         self.n_src = model.n_src
