@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from usepcli.data.batch import Batch
+from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError
 from usepcli.losses.base import Loss
 from usepcli.models.fixed import Fixed
 from usepcli.models.separator import SeparationModel
 
+V = TypeVar("V", Tensor, Parts)
 MAIN = "model"  # the group of the separator; its figures have plain names in train.csv
 
 
@@ -22,6 +24,9 @@ class Terms(NamedTuple):
 
     losses: Mapping[str, Tensor]
     logs: Mapping[str, float | Tensor] = {}
+
+
+Value = Tensor | Parts
 
 
 class Shared:
@@ -34,23 +39,33 @@ class Shared:
 
     def __init__(self, graphs: bool) -> None:
         self.graphs = graphs
-        self._made: dict[str, Tensor] = {}
+        self._made: dict[str, Value] = {}
 
-    def detached(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """Return the value without gradient, made once for all steps that ask for it."""
+    def detached(self, name: str, make: Callable[[], V]) -> V:
+        """Return a value without gradient, made once for all steps that ask for it."""
         if name not in self._made:
             with torch.set_grad_enabled(self.graphs):
                 self._made[name] = make()
-        return self._made[name].detach()
+        return _detached(self._made[name])
 
-    def attached(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """Return the value with its gradient: the one that is there, if it kept its graph, else made now."""
-        held = self._made.get(name)
-        if held is None or not held.requires_grad:
+    def attached(self, name: str, make: Callable[[], V]) -> V:
+        """Return a value with its gradient: the one that is there, if it kept its graph, else made now."""
+        held: Any = self._made.get(name)
+        if held is None or not _waves(held).requires_grad:
             return make()
         # A graph serves one backward pass; whoever asks again makes another.
-        self._made[name] = held.detach()
+        self._made[name] = _detached(held)
         return held
+
+
+def _waves(value: Value) -> Tensor:
+    return value.waves if isinstance(value, Parts) else value
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    return value._replace(**{k: v.detach() for k, v in value._asdict().items() if v is not None})
 
 
 class Step(NamedTuple):
