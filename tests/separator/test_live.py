@@ -140,7 +140,7 @@ def test_what_cannot_be_live_says_so() -> None:
     for how in (How(), How(channels="linked", rest="leave")):
         with pytest.raises(UsageError, match="channel policy 'linked'; choose from: each, first, mix"):
             separator().live(8000, how)
-    with pytest.raises(UsageError, match="treatment of the rest 'share'.*choose from: leave, source"):
+    with pytest.raises(UsageError, match=r"treatment of the rest 'share'.*choose from: leave, source"):
         separator().live(8000, How(channels="each"))
     with pytest.raises(UsageError, match="found 0"):
         separator().live(0)
