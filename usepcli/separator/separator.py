@@ -18,12 +18,13 @@ from usepcli import device as devices
 from usepcli.audio import io
 from usepcli.errors import BadInput, UsageError, WorkerDied
 from usepcli.models.separator import SeparationModel
-from usepcli.separator.flow import Flow, Rows
+from usepcli.separator.flow import Flow, Intake, Rows
 from usepcli.separator.how import RESIDUAL, USUAL, How, Null, Trace
+from usepcli.separator.live import LIVE, Live
 from usepcli.separator.stitch import Seam
 from usepcli.weights import cards, store
 
-__all__ = ["How", "Null", "Seam", "Separation", "Separator", "Trace", "Watch", "borrowed"]
+__all__ = ["How", "Live", "Null", "Seam", "Separation", "Separator", "Trace", "Watch", "borrowed"]
 
 CHUNK_S, OVERLAP_S = 10.0, 2.0
 _LEAST_S, _MOST_S = 8.0, 16.0  # of a chunk that the model decides on
@@ -31,7 +32,6 @@ _BLOCK_S = 4.0
 _RELEASE_S = 120.0  # of sound, after which the holes in the heap go back to the system
 _BATCH_S = 60.0  # audio that `batch` sends through the model at once
 _WAIT_S = 0.2  # what resampling both ways and the weights of the rest hold back
-_MANY_CHANNELS = 64  # with fewer samples than that, a waveform was given as (T, C)
 _FLOOR_S = 1.0  # chunks are not halved below this when the device runs out of memory
 
 Wave = np.ndarray | Tensor  # (T,) or (C, T)
@@ -100,7 +100,8 @@ class Separator:
     def latency_s(self) -> float:
         """Seconds from a sample's arrival in a stream to the arrival of its sources: one chunk and a little.
 
-        For live use, load with a short chunk (`chunk_s=1`): the model then hears less around every sample.
+        For live use, load with a short chunk (`chunk_s=1`), the model then hears less around every sample; or use a
+        model that `live` takes.
         """
         return self.chunk_s + _WAIT_S
 
@@ -162,25 +163,27 @@ class Separator:
         """
         yield from self._stream(blocks, rate, how, trace or Trace(), self.rows)
 
+    def live(self, rate: int, how: How = LIVE) -> Live:
+        """Return a stream at `rate` Hz through a model that takes blocks as they come, milliseconds behind.
+
+        The numbers are those of the model on the whole recording, without chunks and seams. ConfigError where the
+        model is not live, UsageError where `how` needs long windows.
+        """
+        return Live(self.model, rate, how, self.device)
+
     def _stream(self, blocks: Iterable[Wave], rate: int, how: How, trace: Trace, rows: Rows) -> Iterator[np.ndarray]:
-        run, ndim = self._flow(rate, how, trace, rows), 0
-        channels = 0
+        run, intake = self._flow(rate, how, trace, rows), Intake()
         released = 0
         for block in blocks:
             if run.taken - released > _RELEASE_S * rate:
                 released = run.taken
                 devices.release_heap()
-            array = block.detach().cpu().numpy() if isinstance(block, Tensor) else np.asarray(block)
-            ndim = ndim or array.ndim
-            wave = _checked(array, ndim)
-            channels = channels or len(wave)
-            if len(wave) != channels:
-                raise BadInput(f"block of {len(wave)} channels after blocks of {channels}")
+            wave = intake(block)
             if wave.shape[1]:
-                yield from (piece[:, 0] if ndim == 1 else piece for piece in run.push(wave))
+                yield from map(intake.shaped, run.push(wave))
         if not run.taken:
             raise BadInput("waveform without samples; expected at least one")
-        yield from (piece[:, 0] if ndim == 1 else piece for piece in run.finish())
+        yield from map(intake.shaped, run.finish())
 
     def _flow(self, rate: int, how: How, trace: Trace, rows: Rows) -> Flow:
         overlap = round(min(OVERLAP_S, self.chunk_s / 4) * self.rate)
@@ -256,16 +259,3 @@ def default_chunk_s(model: SeparationModel, card: cards.Card) -> float:
     field = (model.receptive_field_samples or 0) / model.sample_rate
     wanted = max(10 / 3 * segment, 5 * field)
     return min(max(wanted, _LEAST_S), _MOST_S) if wanted else CHUNK_S
-
-
-def _checked(block: np.ndarray, ndim: int) -> np.ndarray:
-    """Return a block as (C, T) float32; BadInput where it cannot be separated."""
-    if block.ndim != ndim or ndim not in (1, 2):
-        raise BadInput(f"waveform of shape {block.shape}; expected (T,) or (C, T), the same in every block")
-    if ndim == 2 and block.shape[0] > max(block.shape[1], _MANY_CHANNELS):
-        raise BadInput("waveform of {} channels with {} samples; expected (C, T), pass wave.T".format(*block.shape))
-    if not np.issubdtype(block.dtype, np.floating):
-        raise BadInput(f"waveform of {block.dtype}; expected floating point with full scale 1 (int16 / 32768)")
-    if not np.isfinite(block).all():
-        raise BadInput("waveform with NaN or infinite samples; repair it first")
-    return np.ascontiguousarray(np.atleast_2d(block), np.float32)
