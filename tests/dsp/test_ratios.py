@@ -39,7 +39,7 @@ def test_perfect_estimate_is_capped_at_200_db() -> None:
     assert 200 >= ratios.si_snr_db(s, s) > 190
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(length=st.integers(1, 9000), n=st.integers(1, 3), k=st.integers(1, 3))
 def test_inner_products_are_those_of_float64(length: int, n: int, k: int) -> None:
     rng = torch.Generator().manual_seed(length)

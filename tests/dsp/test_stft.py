@@ -14,7 +14,7 @@ SHAPES = [
 
 
 @given(length=st.integers(1, 3000), shape=st.sampled_from(SHAPES), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_round_trip_for_any_length(length, shape, seed):
     wave = torch.randn(2, length, generator=torch.Generator().manual_seed(seed))
     stft = STFT(*shape)

@@ -25,7 +25,7 @@ from usepcli.engine.training.average import MovingAverage
 from usepcli.engine.training.distributed import Ranks
 from usepcli.engine.training.runfolder import RunFolder
 from usepcli.engine.training.schedule import Schedule
-from usepcli.engine.training.signals import StopFlag, ignore_in_worker
+from usepcli.engine.training.signals import StopFlag, ignore_in_worker, started
 from usepcli.engine.training.validate import Validator
 from usepcli.errors import BadInput, ConfigError, Diverged, Stopped, WorkerDied
 from usepcli.models.separator import SeparationModel
@@ -242,7 +242,7 @@ class Trainer:
         )
         held: list[Batch] = []
         try:
-            for batch in loader:
+            for batch in started(loader):
                 held.append(batch)
                 if len(held) == self.t.accumulate:
                     yield held
