@@ -46,6 +46,14 @@ def _few_threads() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
+@pytest.fixture(autouse=True)
+def _same_draws(_few_threads: None) -> None:
+    """Let a test draw the same numbers whichever tests ran before it."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def patience_s() -> int:
     """How long a process of a test may take."""
