@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from usepcli.engine import checkpoint
+from usepcli.engine.training import signals, train
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, ConfigError, Diverged, OutputError
 from usepcli.objectives.pit import PIT
@@ -99,6 +100,22 @@ def test_signal_to_the_whole_group_saves_and_exits_75(
     assert process.returncode == 75, said.decode()
     assert b"run the same command to resume" in said and b"Traceback" not in said
     assert checkpoint.load_state(run / "last.ckpt")["step"] == int(curve(run)[-1][0])
+
+
+def test_no_signal_meets_a_data_worker_before_it_ignores_signals(
+    profile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ignore(number: int) -> None:
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        (tmp_path / f"worker{number}").write_text(" ".join(sorted(signal.Signals(n).name for n in held)))
+        signals.ignore_in_worker(number)
+
+    monkeypatch.setattr(train, "ignore_in_worker", ignore)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    Trainer(load_profile(str(profile_file), ["train.workers=2", "train.max_steps=1"]), tmp_path / "run").fit()
+    held = [(tmp_path / f"worker{number}").read_text().split() for number in range(2)]
+    assert all({"SIGINT", "SIGTERM", "SIGUSR1"} <= set(names) for names in held)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_damaged_checkpoint_falls_back_to_the_previous(
