@@ -222,7 +222,6 @@ def _modules_after(code: str, *arguments: str) -> set[str]:
         text=True,
         cwd=ROOT,
         check=True,
-        timeout=120,
     )
     return set(done.stderr.rsplit("MODULES ", 1)[1].split())
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -161,7 +162,7 @@ registry.OBJECTIVES.update({LINE!r})
 from usepcli.cli.app import main
 main()
 """
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+ENV = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def command(profile: Path, run: Path) -> list[str]:
@@ -169,15 +170,18 @@ def command(profile: Path, run: Path) -> list[str]:
     return [sys.executable, "-c", PROGRAM, *words]
 
 
-def test_killed_and_resumed_critics_and_all_are_equal_bit_by_bit(adversarial: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_critics_and_all_are_equal_bit_by_bit(
+    adversarial: Path, tmp_path: Path, until: Callable[..., Any]
+) -> None:
     subprocess.run(command(adversarial, tmp_path / "whole"), env=ENV, check=True, capture_output=True)
     run = tmp_path / "killed"
-    process = subprocess.Popen(command(adversarial, run), env=ENV, stderr=subprocess.DEVNULL)
-    while not (run / "train.csv").exists() or len((run / "train.csv").read_bytes().splitlines()) < 6:
-        assert process.poll() is None, "training ended before it could be killed"
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+    log = run / "train.csv"
+    with subprocess.Popen(command(adversarial, run), env=ENV, stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: (log.exists() and log.read_bytes().count(b"\n") > 5) or process.poll() is not None, "step 5")
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL, "training ended before it could be killed"
     subprocess.run(command(adversarial, run), env=ENV, check=True, capture_output=True)
     ends = [states.load_state(tmp_path / name / "last.ckpt") for name in ("whole", "killed")]
     assert ends[0]["objective"].keys() == ends[1]["objective"].keys()

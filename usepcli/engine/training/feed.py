@@ -10,7 +10,7 @@ import torch
 from usepcli.data.batch import Batch, collate
 from usepcli.data.sampling import EpochBatches, torch_seed
 from usepcli.engine.training.distributed import Ranks
-from usepcli.engine.training.signals import ignore_in_worker
+from usepcli.engine.training.signals import ignore_in_worker, started
 from usepcli.errors import BadInput, ConfigError, WorkerDied
 
 
@@ -39,7 +39,7 @@ class Feed:
         self.batches.start(epoch, first)
         held: list[Batch] = []
         try:
-            for batch in self._loader(epoch):
+            for batch in started(self._loader(epoch)):
                 held.append(batch)
                 if len(held) == self.t.accumulate:
                     for one in held:
