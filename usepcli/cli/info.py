@@ -21,6 +21,7 @@ def _cost(model: SeparationModel) -> dict[str, Any]:
         "sample_rate": model.sample_rate,
         "outputs": model.n_src,
         "causal": model.causal,
+        "live": model.live,
         "receptive_field_s": None if field is None else round(field / model.sample_rate, 4),
         "latency_ms": round(1000 * model.latency_samples / model.sample_rate, 3) if model.causal else None,
         "gflop_per_second": round(model.flops_per_second() / 1e9, 4),
@@ -112,9 +113,9 @@ def info(
 ) -> None:
     """Print what a model, a run folder or a checkpoint is.
 
-    Architecture, parameters, sample rate, outputs, receptive field (empty: the whole recording), latency
-    (causal models only), GFLOP per second of audio, objective, training data with its licence and credits,
-    scores with data and protocol, and where a pulled model came from.
+    Architecture, parameters, sample rate, outputs, whether it takes blocks as they come (live), receptive field
+    (empty: the whole recording), latency (causal models only), GFLOP per second of audio, objective, training data with
+    its licence and credits, scores with data and protocol, and where a pulled model came from.
 
     \b
     Examples:
