@@ -9,6 +9,7 @@ from typing import Any
 from usepcli import registry
 from usepcli.errors import ConfigError, choices
 from usepcli.models.separator import SeparationModel
+from usepcli.weights.cards import Cost
 
 
 def model(section: Mapping[str, Any]) -> SeparationModel:
@@ -31,6 +32,11 @@ def model(section: Mapping[str, Any]) -> SeparationModel:
     # Past nn.Module.__setattr__, which takes attributes for tensors or modules.
     object.__setattr__(built, "config", settings)
     return built
+
+
+def cost_of(built: SeparationModel) -> dict[str, Any]:
+    """Return what a model takes, for its card: see `cards.Cost`; arithmetic is counted on two seconds of silence."""
+    return Cost(built.causal, built.latency_samples, built.receptive_field_samples, built.flops_per_second())._asdict()
 
 
 def config_of(built: SeparationModel) -> dict[str, Any]:

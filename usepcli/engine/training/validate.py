@@ -31,6 +31,7 @@ class Validator:
         """Read the split and settle what chooses; ConfigError where it lacks what `valid.metric` needs."""
         self.p, self.folder, self.device = profile, folder, device
         self.model = build.model(profile.model)
+        self.cost = build.cost_of(self.model)
         self.best = BestStates(folder, profile.valid.keep_best, profile.valid.average)
         self.split = valid_split.read(profile, self.model.n_src)
         self.metric, self.also, self.notes = valid_split.choose(profile, self.split, self.model.n_src)
@@ -110,6 +111,7 @@ class Validator:
             model=build.config_of(self.model),
             sample_rate=self.model.sample_rate,
             n_src=self.model.n_src,
+            cost=self.cost,
             objective=p.objective["name"],
             training_data=training_data(p.data.manifest, p.data.pool),
             licence=p.licence,
