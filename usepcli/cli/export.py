@@ -48,20 +48,13 @@ def export(
       usep export runs/small_pit --to openvino -o small_pit.xml
       usep export default --to torch-export --seconds 4 -o default_4s.pt2
     """
-    from usepcli import device
-    from usepcli.engine.exchange import export_targets
-
-    export_targets.require(to)
-    device.set_threads(threads)
-    from usepcli.engine.exchange.export import export as run
+    asked = dict(locals())
+    from usepcli.engine.exchange import export as work
     from usepcli.engine.separation.ending import Ending
 
-    def say(text: str) -> None:
-        if not quiet:
-            typer.echo(f"usep: {text}", err=True)
-
+    say = options.hushed(quiet)
     with Ending():
-        facts = run(model, out, to, seconds=seconds, tolerance=tolerance, overwrite=overwrite, say=say)
+        facts = work.export(**options.but(asked, "as_json", "quiet"), say=lambda line: say(f"usep: {line}"))
     if not as_json:
         facts = {key: value for key, value in facts.items() if key not in ("card", "versions") and value != ""}
     options.report(facts, as_json)

@@ -6,19 +6,20 @@ import json
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from usepcli import files
+from usepcli import device, files
 from usepcli.audio import io, resample
 from usepcli.engine.exchange import export_targets, hub
 from usepcli.engine.exchange.export_targets import Target
 from usepcli.errors import BadInput, MissingDependency, OutputError, UsageError
-from usepcli.models.separator import SeparationModel
 from usepcli.versions import versions
-from usepcli.weights import cards, reach, store
+from usepcli.weights import cards, reach
+
+if TYPE_CHECKING:
+    from usepcli.models.separator import SeparationModel
 
 # Seconds at which a model of open length is traced, and at which it is compared: shorter, longer, no round numbers.
 TRACED_S = 2.0
@@ -27,12 +28,13 @@ TOLERANCE = 1e-4
 
 
 def export(
-    ref: str,
+    model: str,
     out: Path | None,
     to: str,
     *,
     seconds: float = 0.0,
     tolerance: float = TOLERANCE,
+    threads: int = 0,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
@@ -42,8 +44,8 @@ def export(
     difference of a sample, full scale 1.  BadInput if the outputs differ by more; nothing is written then.
     """
     target = export_targets.require(to)
-    source = reach.find_model(ref)
-    model, card = store.load_model(source)
+    source = reach.find_model(model)
+    card, digest = cards.read_card(source)
     # A card may come from anybody: its name is a name only where it cannot lead into another folder.
     name = card.name if hub.NAME.fullmatch(card.name) else source.stem
     out = out or Path(name + target.suffix)
@@ -52,14 +54,18 @@ def export(
     beside = out.with_name(out.name + ".json")
     if not overwrite and (there := next((path for path in (out, beside) if path.exists()), None)):
         raise OutputError(f"{there}: exists; choose another -o or pass --overwrite")
+    from usepcli.weights import store
+
+    device.set_threads(threads)
+    loaded, card = store.load_model(source)
     facts: dict[str, Any] = {
         "model": card.name or source.stem, "file": out.name, "target": to,
-        "weights_sha256": cards.read_card(source)[1],
-        "sample_rate": model.sample_rate, "outputs": model.n_src, "input": "mixture (1, samples)",
-        "output": f"sources (1, {model.n_src}, samples)", "tolerance": tolerance,
+        "weights_sha256": digest,
+        "sample_rate": loaded.sample_rate, "outputs": loaded.n_src, "input": "mixture (1, samples)",
+        "output": f"sources (1, {loaded.n_src}, samples)", "tolerance": tolerance,
     }  # fmt: skip
     with hub.aside(out.parent, out.name, out) as folder:
-        facts |= _made(model, target, folder / out.name, _notes(facts, card), seconds, tolerance, say)
+        facts |= _made(loaded, target, folder / out.name, _notes(facts, card), seconds, tolerance, say)
         facts |= {"versions": _versions(target), "card": json.loads(card.to_json())}
         (folder / beside.name).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         # The file itself comes last: where it stands, what belongs to it stands too.
@@ -114,6 +120,8 @@ def _compared(
     tolerance: float,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Write the file for the first length and return the largest differences at all of them."""
+    import torch
+
     speech = _speech(model.sample_rate)
     frames = [round(length * model.sample_rate) for length in lengths_s]
     target.write(model, torch.from_numpy(_cut(speech, frames[0], 0)), path, notes, len(frames) > 1)
@@ -129,6 +137,8 @@ def _check(
     model: SeparationModel, run: export_targets.Run, kind: str, wave: np.ndarray, name: str, tolerance: float
 ) -> dict[str, Any]:
     """Return the largest difference on one input (1, T); BadInput if it is more than the tolerance, or no number."""
+    import torch
+
     count = wave.shape[1]
     with torch.no_grad():
         own = model(torch.from_numpy(wave)).numpy()

@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from usepcli.engine.exchange import exportable
 from usepcli.errors import MissingDependency
-from usepcli.models.separator import SeparationModel
+
+if TYPE_CHECKING:  # whether a request can be met is answered without torch
+    import torch
+
+    from usepcli.models.separator import SeparationModel
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -51,15 +52,6 @@ def require(target: str) -> Target:
     return found
 
 
-class _Waveform(nn.Module):
-    def __init__(self, model: SeparationModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, mixture: torch.Tensor) -> torch.Tensor:
-        return self.model(mixture)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     # Exporters print their steps and warn of packages that nothing here uses.
@@ -75,17 +67,23 @@ def _quiet() -> Iterator[None]:
 
 
 def _trace(model: SeparationModel, example: torch.Tensor, dynamic: bool) -> torch.export.ExportedProgram:
+    import torch
+
+    from usepcli.engine.exchange import exportable
+
     shapes = ({1: torch.export.Dim.DYNAMIC},) if dynamic else None
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         if exportable.recurrent(model):
             stack.enter_context(_loops())
-        return torch.export.export(_Waveform(model).eval(), (example,), dynamic_shapes=shapes, strict=False)
+        return torch.export.export(exportable.Waveform(model).eval(), (example,), dynamic_shapes=shapes, strict=False)
 
 
 @contextmanager
 def _loops() -> Iterator[None]:
     """Trace recurrent layers as loops, so that their number of steps stays open."""
+    import torch
+
     try:
         from torch.export import _patches
 
@@ -101,12 +99,18 @@ def _loops() -> Iterator[None]:
 def _write_torch(
     model: SeparationModel, example: torch.Tensor, path: Path, notes: dict[str, str], dynamic: bool
 ) -> None:
+    import torch
+
+    from usepcli.engine.exchange import exportable
+
     with _quiet():
         program = _trace(exportable.exportable(model, onnx_layers=False), example, dynamic)
         torch.export.save(program, path, extra_files=notes)
 
 
 def _open_torch(path: Path) -> Run:
+    import torch
+
     with _quiet():
         module = torch.export.load(path).module()
 
@@ -130,6 +134,10 @@ def _recurrent_node(x: Any, w: Any, r: Any, b: Any, kind: str, hidden: int) -> A
 def _write_onnx(
     model: SeparationModel, example: torch.Tensor, path: Path, notes: dict[str, str], dynamic: bool
 ) -> None:
+    import torch
+
+    from usepcli.engine.exchange import exportable
+
     with _quiet():
         program = _trace(exportable.exportable(model, onnx_layers=True), example, dynamic)
         # The exporter's optimiser takes "+ 1e-8" for "+ 0" and drops it: silence would become NaN.
@@ -148,6 +156,7 @@ def _open_onnx(path: Path) -> Run:
     # onnxruntime reports to its maker over the network, and keeps a device id in the cache, unless this stands first.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
+    import torch
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
@@ -178,6 +187,8 @@ def _write_openvino(
 
 
 def _open_openvino(path: Path) -> Run:
+    import torch
+
     # Processors with bfloat16 would compute in it by default.
     exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = _openvino().Core().compile_model(str(path), "CPU", exact)

@@ -32,6 +32,19 @@ def _shape(x: Tensor, w: Tensor, r: Tensor, b: Tensor, kind: str, hidden: int) -
     return x.new_empty(x.shape[0], w.shape[0], x.shape[1], hidden)
 
 
+class Waveform(nn.Module):
+    """A model as a function of its mixture alone, (1, T) to (1, N, T)."""
+
+    def __init__(self, model: SeparationModel) -> None:
+        """Take the model as it is."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        """Return the model's sources."""
+        return self.model(mixture)  # type: ignore[no-any-return]
+
+
 class OnnxRecurrent(nn.Module):
     """An LSTM or GRU whose layers are ONNX nodes: (B, L, C) or (L, B, C) to the same with its outputs, and None."""
 
