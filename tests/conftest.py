@@ -1,21 +1,32 @@
-"""What every test shares: one thread, no settings from outside, real recordings where they exist."""
+"""What every test shares: few threads, no settings from outside, patience, real recordings where they exist."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before torch is imported, here and in child processes: tiny tensors lose time to a second thread.
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["TYPER_USE_RICH"] = "0"
 
 # A suite that a script starts in the background has Ctrl-C ignored, and so would every process that a test sends it to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No example is too slow, nor a draw of examples: that depends on what else the machine does.
+settings.register_profile("usep", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("usep")
+
+# How long a test waits for something to happen before it gives up: what hangs ends, what is slow does not fail.
+PATIENCE_S = 900
 
 ROOT = Path(__file__).resolve().parent.parent
 _SHARED = Path(os.environ.get("USEP_SHARED_DATA") or ROOT.parent / "shared" / "data")
@@ -29,10 +40,38 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
+def _few_threads() -> None:
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(autouse=True)
+def _same_draws(_few_threads: None) -> None:
+    """Let a test draw the same numbers whichever tests ran before it."""
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def patience_s() -> int:
+    """How long a process of a test may take."""
+    return PATIENCE_S
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., Any]:
+    """Gives `until(condition, what)`: the condition's value as soon as it is true; AssertionError after PATIENCE_S."""
+
+    def until(condition: Callable[[], Any], what: Callable[[], str] | str = "it") -> Any:
+        end = time.monotonic() + PATIENCE_S
+        while not (value := condition()):
+            assert time.monotonic() < end, f"never happened: {what if isinstance(what, str) else what()}"
+            time.sleep(0.02)
+        return value
+
+    return until
 
 
 @pytest.fixture(scope="session")

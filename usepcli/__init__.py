@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from usepcli.profile.load import load_profile
-    from usepcli.separator.separator import How, Separation, Separator, Trace
+    from usepcli.separator.separator import How, Live, Separation, Separator, Trace
 
 __version__ = "0.1.0"
-__all__ = ["How", "Separation", "Separator", "Trace", "__version__", "load_profile"]
+__all__ = ["How", "Live", "Separation", "Separator", "Trace", "__version__", "load_profile"]
 
 _LAZY = {
     "How": "usepcli.separator.separator",
+    "Live": "usepcli.separator.separator",
     "Separation": "usepcli.separator.separator",
     "Separator": "usepcli.separator.separator",
     "Trace": "usepcli.separator.separator",

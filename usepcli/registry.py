@@ -19,6 +19,7 @@ LOSSES = {
     "mrl1": "usepcli.losses.multires:MultiResolutionL1",
     "si_snr": "usepcli.losses.scale_invariant:SISNR",
     "snr": "usepcli.losses.thresholded:SNR",
+    "spectral_mse": "usepcli.losses.spectral:SpectralMSE",
 }
 OBJECTIVES = {
     "mixcycle": "usepcli.objectives.mixcycle:MixCycle",

@@ -59,7 +59,7 @@ def test_equals_the_slow_reference():
     block=st.integers(1, 1500),
     bursts=st.integers(1, 40),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_true_peak_passes_the_ceiling_and_no_sample_is_lost(
     seed: int, channels: int, frames: int, level: float, ceiling: float, block: int, bursts: int
 ):

@@ -122,9 +122,9 @@ def test_names_with_undecodable_bytes_reach_the_screen(
     assert capsys.readouterr().err == "usep: error: \\udcff\\udcfe.wav: empty\n"
 
 
-def test_closed_pipe_is_quiet():
+def test_closed_pipe_is_quiet(patience_s: int):
     line = f"{sys.executable} -m usepcli --help | true; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=patience_s)
     assert done.stderr == "" and done.returncode in (0, 1)
 
 
@@ -140,12 +140,12 @@ def test_closed_pipe_is_quiet():
         (["usep", "listen", "make", "def"], {"default"}),
     ],
 )
-def test_completion(words: list[str], expected: set[str]):
+def test_completion(words: list[str], expected: set[str], patience_s: int):
     environ = {**os.environ, "_USEP_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words)}
     environ["COMP_CWORD"] = str(len(words) - 1)
     done = subprocess.run(
         [sys.executable, "-c", "from usepcli.cli.app import main; main()"],
-        env=environ, capture_output=True, text=True, timeout=60, cwd=app.__file__.rsplit("/usepcli/", 1)[0],
+        env=environ, capture_output=True, text=True, timeout=patience_s, cwd=app.__file__.rsplit("/usepcli/", 1)[0],
     )  # fmt: skip
     assert set(done.stdout.split()) == expected
 

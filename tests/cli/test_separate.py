@@ -11,7 +11,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -571,16 +570,16 @@ def test_pictures_that_cannot_be_drawn_are_refused_before_any_work(usep: Usep, m
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
-def test_a_signal_ends_the_run_without_debris_and_the_next_run_goes_on(usep: Usep, number: int, code: int):
+def test_a_signal_ends_the_run_without_debris_and_the_next_run_goes_on(
+    usep: Usep, until: Callable[..., Any], patience_s: int, number: int, code: int
+):
     io.write("a.wav", noise(0.1), 8000)
     io.write("b.wav", noise(600), 8000)
     line = [sys.executable, "-m", "usepcli", "separate", "a.wav", "b.wav", "-o", "out", "--model", "toy.safetensors"]
     run = subprocess.Popen([*line, "--chunk-s", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    patience = time.monotonic() + 60
-    while not list(Path(".").glob("out/.b_1.wav.*")) and time.monotonic() < patience and run.poll() is None:
-        time.sleep(0.02)
+    until(lambda: list(Path(".").glob("out/.b_1.wav.*")) or run.poll() is not None, "the second file began")
     run.send_signal(number)
-    _, said = run.communicate(timeout=60)
+    _, said = run.communicate(timeout=patience_s)
     assert run.returncode == code, said
     assert sorted(os.listdir("out")) == ["a_1.wav", "a_2.wav", "outputs.csv"] and b"Traceback" not in said
     assert "1 of 1 files are done already" in usep("a.wav", "-o", "out", "--chunk-s", "2").err

@@ -38,7 +38,7 @@ def test_plans_are_functions_of_the_counter():
     assert len({plan.room for plan in plans}) == 30
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=8), st.integers(0, 99), st.integers(2, 3))
 def test_each_utterance_equally_often_and_no_talker_with_himself(sizes: list[int], seed: int, n_src: int):
     if 2 * (n_src - 1) * max(sizes) > sum(sizes):

@@ -20,7 +20,7 @@ def brute_permutation(cost: Tensor) -> float:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n_ref=st.integers(1, 6), extra=st.integers(0, 2), seed=st.integers(0, 10_000))
 def test_permutation_is_the_brute_force_minimum(n_ref: int, extra: int, seed: int) -> None:
     cost = torch.randn(3, n_ref, n_ref + extra, generator=torch.Generator().manual_seed(seed))
@@ -61,7 +61,7 @@ def test_more_references_than_estimates_are_refused() -> None:
         assign.permutation(torch.zeros(1, 3, 2))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(n=st.integers(1, 7), seed=st.integers(0, 10_000))
 def test_subset_tables_hold_every_sum_and_energy(n: int, seed: int) -> None:
     e = torch.randn(2, n, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -79,7 +79,7 @@ def squared_error(mixtures: Tensor):
     return lambda energy, cross: reference - 2 * cross + energy
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n_mix=st.integers(2, 4), n_est=st.integers(1, 5), seed=st.integers(0, 10_000))
 def test_mixit_is_the_brute_force_minimum(n_mix: int, n_est: int, seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -122,7 +122,7 @@ def drawn_rules(n_mix: int, n_est: int, each: int, rng: torch.Generator) -> tupl
     return assign.Rules(may, each), whole
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n_mix=st.integers(2, 3), each=st.integers(0, 2), seed=st.integers(0, 10_000))
 def test_rules_leave_the_best_of_what_they_allow(n_mix: int, each: int, seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)

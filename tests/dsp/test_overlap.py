@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from usepcli.dsp import overlap as ola
@@ -22,7 +22,6 @@ def test_spans_cover_everything_with_chunks_of_one_length(length: int, chunk: in
         assert stop - start >= overlap and later > stop
 
 
-@settings(deadline=None)
 @given(
     blocks=st.lists(st.integers(0, 90), min_size=1, max_size=8), chunk=st.integers(2, 60), share=st.floats(0.01, 0.5)
 )

@@ -39,17 +39,19 @@ def test_perfect_estimate_is_capped_at_200_db() -> None:
     assert 200 >= decibels.si_snr_db(s, s) > 190
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(length=st.integers(1, 9000), n=st.integers(1, 3), k=st.integers(1, 3))
 def test_inner_products_are_those_of_float64(length: int, n: int, k: int) -> None:
     rng = torch.Generator().manual_seed(length)
     a, b = torch.randn(2, n, length, generator=rng), torch.randn(2, k, length, generator=rng)
     (energy_a, energy_b), (cross, gram) = ratios.inner([a, b], [(0, 1), (1, 1)])
     a, b = a.double(), b.double()
-    torch.testing.assert_close(energy_a, a.square().sum(-1), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(energy_b, b.square().sum(-1), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(cross, torch.einsum("bnt,bkt->bnk", a, b), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(gram, torch.einsum("bnt,bkt->bnk", b, b), rtol=1e-10, atol=1e-10)
+    # A sum of n products, in any order, is off by no more than n times eps of the sum of their magnitudes, n at most.
+    off = length * torch.finfo(torch.float64).eps
+    torch.testing.assert_close(energy_a, a.square().sum(-1), rtol=off, atol=0)
+    torch.testing.assert_close(energy_b, b.square().sum(-1), rtol=off, atol=0)
+    torch.testing.assert_close(cross, torch.einsum("bnt,bkt->bnk", a, b), rtol=0, atol=2 * off * length)
+    torch.testing.assert_close(gram, torch.einsum("bnt,bkt->bnk", b, b), rtol=0, atol=2 * off * length)
 
 
 def test_residual_gradient_is_the_numerical_one() -> None:
@@ -61,16 +63,19 @@ def test_residual_gradient_is_the_numerical_one() -> None:
     assert torch.autograd.gradcheck(lambda e, s: ratios.residual_energy(e, s, gain), (est, ref))
 
 
+# Whole numbers below 2^24 are exact in float32, and so is every sum of them that stays below, in whatever order.
+
+
 def test_half_precision_is_widened_before_summing() -> None:
-    x = torch.full((40_000,), 0.01, dtype=torch.bfloat16)
+    x = torch.full((40_000,), 3.0, dtype=torch.bfloat16)
     assert ratios.energy(x).dtype == torch.float32
-    assert float(ratios.energy(x)) == pytest.approx(40_000 * float(x[0]) ** 2, rel=1e-4)
+    assert float(ratios.energy(x)) == 9 * 40_000
     assert ratios.residual_energy(x, torch.zeros_like(x)).dtype == torch.float32
 
 
 def test_autocast_narrows_no_energy() -> None:
-    x = torch.full((40_000,), 0.0101)
+    x = torch.full((250,), 257.0)  # nine digits, one more than bfloat16 holds
     with torch.autocast("cpu", torch.bfloat16):
         found = [ratios.energy(x), ratios.dot(x, x), ratios.residual_energy(x, torch.zeros_like(x))]
     assert all(value.dtype == torch.float32 for value in found)
-    assert [float(value) for value in found] == pytest.approx([40_000 * 0.0101**2] * 3, rel=1e-5)
+    assert [float(value) for value in found] == [250 * 257**2] * 3

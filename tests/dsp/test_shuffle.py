@@ -16,7 +16,7 @@ def generator(seed: int) -> torch.Generator:
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 10_000), st.sampled_from(shuffle.KINDS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_rows_are_permutations_and_columns_of_a_latin_rectangle_differ(
     batch: int, n_src: int, seed: int, kind: str
 ) -> None:
@@ -32,7 +32,7 @@ def test_rows_are_permutations_and_columns_of_a_latin_rectangle_differ(
 
 
 @given(st.integers(2, 12), st.integers(2, 6), st.integers(0, 10_000), st.sampled_from(shuffle.KINDS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_restore_undoes_apply(batch: int, n_src: int, seed: int, kind: str) -> None:
     batch = max(batch, n_src)
     x = torch.randn(batch, n_src, 5, generator=generator(seed))

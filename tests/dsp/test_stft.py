@@ -14,7 +14,7 @@ SHAPES = [
 
 
 @given(length=st.integers(1, 3000), shape=st.sampled_from(SHAPES), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_round_trip_for_any_length(length, shape, seed):
     wave = torch.randn(2, length, generator=torch.Generator().manual_seed(seed))
     stft = STFT(*shape)
@@ -26,8 +26,12 @@ def test_round_trip_for_any_length(length, shape, seed):
 def test_frame_is_the_windowed_transform_around_its_centre():
     wave = torch.randn(1000, dtype=torch.float64)
     stft = STFT(64, 64, 16, "hann")
-    frame = wave[10 * 16 - 32 : 10 * 16 + 32] * torch.hann_window(64, dtype=torch.float64)
-    torch.testing.assert_close(stft(wave)[:, 10], torch.fft.rfft(frame), atol=1e-6, rtol=0)
+    # The window is kept in float32: its angle, up to 2 pi, and its value are rounded there.
+    hann = torch.hann_window(64, dtype=torch.float64)
+    torch.testing.assert_close(stft.window.double(), hann, atol=4 * torch.finfo(torch.float32).eps, rtol=0)
+    frame = wave[10 * 16 - 32 : 10 * 16 + 32] * stft.window
+    off = 64 * torch.finfo(torch.float64).eps * float(frame.abs().sum())
+    torch.testing.assert_close(stft(wave)[:, 10], torch.fft.rfft(frame), atol=off, rtol=0)
 
 
 def test_leading_shapes_and_precision():

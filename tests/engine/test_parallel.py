@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,23 +41,27 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_workers_go_when_the_parent_is_killed(tmp_path: Path):
+def test_workers_go_when_the_parent_is_killed(tmp_path: Path, until: Callable[..., Any]):
     script = tmp_path / "main.py"
     script.write_text(
-        "import time\nfrom usepcli.engine.parallel import run_tasks\n"
-        "if __name__ == '__main__':\n    list(run_tasks(time.sleep, [0.01, 0.01, 60, 60], 2, chunk=1))\n"
+        "import os, sys, time\nfrom pathlib import Path\nfrom usepcli.engine.parallel import run_tasks\n"
+        "def task(name):\n    Path(name).touch()\n    time.sleep(3600)\n"
+        "if __name__ == '__main__':\n    list(run_tasks(task, sys.argv[1:], 2, chunk=1))\n"
     )
+    started = [tmp_path / "1", tmp_path / "2"]
     root = Path(__file__).resolve().parents[2]
-    parent = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(root)})
-    children: list[int] = []
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and len(children) < 3:  # two workers and the resource tracker
-        time.sleep(0.2)
+    line = [sys.executable, str(script), *map(str, started)]
+    with subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(root)}) as parent:
         listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-        children = [int(pid) for pid in listed.read_text().split()]
-    time.sleep(1.0)
-    os.kill(parent.pid, signal.SIGKILL)
-    parent.wait()
-    while time.monotonic() < deadline and any(map(alive, children)):
-        time.sleep(0.2)
-    assert len(children) >= 2 and not any(map(alive, children))
+        children: list[int] = []
+        try:
+            until(lambda: all(path.exists() for path in started) or parent.poll() is not None, "both tasks began")
+            children = [int(pid) for pid in listed.read_text().split()]
+            assert len(children) >= 2  # two workers, and the resource tracker
+            parent.kill()
+            parent.wait()
+            until(lambda: not any(map(alive, children)), "all workers ended")
+        finally:
+            parent.kill()
+            for pid in filter(alive, children):
+                os.kill(pid, signal.SIGKILL)

@@ -111,7 +111,7 @@ def test_pairs_are_searched_by_snr_or_by_everything() -> None:
     torch.testing.assert_close(whole.pairwise(est, ref).float(), alone, rtol=0, atol=1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 999))
 def test_permutations_are_the_best_of_the_whole_loss(seed: int) -> None:
     est, ref = signals(2, 3, 200, seed=seed).double(), signals(2, 3, 200, seed=seed + 1).double()

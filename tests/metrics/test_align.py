@@ -14,7 +14,7 @@ from usepcli.errors import BadInput
 from usepcli.metrics import align
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n_ref=st.integers(1, 4), extra=st.integers(0, 2), seed=st.integers(0, 10_000))
 def test_permutation_maximises_the_mean_si_snr(n_ref: int, extra: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from usepcli.dsp.masks import masks_of
 from usepcli.errors import ConfigError
-from usepcli.models.basis import LearnedBasis, masks_of
+from usepcli.models.basis import LearnedBasis
 
 
 def test_identity_basis_rebuilds_the_signal():

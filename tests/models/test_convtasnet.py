@@ -52,7 +52,7 @@ def test_causal_refuses_the_global_norm():
         ConvTasNet(**{**ConvTasNet.PRESETS["tiny"], "input_norm": "none", "causal": True})
 
 
-@pytest.mark.parametrize(("key", "value"), [("norm", "bn"), ("mask", "tanh"), ("block_kernel", 4), ("kernel", 15)])
+@pytest.mark.parametrize(("key", "value"), [("norm", "bn"), ("mask", "exp"), ("block_kernel", 4), ("kernel", 15)])
 def test_wrong_settings(key, value):
     with pytest.raises(ConfigError, match=rf"model\.{key}"):
         ConvTasNet(**{**ConvTasNet.PRESETS["tiny"], key: value})

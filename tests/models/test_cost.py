@@ -66,7 +66,7 @@ def test_counting_loads_no_compiler():
         "import sys; from usepcli.models.conformer_mask import ConformerMask as M; "
         "assert M(**M.PRESETS['tiny']).flops_per_second() > 0; sys.exit('torch._dynamo' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", line], timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", line]).returncode == 0
 
 
 def test_published_models_cost_what_their_tables_say():

@@ -41,3 +41,15 @@ def test_flops_are_reported_only_where_the_library_is_not_called():
     x = torch.zeros(1, 4, 10)
     assert DepthwiseConv(4, 3, 2).flops(x) == 2 * 3 * 40
     assert DepthwiseConv(4, 3, 1).flops(x) == 0
+
+
+@pytest.mark.parametrize("dilation", [1, 4])
+@torch.no_grad()
+def test_a_causal_filter_goes_on_where_it_stopped(dilation):
+    conv, x = DepthwiseConv(3, 3, dilation, causal=True), torch.randn(2, 3, 40)
+    past, parts = None, []
+    for part in x.split([1, 2, 30, 7], -1):
+        y, past = conv.step(part, past)
+        assert past.shape == (2, 3, 2 * dilation)
+        parts.append(y)
+    torch.testing.assert_close(torch.cat(parts, -1), conv(x), atol=1e-6, rtol=0)

@@ -76,7 +76,7 @@ def test_forwards_alone_halves_the_rnn_across_and_forgets_the_later_chunks():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("norm", "cumln"), ("mask", "tanh"), ("rnn", "qrnn"), ("chunk", 1), ("chunk_hop", 13), ("kernel", 7),
+    [("norm", "cumln"), ("mask", "exp"), ("rnn", "qrnn"), ("chunk", 1), ("chunk_hop", 13), ("kernel", 7),
      ("stride", 9), ("padding", "start"), ("activation", "elu")],
 )  # fmt: skip
 def test_wrong_settings(key, value):

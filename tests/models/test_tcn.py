@@ -63,9 +63,24 @@ def test_channel_norm_sees_one_frame_at_a_time(shape):
     got = layer(x)
     torch.testing.assert_close(got.mean(1), torch.zeros(got[:, 0].shape), atol=1e-5, rtol=0)
     torch.testing.assert_close(got.std(1, correction=0), torch.ones(got[:, 0].shape), atol=1e-4, rtol=0)
-    assert torch.equal(layer(x[..., :2]), got[..., :2])
+    other = x.clone()
+    other[..., 2:] = torch.randn(x[..., 2:].shape)
+    assert torch.equal(layer(other)[..., :2], got[..., :2])
 
 
 def test_views_with_a_hop_that_does_not_divide_the_window():
     # 21 samples, 8 apart: frames that start at 0, 8, 16 hold one sample in common.
     assert view_samples(1, 21, 8) == 16 + 21
+
+
+@torch.no_grad()
+def test_the_cumulative_norm_goes_on_where_it_stopped():
+    norm, x = CumulativeNorm(4), torch.randn(2, 4, 30) * 5 + 2
+    past, parts = None, []
+    for part in x.split([1, 9, 2, 18], -1):
+        y, past = norm.step(part, past)
+        parts.append(y)
+    torch.testing.assert_close(torch.cat(parts, -1), norm(x), atol=1e-6, rtol=0)
+    assert float(past.frames) == 30
+    torch.testing.assert_close(past.total, x.double().sum((1, 2)))
+    torch.testing.assert_close(past.power, x.double().square().sum((1, 2)))

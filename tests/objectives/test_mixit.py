@@ -36,7 +36,7 @@ def naive(loss, est: Tensor, mixtures: Tensor, mom: Tensor) -> Tensor:
     return torch.stack(values, -1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     n_mix=st.integers(2, 3),
     n_est=st.integers(1, 5),
@@ -200,7 +200,7 @@ def test_faults_name_the_setting(make_model) -> None:
         MixIT(make_model(4), SNR()).losses(Batch(signals(1, 9), None, ["a"]))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(n_mix=st.integers(2, 3), seed=st.integers(0, 999))
 def test_equal_shares_are_the_best_of_all_such_subsets(n_mix: int, seed: int) -> None:
     clean = signals(2, 2 * n_mix, 100, seed=seed)

@@ -30,7 +30,7 @@ def naive(loss, est: Tensor, ref: Tensor, mix: Tensor) -> Tensor:
     return torch.stack(picks).min(0).values
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(1, 5), seed=st.integers(0, 10_000))
 def test_value_and_gradient_are_those_of_the_naive_form(n: int, seed: int) -> None:
     ref, mix = signals(3, n, 200, seed=seed).double(), signals(3, 200, seed=seed + 1).double()

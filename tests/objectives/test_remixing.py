@@ -12,6 +12,7 @@ from usepcli import registry
 from usepcli.data.batch import Batch
 from usepcli.dsp import shuffle
 from usepcli.errors import BadInput, ConfigError
+from usepcli.models.fixed import Fixed
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.mixcycle import MixCycle
 from usepcli.objectives.remix_cycle import RemixCycle
@@ -241,7 +242,7 @@ def test_a_teacher_hears_mixtures_at_its_own_level(own: str, other: str, renorma
     objective = RemixIT(
         Bands(3, own), SNR(), channel_shuffle=False, teacher="static", teacher_model="it", renormalize=renormalize
     )
-    objective.set_teacher(Level(level, other))
+    objective.give("objective.teacher_model", Fixed(Level(level, other), "somewhere", ""))
     mix, _ = objective._level(batch)
     remixed = objective.remix(mix, None, batch.mix)
     truth = Bands(3)(mix).detach()
@@ -250,10 +251,12 @@ def test_a_teacher_hears_mixtures_at_its_own_level(own: str, other: str, renorma
 
 def test_a_stored_teacher_must_have_outputs_for_every_role() -> None:
     with pytest.raises(ConfigError, match="2 outputs for 3 sources"):
-        RemixIT(Bands(3), SNR(), teacher="static", teacher_model="it").set_teacher(Bands(2))
+        RemixIT(Bands(3), SNR(), teacher="static", teacher_model="it").give(
+            "objective.teacher_model", Fixed(Bands(2), "somewhere", "")
+        )
     fixed = RemixIT(Bands(2), SNR(), teacher="static", teacher_model="it", roles="fixed", channel_shuffle=False)
     with pytest.raises(ConfigError, match=r"3 outputs; expected 2, since objective\.roles"):
-        fixed.set_teacher(Bands(3))
+        fixed.give("objective.teacher_model", Fixed(Bands(3), "somewhere", ""))
 
 
 @pytest.mark.parametrize("kind", [SupRemixIT, SupSelfRemixing])
@@ -343,21 +346,21 @@ def test_independent_teachers_start_elsewhere_and_copies_do_not() -> None:
 
 def test_a_stored_teacher_must_fit_the_protocol() -> None:
     objective = RemixIT(Bands(2), SNR(), teacher="static", teacher_model="somewhere")
-    objective.set_teacher(Bands(4))
+    objective.give("objective.teacher_model", Fixed(Bands(4), "somewhere", ""))
     remixed = objective.remix(batch_of(n_src=4).mix)
     assert remixed.sources.shape[1] == 2
     kind = registry.load("model", "conformer_mask")
     tiny = {**kind.PRESETS["tiny"], "n_src": 2}
     following = RemixIT(kind(**tiny), SNR(), teacher_model="somewhere")
     with pytest.raises(ConfigError, match="static"):
-        following.set_teacher(kind(**{**tiny, "dim": 40}))
+        following.give("objective.teacher_model", Fixed(kind(**{**tiny, "dim": 40}), "somewhere", ""))
     with pytest.raises(ConfigError, match="8000 Hz"):
-        objective.set_teacher(kind(**{**tiny, "sample_rate": 16000}))
+        objective.give("objective.teacher_model", Fixed(kind(**{**tiny, "sample_rate": 16000}), "somewhere", ""))
 
 
 def test_teacher_student_mixit_keeps_the_strongest_outputs_of_a_wider_model() -> None:
     objective = TeacherStudentMixIT(Bands(2), SNR(), teacher_model="somewhere")
-    objective.set_teacher(Bands(4))
+    objective.give("objective.teacher_model", Fixed(Bands(4), "somewhere", ""))
     batch = batch_of(n_src=4)
     targets = objective.targets(batch.mix)
     assert targets.shape[1] == 2
@@ -365,7 +368,7 @@ def test_teacher_student_mixit_keeps_the_strongest_outputs_of_a_wider_model() ->
     same = TeacherStudentMixIT(Bands(3), SNR(), select="all")
     assert loss_of(same, batch_of()) == pytest.approx(-30, abs=0.01)
     with pytest.raises(ConfigError, match="4 outputs"):
-        same.set_teacher(Bands(4))
+        same.give("objective.teacher_model", Fixed(Bands(4), "somewhere", ""))
 
 
 def test_remix_cycle_sends_its_gradient_through_both_passes() -> None:

@@ -17,7 +17,7 @@ def signals(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(n=st.integers(1, 9), seed=st.integers(0, 999), gain=st.floats(0.1, 100))
 def test_l1_l2_stays_within_its_bounds_at_every_level(n: int, seed: int, gain: float) -> None:
     est = signals(3, n, 50, seed=seed)
@@ -60,7 +60,7 @@ def test_gradient_is_that_of_the_formula() -> None:
     torch.testing.assert_close(est.grad, plain.grad, rtol=1e-6, atol=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(n=st.integers(2, 6), seed=st.integers(0, 999), gain=st.floats(0.1, 10))
 def test_covariance_is_the_mean_correlation_without_sign(n: int, seed: int, gain: float) -> None:
     est = signals(2, n, 40, seed=seed).double()

@@ -16,7 +16,7 @@ import no_such_heavy_library
 from typing import Any, ClassVar, Literal
 import math
 from dataclasses import dataclass
-from toyparts.base import Kind, Base
+from toyparts.base import Common, Kind, Base, Shared
 
 WIDTH = 64
 
@@ -38,13 +38,28 @@ class Toy(Base):
         limits: tuple[int, int] = (1, 2),
         gains: list[float] = (),
         floor: float = -math.inf,
-        gate: "Module | None" = None,
         _hidden: int = 1,
     ) -> None:
         pass
 
 class Other:
     def __init__(self, depth: int, eps: float = 1e-8): pass
+
+class Middle(Shared):
+    COMMON = {"rate": 16000}
+
+class Sharing(Middle):
+    COMMON = {"n_src": 4}
+    def __init__(self, *, width: int = 3, **common: Unpack[Common]) -> None: pass
+
+class Gated:
+    def __init__(self, gate: "Module | None" = None): pass
+
+class Loose:
+    def __init__(self, **options: int): pass
+
+class Many:
+    def __init__(self, *sizes: int): pass
 
 @dataclass
 class Gain:
@@ -62,6 +77,14 @@ BASE = """
 from typing import Literal
 Kind = Literal["relu", "silu"]
 class Base: pass
+
+class Common(TypedDict, total=False):
+    n_src: int
+    rate: int
+    kind: Kind
+
+class Shared:
+    COMMON = {"n_src": 2, "rate": 8000, "kind": "relu"}
 """
 
 
@@ -75,6 +98,8 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (package / "base.py").write_text(BASE)
     monkeypatch.syspath_prepend(str(package.parent))
     monkeypatch.setitem(registry.MODELS, "toy", "toyparts.parts:Toy")
+    for name in ("Sharing", "Gated", "Loose", "Many"):
+        monkeypatch.setitem(registry.MODELS, name.lower(), f"toyparts.parts:{name}")
     monkeypatch.setitem(registry.MODELS, "other", "toyparts.parts:Other")
     monkeypatch.setitem(registry.LOSSES, "snr", "toyparts.parts:Gain")
     monkeypatch.setitem(registry.LOSSES, "heir", "toyparts.parts:Heir")

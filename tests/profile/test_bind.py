@@ -21,7 +21,7 @@ KEYS = st.sampled_from(["name", "preset", "n_src", "epochs", "lr", "betas", "spe
 SECTIONS = st.dictionaries(KEYS, VALUES | NAMES, max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(list(Profile.model_fields)) | st.text(max_size=4), SECTIONS | VALUES))
 def test_any_values_bind_or_are_reported(values: dict):
     try:

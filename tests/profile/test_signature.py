@@ -45,3 +45,17 @@ def test_schema_keeps_types():
 def test_unknown_name():
     with pytest.raises(ConfigError, match="did you mean 'toy'"):
         signature("model", "toyy")
+
+
+@pytest.mark.usefixtures("parts")
+def test_shared_arguments_are_read_once_with_the_nearest_defaults():
+    found = signature("model", "sharing").parameters
+    assert {name: p.default for name, p in found.items()} == {"width": 3, "n_src": 4, "rate": 16000, "kind": "relu"}
+    assert schema("model", "sharing").model_validate({"kind": "silu"}).kind == "silu"
+
+
+@pytest.mark.usefixtures("parts")
+@pytest.mark.parametrize(("name", "argument"), [("gated", "gate"), ("loose", "options"), ("many", "sizes")])
+def test_an_argument_that_cannot_be_read_is_an_error(name: str, argument: str):
+    with pytest.raises(ConfigError, match=f"argument '{argument}' cannot be read"):
+        signature("model", name)

@@ -17,6 +17,16 @@ FLAGS = (
 )  # fmt: skip
 
 
+PATIENCE_S = 900.0  # what hangs ends, what is slow does not fail
+
+# Ahead of a page: writes down from where each sound is started.
+STARTS = (
+    "window.starts = []; { const start = AudioBufferSourceNode.prototype.start;"
+    "AudioBufferSourceNode.prototype.start = function (when, offset) {"
+    "window.starts.push(offset); return start.call(this, when, offset); }; }"
+)
+
+
 class Browser:
     """One browser window; `open` shows a page from disk, `js` runs a script in it and returns its value."""
 
@@ -41,13 +51,33 @@ class Browser:
         """Return the value of an expression, e.g. `usep.players[0].time`; arguments are arguments[0] and so on."""
         return self.driver.execute_script(f"return ({script});", *arguments)
 
-    def wait(self, script: str, timeout_s: float = 15.0) -> Any:
+    def wait(self, script: str, timeout_s: float = PATIENCE_S) -> Any:
         """Return the value of an expression as soon as it is true; AssertionError after `timeout_s`."""
         end = time.monotonic() + timeout_s
         while not (value := self.js(script)):
             assert time.monotonic() < end, f"never true: {script}; console: {self.console()}"
             time.sleep(0.03)
         return value
+
+    def hold(self, number: int, at: float) -> None:
+        """Let a player of sounds inside the page play, at a moment where its clock stands still."""
+        self.js(
+            "(async (p, at) => { do { await p.play(); await p.sound.context.suspend(); } while (!p.playing);"
+            "p.seek(at); return true; })(usep.players[arguments[0]], arguments[1])", number, at,
+        )  # fmt: skip
+
+    def hold_media(self, after: float) -> None:
+        """Let the first player of media elements play to beyond a moment, all of them together, and stop their clocks.
+
+        A sound that ended before the browser was asked is played again.
+        """
+        self.wait(
+            "(p => { const media = p.sound.media;"
+            "if (!p.playing && !p.host.classList.contains('busy')) p.play();"
+            "if (!p.playing || p.sound.ended || p.time <= arguments[0] || media.some(m => m.paused)) return false;"
+            "if (media.some(m => Math.abs(m.currentTime - p.time) > 0.1)) return false;"
+            "media.forEach(m => m.pause()); return true; })(usep.players[0])".replace("arguments[0]", str(after))
+        )
 
     def click(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
         """Click an element at a fraction of its width and height."""
@@ -101,7 +131,10 @@ def start(profile: Path) -> Browser:
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return Browser(webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver"))))
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    driver.set_script_timeout(PATIENCE_S)
+    driver.set_page_load_timeout(PATIENCE_S)
+    return Browser(driver)
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,8 @@ def test_a_quiet_page_that_plays_switches_and_hides_its_marks(browser: Any, tmp_
     assert browser.js("document.body.textContent.match(/within items/g).length") == 1
     assert browser.js("document.title") == EVIL and browser.js("window.hurt === undefined")
     browser.click("[data-player=item2] .play")
-    browser.wait("usep.players[1].playing && usep.players[1].time > 0.05")
+    browser.wait("usep.players[1].time > 0.05")
+    browser.hold(1, 0.1)
     browser.keys("3")
     assert browser.js("usep.players[1].hearing") == ["Reference s1"]
     assert browser.js("usep.players[1].playing")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usepcli.errors import IOFault, OutputError
+from usepcli.errors import OutputError
 from usepcli.report import html
 
 EVIL = "</script><img src=x onerror=alert(1)>&\"'"
@@ -101,6 +101,6 @@ def test_an_asset_that_would_end_its_element_is_refused(monkeypatch: pytest.Monk
 def test_a_name_as_long_as_names_can_be_and_a_folder_that_is_none(tmp_path: Path):
     assert html.save(tmp_path / f"{'x' * 250}.html", "page").read_text() == "page"
     (tmp_path / "file").write_text("")
-    with pytest.raises(IOFault, match="writing failed"):
+    with pytest.raises(OutputError, match="cannot be made"):
         html.save(tmp_path / "file" / "page.html", "page")
     assert len(list(tmp_path.iterdir())) == 2

@@ -33,7 +33,7 @@ def test_within_finds_the_residual_and_forgets_the_examples() -> None:
     assert stats.spread(scores[:, 0]).sd == pytest.approx(math.hypot(4, 2.1), abs=0.15)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(-50, 50), min_size=3, max_size=3), st.floats(-100, 100))
 def test_within_is_blind_to_what_an_example_adds_to_every_condition(shifts: list[float], all_of_them: float) -> None:
     moved = SCORES + np.array(shifts)[:, None] + all_of_them

@@ -85,7 +85,7 @@ def test_every_swap_injected_between_chunks_is_repaired():
 
 def test_neighbour_rule_alone_would_fail_where_nobody_speaks_in_the_overlap(monkeypatch: pytest.MonkeyPatch):
     # The counterpart of the test above: without the memory of spectra the same signal does lose its order.
-    from usepcli.engine.separation import stitch
+    from usepcli.separator import stitch
 
     true = talkers(160, 8000, pause_s=2.5)
     for seam in range(6, 160, 6):  # chunks of 8 s that overlap by 2 s

@@ -21,7 +21,7 @@ def join(
     return np.concatenate([*pieces, stitcher.finish()], axis=2), stitcher.seams
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     length=st.integers(1, 3000), chunk=st.integers(20, 900), share=st.floats(0.02, 0.5), n_src=st.integers(1, 3),
     channels=st.integers(1, 2), seed=st.integers(0, 99),

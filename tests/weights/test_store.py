@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +10,6 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from usepcli import files, registry
-from usepcli.engine.training import states
 from usepcli.errors import BadInput, InputNotFound, IOFault
 from usepcli.weights import build, cards, fitting, reach, store
 from usepcli.weights.store import Card
@@ -116,43 +110,6 @@ def test_tensors_that_do_not_fit_are_named() -> None:
     state["head.bias"] = torch.zeros(3)
     with pytest.raises(BadInput, match=r"here: 1 tensors do not fit the model, the first: head\.bias \(3,\)"):
         fitting.load_into(model, state, "here")
-
-
-def test_state_keeps_the_previous_one(tmp_path: Path) -> None:
-    for step in (1, 2):
-        states.save_state(tmp_path / "last.ckpt", {"step": step, "t": torch.ones(2)})
-    assert states.load_state(tmp_path / "last.ckpt")["step"] == 2
-    assert states.load_state(tmp_path / "prev.ckpt")["step"] == 1
-    (tmp_path / "last.ckpt").write_bytes(b"short")
-    state, warning = states.load_last(tmp_path)
-    assert state is not None and state["step"] == 1 and "last.ckpt" in warning
-
-
-SAVER = """
-import sys, torch
-from pathlib import Path
-from usepcli.weights.store import save_state
-step = 0
-while True:
-    step += 1
-    save_state(Path(sys.argv[1]) / "last.ckpt", {"step": step, "t": torch.full((400_000,), float(step))})
-"""
-
-
-def test_kill_9_during_the_save_leaves_a_readable_state(tmp_path: Path) -> None:
-    draw = random.Random(0)
-    for _ in range(4):
-        child = subprocess.Popen(
-            [sys.executable, "-c", SAVER, str(tmp_path)], env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        while not (tmp_path / "prev.ckpt").exists():
-            time.sleep(0.02)
-        time.sleep(draw.uniform(0, 0.3))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        state, _ = states.load_last(tmp_path)
-        assert state is not None and (state["t"] == state["step"]).all()
-        (tmp_path / "prev.ckpt").unlink()
 
 
 def test_full_disk_is_74_and_leaves_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,13 @@ def export(
     seconds: Annotated[
         float, typer.Option("--seconds", min=0, help="Fix the length of the input; 0 leaves it open.")
     ] = 0.0,
+    live: Annotated[
+        bool, typer.Option("--live", help="Write one step on a block, with the state in and out (causal models).")
+    ] = False,
+    block: Annotated[
+        int,
+        typer.Option("--block", min=0, help="Samples of a block with --live; 0 is about 10 ms.", show_default=False),
+    ] = 0,
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=0, help="Largest difference from the model's samples, full scale 1.")
     ] = 1e-4,
@@ -37,6 +44,10 @@ def export(
     difference is printed and kept in FILE.json, with the card. Above --tolerance nothing is written (exit 65).
     Where the length cannot stay open it is fixed at 4 s, and that is said.
 
+    With --live the file takes a block (1, samples) and the state and gives the sources of as many samples, delayed by
+    `delay`, and the new state, which goes in again with the next block. FILE.json names the tensors in their order,
+    FILE.state.safetensors holds the state to begin with. Blocks in sequence are compared with the model on the whole.
+
     \b
     onnx          usepcli[export]; the card lies in the metadata
     openvino      usepcli[openvino]; set INFERENCE_PRECISION_HINT=f32 where the processor has bfloat16
@@ -47,6 +58,7 @@ def export(
       usep export default --to onnx -o default.onnx
       usep export runs/small_pit --to openvino -o small_pit.xml
       usep export default --to torch-export --seconds 4 -o default_4s.pt2
+      usep export runs/causal --to onnx --live --block 80 -o causal_10ms.onnx
     """
     asked = dict(locals())
     from usepcli.engine.exchange import export as work
@@ -56,5 +68,6 @@ def export(
     with Ending():
         facts = work.export(**options.but(asked, "as_json", "quiet"), say=lambda line: say(f"usep: {line}"))
     if not as_json:
-        facts = {key: value for key, value in facts.items() if key not in ("card", "versions") and value != ""}
+        left_out = ("card", "versions", "state")
+        facts = {key: value for key, value in facts.items() if key not in left_out and value != ""}
     options.report(facts, as_json)

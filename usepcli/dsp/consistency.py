@@ -9,16 +9,16 @@ from torch import Tensor
 from usepcli.dsp import ratios
 from usepcli.errors import ConfigError, choices
 
-Consistency = Literal["none", "uniform", "magsq"]
-KINDS = ("none", "uniform", "magsq")
+Consistency = Literal["none", "uniform", "magsq", "learned"]
+KINDS = ("none", "uniform", "magsq", "learned")
 
 
-def project(est: Tensor, mix: Tensor, kind: Consistency = "uniform") -> Tensor:
+def project(est: Tensor, mix: Tensor, kind: Consistency = "uniform", weights: Tensor | None = None) -> Tensor:
     """Return est (B, N, T) + w_n (mix - sum_n est), mix (B, T); ConfigError for an unknown kind.
 
     `uniform` has w_n = 1/N, the orthogonal projection. `magsq` shares the residual by power,
     w_n = (1e-8 + mean_t est_n^2) / sum of the same over n, so that silent outputs stay silent;
-    gradients flow through its weights.
+    gradients flow through its weights. `learned` takes the network's own `weights` (B, N), which add up to 1.
     """
     if kind == "none":
         return est
@@ -27,6 +27,10 @@ def project(est: Tensor, mix: Tensor, kind: Consistency = "uniform") -> Tensor:
     residual = (mix - est.sum(1))[:, None]
     if kind == "uniform":
         return est + residual / est.shape[1]
+    if kind == "learned":
+        if weights is None:
+            raise ValueError("consistency 'learned' without the weights of a network")
+        return est + residual * weights[..., None]
     power = est.square().mean(-1, keepdim=True) + 1e-8
     return est + residual * (power / power.sum(1, keepdim=True))
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.dsp import framing
 from usepcli.errors import ConfigError
 
 Window = Literal["hann", "sqrt_hann"]
@@ -45,6 +46,40 @@ class STFT(nn.Module):
     def frames(self, length: int) -> int:
         """Number of frames L for a waveform of `length` samples."""
         return 1 + -(-length // self.hop)
+
+    @property
+    def ahead(self) -> int:
+        """Samples before the first one at which the window of the first frame begins."""
+        return self.n_fft // 2 - (self.n_fft - self.win) // 2
+
+    def missing(self, length: int, waiting: int) -> int:
+        """Zeros that complete the last frame of `length` samples, `waiting` of which no frame has left behind."""
+        left = self.frames(length) - (length + self.ahead - waiting) // self.hop
+        return (left - 1) * self.hop + self.win - waiting if left else 0
+
+    def hear(self, block: Tensor, waiting: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the spectra (B, F, L), L >= 0, that a block (B, t) completes, and the samples that wait.
+
+        Before the first block `ahead` zeros wait.
+        """
+        covered, waiting = framing.cut(waiting, block, self.win, self.hop)
+        if not covered.shape[-1]:
+            return torch.zeros(len(covered), self.bins, 0, dtype=torch.complex64, device=covered.device), waiting
+        left = (self.n_fft - self.win) // 2
+        frames = covered.unfold(-1, self.win, self.hop) * self.window  # (B, L, win)
+        return torch.fft.rfft(F.pad(frames, (left, self.n_fft - self.win - left))).mT, waiting
+
+    def speak(self, spec: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the waveforms (B, N, L hop) of the next spectra (B, N, F, L), L >= 1, and what follows them.
+
+        `tail` (B, N + 1, win - hop) is what the spectra before gave to the same samples, and the sum of their squared
+        windows in the last row.
+        """
+        left = (self.n_fft - self.win) // 2
+        frames = torch.fft.irfft(spec.mT, self.n_fft)[..., left : left + self.win] * self.window  # (B, N, L, win)
+        frames = torch.cat([frames, self.window.square().expand_as(frames[:, :1])], 1)
+        settled, tail = framing.settle(framing.added(frames, self.hop), tail, spec.shape[-1] * self.hop)
+        return framing.over_windows(settled), tail
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the complex spectrogram (..., F, L) of a waveform (..., T), in float32 or float64."""

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.dsp import framing
 from usepcli.dsp.stft import STFT
 
 
@@ -87,6 +88,31 @@ class ConvSTFT(nn.Module):
         wave = F.pad(x.float(), (half, half + -x.shape[-1] % self.hop))
         spec = F.conv1d(wave[:, None], self.analysis, stride=self.hop)  # (B, 2 F, L)
         return Pair(*spec.split(self.bins, 1))
+
+    @property
+    def ahead(self) -> int:
+        """Samples before the first one at which the window of the first frame begins."""
+        return self.n_fft // 2 - (self.n_fft - self.win) // 2
+
+    def hear(self, block: Tensor, waiting: Tensor) -> tuple[Pair, Tensor]:
+        """Return the spectra (B, F, L), L >= 1, that a block (B, t) completes, and the samples that wait."""
+        covered, waiting = framing.cut(waiting, block, self.win, self.hop)
+        spec = F.conv1d(covered[:, None], self.analysis[..., self._inside], stride=self.hop)  # (B, 2 F, L)
+        return Pair(*spec.split(self.bins, 1)), waiting
+
+    def speak(self, spec: Pair, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the waveforms (B, N, L hop) of the next spectra (B, N, F, L), and what follows, as STFT does."""
+        both = torch.cat([spec.real, spec.imag], -2)  # (B, N, 2 F, L)
+        wave = F.conv_transpose1d(both.flatten(0, 1), self.synthesis[..., self._inside], stride=self.hop)
+        power = F.conv_transpose1d(torch.ones_like(both[:, 0, :1]), self.power[..., self._inside], stride=self.hop)
+        summed = torch.cat([wave.unflatten(0, both.shape[:2])[:, :, 0], power], 1)  # (B, N + 1, T)
+        settled, tail = framing.settle(summed, tail, both.shape[-1] * self.hop)
+        return framing.over_windows(settled), tail
+
+    @property
+    def _inside(self) -> slice:
+        left = (self.n_fft - self.win) // 2
+        return slice(left, left + self.win)
 
     def inverse(self, spec: Pair, length: int) -> Tensor:
         """Return the waveforms (..., length) whose STFT is nearest in least squares to spec (..., F, L)."""

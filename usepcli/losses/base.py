@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from usepcli.dsp import ratios
+from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError
 
 # Root mean square below which a reference counts as digital silence.
@@ -37,12 +39,25 @@ class Products(NamedTuple):
     waves: tuple[Tensor, Tensor] | None = None
 
 
+Transform = Callable[[Tensor], Tensor]  # waves (..., T) at the model's level to spectra (..., F, L)
+
+
+class Views(NamedTuple):
+    """What a loss compares, as signals: waveforms, or all bins of spectra in a row."""
+
+    est: Tensor  # (B, N, R)
+    ref: Tensor  # (B, K, R)
+    mix: Tensor  # (B, R)
+
+
 class Loss:
     """A loss in dB for pairs of waveforms, estimate first; lower is better, nothing is reduced.
 
-    `reads_waves` says that a search needs waveforms, not inner products alone.
+    `reads_waves` says that a search needs waveforms, not inner products alone. A loss whose `domain` is the spectrum
+    compares what its `views` make of masks and references; pairs, search and reduction are the same for all.
     """
 
+    domain: ClassVar[Literal["wave", "spectrum"]] = "wave"
     reads_waves: bool = False
     tau: float = 0.0
 
@@ -64,6 +79,14 @@ class Loss:
             ref_energy = ratios.energy(ref)
             mix_energy = None if mix is None else ratios.energy(mix)
             return self.direct(est, ref, ref_energy, mix_energy)
+
+    def views(self, parts: Parts, ref: Tensor, mix: Tensor, transform: Transform) -> Views:
+        """Return what is compared for estimates with their parts, ref (B, K, T) and mix (B, T): here the waveforms.
+
+        transform is the model's own, at whose level ref stands.
+        """
+        del transform
+        return Views(parts.waves, ref, mix)
 
     def direct(self, est: Tensor, ref: Tensor, ref_energy: Tensor, mix_energy: Tensor | None) -> Tensor:
         """Return the loss on waveforms whose energies are known already; autocast is off."""

@@ -6,17 +6,18 @@ runs an LSTM across the bands of one frame, then an LSTM across the frames of on
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from usepcli.dsp.consistency import Consistency
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError
 from usepcli.models.precision import full_precision
-from usepcli.models.separator import InputNorm, When
-from usepcli.models.spectral import LOG_FLOOR, Mask, SpectralModel
+from usepcli.models.separator import Common
+from usepcli.models.spectral import LOG_FLOOR, Mask
+from usepcli.models.spectral_live import LiveSpectralModel
+from usepcli.models.streaming import Run, at_once
 
 
 class BandLinear(nn.Module):
@@ -38,6 +39,9 @@ class BandLinear(nn.Module):
         return "bands={}, inputs={}, outputs={}".format(*self.weight.shape)
 
 
+Cell = tuple[Tensor, Tensor]  # of an LSTM, (1, S, hidden) each
+
+
 class Path(nn.Module):
     """Layer norm, LSTM along the middle axis, projection, residual: (S, steps, dim) to the same."""
 
@@ -49,21 +53,27 @@ class Path(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + projection of the LSTM over the middle axis of x (S, steps, dim)."""
+        return self.step(x)[0]
+
+    def step(self, x: Tensor, past: Cell | None = None) -> tuple[Tensor, Cell]:
+        """Return the same for the next steps x (S, steps, dim), and the cell after them."""
         y = self.norm(x)
         if x.is_cuda:
-            return x + self.out(self.lstm(y)[0])
-        # CPU kernels for bfloat16 LSTMs do not exist for every size, so autocast stops here.
-        with full_precision(x):
-            y = self.lstm(y.float())[0]
-        return x + self.out(y)
+            y, cell = self.lstm(y, past)
+        else:
+            # CPU kernels for bfloat16 LSTMs do not exist for every size, so autocast stops here.
+            with full_precision(x):
+                y, cell = self.lstm(y.float(), past)
+        return x + self.out(y), cell
 
 
-class BandPath(SpectralModel):
+class BandPath(LiveSpectralModel):
     """Masks from LSTMs that run over bands and over frames in turn.
 
     `causal` uses a forward LSTM over frames; the one over bands stays within its frame.
     """
 
+    COMMON: ClassVar[Common] = {"input_norm": "std", "consistency": "uniform"}
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "small": {},
         "tiny": {"n_fft": 64, "win": 64, "hop": 32, "bands": 8, "dim": 16, "hidden": 16, "layers": 1},
@@ -72,8 +82,6 @@ class BandPath(SpectralModel):
     def __init__(
         self,
         *,
-        n_src: int = 2,
-        sample_rate: int = 8000,
         n_fft: int = 256,
         win: int = 256,
         hop: int = 128,
@@ -85,38 +93,36 @@ class BandPath(SpectralModel):
         mask: Mask = "tanh_complex",
         mask_scale: float = 1.5,
         zero_last: bool = False,
-        causal: bool = False,
-        input_norm: InputNorm = "std",
-        consistency: Consistency = "uniform",
-        consistency_when: When = "always",
+        **common: Unpack[Common],
     ) -> None:
         """Take sizes (n_fft, win, hop in samples); ConfigError unless bands divides n_fft / 2."""
-        super().__init__(
-            n_src=n_src, sample_rate=sample_rate, n_fft=n_fft, win=win, hop=hop, window=window, mask=mask,
-            mask_scale=mask_scale, causal=causal, input_norm=input_norm, consistency=consistency,
-            consistency_when=consistency_when,
-        )  # fmt: skip
+        super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, mask=mask, mask_scale=mask_scale, **common)
         if bands < 1 or (n_fft // 2) % bands:
             raise ConfigError(f"model.bands: found {bands}; expected a divisor of n_fft / 2 = {n_fft // 2}")
         self.bands, self.width = bands, n_fft // 2 // bands
         self.inlet = BandLinear(bands, 3 * self.width, dim)
         self.norm = nn.LayerNorm(dim)
         self.across = nn.ModuleList(Path(dim, hidden, True) for _ in range(layers))
-        self.along = nn.ModuleList(Path(dim, hidden, not causal) for _ in range(layers))
-        self.head = BandLinear(bands, dim, n_src * self.width * self.mask_values)
+        self.along = nn.ModuleList(Path(dim, hidden, not self.causal) for _ in range(layers))
+        self.head = BandLinear(bands, dim, self.n_src * self.width * self.mask_values)
         if zero_last:
             nn.init.zeros_(self.head.weight)
-        self.start_equal(self.head.bias.view(bands, n_src, self.width, -1))
+        self.start_equal(self.head.bias.view(bands, self.n_src, self.width, -1))
+        self.learn_shares(dim)
 
-    def masks(self, spec: Tensor) -> Tensor:
-        """Return mask logits (B, L, N, F[, 2]) from the mixture's spectrum (B, F, L)."""
+    def core(self, spec: Tensor, run: Run = at_once) -> Tensor:
+        """Return features (B, L, bands, dim) of the mixture's spectrum (B, F, L)."""
         x = self.norm(self.inlet(self._features(spec)))  # (B, L, bands, dim)
         batch, frames = x.shape[:2]
         for across, along in zip(self.across, self.along, strict=True):
             x = across(x.flatten(0, 1)).unflatten(0, (batch, frames)).transpose(1, 2)
-            x = along(x.flatten(0, 1)).unflatten(0, (batch, self.bands)).transpose(1, 2)
+            x = run(along, x.flatten(0, 1)).unflatten(0, (batch, self.bands)).transpose(1, 2)
+        return x
+
+    def scores(self, core: Tensor) -> Tensor:
+        """Return mask logits (B, L, N, F[, 2]) from features (B, L, bands, dim)."""
         parts = (self.n_src, self.width, self.mask_values)
-        logits = self.head(x).unflatten(-1, parts).transpose(2, 3).flatten(3, 4)  # (B, L, N, F - 1, 1 or 2)
+        logits = self.head(core).unflatten(-1, parts).transpose(2, 3).flatten(3, 4)  # (B, L, N, F - 1, 1 or 2)
         # The bin at half the sample rate belongs to no band and takes the mask of its neighbour.
         logits = torch.cat([logits, logits[..., -1:, :]], -2)
         return logits if self.mask_values == 2 else logits[..., 0]

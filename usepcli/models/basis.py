@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.dsp import framing
 from usepcli.errors import ConfigError, choices
 from usepcli.models.precision import full_precision
 
 Activation = Literal["relu", "linear"]
-MaskActivation = Literal["sigmoid", "relu", "softmax", "linear"]
 Padding = Literal["end", "both", "none"]
 
-MASKS = ("sigmoid", "relu", "softmax", "linear")
 _ACTIVATIONS = ("relu", "linear")
 _PADDINGS = ("end", "both", "none")
 
@@ -47,31 +46,55 @@ class LearnedBasis(nn.Module):
     def analyse(self, mix: Tensor) -> Tensor:
         """Return weights (B, filters, L) of the mixture (B, T), in float32 under autocast too."""
         ahead = self.hop if self.padding == "both" else 0
-        length = mix.shape[-1] + 2 * ahead
-        missing = -(length - self.kernel) % self.hop if length > self.kernel else self.kernel - length
-        if self.padding == "none" and length > self.kernel:
-            missing = 0
-        with full_precision(mix):
-            weights: Tensor = self.encoder(F.pad(mix, (ahead, ahead + missing))[:, None])
+        missing = self.missing(mix.shape[-1] + 2 * ahead)
+        return self._weights(F.pad(mix, (ahead, ahead + missing)))
+
+    def missing(self, length: int) -> int:
+        """Return the zeros that follow `length` samples, so that those to be heard lie in whole frames."""
+        if length <= self.kernel:
+            return self.kernel - length
+        return 0 if self.padding == "none" else -(length - self.kernel) % self.hop
+
+    def _weights(self, wave: Tensor) -> Tensor:
+        with full_precision(wave):
+            weights: Tensor = self.encoder(wave[:, None])
             return torch.relu(weights) if self.rectify else weights
+
+    def hear(self, block: Tensor, waiting: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights (B, filters, L), L >= 0, that a block (B, t) completes, and the samples that wait."""
+        covered, waiting = framing.cut(waiting, block, self.kernel, self.hop)
+        if not covered.shape[-1]:
+            return covered.new_zeros(len(covered), self.encoder.out_channels, 0), waiting
+        return self._weights(covered), waiting
+
+    def speak(self, weights: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """Return waveforms (B, N, L hop) of the next weights (B, N, filters, L), L >= 1, and what follows them.
+
+        `tail` (B, N, kernel - hop) is what the weights before gave to the same samples.
+        """
+        wave = self._waves(weights).unflatten(0, weights.shape[:2])
+        return framing.settle(wave, tail, weights.shape[-1] * self.hop)
 
     def synthesise(self, weights: Tensor, length: int) -> Tensor:
         """Return waveforms (B, N, length) of the weights (B, N, filters, L)."""
         ahead = self.hop if self.padding == "both" else 0
-        # A bfloat16 waveform would carry its own noise 50 dB down, so autocast stops here.
-        with full_precision(weights):
-            wave = self.decoder(weights.float().flatten(0, 1))[:, 0]
+        wave = self._waves(weights)
         if self.padding == "none":
             # Fewer samples than a hop lie after the last whole frame.
             wave = F.pad(wave, (0, self.hop))
         wave = wave[:, ahead : ahead + length]
         return wave.unflatten(0, weights.shape[:2])
 
+    def ended(self, est: Tensor, tail: Tensor, rest: int) -> Tensor:
+        """Return the last `rest` samples (B, N, rest): the settled ones, the tail, and zeros that no frame reaches."""
+        whole = torch.cat([est, tail], -1)[..., :rest]
+        return F.pad(whole, (0, rest - whole.shape[-1]))
 
-def masks_of(scores: Tensor, kind: MaskActivation) -> Tensor:
-    """Return masks of scores (B, N, filters, L): in (0, 1), >= 0, shares that add up to 1 over N, or the scores."""
-    if kind == "softmax":
-        return torch.softmax(scores, 1)
-    if kind == "linear":
-        return scores
-    return torch.sigmoid(scores) if kind == "sigmoid" else torch.relu(scores)
+    def hindrances(self) -> list[str]:
+        """Return what keeps a model with this basis from taking blocks."""
+        return ["model.padding 'both' puts a frame before the signal (train with end)"] * (self.padding == "both")
+
+    def _waves(self, weights: Tensor) -> Tensor:
+        # A bfloat16 waveform would carry its own noise 50 dB down, so autocast stops here.
+        with full_precision(weights):
+            return self.decoder(weights.float().flatten(0, 1))[:, 0]

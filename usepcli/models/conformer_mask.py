@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from usepcli.dsp.consistency import Consistency
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError, choices
 from usepcli.models.attention import RelativeAttention, RelativeKeys
-from usepcli.models.separator import InputNorm, When
+from usepcli.models.separator import Common
 from usepcli.models.spectral import LOG_FLOOR, Mask, SpectralModel, relu_or_silu
 
 Activation = Literal["relu", "silu"]
@@ -106,6 +105,7 @@ class ConformerMask(SpectralModel):
     published, `conv: full` with complete 1x1 convolutions, which suits small models better.
     """
 
+    COMMON: ClassVar[Common] = {"n_src": 3, "input_norm": "mean_std"}
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "small": {
@@ -124,8 +124,6 @@ class ConformerMask(SpectralModel):
     def __init__(
         self,
         *,
-        n_src: int = 3,
-        sample_rate: int = 8000,
         n_fft: int = 512,
         win: int = 400,
         hop: int = 160,
@@ -143,17 +141,10 @@ class ConformerMask(SpectralModel):
         max_offset: int = 1000,
         zero_last: bool = False,
         dropout: float = 0.1,
-        causal: bool = False,
-        input_norm: InputNorm = "mean_std",
-        consistency: Consistency = "none",
-        consistency_when: When = "always",
+        **common: Unpack[Common],
     ) -> None:
         """Take n_fft, win, hop in samples, kernel and max_offset in frames; ConfigError if sizes clash."""
-        super().__init__(
-            n_src=n_src, sample_rate=sample_rate, n_fft=n_fft, win=win, hop=hop, window=window, mask=mask,
-            mask_scale=mask_scale, causal=causal, input_norm=input_norm, consistency=consistency,
-            consistency_when=consistency_when,
-        )  # fmt: skip
+        super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, mask=mask, mask_scale=mask_scale, **common)
         _check(dim, heads, kernel, conv, features, max_offset)
         self.features = features
         self.inlet = nn.Sequential(
@@ -161,23 +152,28 @@ class ConformerMask(SpectralModel):
         )
         self.keys = RelativeKeys(max_offset, dim // heads)
         self.layers = nn.ModuleList(
-            ConformerLayer(dim, heads, ffn, kernel, activation, conv, dropout, causal) for _ in range(layers)
+            ConformerLayer(dim, heads, ffn, kernel, activation, conv, dropout, self.causal) for _ in range(layers)
         )
-        self.head = nn.Linear(dim, n_src * self.stft.bins * self.mask_values)
+        self.head = nn.Linear(dim, self.n_src * self.stft.bins * self.mask_values)
         if zero_last:
             nn.init.zeros_(self.head.weight)
         if zero_last or mask == "tanh_complex":
-            self.start_equal(self.head.bias.view(n_src, self.stft.bins, -1))
+            self.start_equal(self.head.bias.view(self.n_src, self.stft.bins, -1))
+        self.learn_shares(dim)
 
-    def masks(self, spec: Tensor) -> Tensor:
-        """Return mask logits (B, L, N, F[, 2]) from the mixture's spectrum (B, F, L)."""
+    def core(self, spec: Tensor) -> Tensor:
+        """Return features (B, L, dim) of the mixture's spectrum (B, F, L)."""
         level = spec.abs().mT
         x = self.inlet(level if self.features == "magnitude" else torch.log(level + LOG_FLOOR))
         keys = self.keys(x.shape[1])
         for layer in self.layers:
             x = layer(x, keys)
+        return x
+
+    def scores(self, core: Tensor) -> Tensor:
+        """Return mask logits (B, L, N, F[, 2]) from features (B, L, dim)."""
         parts = (self.n_src, self.stft.bins, 2) if self.mask_values == 2 else (self.n_src, self.stft.bins)
-        return self.head(x).unflatten(-1, parts)
+        return self.head(core).unflatten(-1, parts)
 
 
 def _check(dim: int, heads: int, kernel: int, conv: str, features: str, max_offset: int) -> None:

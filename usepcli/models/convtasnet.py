@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from usepcli.dsp.consistency import Consistency
+from usepcli.dsp import masks
+from usepcli.dsp.masks import RealMask, masks_of
+from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
-from usepcli.models.basis import MASKS, Activation, LearnedBasis, MaskActivation, Padding, masks_of
+from usepcli.models.basis import Activation, LearnedBasis, Padding
 from usepcli.models.depthwise import DepthwiseConv
-from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
+from usepcli.models.separator import Common, SeparationModel, reject_causal
+from usepcli.models.streaming import Run, Walk, at_once, silence
 from usepcli.models.tcn import ChannelNorm, CumulativeNorm, GlobalNorm, start_level, view_frames, view_samples
 
 Norm = Literal["gln", "cumln", "channel"]
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "gln": GlobalNorm, "cumln": CumulativeNorm, "channel": ChannelNorm,
 }  # fmt: skip
+
+
+class Kept(NamedTuple):
+    """What is kept of B streams between two blocks."""
+
+    waiting: Tensor  # (B, p): samples from the start of the next frame on
+    tail: Tensor  # (B, N, kernel - hop): what the last frames give to these
+    net: tuple[Any, ...]  # of norms and filters, in the order of their running
 
 
 class Block(nn.Module):
@@ -37,9 +48,9 @@ class Block(nn.Module):
         self.out = nn.Conv1d(hidden, bottleneck + skip, 1)
         self.split = (bottleneck, skip)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, run: Run = at_once) -> tuple[Tensor, Tensor]:
         """Return the next input (B, bottleneck, L) and the skip output (B, skip, L)."""
-        residual, skip = self.out(self.body(x)).split(self.split, 1)
+        residual, skip = self.out(run(self.body, x)).split(self.split, 1)
         return x + residual, skip
 
 
@@ -66,8 +77,6 @@ class ConvTasNet(SeparationModel):
     def __init__(
         self,
         *,
-        n_src: int = 2,
-        sample_rate: int = 8000,
         filters: int = 512,
         kernel: int = 16,
         stride: int = 0,
@@ -80,46 +89,70 @@ class ConvTasNet(SeparationModel):
         blocks: int = 8,
         repeats: int = 3,
         norm: Norm = "gln",
-        mask: MaskActivation = "sigmoid",
+        mask: RealMask = "sigmoid",
         zero_last: bool = False,
-        causal: bool = False,
-        input_norm: InputNorm = "none",
-        consistency: Consistency = "none",
-        consistency_when: When = "always",
+        **common: Unpack[Common],
     ) -> None:
         """Take sizes (kernel and stride in samples, block_kernel in frames); zero_last: all masks start equal.
 
         stride 0 is half the kernel; activation is the encoder's. ConfigError if sizes do not fit.
         """
-        super().__init__(
-            n_src=n_src, sample_rate=sample_rate, hop=stride or kernel // 2, causal=causal, input_norm=input_norm,
-            consistency=consistency, consistency_when=consistency_when,
-        )  # fmt: skip
-        _check(norm, mask, block_kernel, causal)
+        super().__init__(hop=stride or kernel // 2, **common)
+        _check(norm, mask, block_kernel, self.causal)
         self.basis = LearnedBasis(filters, kernel, stride, activation, padding)
         self.inlet = nn.Sequential(NORMS[norm](filters), nn.Conv1d(filters, bottleneck, 1))
         self.blocks = nn.ModuleList(
-            Block(bottleneck, hidden, skip, block_kernel, 2**i, norm, causal)
+            Block(bottleneck, hidden, skip, block_kernel, 2**i, norm, self.causal)
             for _ in range(repeats)
             for i in range(blocks)
         )
-        last = nn.Conv1d(skip or bottleneck, n_src * filters, 1)
+        last = nn.Conv1d(skip or bottleneck, self.n_src * filters, 1)
         if zero_last:
-            # ReLU has no gradient at 0.
-            start_level(last, 0.0 if mask == "sigmoid" else 1 / n_src)
+            start_level(last, masks.equal_score(mask, self.n_src))
         self.head = nn.Sequential(nn.PReLU(), last)
         self.mask, self.skips = mask, skip > 0
+        self.learn_shares(skip or bottleneck)
         self._view = view_frames(repeats, blocks, block_kernel)
 
-    def estimate(self, mix: Tensor) -> Tensor:
-        """Return estimates (B, N, T) of the mixture (B, T)."""
+    def estimate_parts(self, mix: Tensor) -> Parts:
+        """Return estimates (B, N, T) of mix (B, T), masks (B, N, filters, L) and weights (B, filters, L)."""
         weights = self.basis.analyse(mix)  # (B, filters, L)
-        x, skips = self.inlet(weights), torch.zeros((), device=mix.device)
+        found, core = self._masks(weights, at_once)
+        return Parts(
+            self.basis.synthesise(found * weights[:, None], mix.shape[-1]), found, weights, self.shares_of(core.mT)
+        )
+
+    def _masks(self, weights: Tensor, run: Run) -> tuple[Tensor, Tensor]:
+        """Return the masks (B, N, filters, L) of weights (B, filters, L), and the features (B, C, L) behind them."""
+        x, skips = run(self.inlet, weights), torch.zeros((), device=weights.device)
         for block in self.blocks:
-            x, skip = block(x)
+            x, skip = block(x, run)
             skips = skips + skip
-        scores = self.head(skips if self.skips else x).unflatten(1, (self.n_src, -1))  # (B, N, filters, L)
-        return self.basis.synthesise(masks_of(scores, self.mask) * weights[:, None], mix.shape[-1])
+        core = skips if self.skips else x
+        return masks_of(self.head(core).unflatten(1, (self.n_src, -1)), self.mask), core
+
+    def hindrances(self) -> list[str]:
+        """Return what keeps the model from taking blocks, each with what to set."""
+        return super().hindrances() + self.basis.hindrances()
+
+    def open(self, batch: int) -> Kept:
+        """Return what is kept before the first block of `batch` streams."""
+        tail = silence(self, batch, self.n_src, self.basis.kernel - self.hop)
+        return Kept(silence(self, batch, 0), tail, ())
+
+    def advance(self, block: Tensor, kept: Kept) -> tuple[Tensor, Kept]:
+        """Return the estimates (B, N, L hop) that a block (B, t) settles, L >= 0, and what is kept then."""
+        weights, waiting = self.basis.hear(block, kept.waiting)
+        if not weights.shape[-1]:
+            return kept.tail[..., :0], kept._replace(waiting=waiting)
+        walk = Walk(kept.net)
+        est, tail = self.basis.speak(self._masks(weights, walk)[0] * weights[:, None], kept.tail)
+        return est, Kept(waiting, tail, walk.kept)
+
+    def close(self, kept: Kept, heard: int, rest: int) -> Tensor:
+        """Return the last `rest` estimates (B, N, rest) of a signal of `heard` samples."""
+        est, kept = self.advance(silence(self, len(kept.tail), self.basis.missing(heard)), kept)
+        return self.basis.ended(est, kept.tail, rest)
 
     @property
     def latency_samples(self) -> int:
@@ -133,7 +166,7 @@ class ConvTasNet(SeparationModel):
 
 
 def _check(norm: str, mask: str, block_kernel: int, causal: bool) -> None:
-    for key, found, known in (("norm", norm, NORMS), ("mask", mask, MASKS)):
+    for key, found, known in (("norm", norm, NORMS), ("mask", mask, masks.REAL)):
         if found not in known:
             raise ConfigError(f"model.{key}: {choices(key, found, known)}")
     if block_kernel % 2 == 0:

@@ -34,7 +34,22 @@ class DepthwiseConv(nn.Module):
         if self._shifts(x):
             return _Shifted.apply(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.dilation, self.left)
         padding = self.left if self.left == self.right else 0
-        x = x if padding else F.pad(x, (self.left, self.right))
+        return self._filter(x if padding else F.pad(x, (self.left, self.right)), padding)
+
+    def step(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the filtered (B, C, L) of the next frames x (B, C, L), causal, and the frames (B, C, left) kept."""
+        past = x.new_zeros(*x.shape[:2], self.left) if past is None else past
+        whole = torch.cat([past, x], -1)
+        if not self._shifts(x):
+            return self._filter(whole), whole[..., x.shape[-1] :]
+        # The order of the sum is that of the whole signal's, so that the digits are its own.
+        weight, size = self.weight.to(x.dtype), x.shape[-1]
+        y = x * weight[:, -1, None]
+        for k in range(weight.shape[1] - 1):
+            y.addcmul_(whole[..., k * self.dilation : k * self.dilation + size], weight[:, k, None])
+        return y.add_(self.bias.to(x.dtype)[:, None]), whole[..., size:]
+
+    def _filter(self, x: Tensor, padding: int = 0) -> Tensor:
         return F.conv1d(x, self.weight[:, None], self.bias, 1, padding, self.dilation, x.shape[1])
 
     def flops(self, output: Tensor) -> float:

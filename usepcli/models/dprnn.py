@@ -6,17 +6,20 @@ x <- x + norm(W rnn(x)) along the frames of every chunk, then along the chunks f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from usepcli.dsp.consistency import Consistency
+from usepcli.dsp import framing, masks
+from usepcli.dsp.masks import RealMask, masks_of
+from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
-from usepcli.models.basis import MASKS, Activation, LearnedBasis, MaskActivation, Padding, masks_of
+from usepcli.models.basis import Activation, LearnedBasis, Padding
 from usepcli.models.precision import full_precision
-from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
+from usepcli.models.separator import Common, SeparationModel, reject_causal
+from usepcli.models.streaming import Run, Walk, at_once, silence
 from usepcli.models.tcn import ChannelNorm, GlobalNorm
 
 Norm = Literal["gln", "channel"]
@@ -24,6 +27,17 @@ Rnn = Literal["lstm", "gru", "rnn"]
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"gln": GlobalNorm, "channel": ChannelNorm}
 RNNS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+class Kept(NamedTuple):
+    """What is kept of B streams between two blocks."""
+
+    waiting: Tensor  # (B, p): samples from the start of the next frame on
+    tail: Tensor  # (B, N, kernel - hop): what the last frames give to these
+    weights: Tensor  # (B, filters, w): frames that wait for their masks
+    frames: Tensor  # (B, dim, q): frames from the start of the next chunk on
+    chunks: Tensor  # (B, N dim, chunk - chunk_hop): what the last chunks give to these
+    net: tuple[Any, ...]  # of the RNNs across chunks, in the order of their running
 
 
 class Path(nn.Module):
@@ -37,16 +51,21 @@ class Path(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + norm of the projection of the RNN over the last axis of x (B, C, rows, steps)."""
+        return self.step(x)[0]
+
+    def step(self, x: Tensor, past: Any = None) -> tuple[Tensor, Any]:
+        """Return the same for the next steps x (B, C, rows, steps), and the RNN's state after them."""
         y = x.permute(0, 2, 3, 1).flatten(0, 1)  # (B rows, steps, C)
         if x.is_cuda:
-            y = self.out(self.rnn(y)[0])
+            y, past = self.rnn(y, past)
+            y = self.out(y)
         else:
             # CPU kernels for bfloat16 RNNs do not exist for every size, so autocast stops here.
             with full_precision(x):
-                y = self.rnn(y.float())[0]
+                y, past = self.rnn(y.float(), past)
             y = self.out(y)
         y = y.unflatten(0, (x.shape[0], x.shape[2])).permute(0, 3, 1, 2)
-        return x + self.norm(y.flatten(2)).view_as(x)
+        return x + self.norm(y.flatten(2)).view_as(x), past
 
 
 class DPRNN(SeparationModel):
@@ -71,8 +90,6 @@ class DPRNN(SeparationModel):
     def __init__(
         self,
         *,
-        n_src: int = 2,
-        sample_rate: int = 8000,
         filters: int = 64,
         kernel: int = 2,
         stride: int = 0,
@@ -87,43 +104,48 @@ class DPRNN(SeparationModel):
         rnn: Rnn = "lstm",
         bidirectional: bool = True,
         norm: Norm = "gln",
-        mask: MaskActivation = "sigmoid",
-        causal: bool = False,
-        input_norm: InputNorm = "none",
-        consistency: Consistency = "none",
-        consistency_when: When = "always",
+        mask: RealMask = "sigmoid",
+        **common: Unpack[Common],
     ) -> None:
         """Take sizes: kernel and stride in samples (0: half), chunk and chunk_hop in frames (0: half).
 
         layers: of each RNN; bidirectional: the RNN across chunks. ConfigError if sizes do not fit.
         """
-        super().__init__(
-            n_src=n_src, sample_rate=sample_rate, hop=stride or kernel // 2, causal=causal, input_norm=input_norm,
-            consistency=consistency, consistency_when=consistency_when,
-        )  # fmt: skip
-        _check(norm, mask, rnn, chunk, chunk_hop, causal)
+        super().__init__(hop=stride or kernel // 2, **common)
+        _check(norm, mask, rnn, chunk, chunk_hop, self.causal)
         self.chunk, self.chunk_hop, self.mask = chunk, chunk_hop or chunk // 2, mask
         self.basis = LearnedBasis(filters, kernel, stride, activation, padding)
         self.inlet = nn.Sequential(NORMS[norm](filters), nn.Conv1d(filters, dim, 1))
-        across = bidirectional and not causal
+        across = bidirectional and not self.causal
         self.within = nn.ModuleList(Path(dim, hidden, layers, rnn, norm, True) for _ in range(repeats))
         self.across = nn.ModuleList(Path(dim, hidden, layers, rnn, norm, across) for _ in range(repeats))
-        self.spread = nn.Sequential(nn.PReLU(), nn.Conv2d(dim, n_src * dim, 1))
+        self.spread = nn.Sequential(nn.PReLU(), nn.Conv2d(dim, self.n_src * dim, 1))
         self.value, self.gate = nn.Conv1d(dim, dim, 1), nn.Conv1d(dim, dim, 1)
         self.head = nn.Conv1d(dim, filters, 1, bias=False)
+        self.learn_shares(self.n_src * dim)
 
-    def estimate(self, mix: Tensor) -> Tensor:
-        """Return estimates (B, N, T) of the mixture (B, T)."""
+    def estimate_parts(self, mix: Tensor) -> Parts:
+        """Return estimates (B, N, T) of mix (B, T), masks (B, N, filters, L) and weights (B, filters, L)."""
         weights = self.basis.analyse(mix)  # (B, filters, L)
-        x = self._cut(self.inlet(weights))
+        x = self._paths(self._cut(self.inlet(weights)), at_once)
+        x = self._join(x.unflatten(1, (self.n_src, -1)).flatten(0, 1), weights.shape[-1])  # (B N, dim, L)
+        found = self._masks(x)
+        core = x.unflatten(0, (-1, self.n_src)).flatten(1, 2).mT  # (B, L, N dim)
+        return Parts(
+            self.basis.synthesise(found * weights[:, None], mix.shape[-1]), found, weights, self.shares_of(core)
+        )
+
+    def _paths(self, x: Tensor, run: Run) -> Tensor:
+        """Return (B, N dim, chunks, chunk) from chunks (B, dim, chunks, chunk)."""
         for within, across in zip(self.within, self.across, strict=True):
             x = within(x)
-            x = across(x.mT).mT
-        x = self.spread(x).unflatten(1, (self.n_src, -1)).flatten(0, 1)  # (B N, dim, chunks, chunk)
-        x = self._join(x, weights.shape[-1])  # (B N, dim, L)
+            x = run(across, x.mT).mT
+        return self.spread(x)
+
+    def _masks(self, x: Tensor) -> Tensor:
+        """Return the masks (B, N, filters, L) from x (B N, dim, L)."""
         scores = self.head(torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x)))
-        scores = scores.unflatten(0, (-1, self.n_src))  # (B, N, filters, L)
-        return self.basis.synthesise(masks_of(scores, self.mask) * weights[:, None], mix.shape[-1])
+        return masks_of(scores.unflatten(0, (-1, self.n_src)), self.mask)  # (B, N, filters, L)
 
     def _cut(self, x: Tensor) -> Tensor:
         """Return the chunks (B, C, chunks, chunk) of x (B, C, L), with a chunk of zeros before and after it."""
@@ -134,6 +156,61 @@ class DPRNN(SeparationModel):
         columns = x.float().mT.flatten(1, 2)  # (B, C chunk, chunks)
         return F.fold(columns, (frames, 1), (self.chunk, 1), 1, (self.chunk, 0), (self.chunk_hop, 1))[..., 0]
 
+    def hindrances(self) -> list[str]:
+        """Return what keeps the model from taking blocks, each with what to set."""
+        return super().hindrances() + self.basis.hindrances()
+
+    @property
+    def ahead(self) -> int:
+        """The chunk of zeros before the first frame is answered like all others."""
+        return self.chunk * self.hop
+
+    @property
+    def live_stride(self) -> int:
+        """One step from chunk to chunk."""
+        return self.chunk_hop * self.hop
+
+    def open(self, batch: int) -> Kept:
+        """Return what is kept before the first block of `batch` streams."""
+        filters, dim, overlap = self.head.out_channels, self.head.in_channels, self.chunk - self.chunk_hop
+        return Kept(
+            waiting=silence(self, batch, 0),
+            tail=silence(self, batch, self.n_src, self.basis.kernel - self.hop),
+            weights=silence(self, batch, filters, self.chunk),
+            frames=silence(self, batch, dim, self.chunk),
+            chunks=silence(self, batch, self.n_src * dim, overlap),
+            net=(),
+        )
+
+    def advance(self, block: Tensor, kept: Kept) -> tuple[Tensor, Kept]:
+        """Return the estimates (B, N, k) that a block (B, t) settles, k >= 0, and what is kept then."""
+        weights, waiting = self.basis.hear(block, kept.waiting)
+        x = self.inlet(weights) if weights.shape[-1] else kept.frames[..., :0]
+        return self._answer(x, kept._replace(waiting=waiting, weights=torch.cat([kept.weights, weights], -1)))
+
+    def _answer(self, x: Tensor, kept: Kept) -> tuple[Tensor, Kept]:
+        """Return the estimates (B, N, k) that the next frames x (B, dim, L) settle, and what is kept then."""
+        covered, frames = framing.cut(kept.frames, x, self.chunk, self.chunk_hop)
+        if not covered.shape[-1]:
+            return kept.tail[..., :0], kept._replace(frames=frames)
+        walk = Walk(kept.net)
+        x = self._paths(covered.unfold(-1, self.chunk, self.chunk_hop), walk)
+        count = x.shape[2] * self.chunk_hop
+        x, chunks = framing.settle(framing.added(x.float(), self.chunk_hop), kept.chunks, count)
+        # At the end more frames are settled than were heard.
+        weights, later = kept.weights[..., :count], kept.weights[..., count:]
+        x = x[..., : weights.shape[-1]].unflatten(1, (self.n_src, -1)).flatten(0, 1)  # (B N, dim, L)
+        est, tail = self.basis.speak(self._masks(x) * weights[:, None], kept.tail)
+        return est, Kept(kept.waiting, tail, later, frames, chunks, walk.kept)
+
+    def close(self, kept: Kept, heard: int, rest: int) -> Tensor:
+        """Return the last `rest` estimates (B, N, rest) of a signal of `heard` samples."""
+        est, kept = self.advance(silence(self, len(kept.tail), self.basis.missing(heard)), kept)
+        if kept.weights.shape[-1]:
+            last, kept = self._answer(silence(self, *kept.frames.shape[:2], self.chunk), kept)
+            est = torch.cat([est, last], -1)
+        return self.basis.ended(est, kept.tail, rest)
+
     @property
     def latency_samples(self) -> int:
         """The last chunk that holds a frame reaches chunk - 1 frames further, and the last of them one kernel."""
@@ -141,7 +218,7 @@ class DPRNN(SeparationModel):
 
 
 def _check(norm: str, mask: str, rnn: str, chunk: int, chunk_hop: int, causal: bool) -> None:
-    for key, found, known in (("norm", norm, NORMS), ("mask", mask, MASKS), ("rnn", rnn, RNNS)):
+    for key, found, known in (("norm", norm, NORMS), ("mask", mask, masks.REAL), ("rnn", rnn, RNNS)):
         if found not in known:
             raise ConfigError(f"model.{key}: {choices(key, found, known)}")
     if chunk < 2:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from usepcli.dsp.consistency import KINDS, Consistency, project
+from usepcli.dsp.parts import Parts
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.models import cost
+from usepcli.models.streaming import Streaming
 
 InputNorm = Literal["none", "std", "mean_std"]
 When = Literal["always", "eval"]
@@ -18,14 +20,33 @@ _NORMS = ("none", "std", "mean_std")
 _WHEN = ("always", "eval")
 
 
-class SeparationModel(nn.Module):
+class Common(TypedDict, total=False):
+    """The arguments of every model: outputs, rate in Hz, what it may look at, levels, and mixture consistency.
+
+    What they are without a word stands in COMMON of the class, or of the nearest base that says it.
+    """
+
+    n_src: int
+    sample_rate: int
+    causal: bool
+    input_norm: InputNorm
+    consistency: Consistency
+    consistency_when: When
+
+
+class SeparationModel(Streaming, nn.Module):
     """Maps a mixture (T,), (B, T) or (B, 1, T) to estimates (B, N, T) of the same length, any T >= 1.
 
     A subclass implements `estimate` and lists named settings in PRESETS. In evaluation mode the
-    output is a pure function of the input, finite for silent and for constant input.
+    output is a pure function of the input, finite for silent and for constant input. A model that is `live`
+    takes blocks as well (`Streaming`).
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
+    COMMON: ClassVar[Common] = {
+        "n_src": 2, "sample_rate": 8000, "causal": False, "input_norm": "none", "consistency": "none",
+        "consistency_when": "always",
+    }  # fmt: skip
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -41,21 +62,22 @@ class SeparationModel(nn.Module):
         args, kwargs = self._made_with
         return type(self)(*args, **kwargs)
 
-    def __init__(
-        self,
-        *,
-        n_src: int,
-        sample_rate: int,
-        hop: int,
-        causal: bool = False,
-        input_norm: InputNorm = "none",
-        consistency: Consistency = "none",
-        consistency_when: When = "always",
-    ) -> None:
+    def __init__(self, *, hop: int, **common: Unpack[Common]) -> None:
         """Store the common settings (hop in samples); ConfigError with the dotted key where they clash."""
         super().__init__()
-        self.n_src, self.sample_rate, self.hop, self.causal = n_src, sample_rate, hop, causal
-        self.input_norm, self.consistency, self.consistency_when = input_norm, consistency, consistency_when
+        if unknown := common.keys() - Common.__annotations__.keys():
+            raise TypeError(f"{type(self).__name__} has no argument {', '.join(sorted(unknown))}")
+        told: dict[str, Any] = {}
+        for base in reversed(type(self).__mro__):
+            told |= vars(base).get("COMMON", {})
+        told |= common
+        self.hop = hop
+        self.n_src: int = told["n_src"]
+        self.sample_rate: int = told["sample_rate"]
+        self.causal: bool = told["causal"]
+        self.input_norm: InputNorm = told["input_norm"]
+        self.consistency: Consistency = told["consistency"]
+        self.consistency_when: When = told["consistency_when"]
         self._check()
 
     def _check(self) -> None:
@@ -72,30 +94,70 @@ class SeparationModel(nn.Module):
                 raise ConfigError(f"model.{key}: {choices(key, found, known)}")
         if self.causal and self.input_norm != "none":
             reject_causal(f"model.input_norm '{self.input_norm}', which reads the whole input; set it to none")
-        if self.causal and self.consistency == "magsq":
-            reject_causal("model.consistency 'magsq', which reads whole estimates; set it to uniform or none")
+        if self.causal and self.consistency in ("magsq", "learned"):
+            reject_causal(
+                f"model.consistency '{self.consistency}', which reads the whole input; set it to uniform or none"
+            )
 
     def estimate(self, mix: Tensor) -> Tensor:
-        """Return estimates (B, N, T) of the level-normalised mixture (B, T); subclasses implement this."""
-        raise NotImplementedError
+        """Return estimates (B, N, T) of the level-normalised mixture (B, T); subclasses implement this or the next."""
+        return self.estimate_parts(mix).waves
+
+    def estimate_parts(self, mix: Tensor) -> Parts:
+        """Return the estimates with masks and spectrum, where the model has them."""
+        if type(self).estimate is SeparationModel.estimate:
+            raise NotImplementedError
+        return Parts(self.estimate(mix))
 
     def forward(self, mix: Tensor, normalize: bool = True) -> Tensor:
         """Return float32 estimates (B, N, T) at the level of the mixture; BadInput if not of such a shape.
 
         normalize false takes the mixture as it is, for one that stands at the level of `input_level` already.
         """
+        return self.parts(mix, normalize).waves
+
+    def parts(self, mix: Tensor, normalize: bool = True) -> Parts:
+        """Return what `forward` returns as `waves`, and the masks and the spectrum that it was made from."""
         wave = _as_batch(mix)
         if self.input_norm == "none" or not normalize:
-            est = self.estimate(wave).float()
+            found = self.estimate_parts(wave)
+            est = found.waves.float()
         else:
             mean, scale = self.input_level(wave)
-            est = self.estimate((wave - mean) / scale).float()
+            found = self.estimate_parts((wave - mean) / scale)
             # Each output takes its share of the mean: estimates that sum to the normalised mixture
             # sum to the mixture again.
-            est = est * scale[:, None] + mean[:, None] / self.n_src
+            est = found.waves.float() * scale[:, None] + mean[:, None] / self.n_src
+        return found._replace(waves=self.consistent(est, wave, found.weights))
+
+    def consistent(self, est: Tensor, mix: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return est (B, N, T) after mixture consistency with mix (B, T), where and when the settings ask for it."""
         if self.consistency == "none" or (self.consistency_when == "eval" and self.training):
             return est
-        return project(est, wave, self.consistency)
+        return project(est, mix, self.consistency, weights)
+
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T) as the masks see them; ConfigError for a model without."""
+        raise ConfigError(
+            f"loss.name: a loss in the spectrum, and {type(self).__name__} has none; take a model on the STFT "
+            "(conformer_mask, band_path, tdcnpp with encoder: stft) or a loss on waveforms"
+        )
+
+    def learn_shares(self, width: int) -> None:
+        """Make the layer behind consistency 'learned', which starts uniform; a subclass calls this once built."""
+        if self.consistency == "learned":
+            self.shares = nn.Linear(width, self.n_src)
+            nn.init.zeros_(self.shares.weight)
+            nn.init.zeros_(self.shares.bias)
+
+    def shares_of(self, core: Tensor) -> Tensor | None:
+        """Return softmax weights (B, N) of features (B, ..., width), averaged in between; None unless learned.
+
+        (Wisdom et al. 2019: the residual is shared out by weights that the network predicts.)
+        """
+        if self.consistency != "learned":
+            return None
+        return torch.softmax(self.shares(core.float().flatten(1, -2).mean(1)), -1)
 
     def input_level(self, wave: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean and the scale (B, 1) by which wave (B, T) is normalised, (wave - mean) / scale."""

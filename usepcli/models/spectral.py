@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
+from usepcli.dsp import masks
+from usepcli.dsp.masks import Mask as Mask
+from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT, Window
 from usepcli.errors import ConfigError, choices
-from usepcli.models.separator import SeparationModel
-
-Mask = Literal["sigmoid", "tanh_complex"]
+from usepcli.models.separator import Common, SeparationModel
 
 # Floor of the log magnitude of a mixture at unit level: about 60 dB below its mean.
 LOG_FLOOR = 1e-3
@@ -22,13 +22,19 @@ class SpectralModel(SeparationModel):
     """STFT, a subclass's `masks`, inverse STFT with the masks applied to the mixture's spectrum."""
 
     def __init__(
-        self, *, n_fft: int, win: int, hop: int, window: Window, mask: Mask, mask_scale: float, **common: Any
+        self,
+        *,
+        n_fft: int,
+        win: int,
+        hop: int,
+        window: Window,
+        mask: Mask,
+        mask_scale: float,
+        **common: Unpack[Common],
     ) -> None:
-        """Take STFT sizes in samples; mask 'sigmoid' is real in (0, 1), 'tanh_complex' has both parts within
-        +-mask_scale; `common` goes to SeparationModel."""
+        """Take STFT sizes in samples, the kind of mask (dsp/masks.py), and the reach of a complex one's two parts."""
         super().__init__(hop=hop, **common)
-        if mask not in ("sigmoid", "tanh_complex"):
-            raise ConfigError(f"model.mask: {choices('mask', mask, ('sigmoid', 'tanh_complex'))}")
+        masks.check(mask)
         if mask_scale * self.n_src <= 1:
             raise ConfigError(f"model.mask_scale: found {mask_scale}; expected more than 1 / n_src")
         self.stft = STFT(n_fft, win, hop, window)
@@ -37,33 +43,58 @@ class SpectralModel(SeparationModel):
     @property
     def mask_values(self) -> int:
         """Real numbers per bin of one mask: 1 for a real mask, 2 for a complex one."""
-        return 2 if self.mask == "tanh_complex" else 1
+        return masks.values(self.mask)
 
-    def masks(self, spec: Tensor) -> Tensor:
-        """Return mask logits (B, L, N, F) or, for complex masks, (B, L, N, F, 2), from spec (B, F, L)."""
+    def core(self, spec: Tensor) -> Tensor:
+        """Return features (B, L, ..., C) of the mixture's spectrum (B, F, L), from which `scores` makes masks."""
         raise NotImplementedError
 
-    def estimate(self, mix: Tensor) -> Tensor:
-        """Return estimates (B, N, T) of the mixture (B, T)."""
+    def scores(self, core: Tensor) -> Tensor:
+        """Return mask logits (B, L, N, F) or, for complex masks, (B, L, N, F, 2), from what `core` returned."""
+        raise NotImplementedError
+
+    def masks(self, spec: Tensor) -> Tensor:
+        """Return mask logits (B, L, N, F[, 2]) from the mixture's spectrum (B, F, L)."""
+        return self.scores(self.core(spec))
+
+    def estimate_parts(self, mix: Tensor) -> Parts:
+        """Return estimates (B, N, T) of the mixture (B, T), their masks (B, N, F, L) and its spectrum (B, F, L)."""
         spec = self.stft(mix)  # (B, F, L)
-        logits = self.masks(spec).float()
-        frames = spec.mT[:, :, None]  # (B, L, 1, F)
-        if self.mask == "tanh_complex":
-            gains = torch.view_as_complex(torch.tanh(logits).contiguous()) * self.mask_scale
+        weights = None
+        if self.consistency == "learned":
+            core = self.core(spec)
+            logits, weights = self.scores(core), self.shares_of(core)
         else:
-            gains = torch.sigmoid(logits)
-        return self.stft.inverse((gains * frames).permute(0, 2, 3, 1), mix.shape[-1])
+            logits = self.masks(spec)
+        gains = self.gains(logits)
+        waves = self.stft.inverse(self._scaled(spec, gains), mix.shape[-1])
+        return Parts(waves, gains.permute(0, 2, 3, 1), spec, weights)
+
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T)."""
+        return self.stft(wave)
+
+    def gains(self, logits: Tensor) -> Tensor:
+        """Return the masks (B, L, N, F) of logits (B, L, N, F[, 2]), in float32."""
+        return masks.masks_of(logits.float(), self.mask, self.mask_scale, axis=2)
+
+    def masked(self, spec: Tensor, logits: Tensor) -> Tensor:
+        """Return each output's part (B, N, F, L) of the spectrum (B, F, L), from mask logits."""
+        return self._scaled(spec, self.gains(logits))
+
+    def _scaled(self, spec: Tensor, gains: Tensor) -> Tensor:
+        return (gains * spec.mT[:, :, None]).permute(0, 2, 3, 1)
 
     @torch.no_grad()
     def start_equal(self, bias: Tensor) -> None:
-        """Set mask biases (..., F, 2), or (..., F) if real, so that every mask starts near 1/n_src.
+        """Set mask biases (..., F, 2), or (..., F[, 1]) if real, so that every mask starts near 1/n_src.
 
-        The middle of the sigmoid serves real masks; the tanh of a complex mask starts in its steep
-        part with the mixture's own phase, whatever mixture consistency does afterwards.
+        The tanh of a complex mask starts in its steep part with the mixture's own phase, whatever mixture
+        consistency does afterwards.
         """
         bias.zero_()
-        if self.mask == "tanh_complex":
-            bias[..., 0] = math.atanh(1 / (self.n_src * self.mask_scale))
+        real = bias[..., 0] if self.mask_values == 2 else bias
+        real.fill_(masks.equal_score(self.mask, self.n_src, self.mask_scale))
 
     @property
     def latency_samples(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,14 @@ class GlobalNorm(nn.GroupNorm):
         super().__init__(1, channels, eps=1e-8)
 
 
+class Sums(NamedTuple):
+    """What the cumulative norm keeps of the past, in float64."""
+
+    frames: Tensor  # ()
+    total: Tensor  # (B,): sum over channels and frames
+    power: Tensor  # (B,): that of the squares
+
+
 class CumulativeNorm(nn.Module):
     """Norm over channels and all frames up to the present one, gain and bias per channel."""
 
@@ -24,14 +34,22 @@ class CumulativeNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised (B, C, L) of x (B, C, L)."""
+        return self.step(x)[0]
+
+    def step(self, x: Tensor, past: Sums | None = None) -> tuple[Tensor, Sums]:
+        """Return the normalised (B, C, L) of the next frames x (B, C, L), and the sums up to their end."""
         wide = x.float()
-        count = x.shape[1] * torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=torch.float64)
+        frames = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=torch.float64)
         # Running sums in float64: the variance is the small difference of two large sums.
-        mean = wide.sum(1, dtype=torch.float64).cumsum(-1) / count
-        power = wide.square().sum(1, dtype=torch.float64).cumsum(-1) / count
-        scale = ((power - mean.square()).clamp_min(0) + 1e-8).rsqrt()
+        total = wide.sum(1, dtype=torch.float64).cumsum(-1)  # (B, L)
+        power = wide.square().sum(1, dtype=torch.float64).cumsum(-1)
+        if past is not None:
+            frames, total, power = frames + past.frames, total + past.total[:, None], power + past.power[:, None]
+        mean = total / (x.shape[1] * frames)
+        scale = ((power / (x.shape[1] * frames) - mean.square()).clamp_min(0) + 1e-8).rsqrt()
         wide = (wide - mean.float()[:, None]) * scale.float()[:, None]
-        return (wide * self.weight[:, None] + self.bias[:, None]).to(x.dtype)
+        y = (wide * self.weight[:, None] + self.bias[:, None]).to(x.dtype)
+        return y, Sums(frames[-1], total[:, -1], power[:, -1])
 
 
 class ChannelNorm(nn.Module):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
-import torch
 from torch import Tensor, nn
 
-from usepcli.dsp.consistency import Consistency
+from usepcli.dsp import masks
+from usepcli.dsp.masks import RealMask, masks_of
+from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT, Window
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import LearnedBasis
 from usepcli.models.depthwise import DepthwiseConv
-from usepcli.models.separator import InputNorm, SeparationModel, When, reject_causal
+from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.tcn import ScalarNorm, ScaledDense, start_level, view_frames, view_samples
 
 Encoder = Literal["learned", "stft"]
@@ -59,6 +60,7 @@ class TDCNpp(SeparationModel):
     for universal separation.
     """
 
+    COMMON: ClassVar[Common] = {"consistency": "uniform"}
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "stft": {
@@ -71,8 +73,6 @@ class TDCNpp(SeparationModel):
     def __init__(
         self,
         *,
-        n_src: int = 2,
-        sample_rate: int = 8000,
         encoder: Encoder = "learned",
         filters: int = 256,
         kernel: int = 20,
@@ -88,22 +88,18 @@ class TDCNpp(SeparationModel):
         dense_bias: bool = True,
         final_dense: bool = True,
         zero_last: bool = False,
-        causal: bool = False,
-        input_norm: InputNorm = "none",
-        consistency: Consistency = "uniform",
-        consistency_when: When = "always",
+        mask: RealMask = "sigmoid",
+        **common: Unpack[Common],
     ) -> None:
         """Take sizes: filters and kernel (samples) for `learned`; n_fft, win and hop (samples) for `stft`.
 
         zero_last: all masks start equal.
         """
         learned = encoder == "learned"
-        super().__init__(
-            n_src=n_src, sample_rate=sample_rate, hop=kernel // 2 if learned else hop, causal=causal,
-            input_norm=input_norm, consistency=consistency, consistency_when=consistency_when,
-        )  # fmt: skip
-        _check(encoder, block_kernel, causal)
-        self.encoder = encoder
+        super().__init__(hop=kernel // 2 if learned else hop, **common)
+        _check(encoder, block_kernel, self.causal)
+        masks.check(mask, masks.REAL)
+        self.encoder, self.mask = encoder, mask
         self.basis: Any = LearnedBasis(filters, kernel) if learned else STFT(n_fft, win, hop, window)
         self._span = kernel if learned else win
         rows = filters if learned else n_fft // 2 + 1
@@ -111,24 +107,32 @@ class TDCNpp(SeparationModel):
         self.inlet = ScaledDense(rows, width)
         self.tcn = ResidualTCN(width, hidden, block_kernel, blocks, repeats, dense_bias)
         self.final = nn.Conv1d(width, width, 1) if final_dense else nn.Identity()
-        self.head = nn.Conv1d(width, n_src * rows, 1)
+        self.head = nn.Conv1d(width, self.n_src * rows, 1)
         if zero_last:
-            start_level(self.head, 0.0)
+            start_level(self.head, masks.equal_score(mask, self.n_src))
+        self.learn_shares(width)
         self._view = view_frames(repeats, blocks, block_kernel)
 
-    def estimate(self, mix: Tensor) -> Tensor:
-        """Return estimates (B, N, T) of the mixture (B, T)."""
-        length = mix.shape[-1]
-        if self.encoder == "learned":
-            weights = self.basis.analyse(mix)  # (B, filters, L)
-            return self.basis.synthesise(self.masks(weights) * weights[:, None], length)
-        spec = self.basis(mix)  # (B, F, L)
-        return self.basis.inverse(self.masks(spec.abs()) * spec[:, None], length)
+    def estimate_parts(self, mix: Tensor) -> Parts:
+        """Return estimates (B, N, T) of the mixture (B, T), masks (B, N, rows, L) and its weights (B, rows, L)."""
+        weights = self.basis.analyse(mix) if self.encoder == "learned" else self.basis(mix)  # (B, rows, L)
+        # The masks are real, and read the magnitude of a complex spectrum.
+        core = self.core(weights if self.encoder == "learned" else weights.abs())
+        found, length = self.masks(core), mix.shape[-1]
+        inverse = self.basis.synthesise if self.encoder == "learned" else self.basis.inverse
+        return Parts(inverse(found * weights[:, None], length), found, weights, self.shares_of(core.mT))
 
-    def masks(self, weights: Tensor) -> Tensor:
-        """Return masks (B, N, rows, L) in (0, 1) from the mixture's weights (B, rows, L)."""
-        x = self.final(self.tcn(self.inlet(self.level(weights))))
-        return torch.sigmoid(self.head(x).float()).unflatten(1, (self.n_src, -1))
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T); ConfigError with a learned basis, which has no phase."""
+        return self.basis(wave) if self.encoder == "stft" else super().transform(wave)
+
+    def core(self, weights: Tensor) -> Tensor:
+        """Return features (B, width, L) of the mixture's weights (B, rows, L)."""
+        return self.final(self.tcn(self.inlet(self.level(weights))))
+
+    def masks(self, core: Tensor) -> Tensor:
+        """Return masks (B, N, rows, L) in the mask's range from features (B, width, L)."""
+        return masks_of(self.head(core).float().unflatten(1, (self.n_src, -1)), self.mask)
 
     @property
     def latency_samples(self) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 from usepcli.data.batch import Batch
 from usepcli.dsp import assign, ratios
 from usepcli.errors import BadInput, ConfigError, choices
-from usepcli.losses.base import Loss, products
+from usepcli.losses.base import Loss, Views, products
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
 
@@ -110,10 +110,19 @@ def references(batch: Batch, residual: bool) -> Tensor:
     return torch.cat([batch.sources, (rest * sounds[:, None])[:, None]], 1)
 
 
+def seen(loss: Loss, model: SeparationModel, mix: Tensor, ref: Tensor) -> Views:
+    """Return what a loss compares once the model has separated mix (B, T), for references ref (B, K, T)."""
+    if loss.domain == "wave":
+        return Views(model(mix), ref, mix)
+    # The network reads the mixture at its own level, and so stand the references beside it.
+    return loss.views(model.parts(mix), ref / model.input_level(mix)[1][:, None], mix, model.transform)
+
+
 class PIT(Objective):
     """Trains against known references in the best order; fewer references than outputs are allowed."""
 
     needs = frozenset({"mix", "sources"})
+    domains = frozenset({"wave", "spectrum"})
 
     def __init__(
         self,
@@ -134,6 +143,8 @@ class PIT(Objective):
             raise ConfigError(f"objective.zero_weight: found {zero_weight}; expected 0 or more")
         if perm_loss not in ("same", "unthresholded"):
             raise ConfigError(f"objective.perm_loss: {choices('search', perm_loss, ('same', 'unthresholded'))}")
+        if loss.domain == "spectrum":
+            model.transform(torch.zeros(1, 1, device=next(model.parameters()).device))  # here, not at the first step
         self.search = loss.unlimited() if perm_loss == "unthresholded" else None
         self.zero_refs = zero_refs
         self.zero_weight = zero_weight
@@ -147,7 +158,7 @@ class PIT(Objective):
                 f"objective pit: {ref.shape[1]} references for {self.n_src} outputs; "
                 f"set model.n_src to {ref.shape[1]} or more"
             )
-        est = self.student(batch.mix)
-        found = match(self.loss, est, ref, batch.mix, self.zero_refs, self.zero_weight, self.search)
+        est, ref, mix = seen(self.loss, self.student, batch.mix, ref)
+        found = match(self.loss, est, ref, mix, self.zero_refs, self.zero_weight, self.search)
         self.step_logs = {"snr_db": mean_snr_db(found)}
         return {"pit": found.loss.mean()}

@@ -21,6 +21,7 @@ from usepcli.dsp.consistency import strongest
 from usepcli.dsp.shuffle import Shuffle
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss
+from usepcli.models.fixed import Fixed
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
 from usepcli.objectives.pit import Matched, match, mean_snr_db, references, snr_db, take
@@ -256,10 +257,17 @@ class _Taught(Remixing):
     @property
     def teacher(self) -> SeparationModel:
         """The model that teaches now."""
-        return self._teacher.model
+        return self._teacher.network
 
-    def set_teacher(self, model: SeparationModel) -> None:
+    def stored(self) -> dict[str, str]:
+        """Return the reference of the model that teaches in the student's place."""
+        return {"objective.teacher_model": self.teacher_model}
+
+    def give(self, key: str, part: Fixed) -> None:
         """Teach with a stored model; ConfigError where it has too few outputs, or more than fixed roles allow."""
+        del key
+        model = part.module
+        assert isinstance(model, SeparationModel)
         if model.n_src < self.n_remix:
             raise ConfigError(
                 f"objective.teacher_model: {model.n_src} outputs for {self.n_remix} sources; lower objective.n_remix"
@@ -269,7 +277,7 @@ class _Taught(Remixing):
                 f"objective.teacher_model: {model.n_src} outputs; expected {self.n_remix}, since objective.roles "
                 "'fixed' gives every output one meaning"
             )
-        self._teacher.replace(model, self.student)
+        self._teacher.replace(part, self.student)
 
     def sources(self, mix: Tensor, refs: Tensor | None, raw: Tensor) -> Tensor:
         """Return the teacher's strongest outputs (B, R, T), adding up to mix (B, T)."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from usepcli.errors import ConfigError, choices
+from usepcli.models.fixed import Fixed
 from usepcli.models.separator import SeparationModel
 
 Protocol = Literal["ema_epoch", "ema_step", "static", "copy_step", "sequential", "ema_period"]
@@ -47,11 +48,23 @@ class Teacher(nn.Module):
         self.protocol, self.ema, self.period = protocol, ema, period
         self.steps_per_epoch = 1
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
-        self.model = copy.deepcopy(student) if init == "copy" or given else student.again()
+        self.model: nn.Module = copy.deepcopy(student) if init == "copy" or given else student.again()
         self._freeze()
 
-    def replace(self, model: SeparationModel, student: SeparationModel) -> None:
-        """Teach with another model from here on; ConfigError where its weights would have to follow the student's."""
+    @property
+    def network(self) -> SeparationModel:
+        """The separator that teaches."""
+        held = self.model.module if isinstance(self.model, Fixed) else self.model
+        assert isinstance(held, SeparationModel)
+        return held
+
+    def replace(self, taught: SeparationModel | Fixed, student: SeparationModel) -> None:
+        """Teach with another model from here on; ConfigError where its weights would have to follow the student's.
+
+        A frozen part stays one where the teacher never moves, so that no checkpoint holds it.
+        """
+        model = taught.module if isinstance(taught, Fixed) else taught
+        assert isinstance(model, SeparationModel)
         if model.sample_rate != student.sample_rate:
             raise ConfigError(
                 f"objective.teacher_model: a model for {model.sample_rate} Hz; expected {student.sample_rate} Hz, "
@@ -63,7 +76,7 @@ class Teacher(nn.Module):
                 f"objective.teacher: '{self.protocol}' averages teacher and student, whose weights differ in shape; "
                 "set it to static, or give the student the teacher's model settings"
             )
-        self.model = model
+        self.model = taught if self.protocol == "static" else model
         self._freeze()
 
     def _freeze(self) -> None:

@@ -16,6 +16,7 @@ from usepcli.dsp import ratios
 from usepcli.dsp.consistency import project
 from usepcli.errors import ConfigError, choices
 from usepcli.losses.base import Loss
+from usepcli.models.fixed import Fixed
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
 from usepcli.objectives.pit import match, mean_snr_db, take
@@ -24,8 +25,6 @@ from usepcli.objectives.teacher import Teacher
 
 class TeacherStudentMixIT(Objective):
     """PIT against the outputs of a frozen model."""
-
-    trained_teacher = True
 
     def __init__(
         self, model: SeparationModel, loss: Loss, teacher_model: str = "", select: Literal["energy", "all"] = "energy"
@@ -43,16 +42,31 @@ class TeacherStudentMixIT(Objective):
     @property
     def teacher(self) -> SeparationModel:
         """The model that teaches."""
-        return self._teacher.model
+        return self._teacher.network
 
-    def set_teacher(self, model: SeparationModel) -> None:
+    def stored(self) -> dict[str, str]:
+        """Return the reference of the model that teaches."""
+        return {"objective.teacher_model": self.teacher_model}
+
+    def ready(self, trained: bool) -> None:
+        """Raise ConfigError where an untrained network would teach."""
+        if not (trained or self.teacher_model):
+            raise ConfigError(
+                "objective.teacher_model: empty, so that an untrained network would teach; "
+                "name a trained model: a run folder, a .safetensors file or a released name"
+            )
+
+    def give(self, key: str, part: Fixed) -> None:
         """Teach with a stored model; ConfigError where it has too few or too many outputs."""
+        del key
+        model = part.module
+        assert isinstance(model, SeparationModel)
         if model.n_src < self.n_src or (self.select == "all" and model.n_src > self.n_src):
             raise ConfigError(
                 f"objective.teacher_model: {model.n_src} outputs for a student with model.n_src {self.n_src}; "
                 "expected at least as many, or as many for objective.select: all"
             )
-        self._teacher.replace(model, self.student)
+        self._teacher.replace(part, self.student)
 
     @torch.no_grad()
     def targets(self, mix: Tensor) -> Tensor:

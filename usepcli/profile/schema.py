@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PrivateAttr, model_validator
 from pydantic_core import CoreSchema, core_schema
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -81,20 +81,44 @@ class Data(Section):
         return self
 
 
-class Optim(Section):
-    """The optimiser."""
+Algorithm = Literal["adam", "adamw", "sgd"]
 
-    name: Literal["adam", "adamw", "sgd"] = "adamw"
+
+def _check_betas(betas: list[float]) -> list[float]:
+    if not all(0 <= beta < 1 for beta in betas):
+        raise ValueError("betas from 0 up to, but not including, 1")
+    return betas
+
+
+Betas = Annotated[Pair, AfterValidator(_check_betas)]
+
+
+class OptimGroup(Section):
+    """What the optimiser of one group of an objective has other than the separator's; null is the same.
+
+    Its rate moves with `schedule`, times lr_factor where it has no lr of its own; `schedule: constant` keeps it still
+    after the warm-up.
+    """
+
+    name: Algorithm | None = None
+    lr: Above0 | None = None
+    lr_factor: Above0 = 1.0
+    schedule: Literal["follow", "constant"] = "follow"
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    betas: Betas | None = None
+    eps: Above0 | None = None
+    clip_norm: Annotated[float, Field(ge=0)] | None = None
+
+
+class Optim(Section):
+    """The optimiser; `groups` says what further groups of an objective, a critic for instance, have of their own."""
+
+    name: Algorithm = "adamw"
     lr: Above0 = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    betas: Pair = [0.9, 0.999]
+    betas: Betas = [0.9, 0.999]
     eps: Above0 = 1e-8
-
-    @model_validator(mode="after")
-    def _betas(self) -> Optim:
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError("betas from 0 up to, but not including, 1")
-        return self
+    groups: dict[str, OptimGroup] = {}
 
 
 class Schedule(Section):

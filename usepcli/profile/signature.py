@@ -1,8 +1,10 @@
 """The constructor signature of a registered part, read from its source: the signature is the schema.
 
 The class is never imported, so a typo in a profile is answered without loading torch. Followed are
-annotations made of int, float, str, bool, None, list, tuple, dict, Literal and unions; a parameter of any
-other type (a module, a tensor) is given by the engine and is no key of a profile.
+annotations made of int, float, str, bool, None, list, tuple, dict, Literal and unions. What the engine gives (INJECTED)
+and what begins with an underscore is no key of a profile; any other argument that cannot be read is an error, since a
+profile could never set it. Arguments that many parts share stand once in a TypedDict: `**common: Unpack[Common]`
+reads its keys, with the defaults of the class attribute COMMON of the class and of its bases, the nearest first.
 """
 
 from __future__ import annotations
@@ -190,7 +192,9 @@ def _ancestry(module: str, attribute: str) -> Iterator[tuple[str, ast.ClassDef]]
             pending += [(found[0], base.id) for base in found[1].bases if isinstance(base, ast.Name)]
 
 
-def _from_init(function: ast.FunctionDef, module: str) -> Iterator[Parameter]:
+def _from_init(
+    function: ast.FunctionDef, module: str, defaults_of: Callable[[str], dict[str, Any]]
+) -> Iterator[Parameter]:
     spec = function.args
     positional = [*spec.posonlyargs, *spec.args]
     required = len(positional) - len(spec.defaults)
@@ -199,6 +203,26 @@ def _from_init(function: ast.FunctionDef, module: str) -> Iterator[Parameter]:
     for argument, default in list(zip(arguments, defaults, strict=True))[1:]:  # without self
         value = _constant(default, module)
         yield Parameter(argument.arg, _type(argument.annotation, module), value, default is None)
+    if spec.vararg:
+        yield Parameter(spec.vararg.arg, UNKNOWN)
+    if spec.kwarg:
+        yield from _unpacked(spec.kwarg, module, defaults_of)
+
+
+def _unpacked(argument: ast.arg, module: str, defaults_of: Callable[[str], dict[str, Any]]) -> Iterator[Parameter]:
+    """Yield the keys of `**name: Unpack[SomeTypedDict]`; of anything else one parameter that cannot be read."""
+    node = argument.annotation
+    node = ast.parse(str(node.value), mode="eval").body if isinstance(node, ast.Constant) else node
+    found = None
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value).rsplit(".", 1)[-1] == "Unpack":
+        found = _lookup(module, ast.unparse(node.slice))
+    if not found or not isinstance(found[1], ast.ClassDef):
+        yield Parameter(argument.arg, UNKNOWN)
+        return
+    defaults = defaults_of(argument.arg.upper())
+    for field_ in _from_fields(found[1], found[0]):
+        value = defaults.get(field_.name, UNKNOWN)
+        yield Parameter(field_.name, field_.type, value, value is UNKNOWN)
 
 
 def _from_fields(cls: ast.ClassDef, module: str) -> Iterator[Parameter]:
@@ -211,36 +235,60 @@ def _from_fields(cls: ast.ClassDef, module: str) -> Iterator[Parameter]:
 
 
 def _parameters(module: str, attribute: str) -> list[Parameter]:
+    def defaults_of(name: str) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for where, cls in _ancestry(module, attribute):
+            merged = {**_class_dict(cls, name, where), **merged}
+        return merged
+
     for where, cls in _ancestry(module, attribute):
         for node in cls.body:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                return list(_from_init(node, where))
+                return list(_from_init(node, where, defaults_of))
         if any("dataclass" in ast.unparse(mark) for mark in cls.decorator_list):
             return list(_from_fields(cls, where))
     return []
 
 
+def _class_attribute(cls: ast.ClassDef, name: str) -> ast.AST | None:
+    for node in cls.body:
+        goals = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        if any(isinstance(goal, ast.Name) and goal.id == name for goal in goals):
+            return getattr(node, "value", None)
+    return None
+
+
+def _class_dict(cls: ast.ClassDef, name: str, module: str) -> dict[str, Any]:
+    node = _class_attribute(cls, name)
+    value = {} if node is None else _constant(node, module)
+    return value if isinstance(value, dict) else {}
+
+
 def _presets(module: str, attribute: str) -> dict[str, dict[str, Any]] | None:
     for where, cls in _ancestry(module, attribute):
-        for node in cls.body:
-            goals = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
-            if any(isinstance(goal, ast.Name) and goal.id == "PRESETS" for goal in goals):
-                value = _constant(getattr(node, "value", None), where)
-                return value if isinstance(value, dict) else None
+        if node := _class_attribute(cls, "PRESETS"):
+            value = _constant(node, where)
+            return value if isinstance(value, dict) else None
     return None
 
 
 @functools.cache
 def signature(kind: str, name: str) -> Signature:
-    """Return the arguments that a profile may give to a registered part; ConfigError if there is none."""
+    """Return the arguments that a profile may give to a registered part; ConfigError if one of them cannot be read."""
     target = registry.target(kind, name)
     module, attribute = target.split(":")
     if _lookup(module, attribute) is None:
         raise ConfigError(f"{target} is registered but {module} defines no {attribute}")
     hidden = INJECTED.get(kind, frozenset())
-    usable = [p for p in _parameters(module, attribute) if p.name not in hidden and p.type is not UNKNOWN]
+    usable = [p for p in _parameters(module, attribute) if p.name not in hidden and not p.name.startswith("_")]
+    for parameter in usable:
+        if parameter.type is UNKNOWN:
+            raise ConfigError(
+                f"{target}: argument '{parameter.name}' cannot be read; annotate it with int, float, str, bool, list, "
+                "tuple, dict, Literal or None, or begin its name with _ to keep it from profiles"
+            )
     presets = _presets(module, attribute) if kind == "model" else None
-    return Signature(target, {p.name: p for p in usable if not p.name.startswith("_")}, presets)
+    return Signature(target, {p.name: p for p in usable}, presets)
 
 
 @functools.cache

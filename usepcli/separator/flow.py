@@ -9,17 +9,54 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from torch import Tensor
 
 from usepcli.audio.resample import StreamResampler
 from usepcli.dsp import image, rest
 from usepcli.dsp.overlap import Chunker
+from usepcli.errors import BadInput
 from usepcli.separator.how import How, Trace
 from usepcli.separator.stitch import Stitcher, link_channels
 
 Rows = Callable[[np.ndarray], np.ndarray]  # waves (R, L) to estimates (R, N, L), at the model's rate
 
 _PART_S = 1.0  # of sources that are brought back to the input's rate at once: most of a stream's memory is there
+_MANY_CHANNELS = 64  # with fewer samples than that, a waveform was given as (T, C)
 _TAME = 2.0**20  # peaks from 1 / this up to this go to the model as they are
+
+
+class Intake:
+    """Takes the blocks (T,) or (C, T) of one stream, arrays or tensors, as arrays (C, T) of float32."""
+
+    def __init__(self) -> None:
+        self.ndim = self.channels = 0
+
+    def __call__(self, block: np.ndarray | Tensor) -> np.ndarray:
+        """Return a block as (C, T); BadInput where it cannot be separated or does not go with those before."""
+        array = block.detach().cpu().numpy() if isinstance(block, Tensor) else np.asarray(block)
+        self.ndim = self.ndim or array.ndim
+        wave = _checked(array, self.ndim)
+        self.channels = self.channels or len(wave)
+        if len(wave) != self.channels:
+            raise BadInput(f"block of {len(wave)} channels after blocks of {self.channels}")
+        return wave
+
+    def shaped(self, sources: np.ndarray) -> np.ndarray:
+        """Return sources (N, C, t) as (N, t) where the blocks were (T,)."""
+        return sources[:, 0] if self.ndim == 1 else sources
+
+
+def _checked(block: np.ndarray, ndim: int) -> np.ndarray:
+    """Return a block as (C, T) float32; BadInput where it cannot be separated."""
+    if block.ndim != ndim or ndim not in (1, 2):
+        raise BadInput(f"waveform of shape {block.shape}; expected (T,) or (C, T), the same in every block")
+    if ndim == 2 and block.shape[0] > max(block.shape[1], _MANY_CHANNELS):
+        raise BadInput("waveform of {} channels with {} samples; expected (C, T), pass wave.T".format(*block.shape))
+    if not np.issubdtype(block.dtype, np.floating):
+        raise BadInput(f"waveform of {block.dtype}; expected floating point with full scale 1 (int16 / 32768)")
+    if not np.isfinite(block).all():
+        raise BadInput("waveform with NaN or infinite samples; repair it first")
+    return np.ascontiguousarray(np.atleast_2d(block), np.float32)
 
 
 def estimate(chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows) -> np.ndarray:

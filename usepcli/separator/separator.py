@@ -18,7 +18,7 @@ from usepcli import device as devices
 from usepcli.audio import io
 from usepcli.errors import BadInput, WorkerDied
 from usepcli.models.separator import SeparationModel
-from usepcli.separator.flow import Flow, Rows
+from usepcli.separator.flow import Flow, Intake, Rows
 from usepcli.separator.how import (
     FLOOR_S,
     OVERLAP_S,
@@ -31,15 +31,15 @@ from usepcli.separator.how import (
     default_chunk_s,
     names_of,
 )
+from usepcli.separator.live import LIVE, Live
 from usepcli.weights import cards, store
 
-__all__ = ["How", "Null", "Seam", "Separation", "Separator", "Trace", "Watch", "borrowed"]
+__all__ = ["How", "Live", "Null", "Seam", "Separation", "Separator", "Trace", "Watch", "borrowed"]
 
 _BLOCK_S = 4.0
 _RELEASE_S = 120.0  # of sound, after which the holes in the heap go back to the system
 _BATCH_S = 60.0  # audio that `batch` sends through the model at once
 _WAIT_S = 0.2  # what resampling both ways and the weights of the rest hold back
-_MANY_CHANNELS = 64  # with fewer samples than that, a waveform was given as (T, C)
 
 Wave = np.ndarray | Tensor  # (T,) or (C, T)
 Watch = Callable[[Iterable[np.ndarray], int, str], Iterable[np.ndarray]]  # blocks, their number, a name
@@ -106,7 +106,8 @@ class Separator:
     def latency_s(self) -> float:
         """Seconds from a sample's arrival in a stream to the arrival of its sources: one chunk and a little.
 
-        For live use, load with a short chunk (`chunk_s=1`): the model then hears less around every sample.
+        For live use, load with a short chunk (`chunk_s=1`), the model then hears less around every sample; or use a
+        model that `live` takes.
         """
         return self.chunk_s + _WAIT_S
 
@@ -168,25 +169,27 @@ class Separator:
         """
         yield from self._stream(blocks, rate, how, trace or Trace(), self.rows)
 
+    def live(self, rate: int, how: How = LIVE) -> Live:
+        """Return a stream at `rate` Hz through a model that takes blocks as they come, milliseconds behind.
+
+        The numbers are those of the model on the whole recording, without chunks and seams. ConfigError where the
+        model is not live, UsageError where `how` needs long windows.
+        """
+        return Live(self.model, rate, how, self.device)
+
     def _stream(self, blocks: Iterable[Wave], rate: int, how: How, trace: Trace, rows: Rows) -> Iterator[np.ndarray]:
-        run, ndim = self._flow(rate, how, trace, rows), 0
-        channels = 0
+        run, intake = self._flow(rate, how, trace, rows), Intake()
         released = 0
         for block in blocks:
             if run.taken - released > _RELEASE_S * rate:
                 released = run.taken
                 devices.release_heap()
-            array = block.detach().cpu().numpy() if isinstance(block, Tensor) else np.asarray(block)
-            ndim = ndim or array.ndim
-            wave = _checked(array, ndim)
-            channels = channels or len(wave)
-            if len(wave) != channels:
-                raise BadInput(f"block of {len(wave)} channels after blocks of {channels}")
+            wave = intake(block)
             if wave.shape[1]:
-                yield from (piece[:, 0] if ndim == 1 else piece for piece in run.push(wave))
+                yield from map(intake.shaped, run.push(wave))
         if not run.taken:
             raise BadInput("waveform without samples; expected at least one")
-        yield from (piece[:, 0] if ndim == 1 else piece for piece in run.finish())
+        yield from map(intake.shaped, run.finish())
 
     def _flow(self, rate: int, how: How, trace: Trace, rows: Rows) -> Flow:
         overlap = round(min(OVERLAP_S, self.chunk_s / 4) * self.rate)
@@ -249,16 +252,3 @@ def _no_memory(fault: BaseException) -> bool:
     if isinstance(fault, (torch.OutOfMemoryError, MemoryError)):
         return True
     return any(words in str(fault) for words in ("allocate memory", "not enough memory", "out of memory"))
-
-
-def _checked(block: np.ndarray, ndim: int) -> np.ndarray:
-    """Return a block as (C, T) float32; BadInput where it cannot be separated."""
-    if block.ndim != ndim or ndim not in (1, 2):
-        raise BadInput(f"waveform of shape {block.shape}; expected (T,) or (C, T), the same in every block")
-    if ndim == 2 and block.shape[0] > max(block.shape[1], _MANY_CHANNELS):
-        raise BadInput("waveform of {} channels with {} samples; expected (C, T), pass wave.T".format(*block.shape))
-    if not np.issubdtype(block.dtype, np.floating):
-        raise BadInput(f"waveform of {block.dtype}; expected floating point with full scale 1 (int16 / 32768)")
-    if not np.isfinite(block).all():
-        raise BadInput("waveform with NaN or infinite samples; repair it first")
-    return np.ascontiguousarray(np.atleast_2d(block), np.float32)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from usepcli import registry
 from usepcli.errors import ConfigError, choices
 from usepcli.models.separator import SeparationModel
+from usepcli.profile.signature import signature
 from usepcli.weights.cards import Cost
 
 
@@ -21,13 +21,13 @@ def model(section: Mapping[str, Any]) -> SeparationModel:
         if preset not in kind.PRESETS:
             raise ConfigError(f"model.preset: {choices('preset', preset, kind.PRESETS)}")
         options = {**kind.PRESETS[preset], **options}
-    signature = inspect.signature(kind).parameters
+    known = signature("model", name).parameters
     for key in options:
-        if key not in signature:
-            raise ConfigError(f"model.{key}: {choices('setting', key, signature)}")
+        if key not in known:
+            raise ConfigError(f"model.{key}: {choices('setting', key, known)}")
     built: SeparationModel = kind(**options)
     # Every value is written out, so that a stored model does not change when a default or a preset does.
-    values = {key: options.get(key, p.default) for key, p in signature.items()}
+    values = {key: options.get(key, p.default) for key, p in known.items()}
     settings = {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
     # Past nn.Module.__setattr__, which takes attributes for tensors or modules.
     object.__setattr__(built, "config", settings)

@@ -40,6 +40,8 @@ class Card:
     origin: str = ""
     # What the model takes, as weights.build.cost_of counts it, so that it can be told without making the model.
     cost: dict[str, Any] = field(default_factory=dict)
+    # Frozen parts that training used and the file does not hold: name -> reference and sha256.
+    fixed: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the card as one JSON object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -136,7 +137,7 @@ def test_a_length_that_cannot_stay_open_is_fixed_aloud(tmp_path: Path, monkeypat
             raise RuntimeError("a guard failed\nmore")
         usual.write(model, example, path, notes, dynamic)
 
-    closed = export_targets.Target(usual.suffix, (), "", stubborn, usual.open)
+    closed = dataclasses.replace(usual, write=stubborn)
     monkeypatch.setitem(export_targets.TARGETS, "torch-export", closed)
     model = write(tmp_path / "toy.safetensors", "tdcnpp")
     done = RUNNER.invoke(app, ["export", str(model), "--to", "torch-export", "-o", str(tmp_path / "toy.pt2"), "--json"])

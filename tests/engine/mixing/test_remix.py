@@ -150,11 +150,14 @@ def test_a_model_runs_once_however_often_the_mix_is_needed(tmp_path: Path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.wav", "y.wav"]
 
 
+_take = takes._take
+
+
 @given(counts=st.lists(st.integers(0, 9), max_size=6), takes=st.lists(st.integers(0, 9), max_size=6))
 def test_take_gives_samples_in_order(counts: list[int], takes: list[int]):
     wave = np.arange(sum(counts), dtype=float)[None]
     held = [*np.split(wave, np.cumsum(counts), axis=1)]
-    got = [takes._take(held, count) for count in takes]
+    got = [_take(held, count) for count in takes]
     assert np.array_equal(np.concatenate([*got, *held], axis=1), wave)
 
 

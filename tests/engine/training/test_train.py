@@ -8,20 +8,23 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from usepcli.engine.training import states
+from usepcli.engine.training import feed, signals, states
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, ConfigError, Diverged, OutputError
 from usepcli.objectives.pit import PIT
 from usepcli.profile.load import load_profile
 from usepcli.weights import store
 
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+ENV = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+Until = Callable[..., Any]
 
 
 def curve(run: Path) -> list[tuple[str, str, str]]:
@@ -33,13 +36,21 @@ def command(profile: Path, run: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "usepcli", "train", "--profile", str(profile), "-o", str(run), *more]
 
 
-def wait_for_step(run: Path, step: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1200):
-        if (run / "train.csv").exists() and (run / "train.csv").read_bytes().count(b"\n") > step:
-            return
+@contextmanager
+def at_step(until: Until, step: int, line: list[str], run: Path, **more: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a training and give its process once it has logged the step; kill what is left of it in the end."""
+    log = run / "train.csv"
+
+    def reached() -> bool:
         assert process.poll() is None, "training ended before it could be interrupted"
-        time.sleep(0.02)
-    raise AssertionError("training did not reach the step")
+        return log.exists() and log.read_bytes().count(b"\n") > step
+
+    with subprocess.Popen(line, env=ENV, **more) as process:
+        try:
+            until(reached, f"step {step}")
+            yield process
+        finally:
+            process.kill()
 
 
 def test_train_writes_the_run_folder(profile_file: Path, tmp_path: Path) -> None:
@@ -62,15 +73,15 @@ def test_train_twice_gives_the_same_curve(profile_file: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_kill_9_and_the_same_command_give_the_same_curve(profile_file: Path, tmp_path: Path, workers: int) -> None:
+def test_kill_9_and_the_same_command_give_the_same_curve(
+    profile_file: Path, tmp_path: Path, until: Until, workers: int
+) -> None:
     more = ("--set", f"train.workers={workers}", "--set", "train.checkpoint_every_s=0.2")
     subprocess.run(command(profile_file, tmp_path / "whole", *more), env=ENV, check=True, capture_output=True)
     run = tmp_path / "killed"
     for step in (5, 11):
-        process = subprocess.Popen(command(profile_file, run, *more), env=ENV, stderr=subprocess.DEVNULL)
-        wait_for_step(run, step, process)
-        process.kill()
-        process.wait()
+        with at_step(until, step, command(profile_file, run, *more), run, stderr=subprocess.DEVNULL):
+            pass
     subprocess.run(command(profile_file, run, *more), env=ENV, check=True, capture_output=True)
     assert curve(run) == curve(tmp_path / "whole")
     weights = [store.read_weights(tmp_path / n / "best.safetensors") for n in ("whole", "killed")]
@@ -78,18 +89,33 @@ def test_kill_9_and_the_same_command_give_the_same_curve(profile_file: Path, tmp
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_signal_to_the_whole_group_saves_and_exits_75(profile_file: Path, tmp_path: Path, number: int) -> None:
+def test_signal_to_the_whole_group_saves_and_exits_75(
+    profile_file: Path, tmp_path: Path, until: Until, patience_s: int, number: int
+) -> None:
     run = tmp_path / "run"
-    more = ("--set", "train.workers=1", "--set", "train.epochs=200")
-    process = subprocess.Popen(
-        command(profile_file, run, *more), env=ENV, stderr=subprocess.PIPE, start_new_session=True
-    )
-    wait_for_step(run, 3, process)
-    os.killpg(process.pid, number)
-    _, said = process.communicate(timeout=60)
+    line = command(profile_file, run, "--set", "train.workers=1", "--set", "train.epochs=100000")
+    with at_step(until, 3, line, run, stderr=subprocess.PIPE, start_new_session=True) as process:
+        os.killpg(process.pid, number)
+        _, said = process.communicate(timeout=patience_s)
     assert process.returncode == 75, said.decode()
     assert b"run the same command to resume" in said and b"Traceback" not in said
     assert states.load_state(run / "last.ckpt")["step"] == int(curve(run)[-1][0])
+
+
+def test_no_signal_meets_a_data_worker_before_it_ignores_signals(
+    profile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ignore(number: int) -> None:
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        (tmp_path / f"worker{number}").write_text(" ".join(sorted(signal.Signals(n).name for n in held)))
+        signals.ignore_in_worker(number)
+
+    monkeypatch.setattr(feed, "ignore_in_worker", ignore)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    Trainer(load_profile(str(profile_file), ["train.workers=2", "train.max_steps=1"]), tmp_path / "run").fit()
+    held = [(tmp_path / f"worker{number}").read_text().split() for number in range(2)]
+    assert all({"SIGINT", "SIGTERM", "SIGUSR1"} <= set(names) for names in held)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_damaged_checkpoint_falls_back_to_the_previous(
@@ -173,7 +199,7 @@ def test_corrupt_file_in_mid_epoch_is_replaced_named_once_and_counted(
     trainer.fit()
     said = capsys.readouterr().err
     assert said.count("train/007/mix.wav") == 1
-    assert trainer.step == 18 and list(trainer.bad.values()) == [3]
+    assert trainer.step == 18 and list(trainer.feed.bad.values()) == [3]
     assert "train/007/mix.wav" in (tmp_path / "run/bad_files.csv").read_text()
 
 

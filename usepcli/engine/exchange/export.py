@@ -33,6 +33,8 @@ def export(
     to: str,
     *,
     seconds: float = 0.0,
+    live: bool = False,
+    block: int = 0,
     tolerance: float = TOLERANCE,
     threads: int = 0,
     overwrite: bool = False,
@@ -40,9 +42,13 @@ def export(
 ) -> dict[str, Any]:
     """Write a model for another runtime and a .json beside it, and return the facts of that .json.
 
-    seconds 0 leaves the length open, or fixes it at 4 s, and says so, where the runtime cannot; tolerance: largest
-    difference of a sample, full scale 1.  BadInput if the outputs differ by more; nothing is written then.
+    seconds 0 leaves the length open, or fixes it at 4 s, and says so, where the runtime cannot; live writes one step
+    on a block of so many samples (0: about 10 ms), with the state in and out, and a file of the state to begin with;
+    tolerance: largest difference of a sample, full scale 1.  BadInput if the outputs differ by more; nothing is
+    written then.
     """
+    if (seconds and live) or (block and not live):
+        raise UsageError("--seconds fixes the length of a whole input, --block that of a step with --live; give one")
     target = export_targets.require(to)
     source = reach.find_model(model)
     card, digest = cards.read_card(source)
@@ -52,7 +58,8 @@ def export(
     if out.suffix != target.suffix:
         raise UsageError(f"{out}: --to {to} writes {target.suffix} files; name it {out.with_suffix(target.suffix)}")
     beside = out.with_name(out.name + ".json")
-    if not overwrite and (there := next((path for path in (out, beside) if path.exists()), None)):
+    state = out.with_name(out.name + export_targets.STATE)
+    if not overwrite and (there := next((path for path in (out, beside, state) if path.exists()), None)):
         raise OutputError(f"{there}: exists; choose another -o or pass --overwrite")
     from usepcli.weights import store
 
@@ -65,7 +72,13 @@ def export(
         "output": f"sources (1, {loaded.n_src}, samples)", "tolerance": tolerance,
     }  # fmt: skip
     with hub.aside(out.parent, out.name, out) as folder:
-        facts |= _made(loaded, target, folder / out.name, _notes(facts, card), seconds, tolerance, say)
+        place, notes = folder / out.name, _notes(facts, card)
+        if live:
+            from usepcli.engine.exchange import export_live
+
+            facts |= export_live.made(loaded, target, place, notes, _speech(loaded.sample_rate), block, tolerance)
+        else:
+            facts |= _made(loaded, target, place, notes, seconds, tolerance, say)
         facts |= {"versions": _versions(target), "card": json.loads(card.to_json())}
         (folder / beside.name).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         # The file itself comes last: where it stands, what belongs to it stands too.

@@ -24,10 +24,34 @@ from usepcli.errors import MissingDependency
 
 if TYPE_CHECKING:  # whether a request can be met is answered without torch
     import torch
+    from torch import nn
 
     from usepcli.models.separator import SeparationModel
 
+STATE = ".state.safetensors"  # beside one step of a live model: what it begins with
 Run = Callable[[np.ndarray], np.ndarray]
+RunStep = Callable[[list[np.ndarray]], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A graph of fixed sizes with several inputs and outputs: what makes it from a model, examples, and the names."""
+
+    model: SeparationModel
+    graph: Callable[[SeparationModel], nn.Module]
+    examples: tuple[torch.Tensor, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def traced(self, onnx_layers: bool) -> torch.export.ExportedProgram:
+        """Return the graph, traced on the model in the form that other runtimes take."""
+        import torch
+
+        from usepcli.engine.exchange import exportable
+
+        made = self.graph(exportable.exportable(self.model, onnx_layers))
+        with torch.no_grad():
+            return torch.export.export(made.eval(), self.examples, strict=False)
 
 
 @dataclass(frozen=True)
@@ -39,6 +63,8 @@ class Target:
     extra: str
     write: Callable[[SeparationModel, torch.Tensor, Path, dict[str, str], bool], None]
     open: Callable[[Path], Run]
+    write_step: Callable[[Step, Path, dict[str, str]], None]
+    open_step: Callable[[Path], RunStep]
 
 
 def require(target: str) -> Target:
@@ -108,6 +134,26 @@ def _write_torch(
         torch.export.save(program, path, extra_files=notes)
 
 
+def _write_step_torch(step: Step, path: Path, notes: dict[str, str]) -> None:
+    import torch
+
+    with _quiet():
+        torch.export.save(step.traced(onnx_layers=False), path, extra_files=notes)
+
+
+def _open_step_torch(path: Path) -> RunStep:
+    import torch
+
+    with _quiet():
+        module = torch.export.load(path).module()
+
+    def run(values: list[np.ndarray]) -> list[np.ndarray]:
+        with torch.no_grad():
+            return [each.numpy() for each in module(*map(torch.from_numpy, values))]
+
+    return run
+
+
 def _open_torch(path: Path) -> Run:
     import torch
 
@@ -131,28 +177,63 @@ def _recurrent_node(x: Any, w: Any, r: Any, b: Any, kind: str, hidden: int) -> A
     return op.LSTM(x, w, r, b, direction=both, hidden_size=hidden)[0]
 
 
+def _recurrent_on_node(x: Any, w: Any, r: Any, b: Any, h: Any, c: Any, kind: str, hidden: int) -> Any:
+    from onnxscript import opset18 as op
+
+    both = "bidirectional" if w.shape[0] == 2 else "forward"
+    if kind == "GRU":
+        y, h = op.GRU(x, w, r, b, None, h, direction=both, hidden_size=hidden, linear_before_reset=1)
+        return y, h, op.Identity(h)
+    return op.LSTM(x, w, r, b, None, h, c, direction=both, hidden_size=hidden)
+
+
 def _write_onnx(
     model: SeparationModel, example: torch.Tensor, path: Path, notes: dict[str, str], dynamic: bool
 ) -> None:
-    import torch
-
     from usepcli.engine.exchange import exportable
 
     with _quiet():
         program = _trace(exportable.exportable(model, onnx_layers=True), example, dynamic)
-        # The exporter's optimiser takes "+ 1e-8" for "+ 0" and drops it: silence would become NaN.
-        made = torch.onnx.export(
-            program, (example,), dynamo=True, optimize=False, verbose=False, input_names=["mixture"],
-            output_names=["sources"],
-            custom_translation_table={torch.ops.usep.recurrent.default: _recurrent_node},
-        )  # fmt: skip
-        if made is None:
-            raise RuntimeError("torch.onnx.export returned nothing")
-        made.model.metadata_props.update(notes)
-        made.save(str(path), external_data=False)
+        _save_onnx(program, (example,), ("mixture",), ("sources",), path, notes)
+
+
+def _write_step_onnx(step: Step, path: Path, notes: dict[str, str]) -> None:
+    with _quiet():
+        _save_onnx(step.traced(onnx_layers=True), step.examples, step.inputs, step.outputs, path, notes)
+
+
+def _save_onnx(
+    program: torch.export.ExportedProgram, examples: tuple[torch.Tensor, ...], inputs: tuple[str, ...],
+    outputs: tuple[str, ...], path: Path, notes: dict[str, str],
+) -> None:  # fmt: skip
+    import torch
+
+    # The exporter's optimiser takes "+ 1e-8" for "+ 0" and drops it: silence would become NaN.
+    made = torch.onnx.export(
+        program, examples, dynamo=True, optimize=False, verbose=False, input_names=inputs, output_names=outputs,
+        custom_translation_table={
+            torch.ops.usep.recurrent.default: _recurrent_node,
+            torch.ops.usep.recurrent_on.default: _recurrent_on_node,
+        },
+    )  # fmt: skip
+    if made is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    made.model.metadata_props.update(notes)
+    made.save(str(path), external_data=False)
 
 
 def _open_onnx(path: Path) -> Run:
+    session = _session(path)
+    return lambda wave: session.run(None, {"mixture": wave})[0]
+
+
+def _open_step_onnx(path: Path) -> RunStep:
+    session = _session(path)
+    names = [each.name for each in session.get_inputs()]
+    return lambda values: session.run(None, dict(zip(names, values, strict=True)))
+
+
+def _session(path: Path) -> Any:
     # onnxruntime reports to its maker over the network, and keeps a device id in the cache, unless this stands first.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -161,8 +242,7 @@ def _open_onnx(path: Path) -> Run:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
     settings.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    return lambda wave: session.run(None, {"mixture": wave})[0]
+    return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
 
 
 def _openvino() -> Any:
@@ -178,6 +258,16 @@ def _write_openvino(
 ) -> None:
     between = path.with_suffix(".onnx")
     _write_onnx(model, example, between, notes, dynamic)
+    _from_onnx(between, path, notes)
+
+
+def _write_step_openvino(step: Step, path: Path, notes: dict[str, str]) -> None:
+    between = path.with_suffix(".onnx")
+    _write_step_onnx(step, between, notes)
+    _from_onnx(between, path, notes)
+
+
+def _from_onnx(between: Path, path: Path, notes: dict[str, str]) -> None:
     library = _openvino()
     read = library.Core().read_model(str(between))
     for key, value in notes.items():
@@ -187,16 +277,31 @@ def _write_openvino(
 
 
 def _open_openvino(path: Path) -> Run:
+    compiled = _compiled(path)
+    return lambda wave: np.array(compiled(wave)[0])
+
+
+def _open_step_openvino(path: Path) -> RunStep:
+    compiled = _compiled(path)
+    return lambda values: [np.array(each) for each in compiled(values).values()]
+
+
+def _compiled(path: Path) -> Any:
     import torch
 
     # Processors with bfloat16 would compute in it by default.
     exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = _openvino().Core().compile_model(str(path), "CPU", exact)
-    return lambda wave: np.array(compiled(wave)[0])
+    return _openvino().Core().compile_model(str(path), "CPU", exact)
 
 
 TARGETS = {
-    "onnx": Target(".onnx", ("onnx", "onnxscript", "onnxruntime"), "export", _write_onnx, _open_onnx),
-    "torch-export": Target(".pt2", (), "", _write_torch, _open_torch),
-    "openvino": Target(".xml", ("onnx", "onnxscript", "openvino"), "openvino", _write_openvino, _open_openvino),
-}
+    "onnx": Target(
+        ".onnx", ("onnx", "onnxscript", "onnxruntime"), "export", _write_onnx, _open_onnx, _write_step_onnx,
+        _open_step_onnx,
+    ),
+    "torch-export": Target(".pt2", (), "", _write_torch, _open_torch, _write_step_torch, _open_step_torch),
+    "openvino": Target(
+        ".xml", ("onnx", "onnxscript", "openvino"), "openvino", _write_openvino, _open_openvino, _write_step_openvino,
+        _open_step_openvino,
+    ),
+}  # fmt: skip

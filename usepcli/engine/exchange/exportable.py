@@ -8,6 +8,7 @@ cost four digits. They are replaced on a copy of the model.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +18,18 @@ from usepcli.dsp.stft_conv import ConvSTFT
 from usepcli.models.basis import LearnedBasis
 from usepcli.models.depthwise import DepthwiseConv
 from usepcli.models.separator import SeparationModel
-from usepcli.models.tcn import CumulativeNorm, ScalarNorm
+from usepcli.models.tcn import CumulativeNorm, ScalarNorm, Sums
 
 # Rows of torch's gates (LSTM: input, forget, cell, output; GRU: reset, update, new) in ONNX's order.
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
 
 _OPS = torch.library.Library("usep", "FRAGMENT")
-# An operator that exists while a graph is traced, so that a recurrent layer stays one node in it.
+# Operators that exist while a graph is traced, so that a recurrent layer stays one node in it.
 _OPS.define("recurrent(Tensor x, Tensor w, Tensor r, Tensor b, str kind, int hidden) -> Tensor")
+_OPS.define(
+    "recurrent_on(Tensor x, Tensor w, Tensor r, Tensor b, Tensor h, Tensor c, str kind, int hidden)"
+    " -> (Tensor, Tensor, Tensor)"
+)
 
 
 @torch.library.register_fake("usep::recurrent", lib=_OPS)
@@ -45,8 +50,18 @@ class Waveform(nn.Module):
         return self.model(mixture)  # type: ignore[no-any-return]
 
 
+@torch.library.register_fake("usep::recurrent_on", lib=_OPS)
+def _shapes(
+    x: Tensor, w: Tensor, r: Tensor, b: Tensor, h: Tensor, c: Tensor, kind: str, hidden: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _shape(x, w, r, b, kind, hidden), torch.empty_like(h), torch.empty_like(c)
+
+
 class OnnxRecurrent(nn.Module):
-    """An LSTM or GRU whose layers are ONNX nodes: (B, L, C) or (L, B, C) to the same with its outputs, and None."""
+    """An LSTM or GRU whose layers are ONNX nodes: (B, L, C) or (L, B, C) to the same with its outputs, and its state.
+
+    The state is torch's: (layers * directions, B, hidden), for an LSTM two of them; None where none was given.
+    """
 
     def __init__(self, like: nn.LSTM | nn.GRU) -> None:
         """Take weights and settings from `like`, in ONNX's layout: (directions, gates * hidden, ...)."""
@@ -69,14 +84,28 @@ class OnnxRecurrent(nn.Module):
             return torch.zeros(2 * len(_GATES[self.kind]) * self.hidden)
         return torch.cat([self._sorted(getattr(like, f"bias_{side}_{where}")) for side in ("ih", "hh")])
 
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """Return what the layer returns first; its last state is not given."""
-        y = x.transpose(0, 1) if self.batch_first else x
+    def forward(self, x: Tensor, past: Any = None) -> tuple[Tensor, Any]:
+        """Return what the layer returns; its last state only where it was given one to go on from."""
+        y, ends = x.transpose(0, 1) if self.batch_first else x, []
         for layer in range(self.layers):
             parts = [getattr(self, f"{short}{layer}") for short in "wrb"]
-            y = torch.ops.usep.recurrent(y, *parts, self.kind, self.hidden)  # (L, directions, B, hidden)
+            if past is None:
+                y = torch.ops.usep.recurrent(y, *parts, self.kind, self.hidden)  # (L, directions, B, hidden)
+            else:
+                ways = len(parts[0])
+                h, c = (each[layer * ways : (layer + 1) * ways] for each in self._pair(past))
+                y, *end = torch.ops.usep.recurrent_on(y, *parts, h, c, self.kind, self.hidden)
+                ends.append(end)
             y = y.transpose(1, 2).flatten(2)
-        return (y.transpose(0, 1) if self.batch_first else y), None
+        y = y.transpose(0, 1) if self.batch_first else y
+        if past is None:
+            return y, None
+        h, c = (torch.cat(each) for each in zip(*ends, strict=True))
+        return y, ((h, c) if self.kind == "LSTM" else h)
+
+    def _pair(self, past: Any) -> tuple[Tensor, Tensor]:
+        # A GRU has no cell; the operator is given its state twice.
+        return past if self.kind == "LSTM" else (past, past)
 
 
 class _FilterConv(DepthwiseConv):
@@ -111,14 +140,17 @@ def _group_norm(x: Tensor, groups: int, gain: Tensor, bias: Tensor, eps: float) 
 class _WideCumulativeNorm(CumulativeNorm):
     """The running norm with every sum in float64, as the original has them, written so that exporters keep it."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def step(self, x: Tensor, past: Sums | None = None) -> tuple[Tensor, Sums]:
         wide = x.double()
-        count = x.shape[1] * torch.ones_like(wide[:1, 0]).cumsum(-1)  # (1, L)
-        mean = wide.sum(1).cumsum(-1) / count
-        power = wide.square().sum(1).cumsum(-1) / count
-        scale = 1 / ((power - mean.square()).clamp_min(0) + 1e-8).sqrt()
+        frames = torch.ones_like(wide[0, 0]).cumsum(-1)  # (L,)
+        total, power = wide.sum(1).cumsum(-1), wide.square().sum(1).cumsum(-1)  # (B, L)
+        if past is not None:
+            frames, total, power = frames + past.frames, total + past.total[:, None], power + past.power[:, None]
+        mean = total / (x.shape[1] * frames)
+        scale = 1 / ((power / (x.shape[1] * frames) - mean.square()).clamp_min(0) + 1e-8).sqrt()
         wide = (wide - mean[:, None]) * scale[:, None]
-        return wide.float() * self.weight[:, None] + self.bias[:, None]
+        y = wide.float() * self.weight[:, None] + self.bias[:, None]
+        return y, Sums(frames[-1], total[:, -1], power[:, -1])
 
 
 # The class of a part decides how it computes, its weights stay: an instance is moved to the class beside it.

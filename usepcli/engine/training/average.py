@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from usepcli.weights import cards, store
 
 
+def part_file(folder: Path, group: str) -> Path:
+    """Return where a run keeps the weights of a further group beside its best model."""
+    return folder / f"best_{group}.safetensors"
+
+
 class MovingAverage:
     """Exponential moving average of a module's state: a <- d a + (1 - d) w, in float32, buffers copied."""
 

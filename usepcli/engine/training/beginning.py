@@ -1,14 +1,20 @@
-"""What a run begins with that was trained before: the student's first weights, and a stored teacher."""
+"""What a run begins with that was trained before: first weights of every group, and stored models that it names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from usepcli.errors import BadInput, ConfigError, InputNotFound
+import torch
+from torch import Tensor
+
+from usepcli.engine.training.average import part_file
+from usepcli.errors import BadInput, InputNotFound
+from usepcli.models.fixed import Fixed
 from usepcli.models.separator import SeparationModel
-from usepcli.objectives.base import Objective
-from usepcli.weights import fitting, reach, store
+from usepcli.objectives.base import MAIN, Objective
+from usepcli.weights import cards, fitting, reach, store
 
 
 def first_weights(profile: Any, student: SeparationModel) -> None:
@@ -18,20 +24,65 @@ def first_weights(profile: Any, student: SeparationModel) -> None:
         fitting.load_into(student, store.read_weights(weights), f"init_from: {weights}")
 
 
-def teacher(profile: Any, objective: Objective) -> None:
-    """Let the model of `objective.teacher_model`, if any, teach; ConfigError where nothing trained would teach."""
-    if where := profile.objective.get("teacher_model", ""):
-        path = _find("objective.teacher_model", where)
-        try:
-            model, _ = store.load_model(path)
-        except BadInput as fault:
-            raise BadInput(f"objective.teacher_model: {fault}") from fault
-        objective.set_teacher(model)
-    elif objective.trained_teacher and not profile.init_from:
-        raise ConfigError(
-            "objective.teacher_model: empty, so that an untrained network would teach; "
-            "name a trained model: a run folder, a .safetensors file or a released name"
-        )
+def first_parts(profile: Any, objective: Objective) -> list[str]:
+    """Load what the run of `init_from` kept of the other groups; return what to say of those that begin anew."""
+    said: list[str] = []
+    if not profile.init_from:
+        return said
+    home = _find("init_from", profile.init_from)
+    for group, module in objective.groups().items():
+        if group == MAIN:
+            continue
+        path = part_file(home.parent, group)
+        if path.is_file():
+            fitting.load_into(module, store.read_weights(path), f"init_from: {path}")
+        else:
+            said.append(f"init_from: {home.parent} keeps no weights of '{group}', which begins anew")
+    return said
+
+
+def stored_models(profile: Any, objective: Objective) -> None:
+    """Give an objective the stored models that its settings name; ConfigError where it cannot begin without one."""
+    for key, ref in objective.stored().items():
+        if ref:
+            path = _find(key, ref)
+            try:
+                model, _ = store.load_model(path)
+            except BadInput as fault:
+                raise BadInput(f"{key}: {fault}") from fault
+            objective.give(key, Fixed(model, ref, cards.read_card(path)[1]))
+    objective.ready(bool(profile.init_from))
+
+
+def fixed_facts(objective: Objective) -> dict[str, dict[str, str]]:
+    """Return where each frozen part came from and the sha256 of its weights."""
+    return {name: {"reference": part.reference, "sha256": part.sha256} for name, part in objective.fixed().items()}
+
+
+def check_fixed(before: Mapping[str, Mapping[str, str]], objective: Objective, where: str) -> None:
+    """Raise BadInput where a frozen part is another one than the run began with."""
+    for name, part in objective.fixed().items():
+        known = before.get(name, {}).get("sha256", part.sha256)
+        if known != part.sha256:
+            raise BadInput(
+                f"{where}: began with {part.reference} of sha256 {known[:12]}, found {part.sha256[:12]}; bring the "
+                "former file back, or start in another folder with -o"
+            )
+
+
+def without_fixed(state: Mapping[str, Tensor], objective: Objective, where: str) -> dict[str, Tensor]:
+    """Return a state without the frozen parts that earlier versions stored; BadInput where these have changed."""
+    kept = dict(state)
+    for name, part in objective.fixed().items():
+        own = part.module.state_dict()
+        for key in [key for key in kept if key.startswith(f"{name}.")]:
+            value = kept.pop(key)
+            if not torch.equal(own.get(key.removeprefix(f"{name}."), value), value):
+                raise BadInput(
+                    f"{where}: {part.reference} is another model than the run began with; bring the former one back, "
+                    "or start in another folder with -o"
+                )
+    return kept
 
 
 def _find(key: str, ref: str) -> Path:

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from usepcli import registry
 from usepcli.audio import io
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
@@ -80,17 +77,3 @@ def noise_pool(where: str, split: str) -> Pool:
         facts = io.info(file)
         rows.append(PoolRow(file.stem, split, "", str(file.relative_to(path)), facts.rate, facts.frames, "", ""))
     return Pool(rows, path, path)
-
-
-def optimizers(profile: Any, groups: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
-    """Build one optimiser for each group of the objective."""
-    o = profile.optim
-    made: dict[str, torch.optim.Optimizer] = {}
-    for name, module in groups.items():
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        if o.name == "sgd":
-            made[name] = torch.optim.SGD(parameters, o.lr, momentum=o.betas[0], weight_decay=o.weight_decay)
-        else:
-            kind = torch.optim.AdamW if o.name == "adamw" else torch.optim.Adam
-            made[name] = kind(parameters, o.lr, (o.betas[0], o.betas[1]), o.eps, o.weight_decay)
-    return made

@@ -12,6 +12,7 @@ from usepcli import device
 from usepcli.data.batch import Batch
 from usepcli.data.sampling import EpochBatches
 from usepcli.engine.training import parts
+from usepcli.objectives.base import Shared
 from usepcli.weights import build
 
 
@@ -68,8 +69,9 @@ def _measure(profile: Any, objective: Any, student: Any, where: torch.device) ->
     taken = float("inf")
     for _ in range(3):
         started = time.perf_counter()
-        for update in objective.updates(batch):
-            torch.stack(list(update.losses.values())).sum().backward()
+        shared = Shared(graphs=t.accumulate == 1)
+        for step in objective.steps():
+            torch.stack(list(step.terms(batch, shared).losses.values())).sum().backward()
         if where.type == "cuda":
             torch.cuda.synchronize(where)
         taken = min(taken, (time.perf_counter() - started) * t.accumulate)

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from usepcli import files
 from usepcli.engine.training import states
 from usepcli.errors import ConfigError, OutputError
+from usepcli.files import write_bytes
 from usepcli.versions import versions
 
 # Settings that may differ when a run goes on: they do not change what is learned from a given step on.
@@ -120,12 +120,21 @@ class RunFolder:
             "versions": versions("torch"),
             "started": time.strftime("%F %T"),
         }
-        files.write_bytes(record, json.dumps(facts, indent=1).encode())
+        write_bytes(record, json.dumps(facts, indent=1).encode())
 
-    def cut_logs(self, step: int) -> None:
-        """Drop the rows that lie after the checkpoint, so that no step appears twice after a kill."""
+    def note(self, facts: dict[str, Any]) -> None:
+        """Add facts that are known once all is built to the record of the start."""
+        record = self.path / "run.json"
+        write_bytes(record, json.dumps({**json.loads(record.read_text()), **facts}, indent=1).encode())
+
+    def cut_logs(self, step: int, due: bool = False) -> None:
+        """Drop the rows that lie after the checkpoint, so that no step appears twice after a kill.
+
+        due: the validation of that step is still to come, so a row of it is another try's.
+        """
         for name in ("train.csv", "valid.csv"):
             file = self.path / name
+            last = step - 1 if due and name == "valid.csv" else step
             if not file.exists():
                 continue
             with open(file, newline="") as source:
@@ -135,7 +144,7 @@ class RunFolder:
                 rows = [
                     r
                     for r in reader
-                    if (r.get("step") or "").isdigit() and int(r["step"]) <= step and None not in r.values()
+                    if (r.get("step") or "").isdigit() and int(r["step"]) <= last and None not in r.values()
                 ]
             if not rows:
                 # A new start may have other columns.
@@ -145,4 +154,4 @@ class RunFolder:
             writer = csv.DictWriter(out, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-            files.write_bytes(file, out.getvalue().encode())
+            write_bytes(file, out.getvalue().encode())

@@ -21,10 +21,14 @@ class Schedule:
         self.best = -math.inf
         self.waited = 0
 
+    def ramp(self, step: int) -> float:
+        """Return the share of the rate that the warm-up allows at optimiser step `step`, counted from 1."""
+        warmup = self.o["warmup_steps"]
+        return float(min(step / warmup, 1.0)) if warmup else 1.0
+
     def at(self, step: int) -> float:
         """Return the rate of optimiser step `step`, counted from 1."""
-        warmup = self.o["warmup_steps"]
-        ramp = min(step / warmup, 1.0) if warmup else 1.0
+        warmup, ramp = self.o["warmup_steps"], self.ramp(step)
         if self.o["name"] == "cosine":
             done = min(max(step - warmup, 0) / max(self.total - warmup, 1), 1.0)
             low = self.o["min_lr"]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterable, Iterator
 from types import FrameType
+from typing import TypeVar
 
+T = TypeVar("T")
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -30,6 +33,15 @@ class StopFlag:
         """Put the former handlers back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def started(loader: Iterable[T]) -> Iterator[T]:
+    """Return iter(loader); signals wait meanwhile, so that none meets a worker that does not ignore it yet."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ignore_in_worker(_: int = 0) -> None:

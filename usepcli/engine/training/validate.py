@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from usepcli.engine import tables
 from usepcli.engine.scoring import evaluate, momi
 from usepcli.engine.training import health, valid_split
-from usepcli.engine.training.average import BestStates
+from usepcli.engine.training.average import BestStates, part_file
 from usepcli.engine.training.runfolder import training_data
 from usepcli.errors import ConfigError, MissingDependency
 from usepcli.models.separator import SeparationModel
@@ -27,9 +29,14 @@ TABLE = "valid.csv"
 class Validator:
     """Scores weights on the validation split; `metric` chooses among them, '' where the latest count as best."""
 
-    def __init__(self, profile: Any, folder: Path, device: torch.device) -> None:
-        """Read the split and settle what chooses; ConfigError where it lacks what `valid.metric` needs."""
-        self.p, self.folder, self.device = profile, folder, device
+    def __init__(
+        self, profile: Any, folder: Path, device: torch.device, fixed: dict[str, dict[str, str]] | None = None
+    ) -> None:
+        """Read the split and settle what chooses; ConfigError where it lacks what `valid.metric` needs.
+
+        fixed: where the objective's frozen parts came from, for the card.
+        """
+        self.p, self.folder, self.device, self.fixed = profile, folder, device, fixed or {}
         self.model = build.model(profile.model)
         self.cost = build.cost_of(self.model)
         self.best = BestStates(folder, profile.valid.keep_best, profile.valid.average)
@@ -48,8 +55,7 @@ class Validator:
         if self.metric == "teacher_agreement" and teacher is None:
             raise ConfigError("valid.metric: teacher_agreement, but the objective has no teacher; set it to momi")
         lines = list(self.notes)
-        trained = self.p.init_from or self.p.objective.get("teacher_model", "")
-        if step == 0 and teacher is not None and not trained and self.split.single is not None:
+        if step == 0 and teacher is not None and not (self.p.init_from or self.fixed) and self.split.single is not None:
             value = health.likeness_to_input(
                 teacher, self.split.single, device=self.device, seconds=self.p.valid.mom_seconds
             )
@@ -81,6 +87,13 @@ class Validator:
             card = self.card(step, self.best.scores[0][1])
             store.save_model(self.folder / "best.safetensors", self.best.mean(), card)
         return score
+
+    def keep_parts(self, parts: Mapping[str, nn.Module], step: int) -> None:
+        """Write the weights of the other groups, a critic for instance, as they are beside the best model."""
+        for group, module in parts.items():
+            about = f"'{group}' of the training objective, as it was at the best validation"
+            card = replace(self.card(step, step), about=about, model={}, n_src=0, scores=[])
+            store.save_model(part_file(self.folder, group), module.state_dict(), card)
 
     def _referenced(self) -> dict[str, float]:
         names = [name for name in (self.metric, *self.also) if name and name not in BLIND]
@@ -119,6 +132,7 @@ class Validator:
             scores=[self._entry(name, value) for name, value in self._scores(scored).items()],
             profile=p.as_dict(),
             steps=step,
+            fixed=self.fixed,
             versions=versions("torch"),
         )
 

@@ -1,0 +1,79 @@
+"""Micro-batches in the order that seed and epoch give, from any place in an epoch on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from usepcli.data.batch import Batch, collate
+from usepcli.data.sampling import EpochBatches, torch_seed
+from usepcli.engine.training.distributed import Ranks
+from usepcli.engine.training.signals import ignore_in_worker, started
+from usepcli.errors import BadInput, ConfigError, WorkerDied
+
+
+class Feed:
+    """The training examples of a profile, a step's micro-batches at a time; `bad` counts what could not be used."""
+
+    def __init__(self, profile: Any, data: Any, ranks: Ranks, warn: Callable[[str], None]) -> None:
+        """Take the examples; ConfigError where they are fewer than one batch. warn: told of each unusable one once."""
+        self.profile, self.t, self.data, self.warn = profile, profile.train, data, warn
+        self.bad: dict[str, int] = {}
+        self.batches = EpochBatches(
+            len(data), self.t.batch_size, self.t.accumulate, profile.seed, ranks.rank, ranks.world
+        )
+        if not self.steps_per_epoch:
+            raise ConfigError(
+                f"train.batch_size: {self.t.batch_size} is more than the {len(data)} mixtures of an epoch"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of optimiser steps in one epoch."""
+        return self.batches.steps_per_epoch
+
+    def steps(self, epoch: int, first: int) -> Iterator[list[Batch]]:
+        """Yield the micro-batches of each step of an epoch from step `first` on."""
+        self.batches.start(epoch, first)
+        held: list[Batch] = []
+        try:
+            for batch in started(self._loader(epoch)):
+                held.append(batch)
+                if len(held) == self.t.accumulate:
+                    for one in held:
+                        self._count_bad(one)
+                    yield held
+                    held = []
+        except (RuntimeError, ConnectionError) as fault:
+            if self.t.workers and ("DataLoader" in str(fault) or isinstance(fault, ConnectionError)):
+                raise WorkerDied(
+                    f"a data worker died or hung ({str(fault).splitlines()[0]}); likely out of memory or a slow "
+                    "disk: lower train.workers or train.batch_size, and run the same command again"
+                ) from fault
+            raise
+
+    def _loader(self, epoch: int) -> torch.utils.data.DataLoader[Batch]:
+        workers = self.t.workers
+        return torch.utils.data.DataLoader(
+            self.data,
+            batch_sampler=self.batches,
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=ignore_in_worker if workers else None,
+            timeout=self.t.worker_timeout_s if workers else 0,
+            # Its own generator: otherwise every new iterator draws from the global one, and a resumed run departs.
+            generator=torch.Generator().manual_seed(torch_seed(self.profile.seed, epoch, 0x10AD)),
+        )
+
+    def _count_bad(self, batch: Batch) -> None:
+        for line in batch.bad_files:
+            if line not in self.bad:
+                self.warn(line)
+            self.bad[line] = self.bad.get(line, 0) + 1
+        if len(self.bad) > max(self.profile.data.max_bad * len(self.data), 1):
+            raise BadInput(
+                f"{len(self.bad)} of {len(self.data)} training items are unusable (data.max_bad), the last: "
+                f"{batch.bad_files[-1] if batch.bad_files else ''}; run usep prepare-data --check"
+            )

@@ -1,0 +1,158 @@
+"""The optimiser steps of one batch: zero, differentiate every micro-batch, average over ranks, clip, move, each group.
+
+An objective says which groups move, in which order, by which terms. Every step runs over all micro-batches before the
+next one begins, one after the other, so that the activations of a single micro-batch are held at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from usepcli.data.batch import Batch
+from usepcli.engine.training.distributed import Ranks
+from usepcli.engine.training.schedule import Schedule
+from usepcli.errors import ConfigError, choices
+from usepcli.objectives.base import MAIN, Objective, Shared, Step, Terms
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Losses in dB have gradients far above 1: the usual first scale of 65 536 would overflow for several steps.
+FIRST_SCALE = 256.0
+
+
+class Group(NamedTuple):
+    """One optimiser with what a profile says of it."""
+
+    optimizer: torch.optim.Optimizer
+    parameters: list[nn.Parameter]
+    lr_share: float  # of the schedule's rate
+    lr: float  # its own rate where it does not follow the schedule, else 0
+    clip_norm: float
+
+    def rate(self, schedule: Schedule, step: int) -> float:
+        """Return the rate of optimiser step `step`, counted from 1."""
+        return schedule.ramp(step) * self.lr if self.lr else schedule.at(step) * self.lr_share
+
+
+def groups(profile: Any, modules: Mapping[str, nn.Module]) -> dict[str, Group]:
+    """Build one optimiser for each group of an objective; ConfigError for settings of a group that it has not."""
+    named = profile.optim.groups
+    for name in named:
+        if name not in modules or name == MAIN:
+            known = [known for known in modules if known != MAIN]
+            raise ConfigError(
+                f"optim.groups.{name}: {choices('group', name, known)}"
+                if known
+                else f"optim.groups.{name}: objective {profile.objective['name']} has no group beside the separator's"
+            )
+    return {name: _group(profile, named.get(name), module) for name, module in modules.items()}
+
+
+def _group(profile: Any, own: Any, module: nn.Module) -> Group:
+    o = profile.optim
+
+    def of(key: str) -> Any:
+        value = None if own is None else getattr(own, key)
+        return getattr(o, key) if value is None else value
+
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    lr = of("lr") * (1.0 if own is None or own.lr is not None else own.lr_factor)
+    kind, betas, decay = of("name"), of("betas"), of("weight_decay")
+    made: torch.optim.Optimizer
+    if kind == "sgd":
+        made = torch.optim.SGD(parameters, lr, momentum=betas[0], weight_decay=decay)
+    else:
+        build = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
+        made = build(parameters, lr, (betas[0], betas[1]), of("eps"), decay)
+    clip = profile.train.clip_norm if own is None or own.clip_norm is None else own.clip_norm
+    constant = own is not None and own.schedule == "constant"
+    return Group(made, parameters, lr / o.lr, lr if constant else 0.0, clip or float("inf"))
+
+
+class Stepper:
+    """Owns the optimisers of an objective and takes the steps of one batch."""
+
+    def __init__(
+        self, profile: Any, objective: Objective, schedule: Schedule, ranks: Ranks, device: torch.device
+    ) -> None:
+        self.objective, self.schedule, self.ranks, self.device = objective, schedule, ranks, device
+        self.precision = PRECISIONS.get(profile.train.precision)
+        self.groups = groups(profile, objective.groups())
+        fp16 = self.precision is torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE, enabled=fp16)
+
+    def take(self, micro: Sequence[Batch], step: int) -> tuple[bool, dict[str, float]]:
+        """Take the steps of a batch given in micro-batches; return whether all was finite, and the figures.
+
+        The first step that is not finite moves nothing and ends the batch.
+        """
+        held = [(batch.to(self.device), Shared(graphs=len(micro) == 1)) for batch in micro]
+        figures: dict[str, float] = {}
+        finite, seen = True, set[str]()
+        for one in self.objective.steps():
+            finite = self._step(one, held, step, figures, seen)
+            if not finite:
+                break
+        # Once a batch: the scale belongs to all groups, and each has said by now whether it overflowed.
+        self.scaler.update()
+        return finite, figures
+
+    def _step(
+        self, one: Step, held: list[tuple[Batch, Shared]], step: int, figures: dict[str, float], seen: set[str]
+    ) -> bool:
+        group = self.groups[one.group]
+        group.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        found: dict[str, float] = {}
+        for batch, shared in held:
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+                terms = one.terms(batch, shared)
+            total = total + self._differentiate(terms, group, len(held), found)
+        finite, norm, total = self._apply(group, total, step)
+        tail = "" if one.group == MAIN else f"_{one.group}"
+        found |= {f"loss{tail}": float(total), f"grad_norm{tail}": float(norm)}
+        for name, value in found.items():
+            # A figure belongs to its step: where two log the same name, the later one says whose it is.
+            figures[f"{name}_{one.group}" if name in seen else name] = value
+        seen.update(found)
+        return finite
+
+    def _differentiate(self, terms: Terms, group: Group, count: int, found: dict[str, float]) -> Tensor:
+        """Add the gradient of one of `count` micro-batches to the group; return its share of the loss."""
+        loss = torch.stack([value.float() for value in terms.losses.values()]).sum() / count
+        # For this group alone: what a step passes through of other networks is neither computed nor left behind.
+        self.scaler.scale(loss).backward(inputs=group.parameters)
+        for name, value in {**terms.losses, **terms.logs}.items():
+            number = float(value.detach()) if isinstance(value, Tensor) else value
+            found[name] = found.get(name, 0.0) + number / count
+        return loss.detach()
+
+    def _apply(self, group: Group, total: Tensor, step: int) -> tuple[bool, Tensor, Tensor]:
+        """Step the group with the gradients that it holds, unless anything is not finite; also norm and mean loss."""
+        self.scaler.unscale_(group.optimizer)
+        self.ranks.average_gradients(group.parameters)
+        norm = torch.nn.utils.clip_grad_norm_(group.parameters, group.clip_norm)
+        total = self.ranks.mean(total)
+        # The norm alone decides: one bad gradient makes it non-finite, on every rank, and clipping would spread it.
+        finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(total))
+        if finite:
+            for slot in group.optimizer.param_groups:
+                slot["lr"] = group.rate(self.schedule, step)
+            self.scaler.step(group.optimizer)
+        return finite, norm, total
+
+    def state(self) -> dict[str, Any]:
+        """Return what resuming needs."""
+        return {
+            "optimizers": {name: group.optimizer.state_dict() for name, group in self.groups.items()},
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        for name, group in self.groups.items():
+            group.optimizer.load_state_dict(state["optimizers"][name])
+        self.scaler.load_state_dict(state["scaler"])
