@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import os
 import re
 import shutil
 import statistics
@@ -10,10 +13,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from usepcli import registry
+from usepcli.cli import _earlier, app
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "usepcli"
@@ -251,6 +256,165 @@ def test_help_imports_nothing_heavy(arguments: list[str]):
     # Typer itself checks the options of a command with pydantic.
     more = {"rich", "yaml", "pydantic"} if len(arguments) == 1 else {"rich", "yaml"}
     assert not (HEAVY | more) & _modules_after(HELP, *arguments)
+
+
+# What these print needs no torch, which takes seconds to import: each line with its exit code, run in `place`.
+NO_TORCH = {
+    "models": {"models": 0, "models --json": 0},
+    "info": {"info default": 0, "info default --json": 0, "info none": 66, "info none.safetensors": 66},
+    "profiles": {"profiles": 0},
+    "doctor": {"doctor": 0, "doctor --json": 0},
+    "separate": {
+        "separate": 2, "separate one.wav -o out --nosuch": 2, "separate none.wav -o lost": 66,
+        "separate empty -o out": 66, "separate one.wav -o out --model none": 66,
+        "separate one.wav -o out --model none.safetensors": 66, "separate one.wav -o out --channels x": 2,
+        "separate one.wav -o out --rest x": 2, "separate one.wav -o out --sources x": 2,
+        "separate one.wav -o out --clip x": 2, "separate one.wav -o out --format x": 2,
+        "separate one.wav -o out --subtype x": 2, "separate one.wav -o out --name x": 2,
+        "separate one.wav -o out --keep 7": 2, "separate one.wav -o out --shard 9/2": 2,
+        "separate one.wav -o out --figure gif": 2, "separate one.wav -o out --device abacus": 69,
+        "separate one.wav -o out --chunk-s 0.2": 2, "separate one.wav -o out --residual --rest leave": 2,
+        "separate one.wav -o done": 73, "separate one.wav -o out --dry-run": 0,
+    },
+    "evaluate": {
+        "evaluate default --metric x": 2, "evaluate none": 66, "evaluate default --data none": 66,
+        "evaluate default --split x": 65, "evaluate default --protocol x": 2, "evaluate default --compare x": 2,
+        "evaluate default --by x": 2, "evaluate default --metric si-snri --protocol saijo2023": 2,
+        "evaluate --estimates empty": 2, "evaluate --estimates empty --references empty --metric sdri": 2,
+        "evaluate --estimates none --references none": 66, "evaluate default --estimates empty": 2,
+        "evaluate default --metric wer": 2, "evaluate default --versus none": 66,
+        "evaluate default --report-by snr": 2, "evaluate default --device abacus": 69, "evaluate default -o scored": 73,
+        "evaluate default --listening-test t --listening-kind x": 2, "evaluate --listening-score none": 66,
+    },
+    "listen": {
+        "listen": 2, "listen make": 2, "listen make default -o t --kind x": 2, "listen make none -o t": 66,
+        "listen make default -o t --kind preference": 2, "listen make default -o t --against none": 66,
+        "listen make default -o tested": 73, "listen score": 2, "listen score none.csv": 66,
+    },
+    "train": {
+        "train": 2, "train --profile none": 78, "train --profile small_pit --set none.key=1": 78,
+        "train --profile small_pit --set data.manifest=none": 66,
+        "train --profile small_pit --set train.device=abacus": 69,
+        "train --profile small_pit --print-config": 0,
+    },
+    "remix": {
+        "remix": 2, "remix -o x.wav": 2, "remix none.wav -o x.wav": 66, "remix one.wav --model none -o x.wav": 66,
+        "remix one.wav --gain 1=loud -o x.wav": 2, "remix one.wav --gain 9=3 -o x.wav": 2,
+        "remix one.wav --gain 1=3 -o one.wav": 73, "remix one.wav --peak x -o x.wav": 2,
+        "remix one.wav --lufs 90 -o x.wav": 2, "remix one.wav --kind free -o x.wav": 2,
+        "remix one.wav --subtype x -o x.wav": 2, "remix --shuffle none -o x": 66,
+        "remix --shuffle set --kind x -o x": 2, "remix --shuffle set --model none -o x": 66,
+    },
+    "prepare-data": {
+        "prepare-data": 2, "prepare-data none -o x": 66, "prepare-data empty": 2, "prepare-data empty -o x": 65,
+        "prepare-data empty -o x --corpus none": 2, "prepare-data empty -o x --corpus folder --n-src 3": 2,
+        "prepare-data empty -o x --corpus speakers --length x": 2, "prepare-data none --check": 66,
+    },
+    "exchange": {
+        "import": 2, "import none.pt -o x.safetensors": 66, "import one.wav -o x.safetensors --kind x": 2,
+        "export": 2, "export default --to x": 2, "export none --to torch-export": 66,
+        "export default --to torch-export -o x.onnx": 2, "export default --to torch-export -o there.pt2": 73,
+        "pull": 2, "pull none": 2, "pull ./none": 66, "pull ./none --sha256 12": 2,
+        "push": 2, "push none ./x": 66, "push default x": 2, "push default ./pushed": 73,
+    },
+}  # fmt: skip
+LINES = """
+import contextlib, io, sys
+from usepcli.cli import app
+for line in sys.argv[1:]:
+    sys.argv, code = ["usep", *line.split()], 0
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            app.main()
+        except SystemExit as end:
+            code = end.code or 0
+    print(code, "torch" in sys.modules, line)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recording, a manifest, and outputs that stand in the way."""
+    import numpy as np
+    import soundfile as sf
+
+    root = tmp_path_factory.mktemp("place")
+    sf.write(root / "one.wav", np.zeros(800), 8000)
+    for name in (
+        "empty/.keep",
+        "done/one_1.wav",
+        "scored/items.csv",
+        "tested/key.csv",
+        "there.pt2",
+        "pushed/README.md",
+    ):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    shutil.copytree(PACKAGE / "samples" / "testset", root / "set")
+    return root
+
+
+@pytest.mark.parametrize("group", NO_TORCH)
+def test_cheap_commands_and_wrong_lines_are_answered_without_torch(group: str, place: Path) -> None:
+    wanted = NO_TORCH[group]
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "XDG_CACHE_HOME": str(place),
+        "USEP_PROFILES": str(ROOT / "profiles"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LINES, *wanted], capture_output=True, text=True, cwd=place, env=environ, timeout=120,
+        stdin=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [f"{code} False {line}" for line, code in wanted.items()]
+
+
+# Command -> the functions beneath it, and the options that are the command's own.
+BENEATH = {
+    "train": (["training.run:train"], {"print_config", "as_json"}),
+    "evaluate": (["scoring.run:evaluate"], {"as_json", *_earlier.NAMES}),
+    "listen make": (["scoring.listen:make"], {"as_json"}),
+    "listen score": (["scoring.listen:score"], {"as_json", "quiet"}),
+    "separate": (["separation.run:separate"], {"as_json"}),
+    "remix": (["mixing.run:mix", "pseudo.run:shuffle"], {"ctx", "shuffle", "as_json"}),
+    "import": (["exchange.foreign:import_checkpoint"], {"as_json", "quiet"}),
+    "export": (["exchange.export:export"], {"as_json", "quiet"}),
+    "pull": (["exchange.hub:pull"], {"as_json"}),
+    "push": (["exchange.hub_push:push"], {"as_json"}),
+}
+# What a notebook may hand in, and a command line cannot; and the manifest that --shuffle names.
+_HANDED_IN = {"say", "show", "done", "manifest"}
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    """Return the defaults of a function's arguments; none, None and nothing at all are one."""
+    found = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    return {name: None if value in (inspect.Parameter.empty, (), []) else value for name, value in found.items()}
+
+
+@pytest.mark.parametrize("command", BENEATH)
+def test_the_options_of_a_command_are_the_arguments_of_the_function_beneath_it(command: str) -> None:
+    names, own = BENEATH[command]
+    first = command.split()[0]
+    module = importlib.import_module(f"usepcli.cli.{app.MODULES.get(first, first)}")
+    options = _defaults(getattr(module, command.split()[-1] if " " in command else app.MODULES.get(first, first)))
+    below: dict[str, Any] = {}
+    for name in names:
+        place, function = name.split(":")
+        below |= _defaults(getattr(importlib.import_module(f"usepcli.engine.{place}"), function))
+    assert own <= options.keys()
+    wanted = {name: default for name, default in below.items() if name not in _HANDED_IN}
+    assert {name: default for name, default in options.items() if name not in own} == wanted
+
+
+def test_every_command_with_work_beneath_it_keeps_the_idiom() -> None:
+    alone = {"prepare-data", "profiles", "models", "info", "doctor"}  # tables of what is there; options by corpus
+    assert {command.split()[0] for command in BENEATH} | alone == set(app.COMMANDS)
+
+
+def test_the_command_line_holds_no_work_files() -> None:
+    assert {path.stem for path in (PACKAGE / "cli").glob("_*.py")} == {"__init__", "_docs", "_earlier", "_options"}
 
 
 def test_generated_files_are_fresh():

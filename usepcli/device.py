@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+import shutil
+import subprocess
 import sys
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from usepcli.errors import MissingDependency, choices
 
+if TYPE_CHECKING:
+    import torch
+
+KINDS = ("cpu", "cuda", "mps")
 # glibc mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
+def check(name: str) -> None:
+    """Raise MissingDependency for a name that is no device anywhere; torch is not imported for it."""
+    if name != "auto" and name.split(":")[0] not in KINDS:
+        raise MissingDependency(choices("device", name, ["auto", *KINDS]))
+
+
 def pick(name: str = "auto") -> torch.device:
     """Return the device called auto, cpu, cuda, cuda:N or mps; MissingDependency if it is absent."""
+    check(name)
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind = name.split(":")[0]
-    if kind not in {"cpu", "cuda", "mps"}:
-        raise MissingDependency(choices("device", name, ["auto", "cpu", "cuda", "mps"]))
     if kind == "cuda" and not torch.cuda.is_available():
         raise MissingDependency(f"device '{name}': this torch finds no CUDA device; use --device cpu")
     if kind == "mps" and not torch.backends.mps.is_available():
@@ -28,8 +42,44 @@ def pick(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def seen(proc: Path = Path("/proc/driver/nvidia/gpus"), dev: Path = Path("/dev")) -> list[str]:
+    """Return the names of the NVIDIA GPUs that the driver gives to this process, as torch would number them.
+
+    They are read from the driver's own files or, where it has none, from nvidia-smi; torch is not imported.
+    """
+    found: list[tuple[str, str]] = []  # identifier, name
+    for place in sorted(proc.glob("*/information")):
+        facts = dict(re.findall(r"^([^:\n]+):[ \t]*(.*)$", place.read_text(errors="replace"), re.M))
+        # A container may see the files of all GPUs and the devices of some.
+        if (dev / f"nvidia{facts.get('Device Minor', '').strip()}").exists():
+            found.append((facts.get("GPU UUID", "").strip(), facts.get("Model", "unknown").strip()))
+    if not proc.is_dir() and shutil.which("nvidia-smi"):
+        asked = ["nvidia-smi", "--query-gpu=uuid,name", "--format=csv,noheader"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+        if done.returncode == 0:
+            pairs = (line.partition(", ") for line in done.stdout.splitlines())
+            found = [(uuid, name) for uuid, _, name in pairs]
+    return _visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _visible(found: list[tuple[str, str]], asked: str | None) -> list[str]:
+    """Return the names that CUDA_VISIBLE_DEVICES leaves, in its order; what it names wrongly ends the list."""
+    if asked is None:
+        return [name for _, name in found]
+    names = []
+    for word in asked.split(","):
+        own = word.strip()
+        hits = [name for number, (uuid, name) in enumerate(found) if own and (own == str(number) or own in uuid)]
+        if len(hits) != 1:
+            break
+        names += hits
+    return names
+
+
 def set_threads(n: int = 0) -> int:
     """Set and return the number of threads of this process; 0 keeps OMP_NUM_THREADS or torch's choice."""
+    import torch
+
     n = n or int(os.environ.get("USEP_THREADS", "0") or 0)
     if n > 0:
         torch.set_num_threads(n)

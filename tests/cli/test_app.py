@@ -65,6 +65,14 @@ def test_version_and_bare_call():
     assert RUNNER.invoke(app.app, []).exit_code == 2
 
 
+@pytest.mark.parametrize("command", ["separate", "remix", "train", "info", "import", "export", "pull", "push"])
+def test_a_bare_command_says_what_to_type(command: str):
+    done = RUNNER.invoke(app.app, [command])
+    assert done.exit_code == 2 and done.stdout == ""
+    assert f"Examples:\n  usep {command} " in done.stderr and "Error: Missing" in done.stderr
+    assert "Examples:" not in RUNNER.invoke(app.app, [command, "--nosuch"]).stderr
+
+
 def test_misspelled_command_is_answered_with_the_right_one():
     done = RUNNER.invoke(app.app, ["trian"])
     assert done.exit_code == 2
@@ -127,6 +135,9 @@ def test_closed_pipe_is_quiet(patience_s: int):
         (["usep", "train", "--profile", "small_p"], {"small_pit"}),
         (["usep", "evaluate", "--metric", "si-"], {"si-snr", "si-snr-fuss", "si-snri", "si-snri-fuss"}),
         (["usep", "prepare-data", "x", "--corpus", "spe"], {"speakers"}),
+        (["usep", "listen", ""], {"make", "score"}),
+        (["usep", "listen", "make", "--kind", "w"], {"which"}),
+        (["usep", "listen", "make", "def"], {"default"}),
     ],
 )
 def test_completion(words: list[str], expected: set[str], patience_s: int):

@@ -99,7 +99,7 @@ def test_results_are_not_overwritten_unasked(usep: Usep) -> None:
 def test_without_runs_the_default_model_meets_the_shipped_test_set(usep: Usep, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = train_nothing(Path("pretrained")) / "best.safetensors"
     stand_in = stand_in.rename(stand_in.with_name("default.safetensors")).resolve()
-    monkeypatch.setattr("usepcli.cli._evaluate_jobs._released_default", lambda: True)
+    monkeypatch.setattr("usepcli.engine.scoring.jobs._released_default", lambda: True)
     monkeypatch.setattr(reach, "released", lambda: {"default": stand_in})
     answer = usep("--metric", "si-snri", "--limit", 1)
     assert answer.code == 0 and "model: default" in answer.err
@@ -119,7 +119,7 @@ def test_default_model_scores_the_shipped_test_set(usep: Usep) -> None:
 
 
 def test_nothing_to_score_is_said_plainly(usep: Usep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usepcli.cli._evaluate_jobs._released_default", lambda: False)
+    monkeypatch.setattr("usepcli.engine.scoring.jobs._released_default", lambda: False)
     answer = usep("--metric", "si-snri")
     assert answer.code == 66 and "no trained run" in answer.err and answer.out == ""
 

@@ -1,9 +1,9 @@
-"""`usep evaluate --report`, `--listening-test` and `--listening-score` from the command line."""
+"""`usep evaluate --report` from the command line, and the options that `usep listen` replaces."""
 
 from __future__ import annotations
 
 import csv
-import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,6 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
             for n, wave in enumerate(waves, 1):
                 sf.write(tmp_path / name / f"id{k}" / f"s{n}.wav", wave, 8000)
     return tmp_path / "est", tmp_path / "ref"
-
-
-def key(folder: Path) -> list[dict[str, str]]:
-    with (folder / "key.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_page_of_a_model_stands_beside_its_tables(usep: Usep) -> None:
@@ -83,60 +78,14 @@ def test_a_page_under_a_protocol(usep: Usep) -> None:
     assert "MSi" in page and "saijo2023" in page and '"kind":"mixture"' in page
 
 
-def test_a_test_of_a_model_from_drawing_to_counting(usep: Usep) -> None:
-    answer = usep("default", "--listening-test", "listen", "-n", 4, "--seed", 3)
-    assert answer.code == 0, answer.err
-    rows = key(Path("listen"))
-    assert len(rows) == 4 and {row["system"] for row in rows} == {"default"}
-    page = (Path("listen") / "test.html").read_text()
-    assert not [row["item"] for row in rows if row["item"] in page]
-    assert not Path("evaluation").exists()
-    assert usep("default", "--listening-test", "listen").code == 73
-    with (Path("listen") / "answers_ann.csv").open("w") as file:
-        file.write("test,listener,trial,kind,answer,seconds\n")
-        for row in rows:
-            right = "A" if row["a"] == row["source"] else "B"
-            file.write(f"{row['test']},ann,{row['trial']},which,{right},2.0\n")
-    told = usep("--listening-score", "listen")
-    assert told.code == 0 and "100.0 [51.0, 100.0]" in told.out and "ann" in told.out
-    assert told.out.splitlines()[0].split()[:3] == ["listener", "system", "n"]
-    assert usep("--listening-score", "listen").code == 73
-    found = json.loads(usep("--listening-score", "listen", "--overwrite", "--json").out)
-    assert found["rows"][0]["percent"] == 100 and "Wilson" in found["notes"]["interval"]
-
-
-def test_two_folders_and_a_model_against_a_folder(usep: Usep, folders: tuple[Path, Path], tmp_path: Path) -> None:
-    est, ref = folders
-    answer = usep("--estimates", est, "--references", ref, "--against", ref, "--listening-test", "t", "-n", 2)
-    assert answer.code == 0, answer.err
-    rows = key(Path("t"))
-    assert {row["kind"] for row in rows} == {"preference"} and {rows[0]["a"], rows[0]["b"]} == {str(est), str(ref)}
-    assert str(tmp_path) not in (Path("t") / "test.html").read_text()
-    both = usep(
-        "--estimates", est, "--references", ref, "--against", ref, "--listening-kind", "which",
-        "--listening-test", "u", "-n", 2,
-    )  # fmt: skip
-    assert both.code == 0 and sorted(row["system"] for row in key(Path("u"))) == sorted([str(est), str(ref)] * 2)
-    # The true sources of the test set, by id, in place of a second model.
-    own = Path("own")
-    with (TESTSET / "manifest.csv").open() as file:
-        for row in csv.DictReader(file):
-            for n, name in enumerate(row["sources"].split(";"), 1):
-                (own / f"s{n}").mkdir(parents=True, exist_ok=True)
-                wave, rate = sf.read(TESTSET / name)
-                sf.write(own / f"s{n}" / f"{row['id']}.wav", wave, rate)
-    met = usep("default", "--against", own, "--listening-test", "v", "-n", 1)
-    assert met.code == 0 and {key(Path("v"))[0]["a"], key(Path("v"))[0]["b"]} == {"default", "own"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["--report-by", "snr"], 2, "add --report"),
         (["--report", "--report-by", "snr"], 2, "unknown score for --report-by 'snr'"),
         (["--report", "--metric", "momi"], 2, "--report needs a --metric per source"),
-        (["--against", "x"], 2, "belong to --listening-test"),
-        (["--key", "key.csv"], 2, "--key is read for --listening-score"),
+        (["--against", "x"], 2, "belong to `usep listen make MODEL -o DIR`"),
+        (["--key", "key.csv"], 2, "--key is read by `usep listen score ANSWERS`"),
         (["--listening-test", "t", "--report"], 2, "leave --report away"),
         (["--listening-test", "t", "--listening-kind", "wich"], 2, "did you mean 'which'"),
         (["--listening-test", "t", "--listening-kind", "preference"], 2, "two systems"),
@@ -149,3 +98,37 @@ def test_what_does_not_fit_together_is_said_at_once(usep: Usep, arguments: list[
     model = [] if "--listening-score" in arguments else ["default"]
     answer = usep(*model, *arguments, "--limit", 1)
     assert answer.code == code and message in answer.err and not list(Path().iterdir()), answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed"),
+    [
+        (
+            ["default", "--listening-test", "t", "-n", 2, "--seed", 3],
+            "make default --out t --seed 3 --trials 2",
+        ),
+        (
+            ["--estimates", "est", "--references", "ref", "--against", "ref", "--listening-kind", "which",
+             "--listening-test", "t", "-n", "2", "-q"],
+            "make --out t --kind which --estimates est --references ref --against ref --trials 2 --quiet",
+        ),
+    ],
+)  # fmt: skip
+def test_the_earlier_options_do_what_the_line_that_they_print_does(
+    usep: Usep, command: Callable[..., Usep], folders: tuple[Path, Path], arguments: list[Any], typed: str
+) -> None:
+    answer = usep(*arguments)
+    assert answer.code == 0, answer.err
+    assert f"type: usep listen {typed}\n" in answer.err
+    before = {path.name: path.read_bytes() for path in Path("t").iterdir()}
+    again = command("listen")(*shlex.split(typed), "--overwrite")
+    assert again.code == 0 and again.out == answer.out
+    assert {path.name: path.read_bytes() for path in Path("t").iterdir()} == before
+    (Path("t") / "answers_a.csv").write_text("test,listener,trial,kind,answer,seconds\n")
+    told = usep("--listening-score", "t", "--json")
+    assert told.code == 65 and "type: usep listen score t --json\n" in told.err
+
+
+def test_the_earlier_options_are_in_no_help(usep: Usep) -> None:
+    shown = usep("--help").out
+    assert "--listening" not in shown and "--against" not in shown and "--trials" not in shown

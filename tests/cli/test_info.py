@@ -44,6 +44,26 @@ def test_a_live_model_and_its_latency(tmp_path: Path):
     assert facts["live"] is True and facts["latency_ms"] == 2.0
 
 
+def test_a_card_that_says_what_the_model_takes_is_believed_and_gives_the_same(model_file: Path, tmp_path: Path):
+    model, card = store.load_model(model_file)
+    card.cost = build.cost_of(model)
+    told = tmp_path / "told.safetensors"
+    told.write_bytes(cards.with_card(model_file.read_bytes(), card))
+    measured, read = _json(model_file), _json(told)
+    assert {key for key in measured if measured[key] != read[key]} == {"file", "file_bytes"}
+    card.cost["flops_per_second"] = 5e9
+    told.write_bytes(cards.with_card(told.read_bytes(), card))
+    assert _json(told)["gflop_per_second"] == 5
+
+
+def test_damaged_weights_are_noticed(model_file: Path):
+    raw = bytearray(model_file.read_bytes())
+    raw[-10] ^= 1
+    model_file.write_bytes(raw)
+    raised = RUNNER.invoke(app, ["info", str(model_file)]).exception
+    assert isinstance(raised, BadInput) and "do not match their sha256" in str(raised)
+
+
 def test_text_has_one_line_per_fact(model_file: Path):
     lines = RUNNER.invoke(app, ["info", str(model_file)]).stdout.splitlines()
     keys = [line.split()[0] for line in lines]

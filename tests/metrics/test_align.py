@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usepcli.dsp import ratios
+from usepcli.dsp import decibels
 from usepcli.errors import BadInput
 from usepcli.metrics import align
 
@@ -22,7 +22,7 @@ def test_permutation_maximises_the_mean_si_snr(n_ref: int, extra: int, seed: int
     est = rng.standard_normal((n_ref + extra, n_ref)) @ ref + 0.1 * rng.standard_normal((n_ref + extra, 50))
 
     def mean(order: tuple[int, ...]) -> float:
-        return float(ratios.si_snr_db(est[list(order)], ref).mean())
+        return float(decibels.si_snr_db(est[list(order)], ref).mean())
 
     best = max(mean(order) for order in itertools.permutations(range(len(est)), n_ref))
     assert mean(tuple(align.permutation(est, ref))) == pytest.approx(best, abs=1e-9)

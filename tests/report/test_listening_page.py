@@ -141,7 +141,7 @@ def test_hear_seek_answer_save_and_be_counted(
     saved = save(browser, tmp_path, until)
     assert saved.name == "answers_Ann_the_first.csv"
     browser.quiet()
-    monkeypatch.setattr(sys, "argv", ["usep", "evaluate", "--listening-score", str(saved), "--json"])
+    monkeypatch.setattr(sys, "argv", ["usep", "listen", "score", str(saved), "--json"])
     from usepcli.cli.app import main
 
     with pytest.raises(SystemExit) as stop:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save as to_safetensors
 
-from usepcli import files
+from usepcli import files, registry
 from usepcli.errors import BadInput, InputNotFound, IOFault
 from usepcli.weights import build, cards, fitting, reach, store
 from usepcli.weights.store import Card
@@ -122,6 +122,65 @@ def test_full_disk_is_74_and_leaves_no_debris(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(IOFault, match="No space left"):
         files.write_bytes(tmp_path / "f", b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["f"] and (tmp_path / "f").read_bytes() == b"old"
+
+
+# The numbers of a released model never change under its name; its card may.
+RELEASED = {
+    "default": "a1f95e5ec0770e879eba71dda5cb2d1a8e6109f35f2274b95369b1c3393e8b60",
+    "speech_unsupervised": "0dcad7375412ae8af5c4996cdcfe0bc1d06edf34cd53701940027e4fd6de6d4f",
+}
+
+
+def test_released_models_keep_their_weights_and_say_what_they_take() -> None:
+    assert set(reach.released()) == set(RELEASED)
+    for name, path in reach.released().items():
+        header, (model, card) = cards.read_header(path), store.load_model(name)
+        assert (
+            header.sha256
+            == cards.digest(path.read_bytes())
+            == store._digest(store.read_weights(path))
+            == RELEASED[name]
+        )
+        assert header.n_numbers == model.n_params
+        assert cards.cost(card) == cards.Cost(**build.cost_of(model))
+
+
+@pytest.mark.parametrize("name", sorted(registry.MODELS))
+def test_a_model_stores_its_parameters_and_nothing_else(name: str) -> None:
+    """So that the size of a model can be read off its header: a stored buffer would count as parameters."""
+    for preset in registry.load("model", name).PRESETS:
+        if "paper" not in preset:
+            model = build.model({"name": name, "preset": preset})
+            assert sum(value.numel() for value in model.state_dict().values()) == model.n_params, preset
+
+
+def test_another_card_leaves_the_numbers_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    model = saved(path)
+    raw, header = path.read_bytes(), cards.read_header(path)
+    card = cards.read_header(path).card
+    card.cost, card.about = build.cost_of(model), "ä" * 1001  # any length
+    path.write_bytes(cards.with_card(raw, card))
+    again, (loaded, read) = cards.read_header(path), store.load_model(path)
+    assert (again.sha256, again.shapes) == (header.sha256, header.shapes) and read == card
+    wave = torch.randn(1, 1000)
+    assert torch.equal(loaded(wave), model(wave))
+    assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [{"causal": True}, {"causal": 1, "latency_samples": 1, "flops_per_second": 1.0},
+     {"causal": True, "latency_samples": -1, "flops_per_second": 1.0},
+     {"causal": True, "latency_samples": 1, "receptive_field_samples": "8", "flops_per_second": 1.0},
+     {"causal": True, "latency_samples": 1, "flops_per_second": "1"}],
+)  # fmt: skip
+def test_a_card_with_a_cost_that_cannot_be_is_refused(cost: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="cost: found"):
+        Card.from_json(Card(cost=cost).to_json())
+    whole = {"causal": True, "latency_samples": 1, "receptive_field_samples": None, "flops_per_second": 1e9}
+    assert cards.cost(Card.from_json(Card(cost=whole).to_json())) == cards.Cost(True, 1, None, 1e9)
+    assert cards.cost(Card()) is None
 
 
 def test_released_models_load_and_state_their_licence() -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
 
 from usepcli.audio.true_peak import Interpolator
 
@@ -82,6 +81,8 @@ class Limiter:
         self._needed = line[len(line) - self._ahead :]
         width = self._ahead + 1
         # The filter's window begins at its own sample.
+        from scipy.ndimage import maximum_filter1d
+
         return maximum_filter1d(line, width, mode="constant", origin=-(width // 2))[: len(need)]
 
     def _release(self, held: np.ndarray) -> np.ndarray:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pyloudnorm
-from scipy.signal import lfilter
 
 _BLOCK_S, _STEPS = 0.4, 4  # gating blocks of 400 ms, one every 100 ms
 _ABSOLUTE_LUFS, _RELATIVE_LU = -70.0, -10.0
@@ -24,6 +22,8 @@ class LoudnessMeter:
     """Integrated loudness: `push` blocks (C, T), then read `lufs`. Holds one number per 100 ms."""
 
     def __init__(self, rate: int, channels: int) -> None:
+        import pyloudnorm  # it and the filters of scipy take a second to import, help and wrong lines none
+
         self.rate, self.channels = rate, channels
         filters = pyloudnorm.Meter(rate)._filters.values()
         self._sections = [(f.b, f.a, np.zeros((channels, max(len(f.a), len(f.b)) - 1))) for f in filters]
@@ -37,6 +37,8 @@ class LoudnessMeter:
 
     def push(self, block: np.ndarray) -> None:
         """Add a block (C, T)."""
+        from scipy.signal import lfilter
+
         wave = np.asarray(block, np.float64)
         for index, (b, a, state) in enumerate(self._sections):
             wave, state = lfilter(b, a, wave, axis=1, zi=state)

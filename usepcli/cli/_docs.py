@@ -96,6 +96,18 @@ def _page(name: str, target: Any, context: Any, tail: list[str]) -> str:
     return "\n".join(out + tail) + "\n"
 
 
+def _below(name: str, target: Any, context: Any) -> list[str]:
+    """Return the commands that a command consists of, as roff lines: use, text, arguments and options of each."""
+    out = [".SH COMMANDS"] if hasattr(target, "commands") else []
+    for short, one in getattr(target, "commands", {}).items():
+        inner = one.make_context(short, [], parent=context, resilient_parsing=True)
+        out += [f".SS {_roff(f'{name} {short}')}"]
+        out += [f"\\fB{_roff(f'{name} {short}')}\\fR " + _roff(" ".join(one.collect_usage_pieces(inner))), ".PP"]
+        out += [".PP" if line.startswith(".SH") else line for line in _prose(one.help or "")[1:]]
+        out += _items([*_records(one, inner, "argument"), *_records(one, inner, "option")])
+    return out
+
+
 def _see_also(names: list[str]) -> list[str]:
     return [".SH SEE ALSO", ", ".join(f"\\fB{_roff(name)}\\fR(1)" for name in names)]
 
@@ -114,7 +126,8 @@ def man_pages() -> dict[str, str]:
     for name, one in commands.items():
         inner = one.make_context(name, [], parent=context, resilient_parsing=True)
         status = [".SH EXIT STATUS", "0 when done; the other codes are listed in \\fBusep\\fR(1)."]
-        pages[f"usep-{name}.1"] = _page(f"usep {name}", one, inner, status + _see_also(["usep"]))
+        below = _below(f"usep {name}", one, inner)
+        pages[f"usep-{name}.1"] = _page(f"usep {name}", one, inner, below + status + _see_also(["usep"]))
     return pages
 
 

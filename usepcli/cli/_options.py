@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from inspect import cleandoc, signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from usepcli import registry
+from usepcli.files import show
 from usepcli.profile import find
 from usepcli.weights import reach
 
@@ -88,6 +91,48 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no n
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="More notes; -vv shows the traceback of an error.")
 ]
+
+
+def but(asked: Mapping[str, Any], *own: str) -> dict[str, Any]:
+    """Return the options of a command for the function beneath it: all but those that are the command's own.
+
+    A command begins with `asked = dict(locals())`, so that no option is written down twice.
+    """
+    return {name: value for name, value in asked.items() if name not in own}
+
+
+def fitting(function: Callable[..., Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options of a command with several functions beneath it that one of them takes."""
+    return {name: asked[name] for name in signature(function).parameters if name in asked}
+
+
+def given(ctx: typer.Context) -> set[str]:
+    """Return the names of the options that the command line names, whatever their values."""
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def say(line: str) -> None:
+    """Write a line to stderr; bytes that are no letters, and what steers a terminal, appear as backslash escapes."""
+    sys.stderr.write(show(line) + "\n")
+
+
+def hushed(quiet: bool) -> Callable[[str], None]:
+    """Return `say`, or with --quiet what says nothing."""
+    return (lambda line: None) if quiet else say
+
+
+def group(help: str) -> typer.Typer:
+    """Return a command that consists of commands; its help is given as a docstring would be."""
+    made = typer.Typer(
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        help=cleandoc(help),
+        add_completion=False,
+    )
+    made.callback()(lambda: None)
+    return made
 
 
 def _cell(value: Any) -> str:

@@ -22,6 +22,7 @@ COMMANDS = {
     "prepare-data": "Make a data set for training: manifest.csv, prepare.json and, from single talkers, mixtures.",
     "train": "Train a separator from a profile.",
     "evaluate": "Score a model on a test set, or files that any program separated.",
+    "listen": "Make a blind listening test, or count its answers.",
     "separate": "Separate recordings into their sources.",
     "remix": "Mix stems or separated sources with other gains, or shuffle the sources of a set into new mixtures.",
     "profiles": "List the profiles in reach, one line each.",
@@ -58,6 +59,8 @@ def command(name: str) -> Any:
     """Import the module of one command and return the command with its options."""
     attribute = MODULES.get(name, name.replace("-", "_"))
     function = getattr(importlib.import_module(f"usepcli.cli.{attribute}"), attribute)
+    if isinstance(function, typer.Typer):  # commands of its own
+        return typer.main.get_command(function)
     alone = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
     alone.command(name)(function)
     return typer.main.get_command(alone)
@@ -68,7 +71,19 @@ class _Program(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, found, rest = super().resolve_command(ctx, args)
-        return name, command(name) if name and found else found, rest
+        if not name or not found:
+            return name, found, rest
+        built = command(name)
+        if not rest and any(parameter.required for parameter in built.params):
+            _say(f"{_examples(built)}\n")  # what is missing follows
+        return name, built, rest
+
+
+def _examples(built: Any) -> str:
+    """Return the examples at the end of a command's help."""
+    text = (built.help or "").partition("Examples:")[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "Examples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 app = typer.Typer(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from usepcli.cli import _evaluate_jobs as jobs
-from usepcli.cli import _evaluate_report as pages
+from usepcli.cli import _earlier as earlier
 from usepcli.cli import _options as options
+
+if TYPE_CHECKING:
+    from usepcli.engine.scoring.run import Evaluated
 
 
 def complete_protocol(incomplete: str) -> list[str]:
@@ -109,34 +112,6 @@ def evaluate(
         str,
         typer.Option("--report-by", metavar="SCORE", help="What chooses the items of --report; by default the first."),
     ] = "",
-    listening_test: Annotated[
-        Path | None,
-        typer.Option(
-            "--listening-test", metavar="DIR", help="Write a blind test for listeners and its key, and score nothing."
-        ),
-    ] = None,
-    trials: Annotated[int, typer.Option("--trials", "-n", min=1, help="Questions of --listening-test.")] = 30,
-    against: Annotated[
-        str,
-        typer.Option("--against", metavar="MODEL|DIR", help="Second system of --listening-test: model or estimates."),
-    ] = "",
-    listening_kind: Annotated[
-        str,
-        typer.Option(
-            "--listening-kind",
-            help="which (Which do you hear? A, B, both, neither) or preference (A or B); preference with --against.",
-            autocompletion=pages.complete_kind,
-            show_default=False,
-        ),
-    ] = "",
-    listening_score: Annotated[
-        list[Path],
-        typer.Option("--listening-score", metavar="ANSWERS", help="Score saved answers, or a folder; may be repeated."),
-    ] = [],  # noqa: B006 - Typer copies it
-    key: Annotated[
-        Path | None,
-        typer.Option("--key", help="The test's key.csv; by default the one beside the answers.", show_default=False),
-    ] = None,
     mom_pairs: Annotated[
         int, typer.Option("--mom-pairs", min=1, help="Sums of two mixtures for --metric momi, at most.")
     ] = 1000,
@@ -177,6 +152,12 @@ def evaluate(
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
+    listening_test: earlier.ListeningTest = None,
+    trials: earlier.Trials = 30,
+    against: earlier.Against = "",
+    listening_kind: earlier.Kind = "",
+    listening_score: earlier.ListeningScore = [],  # noqa: B006 - Typer copies it
+    key: earlier.Key = None,
 ) -> None:
     """Score a model on a test set, or files that any program separated.
 
@@ -193,8 +174,7 @@ def evaluate(
 
     `--metric momi` needs mixtures alone. A --protocol says what its paper's scores mean, and prints it.
 
-    A listening test is one page, test.html, that works from disk and does not know what it plays; key.csv does.
-    Listeners save their answers as CSV, which --listening-score counts.
+    For people's ears, see `usep listen`.
 
     \b
     Examples:
@@ -203,47 +183,50 @@ def evaluate(
       usep evaluate runs/new --versus runs/old/eval_test --stats
       usep evaluate runs/fuss --protocol saijo2023 --unprocessed --compare fuss_remixit
       usep evaluate default --report -o scores
-      usep evaluate default --listening-test listen -n 30
-      usep evaluate --listening-score listen/answers_anna.csv
     """
-    asked = jobs.Asked(**locals())  # first of all: the arguments and nothing else
-    from usepcli.cli import _evaluate_speech as speech
-    from usepcli.cli import _evaluate_tables as tables
+    asked = dict(locals())
+    if listening_test is not None or listening_score or against or listening_kind or key is not None:
+        return earlier.listen(asked)
+    from usepcli.engine.scoring import run
 
-    wanted = jobs.check(asked)
-    speech.check(asked)
-    pages.check(asked, wanted)
-    if listening_score:
-        return pages.score_test(asked)
-    job = jobs.find(asked, wanted)
-    if listening_test is not None:
-        return pages.make_test(job, asked)
-    from usepcli.engine.scoring import results
-    from usepcli.engine.scoring import versus as earlier
+    run.evaluate(
+        **options.but(asked, "as_json", *earlier.NAMES),
+        say=options.hushed(quiet),
+        show=lambda done: _show(done, as_json, options.hushed(quiet)),
+    )
 
-    folder = out or job.out
-    results.refuse_existing(folder, overwrite)
-    speech.refuse(job, asked)
-    if wanted:
-        tables.announce(wanted, asked)
-    found = results.Results(job.facts, tables.conventions(asked, wanted))
-    others = [earlier.read(place) for place in versus]
-    for other in others:
-        earlier.refuse_unlike(found.facts, found.conventions, other)
-    rows: jobs.Rows = []
-    if asked.metrics or wanted:
-        rows = tables.add_items(found, job, asked, wanted)
-        tables.add_comparisons(found, job, asked, rows, others)
-    if "momi" in metric:
-        tables.add_moms(found, job, asked, folder)
-    if "wer" in metric:
-        speech.add_words(found, job, asked)
-    if kaldi_export is not None:
-        speech.export(found, job, asked, kaldi_export)
-    record = results.save(folder, found)
-    fault = tables.add_published(found, record, folder, asked) if compare else None
-    tables.show(record, found, folder, asked)
-    if report:
-        pages.page(found, record, job, asked, rows, wanted)
-    if fault:  # the scores are written and shown all the same
-        raise fault
+
+def _show(done: Evaluated, as_json: bool, say: Callable[[str], None]) -> None:
+    """Print the tables on stdout, or evaluate.json with --json, and notes on stderr."""
+    from usepcli.engine import tables
+    from usepcli.engine.scoring import conditions, fuss_scores, results, versus
+
+    record, found, folder = done.record, done.found, done.out
+    for reason, count in record["reasons"].items():
+        say(f"{count} of {record['rows']} rows: {reason}")
+    if record.get("skipped"):
+        say(f"{record['skipped']} items: no sounding reference, no part in any score")
+    if record.get("capped"):
+        say(f"{record['capped']} scores above {fuss_scores.CAPPED_DB:g} dB: the protocol's eps ends them at 80")
+    if as_json:
+        options.report({**record, "out": str(folder)}, True)
+    else:
+        typer.echo(tables.render(found.summary, found.columns()))
+        shown: dict[str, Sequence[str]] = {
+            results.CONFUSION: (), results.STATS: conditions.COLUMNS, results.VERSUS: versus.COLUMNS,
+            results.COMPARED: (),
+        }  # fmt: skip
+        for name, columns in shown.items():
+            if name in found.tables and found.tables[name][0]:
+                typer.echo("\n" + tables.render(found.tables[name][0], columns))
+    moms = record.get("momi", {})
+    if "pearson" in moms:
+        say(f"momi against msi, {moms['n']} sums: {_coefficient(moms, 'pearson')}, {_coefficient(moms, 'spearman')}")
+    if results.ITEMS in found.tables:
+        say(f"{record['items']} items, {record['rows']} sources; written: {folder}")
+    else:
+        say(f"written: {folder}")
+
+
+def _coefficient(facts: dict[str, Any], name: str) -> str:
+    return f"{name.capitalize()} {'-' if facts[name] is None else format(facts[name], '.2f')}"

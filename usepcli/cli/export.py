@@ -60,22 +60,13 @@ def export(
       usep export default --to torch-export --seconds 4 -o default_4s.pt2
       usep export runs/causal --to onnx --live --block 80 -o causal_10ms.onnx
     """
-    from usepcli import device
-    from usepcli.engine.exchange import export_targets
-
-    export_targets.require(to)
-    device.set_threads(threads)
-    from usepcli.engine.exchange.export import export as run
+    asked = dict(locals())
+    from usepcli.engine.exchange import export as work
     from usepcli.engine.separation.ending import Ending
 
-    def say(text: str) -> None:
-        if not quiet:
-            typer.echo(f"usep: {text}", err=True)
-
+    say = options.hushed(quiet)
     with Ending():
-        facts = run(
-            model, out, to, seconds=seconds, live=live, block=block, tolerance=tolerance, overwrite=overwrite, say=say
-        )
+        facts = work.export(**options.but(asked, "as_json", "quiet"), say=lambda line: say(f"usep: {line}"))
     if not as_json:
         left_out = ("card", "versions", "state")
         facts = {key: value for key, value in facts.items() if key not in left_out and value != ""}

@@ -47,23 +47,15 @@ def import_model(
       usep import pytorch_model.bin -o wham.safetensors
       usep import conv_tasnet.pt -o libri2mix.safetensors --sample-rate 8000 --mask relu --blocks 8
     """
-    from usepcli.engine.exchange import foreign, foreign_parts
+    asked = dict(locals())
+    from usepcli.engine.exchange import foreign
     from usepcli.engine.separation.ending import Ending
-    from usepcli.weights.store import read_card
+    from usepcli.weights.cards import read_card
 
     with Ending():
-        done = foreign.import_model(
-            checkpoint,
-            out,
-            kind,
-            foreign_parts.Stated(sample_rate, mask, blocks),
-            foreign.Words(name, licence, training_data),
-            overwrite,
-            fit_level,
-        )
-    if not quiet:
-        for note in done.notes:
-            typer.echo(f"usep: note: {checkpoint}: {note}", err=True)
+        done = foreign.import_checkpoint(**options.but(asked, "as_json", "quiet"))
+    for note in done.notes:
+        options.hushed(quiet)(f"usep: note: {checkpoint}: {note}")
     options.report(
         {
             "model": str(done.path),

@@ -11,28 +11,46 @@ from usepcli.errors import BadInput, InputNotFound
 
 if TYPE_CHECKING:
     from usepcli.models.separator import SeparationModel
+    from usepcli.weights.cards import Cost
 
 
-def _cost(model: SeparationModel) -> dict[str, Any]:
+def _takes(parameters: int, rate: int, outputs: int, cost: Cost) -> dict[str, Any]:
     """Return size, delay and arithmetic of a model; seconds and milliseconds at its own sample rate."""
-    field = model.receptive_field_samples
+    field = cost.receptive_field_samples
     return {
-        "parameters": model.n_params,
-        "sample_rate": model.sample_rate,
-        "outputs": model.n_src,
-        "causal": model.causal,
-        "live": model.live,
-        "receptive_field_s": None if field is None else round(field / model.sample_rate, 4),
-        "latency_ms": round(1000 * model.latency_samples / model.sample_rate, 3) if model.causal else None,
-        "gflop_per_second": round(model.flops_per_second() / 1e9, 4),
+        "parameters": parameters,
+        "sample_rate": rate,
+        "outputs": outputs,
+        "causal": cost.causal,
+        "live": cost.live,
+        "receptive_field_s": None if field is None else round(field / rate, 4),
+        "latency_ms": round(1000 * cost.latency_samples / rate, 3) if cost.causal else None,
+        "gflop_per_second": round(cost.flops_per_second / 1e9, 4),
     }
 
 
+def _measured(model: SeparationModel) -> dict[str, Any]:
+    from usepcli.weights import build
+    from usepcli.weights.cards import Cost
+
+    return _takes(model.n_params, model.sample_rate, model.n_src, Cost(**build.cost_of(model)))
+
+
 def _of_model(ref: str) -> dict[str, Any]:
-    from usepcli.weights import cards, reach, store
+    from usepcli.weights import cards, reach
 
     path = reach.find_model(ref)
-    model, card = store.load_model(path)
+    header = cards.read_header(path)
+    if cards.digest(path.read_bytes()) != header.sha256:
+        raise BadInput(f"{path}: weights do not match their sha256; the file is damaged, fetch it again")
+    card = header.card
+    cost = cards.cost(card)
+    if cost is not None and card.sample_rate and card.n_src:
+        takes = _takes(header.n_numbers, card.sample_rate, card.n_src, cost)
+    else:  # a card of an older usep: the model has to be made, which takes torch and seconds
+        from usepcli.weights import store
+
+        takes = _measured(store.load_model(path)[0])
     hidden = reach.known().get(ref, [])[1:]
     return {
         "name": card.name,
@@ -41,7 +59,7 @@ def _of_model(ref: str) -> dict[str, Any]:
         **({"hides": [str(other) for other in hidden]} if hidden else {}),
         "file_bytes": path.stat().st_size,
         "architecture": card.model.get("name", ""),
-        **_cost(model),
+        **takes,
         "objective": card.objective,
         "trained_steps": card.steps,
         "training_data": card.training_data,
@@ -51,7 +69,7 @@ def _of_model(ref: str) -> dict[str, Any]:
         "scores": card.scores,
         "settings": card.model,
         "versions": card.versions,
-        "sha256": cards.read_card(path)[1],
+        "sha256": header.sha256,
     }
 
 
@@ -85,7 +103,7 @@ def _of_checkpoint(path: Path) -> dict[str, Any]:
     model = build.model(section)
     return facts | {
         "architecture": section.get("name", ""),
-        **_cost(model),
+        **_measured(model),
         "objective": profile.get("objective", {}).get("name", ""),
         "training_data": training_data(profile["data"]["manifest"], profile["data"]["pool"]),
         "licence": profile.get("licence", ""),

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from usepcli.cli import _options as options
 from usepcli.errors import UsepError
 
 if TYPE_CHECKING:
-    from usepcli.weights.store import Card
+    from usepcli.weights.cards import Header
 
 
 def _score(scores: list[dict[str, Any]]) -> str:
@@ -24,14 +22,13 @@ def _score(scores: list[dict[str, Any]]) -> str:
     return f"{first.get('metric', '')} {first.get('value', '')} {interval}({how})"
 
 
-def _row(name: str, path: Path, card: Card, as_json: bool) -> dict[str, Any]:
-    from usepcli.weights import build
-
+def _row(name: str, path: Path, header: Header, as_json: bool) -> dict[str, Any]:
+    card = header.card
     row = {
         "name": name,
         "sample_rate": card.sample_rate,
         "outputs": card.n_src,
-        "parameters": build.model(card.model).n_params,
+        "parameters": header.n_numbers,
         "mbytes": round(path.stat().st_size / 1e6, 1),
         "licence": card.licence or "unstated",
     }
@@ -58,9 +55,9 @@ def models(as_json: options.Json = False) -> None:
     rows = []
     for name, paths in reach.known().items():
         try:
-            rows.append(_row(name, paths[0], cards.read_card(paths[0])[0], as_json))
+            rows.append(_row(name, paths[0], cards.read_header(paths[0]), as_json))
         except UsepError as fault:
-            typer.echo(f"usep: note: left out: {fault}", err=True)
+            options.say(f"usep: note: left out: {fault}")
         for hidden in paths[1:]:
-            typer.echo(f"usep: note: {hidden} is hidden by {paths[0]}; use its path", err=True)
+            options.say(f"usep: note: {hidden} is hidden by {paths[0]}; use its path")
     options.listing(rows, as_json)

@@ -14,9 +14,7 @@ from usepcli.errors import BadInput, ConfigError, PartialFailure, UsageError, ch
 Pair = tuple[float, float]
 Counts = tuple[int, int]
 Triple = tuple[float, float, float]
-_NOT_OPTIONS = frozenset(
-    {"source", "out", "corpus", "check", "workers", "overwrite", "dry_run", "quiet", "as_json", "ctx"}
-)
+_NOT_OPTIONS = frozenset({"source", "out", "corpus", "check", "workers", "overwrite", "dry_run", "quiet", "as_json"})
 
 _FLAGS = {"pause_s": "pause", "noise_snr_db": "noise-snr", "event_snr_db": "event-snr", "rt60_s": "rt60"}
 
@@ -27,7 +25,6 @@ def _of(corpora: str, flag: str, text: str, **more: Any) -> Any:
 
 
 def prepare_data(
-    ctx: typer.Context,
     source: Annotated[
         Path, typer.Argument(help="Folder of recordings or CSV list; with --check also a prepared folder.")
     ],
@@ -236,13 +233,14 @@ def prepare_data(
 
       usep prepare-data speech -o data/two --corpus speakers --train 2000
     """
+    asked = dict(locals())
     if check:
         _check(source, out, rate or 0, limit or 0, workers, quiet, as_json)
         return
     given = {
         name: str(value) if isinstance(value, Path) else value
-        for name, value in ctx.params.items()
-        if name not in _NOT_OPTIONS and value is not None
+        for name, value in options.but(asked, *_NOT_OPTIONS).items()
+        if value is not None
     }
     _refuse_foreign(corpus, given)
     if out is None:
@@ -257,9 +255,8 @@ def prepare_data(
         options.report(done.as_dict(), True)
     else:
         options.listing(done.table())
-        if not quiet:
-            for line in done.notes():
-                typer.echo(line, err=True)
+        for line in done.notes():
+            options.hushed(quiet)(line)
     if done.bad:
         raise PartialFailure(
             f"{len(done.bad)} recordings could not be used and were left out, e.g. {done.bad[0].path}: "
@@ -289,9 +286,8 @@ def _check(source: Path, out: Path | None, rate: int, limit: int, workers: int, 
         options.report(report.as_dict(), True)
     else:
         options.listing(report.table())
-        if not quiet:
-            for line in report.notes():
-                typer.echo(line, err=True)
+        for line in report.notes():
+            options.hushed(quiet)(line)
     if report.errors:
         raise BadInput(
             f"{source}: {report.errors} faults would spoil a training"

@@ -45,16 +45,15 @@ def pull(
       usep pull OWNER/two_talkers@4f2a9c1 --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
       usep pull ./two_talkers -o models
     """
+    asked = dict(locals())
     from usepcli.engine.exchange import hub
     from usepcli.engine.separation.ending import Ending
     from usepcli.weights import reach
 
     with Ending():
-        facts = hub.pull(
-            repo, file=file, sha256=sha256, name=name, into=out, overwrite=overwrite, token_env=token_env
-        )  # fmt: skip
+        facts = hub.pull(**options.but(asked, "as_json"))
     meant = reach.known().get(facts["name"], [])
     if not meant or not meant[0].samefile(facts["path"]):
         other = f"means {meant[0]}" if meant else "is looked for in ./models, $USEP_MODELS and the cache"
-        typer.echo(f"usep: note: the name {facts['name']} {other}; use --model {facts['path']}", err=True)
+        options.say(f"usep: note: the name {facts['name']} {other}; use --model {facts['path']}")
     options.report(facts, as_json)

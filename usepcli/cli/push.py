@@ -33,11 +33,10 @@ def push(
       usep push default ./two_talkers
       usep push runs/small_pit OWNER/small_pit --private --token-env HF_TOKEN
     """
+    asked = dict(locals())
     from usepcli.engine.exchange import hub_push
     from usepcli.engine.separation.ending import Ending
 
     with Ending():
-        facts = hub_push.push(
-            model, repo, datasets=datasets, private=private, overwrite=overwrite, token_env=token_env
-        )  # fmt: skip
+        facts = hub_push.push(**options.but(asked, "as_json"))
     options.report(facts, as_json)

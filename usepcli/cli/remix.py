@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from usepcli.cli import _options as options
+from usepcli.errors import PartialFailure, UsageError
+
+if TYPE_CHECKING:
+    from usepcli.engine.mixing.run import Mixed
+    from usepcli.engine.pseudo.pseudo_set import Summary
 
 
 def complete_peak(incomplete: str) -> list[str]:
@@ -163,8 +172,78 @@ def remix(
       usep remix song/stems --pan guitar=-0.3 --automation rides.csv --peak limit -o song.flac
       usep remix --shuffle data/mine --model runs/small_mixit --seconds 4 --rounds 3 -o data/pseudo
     """
-    from usepcli.cli import _remix_gains as gains
-    from usepcli.cli import _remix_shuffle as sets
+    asked = dict(locals())
+    from usepcli.engine.mixing import run as mixing
+    from usepcli.engine.pseudo import run as pseudo
 
-    sets.check(ctx)
-    (sets if shuffle is not None else gains).run(ctx)
+    _check(options.given(ctx), asked, mixing.mix, pseudo.shuffle)
+    if shuffle is None:
+        mine = options.fitting(mixing.mix, asked)
+        _print(mixing.mix(**mine, say=options.say), as_json)
+    else:
+        mine = options.fitting(pseudo.shuffle, asked)
+        _tell(pseudo.shuffle(shuffle, **mine, say=options.say), as_json)
+
+
+def _check(given: set[str], asked: Mapping[str, Any], mix: Callable[..., Any], shuffle: Callable[..., Any]) -> None:
+    """UsageError unless the options given belong to one form of the command."""
+    of_gains, of_sets = (set(options.fitting(form, asked)) for form in (mix, shuffle))
+    names = [name for name in asked if name in given]
+    if asked["shuffle"] is None:
+        foreign = [name for name in names if name in of_sets - of_gains]
+        if foreign:
+            raise UsageError(
+                f"{_flag(foreign[0])} belongs to --shuffle MANIFEST; name the set, or leave the option out"
+            )
+        return
+    if asked["inputs"]:
+        raise UsageError(f"--shuffle takes its mixtures from the manifest; leave {asked['inputs'][0]} out")
+    foreign = [name for name in names if name in of_gains - of_sets]
+    if foreign:
+        raise UsageError(f"{_flag(foreign[0])} has no meaning with --shuffle: all sources keep their levels")
+    if asked["model"] is not None and "residual" in given:
+        raise UsageError("--residual belongs to listed sources: the outputs of a --model add up to the mixture")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _tell(done: Summary, as_json: bool) -> None:
+    """Print what a shuffled set holds; PartialFailure where some mixtures could not be used."""
+    options.report(done.facts(), as_json)
+    if done.unusable:
+        name, reason = next(iter(done.unusable.items()))
+        raise PartialFailure(
+            f"{len(done.unusable)} mixtures could not be used and were left out, e.g. {name}: {reason}; "
+            f"all of them are in {done.out / 'remix.csv'}"
+        )
+
+
+def _print(done: Mixed, as_json: bool) -> None:
+    """Print what was done, with the levels before and after."""
+    if done.record is None:
+        options.report(_finite(done.planned) if as_json else done.planned, as_json)
+        return
+    facts = asdict(done.record)
+    if as_json:
+        typer.echo(json.dumps(_finite(facts), ensure_ascii=False))
+        return
+    from usepcli.engine import tables
+
+    table = [
+        {"": when, **{unit: facts.pop(f"{name}_{when}") for name, unit in _UNITS.items()}}
+        for when in ("before", "after")
+    ]
+    options.report({name: value for name, value in facts.items() if value or name == "gain_db"})
+    typer.echo(tables.render(table))
+
+
+_UNITS = {"lufs": "LUFS", "true_peak": "dBTP", "peak": "peak dBFS"}
+
+
+def _finite(value: Any) -> Any:
+    """Return a value for JSON, which knows neither infinity nor nan: silence and "too short" become null."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from usepcli.cli import _options as options
+
+if TYPE_CHECKING:
+    from usepcli.engine.separation.record import Record
 
 _Name = typer.Option("--name", help="File names of the outputs: {i} is the source, {ext} and {folder} the input's own.")
 _Channels = typer.Option(
@@ -30,13 +35,13 @@ _Shard = typer.Option(
 def separate(
     out: options.Out,
     inputs: Annotated[
-        list[str] | None,
+        list[str],
         typer.Argument(
             metavar="FILE|DIR|GLOB...|-",
             help="Sound files, folders and quoted patterns (their tree is kept), or - for sound on standard input.",
             show_default=False,
         ),
-    ] = None,
+    ] = [],  # noqa: B006 - Typer copies it
     files_from: Annotated[
         str,
         typer.Option("--files-from", metavar="LIST", help="File of paths, one per line; - for standard input."),
@@ -103,13 +108,44 @@ def separate(
       find . -name '*.wav' -print0 | usep separate --files-from - -0 -o separated
       sbatch --array=1-8 --wrap 'usep separate recordings/ -o separated --shard slurm'
     """
-    from usepcli.cli import _separate_run as work
+    asked = dict(locals())
+    from usepcli.engine.separation import run
 
-    asked = work.Asked(
-        inputs=list(inputs or ()), out=out, files_from=files_from, null=null, model=model, channels=channels,
-        rest=rest, residual=residual, sources=sources, keep=keep, name=name, form=form.lower().lstrip("."),
-        subtype=subtype.upper(), clip=clip, report=report, figure=figure.lower().lstrip("."), chunk_s=chunk_s,
-        device=device, threads=threads, overwrite=overwrite, resume=resume, shard=shard, fail_fast=fail_fast,
-        dry_run=dry_run, as_json=as_json, quiet=quiet,
-    )  # fmt: skip
-    work.separate(asked)
+    records: list[Record] = []
+
+    def done(record: Record) -> None:
+        records.append(record)
+        if as_json:
+            typer.echo(json.dumps(record.facts(), ensure_ascii=False))
+
+    try:
+        found = run.separate(**options.but(asked, "as_json"), done=done, say=options.say)
+    finally:
+        if not as_json:
+            _table(records)
+    if dry_run:
+        options.listing(found.planned, as_json)
+
+
+def _table(records: Sequence[Record]) -> None:
+    """Print what was separated on stdout."""
+    if not records:
+        return
+    from usepcli.engine import tables
+    from usepcli.files import show
+
+    rows: list[dict[str, Any]] = [
+        {
+            "file": show(record.file),
+            "first output": show(record.outputs[0]),
+            "sources": len(record.outputs),
+            "seconds": record.duration_s,
+            "rate": record.rate,
+            "channels": record.channels,
+            "gain dB": record.gain_db,
+            "null dB": record.null_db,
+            "x real time": record.rtf,
+        }
+        for record in records
+    ]
+    typer.echo(tables.render(rows))

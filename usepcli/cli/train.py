@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -42,24 +41,14 @@ def train(
 
       torchrun --nproc-per-node 2 -m usepcli train --profile small_pit -o runs/both
     """
-    from usepcli.profile.load import load_profile, render_config
-
-    loaded = load_profile(profile, sets)
+    asked = dict(locals())
     if print_config:
-        typer.echo(render_config(loaded))
-        return
-    if dry_run:
-        from usepcli.engine.training.plan import plan
+        from usepcli.profile.load import load_profile, render_config
 
-        options.report(plan(loaded), as_json)
+        typer.echo(render_config(load_profile(profile, sets)))
         return
-    from usepcli.engine.training.train import Trainer
+    from usepcli.engine.training import run
 
-    folder = out or Path(os.environ.get("USEP_RUNS", "runs")) / loaded.name
-    trainer = Trainer(loaded, folder, force)
-    trainer.fit()
-    if trainer.ranks.main:
-        facts = {"run": str(folder), "steps": trainer.step}
-        if metric := trainer.validator.metric:
-            facts[metric] = round(trainer.validator.sign * trainer.best, 3)
-        options.report({**facts, "model": str(folder / "best.safetensors")}, as_json)
+    facts = run.train(**options.but(asked, "print_config", "as_json"))
+    if facts:  # of several processes one answers
+        options.report(facts, as_json)

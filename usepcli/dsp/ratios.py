@@ -1,6 +1,6 @@
-"""Energies, inner products and signal-to-noise ratios: the algebra behind losses and metrics.
+"""Energies and inner products of tensors: the algebra behind losses; ratios of arrays are in `decibels`.
 
-Every ratio here is a function of three numbers per pair (reference s, estimate e):
+Every ratio is a function of three numbers per pair (reference s, estimate e):
     ref = ||s||^2,  est = ||e||^2,  cross = <s, e>,
 because ||s - e||^2 = ref - 2 cross + est. Sums run over time, they are not means. That difference
 cancels: at an SNR of R dB it keeps 10^(-R/10) of its terms, so products are accumulated in float64.
@@ -11,17 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-
 # Long signals are widened to float64 piece by piece: a piece of this length stays in the cache of a CPU.
 _PIECE = 4096
-
-# A perfect estimate scores 200 dB, far above what float64 files can hold apart.
-EPS = 1e-20
 
 
 def energy(x: Tensor) -> Tensor:
@@ -92,41 +86,4 @@ def residual_energy(est: Tensor, ref: Tensor, gain: Tensor | None = None) -> Ten
     if est.dtype != torch.float64 or ref.dtype != torch.float64:
         est, ref = est.float(), ref.float()
     out: Tensor = _Residual.apply(est, ref, est.new_ones(()) if gain is None else gain.detach())
-    return out
-
-
-def snr_db(est: FloatArray, ref: FloatArray, eps: float = EPS) -> FloatArray:
-    """Return 10 log10(||s||^2 / ||s - e||^2) in dB for (..., T) arrays, in float64; eps bounds it."""
-    ref64, est64 = np.asarray(ref, np.float64), np.asarray(est, np.float64)
-    difference = ref64 - est64
-    return ratio_db(_dot(ref64, ref64), _dot(difference, difference), eps)
-
-
-def si_snr_db(est: FloatArray, ref: FloatArray, eps: float = EPS) -> FloatArray:
-    """Return the scale-invariant SNR in dB for (..., T) arrays, in float64.
-
-    With the projection a s of e on s, a = <s, e> / ||s||^2, it is 10 log10(||a s||^2 / ||a s - e||^2)
-    (Le Roux et al. 2019, equation 4). No mean is removed; eps bounds a perfect estimate.
-    """
-    ref64, est64 = np.asarray(ref, np.float64), np.asarray(est, np.float64)
-    ref_energy, cross, est_energy = _dot(ref64, ref64), _dot(ref64, est64), _dot(est64, est64)
-    gain = cross / np.maximum(ref_energy, np.finfo(np.float64).tiny)
-    target = gain * cross
-    noise = np.maximum(est_energy - target, 0.0)
-    if np.any(noise < 1e-6 * est_energy):
-        # Above 60 dB the difference has lost ten digits and more: take the residual on the waveforms.
-        residual = est64 - gain[..., None] * ref64
-        noise = _dot(residual, residual)
-    return ratio_db(target, noise, eps)
-
-
-def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
-    return np.asarray(np.einsum("...t,...t->...", a, b))
-
-
-def ratio_db(signal: FloatArray, noise: FloatArray, eps: float = EPS) -> FloatArray:
-    """Return 10 log10((signal + eps) / (noise + eps)) in dB; eps is relative to the sum of both energies."""
-    total = signal + noise
-    floor = np.where(total > 0, eps * total, 1.0)
-    out: FloatArray = 10.0 * np.log10((signal + floor) / (noise + floor))
     return out

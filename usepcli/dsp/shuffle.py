@@ -7,12 +7,13 @@ outputs of one mixture (section 2.4), so that Pi is an R x B Latin rectangle; on
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from usepcli.errors import ConfigError, choices
+
+if TYPE_CHECKING:  # the kinds are asked for where nothing is shuffled yet
+    import torch
+    from torch import Tensor
 
 Shuffle = Literal["constrained", "free", "cyclic"]
 KINDS = ("constrained", "free", "cyclic")
@@ -38,6 +39,8 @@ def draw(kind: str, batch: int, n_src: int, rng: torch.Generator) -> Tensor:
     `free` draws every row on its own. `constrained` keeps the entries of each column apart, `cyclic` does so by
     distinct offsets of one random order. ConfigError where batch < n_src and the kind does not allow it.
     """
+    import torch
+
     check(kind, batch, n_src)
     if kind == "free":
         return torch.stack([torch.randperm(batch, generator=rng) for _ in range(n_src)])
@@ -53,6 +56,8 @@ def draw(kind: str, batch: int, n_src: int, rng: torch.Generator) -> Tensor:
 
 def _next_row(rows: Tensor, rng: torch.Generator) -> Tensor:
     """Return a permutation that agrees with none of rows (n, B) in any column."""
+    import torch
+
     batch = rows.shape[1]
     for _ in range(DRAWS):
         row = torch.randperm(batch, generator=rng)
@@ -63,6 +68,8 @@ def _next_row(rows: Tensor, rng: torch.Generator) -> Tensor:
 
 def _completed(rows: Tensor, rng: torch.Generator) -> Tensor:
     """Return such a permutation by augmenting paths over columns in random order; by Hall's theorem one exists."""
+    import torch
+
     batch = rows.shape[1]
     taken = [set(column) for column in rows.T.tolist()]
     free = [[v for v in torch.randperm(batch, generator=rng).tolist() if v not in taken[b]] for b in range(batch)]
@@ -98,8 +105,12 @@ def restore(y: Tensor, order: Tensor) -> Tensor:
 
 def channels(batch: int, n_src: int, rng: torch.Generator) -> Tensor:
     """Return an independent uniform order of the outputs for every mixture, (B, R)."""
+    import torch
+
     return torch.rand(batch, n_src, generator=rng).argsort(-1)
 
 
 def _outputs(x: Tensor) -> Tensor:
+    import torch
+
     return torch.arange(x.shape[1], device=x.device)[None]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from usepcli.dsp import ratios
+from usepcli.dsp import decibels
 from usepcli.errors import BadInput
 from usepcli.metrics.base import FloatArray
 
@@ -28,7 +28,7 @@ def permutation(est: FloatArray, ref: FloatArray) -> np.ndarray[Any, np.dtype[np
     target = (ref @ est.T) ** 2 / np.maximum(ref_energy, tiny)  # (K, N)
     noise = np.maximum(est_energy - target, 0.0)
     # A silent estimate is the worst choice for a sounding reference; a silent reference takes what is left.
-    score = np.where(est_energy > 0, ratios.ratio_db(target, noise), -200.0)
+    score = np.where(est_energy > 0, decibels.ratio_db(target, noise), -200.0)
     score = np.where(ref_energy > 0, score, 0.0)
     chosen: np.ndarray[Any, np.dtype[np.intp]] = linear_sum_assignment(score, maximize=True)[1]
     return chosen

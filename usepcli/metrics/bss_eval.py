@@ -19,7 +19,7 @@ import numpy as np
 import scipy.fft
 import scipy.linalg
 
-from usepcli.dsp import ratios
+from usepcli.dsp import decibels
 from usepcli.metrics.base import FloatArray, Metric
 
 TAPS = 512
@@ -63,10 +63,10 @@ def _compute(est: FloatArray, ref: FloatArray, mix: FloatArray | None) -> dict[s
     sounding = e > 0
     ratio_of = {"sdr": (p_own, e - p_own), "sir": (p_own, p_all - p_own), "sar": (p_all, e - p_all)}
     for name, (signal, noise) in ratio_of.items():
-        out[name][rows] = np.where(sounding, ratios.ratio_db(signal, np.maximum(noise, 0.0)), np.nan)
+        out[name][rows] = np.where(sounding, decibels.ratio_db(signal, np.maximum(noise, 0.0)), np.nan)
     if mix is not None:
         p_mix = own[:, n_est]
-        value = ratios.ratio_db(p_mix, np.maximum(total[n_est] - p_mix, 0.0))
+        value = decibels.ratio_db(p_mix, np.maximum(total[n_est] - p_mix, 0.0))
         out["mix_sdr"][rows] = value if total[n_est] > 0 else np.nan
     return out
 

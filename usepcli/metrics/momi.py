@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from usepcli.dsp import assign, ratios
+from usepcli.dsp import assign, decibels
 from usepcli.metrics.align import permutation
 from usepcli.metrics.base import FloatArray
 
@@ -60,7 +60,7 @@ def momi(est: FloatArray, mixtures: FloatArray) -> float:
             continue
         part = est[owner == p].sum(0)
         found = bool(part.any())
-        gains.append(float(ratios.si_snr_db(part, mixture) - ratios.si_snr_db(whole, mixture)) if found else 0.0)
+        gains.append(float(decibels.si_snr_db(part, mixture) - decibels.si_snr_db(whole, mixture)) if found else 0.0)
     return float(np.mean(gains)) if gains else float("nan")
 
 
@@ -76,5 +76,5 @@ def msi(est: FloatArray, sources: FloatArray, whole: FloatArray) -> float:
     best = est[permutation(est, sources)]  # (K, T)
     # A silent estimate has no SI-SNR: as for MoMi it counts as not separated.
     best = np.where(best.any(1, keepdims=True), best, whole)
-    gains = ratios.si_snr_db(best, sources) - ratios.si_snr_db(np.broadcast_to(whole, sources.shape), sources)
+    gains = decibels.si_snr_db(best, sources) - decibels.si_snr_db(np.broadcast_to(whole, sources.shape), sources)
     return float(gains.mean())

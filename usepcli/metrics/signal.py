@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from usepcli.dsp import ratios
+from usepcli.dsp import decibels
 from usepcli.metrics.base import FloatArray, Metric
 
 
@@ -29,7 +29,7 @@ class _Ratio(Metric):
         return value if mix is None or not self.needs_mixture else value - self._ratio(mix, ref)
 
 
-SI_SNR = _Ratio("si-snr", ratios.si_snr_db, improvement=False, scores_silence=False)
-SI_SNRI = _Ratio("si-snri", ratios.si_snr_db, improvement=True, scores_silence=False)
-SNR = _Ratio("snr", ratios.snr_db, improvement=False, scores_silence=True)
-SNRI = _Ratio("snri", ratios.snr_db, improvement=True, scores_silence=True)
+SI_SNR = _Ratio("si-snr", decibels.si_snr_db, improvement=False, scores_silence=False)
+SI_SNRI = _Ratio("si-snri", decibels.si_snr_db, improvement=True, scores_silence=False)
+SNR = _Ratio("snr", decibels.snr_db, improvement=False, scores_silence=True)
+SNRI = _Ratio("snri", decibels.snr_db, improvement=True, scores_silence=True)

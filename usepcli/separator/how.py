@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from usepcli.errors import UsageError, choices
-from usepcli.separator.stitch import Seam
 
 CHANNELS = ("linked", "each", "mix", "first")
 RESTS = ("share", "leave", "source")
 RESIDUAL = "residual"
+CHUNK_S, OVERLAP_S = 10.0, 2.0
+FLOOR_S = 1.0  # chunks are never shorter
+_LEAST_S, _MOST_S = 8.0, 16.0  # of a chunk that the model decides on
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,58 @@ class How:
 
 
 USUAL = How()
+
+
+def names_of(n_src: int, how: How = USUAL) -> tuple[str, ...]:
+    """Return the names of what a stream yields: "1", "2", ..., and "residual" where it is a source."""
+    numbers = tuple(str(k + 1) for k in range(n_src))
+    return (*numbers, RESIDUAL) if how.rest == "source" else numbers
+
+
+def check_chunk(chunk_s: float) -> None:
+    """Raise UsageError unless chunks of so many seconds can be separated."""
+    if not FLOOR_S <= chunk_s < math.inf:
+        raise UsageError(f"--chunk-s: found {chunk_s:g}; expected at least {FLOOR_S:g} second")
+
+
+def default_chunk_s(segment_s: float, field_s: float) -> float:
+    """Return the seconds that a model should hear at once, from its training segments and its receptive field, 0 if
+    unknown or the whole recording.
+
+    Ten thirds of a training segment, at least five receptive fields, within 8 to 16 s; 10 s where neither is known.
+    On 12 five-minute pairs of unseen talkers, SI-SDRi over 4 s with chunks of 4, 10 and 16 s was 5.9, 6.2 and 6.2 dB.
+    The file has no say: what a chunk needs is the model's affair.
+    """
+    wanted = max(10 / 3 * segment_s, 5 * field_s)
+    return min(max(wanted, _LEAST_S), _MOST_S) if wanted else CHUNK_S
+
+
+@dataclass(frozen=True)
+class Seam:
+    """One join: where the fade begins (samples at the model's `rate`), the order chosen, and how sure it is.
+
+    `order[i]` is the output of the new chunk that continues source i. The lead over the second best order is
+    about 1 for a clear match of two sources and near 0 for a guess; `confidence` is the share of seams with
+    such a lead that were right on recordings with known talkers, 0.5 for a guess between two. `quiet`: nothing
+    sounded at the seam.
+    """
+
+    position: int
+    order: tuple[int, ...]
+    lead: float
+    confidence: float = 1.0
+    quiet: bool = False
+    rate: int = 8000
+
+    @property
+    def time_s(self) -> float:
+        """The position in seconds."""
+        return self.position / self.rate
+
+    @property
+    def swapped(self) -> bool:
+        """True if the chunk's own order was changed."""
+        return self.order != tuple(range(len(self.order)))
 
 
 @dataclass

@@ -16,23 +16,30 @@ from torch import Tensor
 
 from usepcli import device as devices
 from usepcli.audio import io
-from usepcli.errors import BadInput, UsageError, WorkerDied
+from usepcli.errors import BadInput, WorkerDied
 from usepcli.models.separator import SeparationModel
 from usepcli.separator.flow import Flow, Intake, Rows
-from usepcli.separator.how import RESIDUAL, USUAL, How, Null, Trace
+from usepcli.separator.how import (
+    FLOOR_S,
+    OVERLAP_S,
+    USUAL,
+    How,
+    Null,
+    Seam,
+    Trace,
+    check_chunk,
+    default_chunk_s,
+    names_of,
+)
 from usepcli.separator.live import LIVE, Live
-from usepcli.separator.stitch import Seam
 from usepcli.weights import cards, store
 
 __all__ = ["How", "Live", "Null", "Seam", "Separation", "Separator", "Trace", "Watch", "borrowed"]
 
-CHUNK_S, OVERLAP_S = 10.0, 2.0
-_LEAST_S, _MOST_S = 8.0, 16.0  # of a chunk that the model decides on
 _BLOCK_S = 4.0
 _RELEASE_S = 120.0  # of sound, after which the holes in the heap go back to the system
 _BATCH_S = 60.0  # audio that `batch` sends through the model at once
 _WAIT_S = 0.2  # what resampling both ways and the weights of the rest hold back
-_FLOOR_S = 1.0  # chunks are not halved below this when the device runs out of memory
 
 Wave = np.ndarray | Tensor  # (T,) or (C, T)
 Watch = Callable[[Iterable[np.ndarray], int, str], Iterable[np.ndarray]]  # blocks, their number, a name
@@ -66,9 +73,9 @@ class Separator:
         chunk_s: float = 0.0,
     ) -> None:
         card = card or cards.Card()
-        chunk_s = chunk_s or default_chunk_s(model, card)
-        if not _FLOOR_S <= chunk_s < math.inf:
-            raise UsageError(f"--chunk-s: found {chunk_s:g}; expected at least {_FLOOR_S:g} second")
+        field_s = (model.receptive_field_samples or 0) / model.sample_rate
+        chunk_s = chunk_s or default_chunk_s(card.segment_s, field_s)
+        check_chunk(chunk_s)
         self.model = model.eval().to(device)
         self.card = card
         self.device, self.chunk_s = torch.device(device), chunk_s
@@ -89,8 +96,7 @@ class Separator:
 
     def names(self, how: How = USUAL) -> tuple[str, ...]:
         """Return the names of what a stream yields: "1", "2", ..., and "residual" where it is a source."""
-        numbers = tuple(str(k + 1) for k in range(self.n_src))
-        return (*numbers, RESIDUAL) if how.rest == "source" else numbers
+        return names_of(self.n_src, how)
 
     def channels_out(self, channels_in: int, how: How = USUAL) -> int:
         """Return the number of channels of every source of an input with `channels_in` channels."""
@@ -213,13 +219,13 @@ class Separator:
             except (RuntimeError, MemoryError) as fault:
                 if not _no_memory(fault):
                     raise
-                if len(waves) == 1 and waves.shape[1] <= _FLOOR_S * self.rate:
+                if len(waves) == 1 and waves.shape[1] <= FLOOR_S * self.rate:
                     raise WorkerDied(
                         f"device '{self.device}': out of memory even for one second; use --device cpu"
                     ) from fault
             # The parts are made outside the handler: the failed attempt's tensors are free by then.
             if len(waves) == 1:
-                self._fits = max(min(waves.shape[1], self._chunk) // 2, int(_FLOOR_S * self.rate))
+                self._fits = max(min(waves.shape[1], self._chunk) // 2, int(FLOOR_S * self.rate))
         if len(waves) > 1:
             half = len(waves) // 2
             return np.concatenate([self.rows(part, normalize) for part in (waves[:half], waves[half:])])
@@ -246,16 +252,3 @@ def _no_memory(fault: BaseException) -> bool:
     if isinstance(fault, (torch.OutOfMemoryError, MemoryError)):
         return True
     return any(words in str(fault) for words in ("allocate memory", "not enough memory", "out of memory"))
-
-
-def default_chunk_s(model: SeparationModel, card: cards.Card) -> float:
-    """Return the seconds that a model should hear at once, from its training segments and receptive field.
-
-    Ten thirds of a training segment, at least five receptive fields, within 8 to 16 s; 10 s where neither is known.
-    On 12 five-minute pairs of unseen talkers, SI-SDRi over 4 s with chunks of 4, 10 and 16 s was 5.9, 6.2 and 6.2 dB.
-    The file has no say: what a chunk needs is the model's affair.
-    """
-    segment = card.segment_s
-    field = (model.receptive_field_samples or 0) / model.sample_rate
-    wanted = max(10 / 3 * segment, 5 * field)
-    return min(max(wanted, _LEAST_S), _MOST_S) if wanted else CHUNK_S

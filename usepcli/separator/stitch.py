@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from usepcli.dsp import overlap as ola
+from usepcli.separator.how import Seam
 
 # Say of the memory of spectra beside the overlap. On 6 five-minute pairs of unseen talkers, pauses up to 15 s, it
 # left 15 % of the seconds in the wrong order; half or twice as much say, 17 or 18 %; knowing the talkers, 11 %.
@@ -24,34 +24,6 @@ def confidence(lead: float) -> float:
     14 with less, 12.
     """
     return 1 - math.exp(-lead / _LEAD) / 2
-
-
-@dataclass(frozen=True)
-class Seam:
-    """One join: where the fade begins (samples at the model's `rate`), the order chosen, and how sure it is.
-
-    `order[i]` is the output of the new chunk that continues source i. The lead over the second best order is
-    about 1 for a clear match of two sources and near 0 for a guess; `confidence` is the share of seams with
-    such a lead that were right on recordings with known talkers, 0.5 for a guess between two. `quiet`: nothing
-    sounded at the seam.
-    """
-
-    position: int
-    order: tuple[int, ...]
-    lead: float
-    confidence: float = 1.0
-    quiet: bool = False
-    rate: int = 8000
-
-    @property
-    def time_s(self) -> float:
-        """The position in seconds."""
-        return self.position / self.rate
-
-    @property
-    def swapped(self) -> bool:
-        """True if the chunk's own order was changed."""
-        return self.order != tuple(range(len(self.order)))
 
 
 class Stitcher:

@@ -9,6 +9,7 @@ from usepcli import registry
 from usepcli.errors import ConfigError, choices
 from usepcli.models.separator import SeparationModel
 from usepcli.profile.signature import signature
+from usepcli.weights.cards import Cost
 
 
 def model(section: Mapping[str, Any]) -> SeparationModel:
@@ -31,6 +32,12 @@ def model(section: Mapping[str, Any]) -> SeparationModel:
     # Past nn.Module.__setattr__, which takes attributes for tensors or modules.
     object.__setattr__(built, "config", settings)
     return built
+
+
+def cost_of(built: SeparationModel) -> dict[str, Any]:
+    """Return what a model takes, for its card: see `cards.Cost`; arithmetic is counted on two seconds of silence."""
+    field, flops = built.receptive_field_samples, built.flops_per_second()
+    return Cost(built.causal, built.latency_samples, field, flops, built.live)._asdict()
 
 
 def config_of(built: SeparationModel) -> dict[str, Any]:

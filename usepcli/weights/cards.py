@@ -6,6 +6,7 @@ card, then the numbers. All that is asked here stands in the header, so neither 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
@@ -37,6 +38,8 @@ class Card:
     versions: dict[str, str] = field(default_factory=dict)
     # Where the weights came from, if usep did not train them.
     origin: str = ""
+    # What the model takes, as weights.build.cost_of counts it, so that it can be told without making the model.
+    cost: dict[str, Any] = field(default_factory=dict)
     # Frozen parts that training used and the file does not hold: name -> reference and sha256.
     fixed: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -57,7 +60,9 @@ class Card:
                 raise ValueError(f"{key} is a {type(value).__name__}, expected {expected}")
         if not all(isinstance(score, dict) for score in held.get("scores", ())):
             raise ValueError("a score is no object")
-        return cls(**held)
+        card = cls(**held)
+        cost(card)
+        return card
 
     @property
     def segment_s(self) -> float:
@@ -65,6 +70,35 @@ class Card:
         data = self.profile.get("data")
         stated = data.get("segment_s") if isinstance(data, dict) else 0
         return float(stated) if isinstance(stated, (int, float)) and math.isfinite(stated) else 0.0
+
+
+class Cost(NamedTuple):
+    """What a model takes: delay and field in samples at its rate (field None: the whole input), operations a second."""
+
+    causal: bool
+    latency_samples: int
+    receptive_field_samples: int | None
+    flops_per_second: float
+    live: bool = False  # whether it takes blocks as they come
+
+
+def cost(card: Card) -> Cost | None:
+    """Return what a card says that its model takes, None where it says nothing; ValueError for what cannot be."""
+    if not card.cost:
+        return None
+    found = Cost(*(card.cost.get(name, Cost._field_defaults.get(name)) for name in Cost._fields))  # type: ignore[arg-type]
+    numbers = (found.latency_samples, found.receptive_field_samples or 0, found.flops_per_second)
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers[:2])
+    if (
+        not isinstance(found.causal, bool)
+        or not isinstance(found.live, bool)
+        or not whole
+        or not isinstance(numbers[2], (int, float))
+    ):
+        raise ValueError(f"cost: found {card.cost}; expected {', '.join(Cost._fields)}")
+    if not all(0 <= n < math.inf for n in numbers):
+        raise ValueError(f"cost: found {card.cost}; expected no number below 0")
+    return found
 
 
 def _printable(value: Any) -> Any:
@@ -85,7 +119,7 @@ class Header(NamedTuple):
 
     @property
     def n_numbers(self) -> int:
-        """How many numbers the weights have."""
+        """How many numbers are stored: the parameters, and the buffers of a model that stores any (none of ours)."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
 
@@ -109,6 +143,28 @@ def read_card(path: Path) -> tuple[Card, str]:
     """Return the card and the sha256 of the weights that a model file declares; errors as for `read_header`."""
     header = read_header(path)
     return header.card, header.sha256
+
+
+def digest(raw: bytes) -> str:
+    """Return the sha256 of the weights in the bytes of a model file: of every name and its numbers, by name."""
+    begin = 8 + int.from_bytes(raw[:8], "little")
+    parts = json.loads(raw[8:begin])
+    sha = hashlib.sha256()
+    for name in sorted(parts.keys() - {"__metadata__"}):
+        first, last = parts[name]["data_offsets"]
+        sha.update(name.encode())
+        sha.update(raw[begin + first : begin + last])
+    return sha.hexdigest()
+
+
+def with_card(raw: bytes, card: Card) -> bytes:
+    """Return the bytes of a model file with another card; its numbers, and their sha256, stay as they are."""
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    header["__metadata__"]["usep"] = card.to_json()
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + raw[8 + size :]
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -121,9 +121,9 @@ def test_a_file_of_the_users_is_not_taken_for_a_record(text: str, tmp_path: Path
     mine.parent.mkdir()
     mine.write_text(text)
     with pytest.raises(OutputError, match=r"x\.json: is no record"):
-        hub.pull("./repo", name="x", into=mine.parent)
+        hub.pull("./repo", name="x", out=mine.parent)
     assert mine.read_text() == text and list(mine.parent.iterdir()) == [mine]
-    assert hub.pull("./repo", name="x", into=mine.parent, overwrite=True)["state"] == "new"
+    assert hub.pull("./repo", name="x", out=mine.parent, overwrite=True)["state"] == "new"
     assert hub.record(mine)["sha256"] == sha256(tmp_path / "repo" / hub.WEIGHTS)
 
 
@@ -131,7 +131,7 @@ def test_the_record_stands_before_the_model(tmp_path: Path) -> None:
     write(tmp_path / "repo" / hub.WEIGHTS)
     (tmp_path / "models" / "x.json").mkdir(parents=True)
     with pytest.raises(IOFault, match=r"x\.json"):
-        hub.pull("./repo", name="x", into=tmp_path / "models", overwrite=True)
+        hub.pull("./repo", name="x", out=tmp_path / "models", overwrite=True)
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["x.json"]
 
 

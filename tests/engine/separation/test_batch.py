@@ -258,7 +258,7 @@ def test_a_foreign_table_is_not_written_to(tmp_path: Path):
 def test_what_the_hash_of_settings_depends_on(monkeypatch: pytest.MonkeyPatch):
     def key(wish: Wish | None = None, keep: tuple[str, ...] = ("1", "2"), sub: str = "", chunk: float = 4) -> str:
         model = Separator(Halver(), chunk_s=chunk)
-        facts = batch.settings("default", model, wish or Wish(), keep, "{stem}_{i}", "wav", sub)
+        facts = batch.settings("default", model.chunk_s, wish or Wish(), keep, "{stem}_{i}", "wav", sub)
         return batch.fingerprint(facts)
 
     same = key()

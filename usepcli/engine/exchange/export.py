@@ -6,19 +6,20 @@ import json
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from usepcli import files
+from usepcli import device, files
 from usepcli.audio import io, resample
-from usepcli.engine.exchange import export_live, export_targets, hub
+from usepcli.engine.exchange import export_targets, hub
 from usepcli.engine.exchange.export_targets import Target
 from usepcli.errors import BadInput, MissingDependency, OutputError, UsageError
-from usepcli.models.separator import SeparationModel
 from usepcli.versions import versions
-from usepcli.weights import cards, reach, store
+from usepcli.weights import cards, reach
+
+if TYPE_CHECKING:
+    from usepcli.models.separator import SeparationModel
 
 # Seconds at which a model of open length is traced, and at which it is compared: shorter, longer, no round numbers.
 TRACED_S = 2.0
@@ -27,7 +28,7 @@ TOLERANCE = 1e-4
 
 
 def export(
-    ref: str,
+    model: str,
     out: Path | None,
     to: str,
     *,
@@ -35,6 +36,7 @@ def export(
     live: bool = False,
     block: int = 0,
     tolerance: float = TOLERANCE,
+    threads: int = 0,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
@@ -48,29 +50,35 @@ def export(
     if (seconds and live) or (block and not live):
         raise UsageError("--seconds fixes the length of a whole input, --block that of a step with --live; give one")
     target = export_targets.require(to)
-    source = reach.find_model(ref)
-    model, card = store.load_model(source)
+    source = reach.find_model(model)
+    card, digest = cards.read_card(source)
     # A card may come from anybody: its name is a name only where it cannot lead into another folder.
     name = card.name if hub.NAME.fullmatch(card.name) else source.stem
     out = out or Path(name + target.suffix)
     if out.suffix != target.suffix:
         raise UsageError(f"{out}: --to {to} writes {target.suffix} files; name it {out.with_suffix(target.suffix)}")
     beside = out.with_name(out.name + ".json")
-    state = out.with_name(out.name + export_live.STATE)
+    state = out.with_name(out.name + export_targets.STATE)
     if not overwrite and (there := next((path for path in (out, beside, state) if path.exists()), None)):
         raise OutputError(f"{there}: exists; choose another -o or pass --overwrite")
+    from usepcli.weights import store
+
+    device.set_threads(threads)
+    loaded, card = store.load_model(source)
     facts: dict[str, Any] = {
         "model": card.name or source.stem, "file": out.name, "target": to,
-        "weights_sha256": cards.read_card(source)[1],
-        "sample_rate": model.sample_rate, "outputs": model.n_src, "input": "mixture (1, samples)",
-        "output": f"sources (1, {model.n_src}, samples)", "tolerance": tolerance,
+        "weights_sha256": digest,
+        "sample_rate": loaded.sample_rate, "outputs": loaded.n_src, "input": "mixture (1, samples)",
+        "output": f"sources (1, {loaded.n_src}, samples)", "tolerance": tolerance,
     }  # fmt: skip
     with hub.aside(out.parent, out.name, out) as folder:
         place, notes = folder / out.name, _notes(facts, card)
         if live:
-            facts |= export_live.made(model, target, place, notes, _speech(model.sample_rate), block, tolerance)
+            from usepcli.engine.exchange import export_live
+
+            facts |= export_live.made(loaded, target, place, notes, _speech(loaded.sample_rate), block, tolerance)
         else:
-            facts |= _made(model, target, place, notes, seconds, tolerance, say)
+            facts |= _made(loaded, target, place, notes, seconds, tolerance, say)
         facts |= {"versions": _versions(target), "card": json.loads(card.to_json())}
         (folder / beside.name).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         # The file itself comes last: where it stands, what belongs to it stands too.
@@ -125,6 +133,8 @@ def _compared(
     tolerance: float,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Write the file for the first length and return the largest differences at all of them."""
+    import torch
+
     speech = _speech(model.sample_rate)
     frames = [round(length * model.sample_rate) for length in lengths_s]
     target.write(model, torch.from_numpy(_cut(speech, frames[0], 0)), path, notes, len(frames) > 1)
@@ -140,6 +150,8 @@ def _check(
     model: SeparationModel, run: export_targets.Run, kind: str, wave: np.ndarray, name: str, tolerance: float
 ) -> dict[str, Any]:
     """Return the largest difference on one input (1, T); BadInput if it is more than the tolerance, or no number."""
+    import torch
+
     count = wave.shape[1]
     with torch.no_grad():
         own = model(torch.from_numpy(wave)).numpy()

@@ -16,12 +16,11 @@ import torch
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from usepcli.engine.exchange.export_targets import RunStep, Step, Target
+from usepcli.engine.exchange.export_targets import STATE, RunStep, Step, Target
 from usepcli.errors import BadInput, MissingDependency, UsageError
 from usepcli.models import streaming
 from usepcli.models.separator import SeparationModel
 
-STATE = ".state.safetensors"
 _BLOCK_S = 0.01
 _COMPARED_S = 2.0
 

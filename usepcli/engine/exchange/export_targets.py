@@ -16,16 +16,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from usepcli.engine.exchange import exportable
 from usepcli.errors import MissingDependency
-from usepcli.models.separator import SeparationModel
 
+if TYPE_CHECKING:  # whether a request can be met is answered without torch
+    import torch
+    from torch import nn
+
+    from usepcli.models.separator import SeparationModel
+
+STATE = ".state.safetensors"  # beside one step of a live model: what it begins with
 Run = Callable[[np.ndarray], np.ndarray]
 RunStep = Callable[[list[np.ndarray]], list[np.ndarray]]
 
@@ -42,6 +45,10 @@ class Step:
 
     def traced(self, onnx_layers: bool) -> torch.export.ExportedProgram:
         """Return the graph, traced on the model in the form that other runtimes take."""
+        import torch
+
+        from usepcli.engine.exchange import exportable
+
         made = self.graph(exportable.exportable(self.model, onnx_layers))
         with torch.no_grad():
             return torch.export.export(made.eval(), self.examples, strict=False)
@@ -71,15 +78,6 @@ def require(target: str) -> Target:
     return found
 
 
-class _Waveform(nn.Module):
-    def __init__(self, model: SeparationModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, mixture: torch.Tensor) -> torch.Tensor:
-        return self.model(mixture)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     # Exporters print their steps and warn of packages that nothing here uses.
@@ -95,17 +93,23 @@ def _quiet() -> Iterator[None]:
 
 
 def _trace(model: SeparationModel, example: torch.Tensor, dynamic: bool) -> torch.export.ExportedProgram:
+    import torch
+
+    from usepcli.engine.exchange import exportable
+
     shapes = ({1: torch.export.Dim.DYNAMIC},) if dynamic else None
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         if exportable.recurrent(model):
             stack.enter_context(_loops())
-        return torch.export.export(_Waveform(model).eval(), (example,), dynamic_shapes=shapes, strict=False)
+        return torch.export.export(exportable.Waveform(model).eval(), (example,), dynamic_shapes=shapes, strict=False)
 
 
 @contextmanager
 def _loops() -> Iterator[None]:
     """Trace recurrent layers as loops, so that their number of steps stays open."""
+    import torch
+
     try:
         from torch.export import _patches
 
@@ -121,17 +125,25 @@ def _loops() -> Iterator[None]:
 def _write_torch(
     model: SeparationModel, example: torch.Tensor, path: Path, notes: dict[str, str], dynamic: bool
 ) -> None:
+    import torch
+
+    from usepcli.engine.exchange import exportable
+
     with _quiet():
         program = _trace(exportable.exportable(model, onnx_layers=False), example, dynamic)
         torch.export.save(program, path, extra_files=notes)
 
 
 def _write_step_torch(step: Step, path: Path, notes: dict[str, str]) -> None:
+    import torch
+
     with _quiet():
         torch.export.save(step.traced(onnx_layers=False), path, extra_files=notes)
 
 
 def _open_step_torch(path: Path) -> RunStep:
+    import torch
+
     with _quiet():
         module = torch.export.load(path).module()
 
@@ -143,6 +155,8 @@ def _open_step_torch(path: Path) -> RunStep:
 
 
 def _open_torch(path: Path) -> Run:
+    import torch
+
     with _quiet():
         module = torch.export.load(path).module()
 
@@ -176,6 +190,8 @@ def _recurrent_on_node(x: Any, w: Any, r: Any, b: Any, h: Any, c: Any, kind: str
 def _write_onnx(
     model: SeparationModel, example: torch.Tensor, path: Path, notes: dict[str, str], dynamic: bool
 ) -> None:
+    from usepcli.engine.exchange import exportable
+
     with _quiet():
         program = _trace(exportable.exportable(model, onnx_layers=True), example, dynamic)
         _save_onnx(program, (example,), ("mixture",), ("sources",), path, notes)
@@ -190,6 +206,8 @@ def _save_onnx(
     program: torch.export.ExportedProgram, examples: tuple[torch.Tensor, ...], inputs: tuple[str, ...],
     outputs: tuple[str, ...], path: Path, notes: dict[str, str],
 ) -> None:  # fmt: skip
+    import torch
+
     # The exporter's optimiser takes "+ 1e-8" for "+ 0" and drops it: silence would become NaN.
     made = torch.onnx.export(
         program, examples, dynamo=True, optimize=False, verbose=False, input_names=inputs, output_names=outputs,
@@ -219,6 +237,7 @@ def _session(path: Path) -> Any:
     # onnxruntime reports to its maker over the network, and keeps a device id in the cache, unless this stands first.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
+    import torch
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
@@ -268,6 +287,8 @@ def _open_step_openvino(path: Path) -> RunStep:
 
 
 def _compiled(path: Path) -> Any:
+    import torch
+
     # Processors with bfloat16 would compute in it by default.
     exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     return _openvino().Core().compile_model(str(path), "CPU", exact)

@@ -37,6 +37,19 @@ def _shape(x: Tensor, w: Tensor, r: Tensor, b: Tensor, kind: str, hidden: int) -
     return x.new_empty(x.shape[0], w.shape[0], x.shape[1], hidden)
 
 
+class Waveform(nn.Module):
+    """A model as a function of its mixture alone, (1, T) to (1, N, T)."""
+
+    def __init__(self, model: SeparationModel) -> None:
+        """Take the model as it is."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        """Return the model's sources."""
+        return self.model(mixture)  # type: ignore[no-any-return]
+
+
 @torch.library.register_fake("usep::recurrent_on", lib=_OPS)
 def _shapes(
     x: Tensor, w: Tensor, r: Tensor, b: Tensor, h: Tensor, c: Tensor, kind: str, hidden: int

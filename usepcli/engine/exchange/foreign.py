@@ -11,19 +11,20 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
-from torch.torch_version import TorchVersion
 
 from usepcli import files
-from usepcli.engine.exchange import foreign_asteroid, foreign_level, foreign_torchaudio
+from usepcli.engine.exchange import foreign_asteroid, foreign_torchaudio
 from usepcli.engine.exchange.foreign_parts import Found, Stated, plain
 from usepcli.errors import BadInput, InputNotFound, OutputError, UsageError, choices
-from usepcli.models.separator import SeparationModel
-from usepcli.weights import build, cards, fitting, store
+from usepcli.weights import cards
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from usepcli.models.separator import SeparationModel
 
 KINDS = ("asteroid", "torchaudio")
 KNOWN = "known are asteroid's ConvTasNet and DPRNNTasNet and torchaudio's ConvTasNet"
@@ -49,6 +50,15 @@ class Imported:
     notes: list[str]
 
 
+def import_checkpoint(
+    checkpoint: Path, out: Path, *, kind: str = "", licence: str = "", training_data: str = "", name: str = "",
+    sample_rate: int = 0, mask: str = "", blocks: int = 0, fit_level: bool = False, overwrite: bool = False,
+) -> Imported:  # fmt: skip
+    """Do `import_model` with the options of `usep import`."""
+    stated, words = Stated(sample_rate, mask, blocks), Words(name, licence, training_data)
+    return import_model(checkpoint, out, kind, stated, words, overwrite, fit_level)
+
+
 def import_model(
     source: Path, out: Path, kind: str = "", stated: Stated | None = None, words: Words | None = None,
     overwrite: bool = False, fit_level: bool = False,
@@ -65,6 +75,9 @@ def import_model(
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: exists already; choose another name with -o, or --overwrite")
     found = read(source, kind, stated)
+    from usepcli.engine.exchange import foreign_level
+    from usepcli.weights import fitting, store
+
     model = fitting.model(found.model, found.state, str(source))
     card = _card(found, model, source, words, out.stem)
     level = foreign_level.measure(model)
@@ -111,6 +124,9 @@ def load_plain(source: Path) -> dict[str, Any]:
         raise BadInput(f"{source}: a folder; expected one checkpoint file; {KNOWN}")
     if source.suffix == ".safetensors":
         return dict(_safetensors(source))
+    import torch
+    from torch.torch_version import TorchVersion
+
     # asteroid writes torch.__version__, a str of its own class; nothing else is let in.
     with open(source, "rb") as file, torch.serialization.safe_globals([TorchVersion]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how torch reads a file that a user may not even have made
@@ -144,6 +160,8 @@ def _why(fault: str) -> str:
 
 def _tensors(state: object) -> dict[str, Tensor]:
     """Return a mapping of names to tensors without the prefixes of wrappers; empty for anything else."""
+    from torch import Tensor
+
     if not isinstance(state, Mapping) or not state:
         return {}
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
@@ -157,6 +175,8 @@ def _tensors(state: object) -> dict[str, Tensor]:
 
 def _plain_numbers(tensor: Tensor) -> bool:
     """Return whether a tensor is a dense array of real numbers in memory, every element of it in the file."""
+    import torch
+
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
         return False
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
@@ -182,6 +202,8 @@ def _seen(raw: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 
 
 def _card(found: Found, model: SeparationModel, source: Path, words: Words, name: str) -> cards.Card:
+    from usepcli.weights import build
+
     for option, said, here in (
         ("--licence", words.licence, found.licence),
         ("--training-data", words.training_data, found.training_data),
@@ -194,6 +216,7 @@ def _card(found: Found, model: SeparationModel, source: Path, words: Words, name
         model=build.config_of(model),
         sample_rate=model.sample_rate,
         n_src=model.n_src,
+        cost=build.cost_of(model),
         training_data=found.training_data or words.training_data or UNSTATED,
         licence=found.licence or words.licence or UNSTATED,
         credits=found.credits,

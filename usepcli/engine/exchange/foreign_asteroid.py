@@ -7,12 +7,13 @@ dataset, task and licenses.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from usepcli.engine.exchange.foreign_parts import Found, Stated, count, joined, one_of, plain, renamed, whole
 from usepcli.errors import BadInput, UsageError, choices
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NORMS = {
     "gLN": "gln", "GlobLN": "gln", "cgLN": "cumln", "CumLN": "cumln", "cLN": "channel", "ChanLN": "channel",
@@ -197,7 +198,7 @@ def _licence(row: Mapping[str, Any]) -> str:
 
 
 _Reader = Callable[
-    [Mapping[str, Any], dict[str, Any], Mapping[str, Tensor], str], tuple[dict[str, Any], dict[str, Tensor]]
+    [Mapping[str, Any], dict[str, Any], "Mapping[str, Tensor]", str], tuple[dict[str, Any], "dict[str, Tensor]"]
 ]
 _READERS: dict[str, tuple[dict[str, Any], _Reader]] = {
     "ConvTasNet": (_CONVTASNET, _convtasnet),

@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from usepcli.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LONGEST = 500  # letters of a text that is taken over from a file
 
@@ -66,6 +66,8 @@ def joined(state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
 
     A last block without residual convolution gets zeros, since nothing reads its residual.
     """
+    import torch
+
     out = {k: v for k, v in state.items() if not re.fullmatch(r"blocks\.\d+\.(res|skip)\..*", k)}
     blocks = count(state, "blocks")
     for block in range(blocks):

@@ -6,11 +6,13 @@ The activation of the masks, the blocks of one repeat and the sample rate leave 
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from usepcli.engine.exchange.foreign_parts import Found, Stated, count, joined, renamed
 from usepcli.errors import BadInput, UsageError, choices
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _RULES = (
     (r"(encoder|decoder)\.weight", r"basis.\1.weight"),

@@ -23,7 +23,7 @@ from typing import Any
 
 from usepcli import files
 from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency, OutputError, UsageError
-from usepcli.weights import reach, store
+from usepcli.weights import reach
 
 WEIGHTS = "model.safetensors"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -80,15 +80,15 @@ def token(variable: str) -> str | bool:
 
 
 def pull(
-    ref: str, *, file: str = WEIGHTS, sha256: str = "", name: str = "", into: Path | None = None,
+    repo: str, *, file: str = WEIGHTS, sha256: str = "", name: str = "", out: Path | None = None,
     overwrite: bool = False, token_env: str = "HF_TOKEN",
 ) -> dict[str, Any]:  # fmt: skip
     """Fetch a model into a folder of models and return what was fetched, which is kept in a .json beside it.
 
-    sha256: of the whole file, as hex.  into: the cache by default.  BadInput if the file is not what was stated or
+    sha256: of the whole file, as hex.  out: the cache by default.  BadInput if the file is not what was stated or
     no model of usep; then nothing stays.
     """
-    source, folder = place(ref), into or reach.cache()
+    source, folder = place(repo), out or reach.cache()
     name = name or source.name
     if not NAME.fullmatch(name):
         raise UsageError(f"--name {name}: expected letters, digits, '.', '_' and '-'")
@@ -104,15 +104,17 @@ def pull(
         for words, expected in (("--sha256", sha256.lower()), ("the Hub", stated)):
             if expected and facts["sha256"] != expected:
                 raise BadInput(
-                    f"{ref}: sha256 of {file} is {facts['sha256']}, {words} says {expected}; nothing is kept"
+                    f"{repo}: sha256 of {file} is {facts['sha256']}, {words} says {expected}; nothing is kept"
                 )
-        _loads(got, f"{ref}: {file}")
+        _loads(got, f"{repo}: {file}")
         facts |= {"name": name, "path": str(folder / (name + reach.SUFFIX))}
         return facts | {"state": _placed(got, facts, overwrite)}
 
 
 def _loads(got: Path, where: str) -> None:
     """Build the model in a fetched file; BadInput, with where it came from, if it does not fit its card."""
+    from usepcli.weights import store
+
     try:
         store.load_model(got)
     except BadInput as fault:

@@ -14,8 +14,8 @@ import yaml
 from usepcli.engine.exchange import hub
 from usepcli.errors import BadInput, OutputError, UsageError
 from usepcli.files import write_bytes
-from usepcli.weights import cards, reach, store
-from usepcli.weights.store import Card
+from usepcli.weights import cards, reach
+from usepcli.weights.cards import Card
 
 # Licences that the Hub knows by an identifier of its own.
 _HUB_LICENCES = {
@@ -27,19 +27,32 @@ _HUB_LICENCES = {
 def layout(ref: str, target: hub.Place, datasets: Sequence[str] = ()) -> dict[str, bytes]:
     """Return the files of a model's repository; BadInput for a model that does not state the licence of its data."""
     path = reach.find_model(ref)
-    store.read_weights(path)
     card, sha256 = cards.read_card(path)
     if card.licence.strip().lower() in ("", "unstated", "unknown"):
         raise BadInput(f"{path}: its card states no licence of the training data; such a model is not published")
+    raw = path.read_bytes()
+    if cards.digest(raw) != sha256:
+        raise BadInput(f"{path}: weights do not match their sha256; the file is damaged, fetch it again")
+    if not card.cost:
+        card, raw = _costed(path, raw)
     config = {
         "library_name": "usep", "architecture": card.model.get("name", ""), "sample_rate": card.sample_rate,
         "outputs": card.n_src, "weights_sha256": sha256, "card": json.loads(card.to_json()),
     }  # fmt: skip
     return {
-        hub.WEIGHTS: path.read_bytes(),
+        hub.WEIGHTS: raw,
         "config.json": (json.dumps(config, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode(),
         "README.md": readme(card, target, datasets).encode(),
     }
+
+
+def _costed(path: Path, raw: bytes) -> tuple[Card, bytes]:
+    """Return card and file of an older usep with what the model takes in them."""
+    from usepcli.weights import build, store
+
+    model, card = store.load_model(path)
+    card.cost = build.cost_of(model)
+    return card, cards.with_card(raw, card)
 
 
 def head(card: Card, title: str, datasets: Sequence[str] = ()) -> dict[str, Any]:
@@ -97,17 +110,17 @@ def readme(card: Card, target: hub.Place, datasets: Sequence[str] = ()) -> str:
 
 
 def push(
-    ref: str, to: str, *, datasets: Sequence[str] = (), private: bool = False, overwrite: bool = False,
+    model: str, repo: str, *, datasets: Sequence[str] = (), private: bool = False, overwrite: bool = False,
     token_env: str = "HF_TOKEN",
 ) -> dict[str, Any]:  # fmt: skip
     """Write a model's repository to a folder, or upload it as one commit, and return where it lies.
 
     OutputError where another model lies there, without overwrite.
     """
-    target = hub.place(to)
+    target = hub.place(repo)
     if target.revision:
-        raise UsageError(f"{to}: a push makes its own commit on the main branch; leave @{target.revision} out")
-    files = layout(ref, target, datasets)
+        raise UsageError(f"{repo}: a push makes its own commit on the main branch; leave @{target.revision} out")
+    files = layout(model, target, datasets)
     sha256 = hashlib.sha256(files[hub.WEIGHTS]).hexdigest()
     facts = {"files": sorted(files), "sha256": sha256}
     if target.folder:

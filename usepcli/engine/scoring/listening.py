@@ -50,16 +50,21 @@ def refuse(folder: Path, overwrite: bool) -> None:
         raise OutputError(f"{folder / there[0]}: exists already; choose another folder, or --overwrite")
 
 
+def check(kind: str, systems: int) -> None:
+    """UsageError for a kind that is none, or that does not fit the number of systems."""
+    if kind not in KINDS:
+        raise UsageError(choices("kind of listening test", kind, KINDS))
+    if (kind == PREFERENCE and systems != 2) or not systems:
+        raise UsageError(f"a {kind} test needs {'two systems: --against MODEL or folder' if systems else 'a system'}")
+
+
 def trials(systems: Sequence[System], kind: str, count: int, seed: int = 0) -> Iterator[Trial]:
     """Yield at most `count` questions in a drawn order; with two systems and `which`, each question for both of them.
 
     An item comes twice only when all of them have come once.  UsageError for a kind that does not fit the systems,
     BadInput where no item fits.
     """
-    if kind not in KINDS:
-        raise UsageError(choices("kind of listening test", kind, KINDS))
-    if (kind == PREFERENCE and len(systems) != 2) or not systems:
-        raise UsageError(f"a {kind} test needs {'two systems: --against MODEL or folder' if systems else 'a system'}")
+    check(kind, len(systems))
     names = [system.name for system in systems]
     if len(set(names)) < len(names):
         raise UsageError(f"both systems are called {names[0]}; the listeners would compare it with itself")

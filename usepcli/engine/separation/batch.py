@@ -7,21 +7,23 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from usepcli.engine.separation.jobs import Job, Source, refuse_outputs
 from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish, separate_files
 from usepcli.errors import UsepError
-from usepcli.separator.separator import Separator, Watch
 from usepcli.weights import cards, reach
+
+if TYPE_CHECKING:
+    from usepcli.separator.separator import Separator, Watch
 
 ALGORITHM = 1  # goes up when the same settings give other samples
 
 
 def settings(
-    model: str | Path, separator: Separator, wish: Wish, names: Sequence[str], name: str, form: str, subtype: str
+    model: str | Path, chunk_s: float, wish: Wish, names: Sequence[str], name: str, form: str, subtype: str
 ) -> dict[str, Any]:
     """Return all that changes what is written: not the device, not the number of threads."""
     card, weights = cards.read_card(reach.find_model(model))
@@ -30,7 +32,7 @@ def settings(
         "weights": weights,
         "channels": wish.how.channels,
         "rest": wish.how.rest,
-        "chunk_s": separator.chunk_s,
+        "chunk_s": chunk_s,
         "sources": wish.sources,
         "keep": list(names),
         "clip": wish.clip,

@@ -25,7 +25,7 @@ from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.engine.separation.shards import Shard
 from usepcli.errors import UsepError
 from usepcli.files import write_text
-from usepcli.separator.stitch import Seam
+from usepcli.separator.how import Seam
 
 OUTPUTS = (
     "file", "output", "source", "sha256", "bytes", "seconds", "frames", "rate", "channels", "subtype", "gain_db",

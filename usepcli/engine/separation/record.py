@@ -11,7 +11,7 @@ from typing import Any
 from usepcli import files
 from usepcli.audio import io
 from usepcli.errors import BadInput
-from usepcli.separator.stitch import Seam
+from usepcli.separator.how import Seam
 
 
 @dataclass(frozen=True)

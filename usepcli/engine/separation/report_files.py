@@ -27,7 +27,7 @@ from usepcli.report import html, listen, plots
 from usepcli.report.progress import clock
 from usepcli.report.separation import Join, Row, Separated, decibel, index_page, null, separation_page
 from usepcli.separator.how import USUAL, How
-from usepcli.weights.store import Card
+from usepcli.weights.cards import Card
 
 if TYPE_CHECKING:
     from usepcli.separator.separator import Watch

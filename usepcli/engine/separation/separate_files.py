@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from usepcli.engine.separation.activity import Meter
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.errors import IOFault, UsageError, UsepError, choices
-from usepcli.separator.separator import How, Null, Separator, Trace, Watch
+from usepcli.separator.how import How, Null, Trace
+
+if TYPE_CHECKING:
+    from usepcli.separator.separator import Separator, Watch
 
 __all__ = ["Record", "Track", "Wish", "separate_file", "separate_files"]
 

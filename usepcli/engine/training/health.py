@@ -21,7 +21,7 @@ from torch import Tensor
 
 from usepcli import registry
 from usepcli.data.manifest import Manifest
-from usepcli.dsp import ratios
+from usepcli.dsp import decibels, ratios
 from usepcli.dsp.consistency import project
 from usepcli.engine import tables
 from usepcli.engine.scoring import momi
@@ -89,7 +89,7 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
     if not len(few):
         return math.nan
     bound = 10 ** (-AGREEMENT_MAX_DB / 10)
-    return float(ratios.si_snr_db(many[permutation(many, few)], few, bound).mean())
+    return float(decibels.si_snr_db(many[permutation(many, few)], few, bound).mean())
 
 
 def likeness_to_input(
@@ -106,7 +106,7 @@ def likeness_to_input(
         mix = torch.from_numpy(np.stack(batch))
         est = project(momi.separate(model, mix, device), mix).double().numpy()
         whole = np.broadcast_to(mix.double().numpy()[:, None], est.shape)
-        found = ratios.si_snr_db(est, whole, 10 ** (-AGREEMENT_MAX_DB / 10))  # (B, N)
+        found = decibels.si_snr_db(est, whole, 10 ** (-AGREEMENT_MAX_DB / 10))  # (B, N)
         values.extend(np.where(whole.any(-1), found, np.nan).mean(-1).tolist())
     return _mean(values)
 

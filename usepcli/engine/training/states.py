@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from usepcli.errors import BadInput
 from usepcli.files import write_bytes
 
@@ -20,6 +18,8 @@ SAVED = ("last.ckpt", "prev.ckpt")
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a resume file; the file that stood there becomes `prev.ckpt` beside it."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(state, buffer)
     body = buffer.getvalue()
@@ -35,6 +35,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 def load_state(path: Path) -> dict[str, Any]:
     """Read a resume file; BadInput if it is short, damaged or not ours."""
+    import torch
+
     raw = path.read_bytes()
     head = len(MAGIC)
     body = raw[head + 32 :]

@@ -38,6 +38,7 @@ class Validator:
         """
         self.p, self.folder, self.device, self.fixed = profile, folder, device, fixed or {}
         self.model = build.model(profile.model)
+        self.cost = build.cost_of(self.model)
         self.best = BestStates(folder, profile.valid.keep_best, profile.valid.average)
         self.split = valid_split.read(profile, self.model.n_src)
         self.metric, self.also, self.notes = valid_split.choose(profile, self.split, self.model.n_src)
@@ -123,6 +124,7 @@ class Validator:
             model=build.config_of(self.model),
             sample_rate=self.model.sample_rate,
             n_src=self.model.n_src,
+            cost=self.cost,
             objective=p.objective["name"],
             training_data=training_data(p.data.manifest, p.data.pool),
             licence=p.licence,

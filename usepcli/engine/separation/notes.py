@@ -1,17 +1,11 @@
-"""What `usep separate` says while it works (stderr), and its table of results (stdout)."""
+"""What a listener should know of each file that was separated, in words."""
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
-import typer
-
-if TYPE_CHECKING:
-    from usepcli.engine.separation.record import Record
-    from usepcli.separator.separator import Separator
+from usepcli.engine.separation.record import Record
 
 _EQUAL_DB = -100.0
 _ROUNDED_DB = -96.0  # of full scale: half a code of 16 bits
@@ -22,34 +16,26 @@ _BAND = {
 }
 
 
-def say(text: str) -> None:
-    """Write a line to stderr; bytes that are no letters, and what steers a terminal, appear as backslash escapes."""
-    sys.stderr.write(plain(text) + "\n")
-
-
-def plain(text: str) -> str:
-    """Return text in one line and without control characters, which a file name may hold."""
-    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return shown.translate({code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))})
-
-
 class Notes:
     """Says what a listener should know about each file; warnings also when quiet."""
 
-    def __init__(self, separator: Separator, rest: str, quiet: bool) -> None:
-        self.separator, self.rest, self.quiet = separator, rest, quiet
+    def __init__(self, say: Callable[[str], None], rest: str, quiet: bool) -> None:
+        self.say, self.rest, self.quiet = say, rest, quiet
         self._rates: set[int] = set()
 
     def skipped(self, done: int, total: int) -> None:
         """Say that files are done already."""
         if done and not self.quiet:
-            say(f"{done} of {total} files are done already (outputs.csv); --no-resume separates them again")
+            self.say(f"{done} of {total} files are done already (outputs.csv); --no-resume separates them again")
 
-    def file(self, record: Record) -> None:
-        """Say what became of a file: gain, missing samples, sources left out, null test, band limit."""
+    def file(self, record: Record, inner: int) -> None:
+        """Say what became of a file: gain, missing samples, sources left out, null test, band limit.
+
+        inner: the model's rate in Hz.
+        """
         from usepcli.audio import io
 
-        file = record.file
+        file, say = record.file, self.say
         if record.gain_db:
             say(f"{file}: all sources turned down by {-record.gain_db:.2f} dB so that none clips")
         if record.missing_s:
@@ -67,7 +53,7 @@ class Notes:
                 say(f"{file}: source {track.source} is near-silent; --sources auto leaves such sources out")
         if record.file != "-" and io.is_open_ended(record.source):
             say(f"{file}: nothing in it says where it ends; if it was cut short, nobody can tell")
-        rate, inner = record.rate, self.separator.rate
+        rate = record.rate
         if rate > inner and rate not in self._rates:
             self._rates.add(rate)
             say(
@@ -89,25 +75,3 @@ def null(record: Record) -> str:
         else "differ from the input by"
     )
     return f"sources {how} {record.null_db:.0f} dB of it, peak {record.null_peak_db:.0f} dB of full scale"
-
-
-def table(records: Sequence[Record]) -> None:
-    """Print what was separated on stdout."""
-    from usepcli.engine import tables
-
-    rows: list[dict[str, Any]] = [
-        {
-            "file": plain(record.file),
-            "first output": plain(record.outputs[0]),
-            "sources": len(record.outputs),
-            "seconds": record.duration_s,
-            "rate": record.rate,
-            "channels": record.channels,
-            "gain dB": record.gain_db,
-            "null dB": record.null_db,
-            "x real time": record.rtf,
-        }
-        for record in records
-    ]
-    if rows:
-        typer.echo(tables.render(rows))

@@ -1,4 +1,4 @@
-"""The tables of `usep evaluate`: scores, counts, MoMi, spreads, differences; into Results, and onto the screen."""
+"""The tables of an evaluation, filled one by one: scores, counts, MoMi, spreads, differences, published numbers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from usepcli.cli import _options as options
-from usepcli.cli._evaluate_jobs import Asked, Job, Rows
+from usepcli.engine.scoring.jobs import Job, Means, Measures, Rows
 from usepcli.errors import UsageError, UsepError
 
 if TYPE_CHECKING:
@@ -18,32 +15,32 @@ if TYPE_CHECKING:
     from usepcli.engine.scoring.versus import Evaluation
 
 
-def conventions(asked: Asked, protocol: Protocol | None) -> dict[str, Any]:
+def conventions(wanted: Measures) -> dict[str, Any]:
     """Return what the numbers of this evaluation mean, for evaluate.json."""
     from usepcli.engine.scoring import protocols, scoring
 
     found: dict[str, Any]
-    if protocol:
+    if protocol := wanted.protocol:
         found = {"name": protocol.name, **protocol.lines()}
     else:
-        said = {name: scoring.convention(name) for name in asked.metrics}
+        said = {name: scoring.convention(name) for name in wanted.metrics}
         found = {"name": protocols.OWN, **scoring.CONVENTIONS, "metrics": said}
-    if "momi" in asked.metric:
+    if "momi" in wanted.asked:
         from usepcli.engine.scoring import mom_scores
 
         found["momi"] = mom_scores.NOTES
     return found
 
 
-def add_items(found: Results, job: Job, asked: Asked, protocol: Protocol | None) -> Rows:
+def add_items(found: Results, job: Job, wanted: Measures, quiet: bool) -> Rows:
     """Score the items, fill in their tables and the summary, and return the rows of the separated signals."""
     from usepcli.engine.scoring import fuss_scores, results, scoring
     from usepcli.engine.scoring.evaluate import UNPROCESSED
 
-    every = job.run(_tracker(asked.quiet))
+    every = job.run(_tracker(quiet))
     rows = [row for row in every if "system" not in row]
     untouched = [row for row in every if row.get("system") == UNPROCESSED]
-    if protocol:
+    if protocol := wanted.protocol:
         columns = list(fuss_scores.ITEM_COLUMNS)
         found.summary += fuss_scores.summary(rows, protocol)
         below = fuss_scores.summary(untouched, protocol, rates=False) if untouched else []
@@ -52,9 +49,9 @@ def add_items(found: Results, job: Job, asked: Asked, protocol: Protocol | None)
         found.facts |= {"confusion": results.strict(table), "skipped": fuss_scores.skipped(rows)}
         found.facts["capped"] = fuss_scores.capped(rows, protocol)
     else:
-        columns = ["id", "source", "n_src", *asked.metrics, "reason"]
-        found.summary += scoring.summary(rows, asked.metrics)
-        below = scoring.summary(untouched, asked.metrics) if untouched else []
+        columns = ["id", "source", "n_src", *wanted.metrics, "reason"]
+        found.summary += scoring.summary(rows, wanted.metrics)
+        below = scoring.summary(untouched, wanted.metrics) if untouched else []
     found.tables[results.ITEMS] = (rows, columns)
     if untouched:
         found.tables[results.UNTOUCHED] = (untouched, columns)
@@ -63,44 +60,46 @@ def add_items(found: Results, job: Job, asked: Asked, protocol: Protocol | None)
     return rows
 
 
-def add_moms(found: Results, job: Job, asked: Asked, out: Path) -> None:
+def add_moms(found: Results, job: Job, means: Means, pairs: int, seed: int, out: Path) -> None:
     """Score sums of two mixtures."""
     from dataclasses import replace
 
     from usepcli.engine.scoring import mom_scores, results
 
-    if job.net is None or job.manifest is None:  # check() has refused files
+    if job.net is None or job.manifest is None:  # separated files have been refused
         raise UsageError("--metric momi needs a MODEL")
-    manifest = replace(job.manifest, rows=job.manifest.rows[: asked.limit or None])
-    sums = min(asked.mom_pairs, len(manifest) // 2)
-    asked.say(f"momi: {sums} sums of two of {len(manifest)} mixtures, drawn with seed {asked.seed}")
-    rows, summary, facts = mom_scores.score(job.net, manifest, asked.mom_pairs, asked.seed, job.device)
+    manifest = replace(job.manifest, rows=job.manifest.rows[: means.limit or None])
+    sums = min(pairs, len(manifest) // 2)
+    means.say(f"momi: {sums} sums of two of {len(manifest)} mixtures, drawn with seed {seed}")
+    rows, summary, facts = mom_scores.score(job.net, manifest, pairs, seed, job.device)
     why = mom_scores.draw(rows, facts, out)
     if why:
-        asked.say(f"no picture of momi against msi: {why}")
+        means.say(f"no picture of momi against msi: {why}")
     found.facts["momi"] = results.strict(facts) | {"picture": "" if why else results.PICTURES[0]}
     found.tables[results.MOMS] = (rows, list(mom_scores.COLUMNS))
     several = any("system" in row for row in found.summary)
     found.summary += [{"system": "separated", **row} if several else row for row in summary]
 
 
-def add_comparisons(found: Results, job: Job, asked: Asked, rows: Rows, others: Sequence[Evaluation]) -> None:
+def add_comparisons(
+    found: Results, job: Job, rows: Rows, others: Sequence[Evaluation], stats: bool, by: str, seed: int
+) -> None:
     """Compare with earlier evaluations (--versus), and tell how the scores spread (--stats, --by)."""
     from usepcli.engine.scoring import conditions, results, versus
 
     ours, scores = versus.columns(rows, found.conventions)
     if others:
-        table = [row for other in others for row in versus.differences(ours, scores, other, asked.seed)]
+        table = [row for other in others for row in versus.differences(ours, scores, other, seed)]
         found.tables[results.VERSUS] = (table, list(versus.COLUMNS))
-        found.facts["versus"] = {"rows": results.strict(table), "seed": asked.seed, "notes": versus.NOTES}
-    if not (asked.stats or asked.by):
+        found.facts["versus"] = {"rows": results.strict(table), "seed": seed, "notes": versus.NOTES}
+    if not (stats or by):
         return
     spreads: Rows = []
-    if others and asked.stats:
+    if others and stats:
         runs = {str(other.place): versus.columns(other.rows, found.conventions)[0] for other in others}
         spreads += conditions.spreads("run", {"this": ours, **runs}, scores)
-    if asked.by or not others:
-        by = asked.by or ("k" if found.conventions.get("paper") else "n_src")
+    if by or not others:
+        by = by or ("k" if found.conventions.get("paper") else "n_src")
         spreads += conditions.spreads(by, conditions.split_by(ours, _labels(by, job, rows)), scores)
     found.tables[results.STATS] = (spreads, list(conditions.COLUMNS))
     found.facts["stats"] = {"rows": results.strict(spreads), "notes": conditions.NOTES}
@@ -118,13 +117,13 @@ def _labels(by: str, job: Job, rows: Rows) -> dict[tuple[str, str], str]:
     return {(item, ""): ";".join(value) if isinstance(value, tuple) else str(value) for item, value in of.items()}
 
 
-def add_published(found: Results, record: dict[str, Any], folder: Path, asked: Asked) -> UsepError | None:
+def add_published(found: Results, record: dict[str, Any], folder: Path, profile: str) -> UsepError | None:
     """Write the published numbers beside these; return why there is no comparison, None where there is one."""
     from usepcli.engine import tables
     from usepcli.engine.scoring import compare, results
 
     try:
-        rows = compare.compare(record, asked.compare)
+        rows = compare.compare(record, profile)
     except UsepError as fault:
         return fault
     found.tables[results.COMPARED] = (rows, list(compare.COLUMNS))
@@ -133,48 +132,11 @@ def add_published(found: Results, record: dict[str, Any], folder: Path, asked: A
     return None
 
 
-def announce(protocol: Protocol, asked: Asked) -> None:
-    """Say on stderr by which conventions the scores are made."""
-    asked.say(f"protocol: {protocol.name}")
+def announce(protocol: Protocol, say: Callable[[str], None]) -> None:
+    """Say by which conventions the scores are made."""
+    say(f"protocol: {protocol.name}")
     for key, line in protocol.lines().items():
-        asked.say(f"  {key}: {line}")
-
-
-def show(record: dict[str, Any], found: Results, folder: Path, asked: Asked) -> None:
-    """Print the tables on stdout, or evaluate.json with --json, and notes on stderr."""
-    from usepcli.engine import tables
-    from usepcli.engine.scoring import conditions, fuss_scores, results, versus
-
-    for reason, count in record["reasons"].items():
-        asked.say(f"{count} of {record['rows']} rows: {reason}")
-    if record.get("skipped"):
-        asked.say(f"{record['skipped']} items: no sounding reference, no part in any score")
-    if record.get("capped"):
-        asked.say(f"{record['capped']} scores above {fuss_scores.CAPPED_DB:g} dB: the protocol's eps ends them at 80")
-    if asked.as_json:
-        options.report({**record, "out": str(folder)}, True)
-    else:
-        typer.echo(tables.render(found.summary, found.columns()))
-        shown: dict[str, Sequence[str]] = {
-            results.CONFUSION: (), results.STATS: conditions.COLUMNS, results.VERSUS: versus.COLUMNS,
-            results.COMPARED: (),
-        }  # fmt: skip
-        for name, columns in shown.items():
-            if name in found.tables and found.tables[name][0]:
-                typer.echo("\n" + tables.render(found.tables[name][0], columns))
-    moms = record.get("momi", {})
-    if "pearson" in moms:
-        asked.say(
-            f"momi against msi, {moms['n']} sums: {_coefficient(moms, 'pearson')}, {_coefficient(moms, 'spearman')}"
-        )
-    if results.ITEMS in found.tables:
-        asked.say(f"{record['items']} items, {record['rows']} sources; written: {folder}")
-    else:
-        asked.say(f"written: {folder}")
-
-
-def _coefficient(facts: dict[str, Any], name: str) -> str:
-    return f"{name.capitalize()} {'-' if facts[name] is None else format(facts[name], '.2f')}"
+        say(f"  {key}: {line}")
 
 
 def _tracker(quiet: bool) -> Callable[[Iterable[Any], int], Iterable[Any]]:

@@ -1,0 +1,280 @@
+"""What is to be scored: a model on a manifest, separated files, or a table of words; checked before torch is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usepcli import registry
+from usepcli.errors import BadInput, InputNotFound, UsageError, choices, did_you_mean
+
+if TYPE_CHECKING:
+    from usepcli.data.manifest import Manifest
+    from usepcli.engine.scoring.protocols import Protocol
+    from usepcli.models.separator import SeparationModel
+    from usepcli.weights.store import Card
+
+Rows = list[dict[str, Any]]
+Say = Callable[[str], None]
+SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "testset"
+# Scores of a whole set, or of sums of its mixtures: no metric of one source against its reference.
+OF_SETS = ("momi", "wer")
+BY = ("label", "origin", "speakers", "split", "n_src", "source", "k")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Separated files of anybody: folders of estimates, true sources and mixtures, None where not named."""
+
+    estimates: Path | None = None
+    references: Path | None = None
+    mixtures: Path | None = None
+    skip_missing: bool = False
+
+    @property
+    def named(self) -> bool:
+        """Whether separated files are scored, and no model."""
+        return any(folder is not None for folder in (self.estimates, self.references, self.mixtures))
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What the words of the sources are compared with: a table of hypotheses or a recogniser, and the texts."""
+
+    hypotheses: Path | None = None
+    asr: Path | None = None
+    language: str = "en"
+    texts: Path | None = None
+    kaldi_export: Path | None = None
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The scores that are asked for: of sources, of sets, or of a protocol."""
+
+    asked: tuple[str, ...]
+    protocol: Protocol | None
+    unprocessed: bool
+    folders: Folders
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics per source: none under a protocol, si-snri (or si-snr) where nothing was asked for."""
+        found = [name for name in dict.fromkeys(self.asked) if name not in OF_SETS]
+        if found or self.asked or self.protocol:
+            return found
+        return ["si-snr" if self.folders.named and self.folders.mixtures is None else "si-snri"]
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what it is scored: how many items, on which device, by how many processes and threads, said to whom."""
+
+    limit: int
+    device: str
+    workers: int
+    threads: int
+    say: Say
+
+
+@dataclass
+class Job:
+    """Something to score: its facts for evaluate.json, its default folder, and how to score it item by item.
+
+    A model is loaded by `open`, once all that can be wrong without it has been looked at.
+    """
+
+    facts: dict[str, Any]
+    out: Path
+    run: Callable[[Callable[[Iterable[Any], int], Iterable[Any]]], Rows]
+    manifest: Manifest | None = None
+    net: SeparationModel | None = None
+    device: Any = "cpu"
+    open: Callable[[], None] = lambda: None
+
+
+def measures(metric: Sequence[str], protocol: str, unprocessed: bool, folders: Folders) -> Measures:
+    """Return the scores asked for; UsageError where one is unknown or does not fit what is scored."""
+    known = {*registry.METRICS, *OF_SETS}
+    for name in metric:
+        if name not in known:
+            raise UsageError(choices("metric", name, known))
+    from usepcli.engine.scoring import protocols, scoring
+
+    found = Measures(tuple(metric), protocols.find(protocol) if protocol else None, unprocessed, folders)
+    if found.protocol and (found.metrics or folders.mixtures):
+        what = f"--metric {found.metrics[0]}" if found.metrics else "--mixtures"
+        raise UsageError(
+            f"--protocol {found.protocol.name} says which scores and which mixtures count: leave {what} away, "
+            "or score it in a run of its own"
+        )
+    if found.metrics:
+        scoring.check_metrics(found.metrics, has_mixture=not folders.named or folders.mixtures is not None)
+    if folders.named and "momi" in metric:
+        raise UsageError("--metric momi separates sums of mixtures: it needs a MODEL, not --estimates")
+    if unprocessed and folders.named and folders.mixtures is None and not found.protocol:
+        raise UsageError("--unprocessed scores the mixtures: give --mixtures DIR")
+    return found
+
+
+def check_subject(folders: Folders, model: str | None, data: Path | None, split: str) -> None:
+    """UsageError where both files and a model are to be scored."""
+    if folders.named and (model is not None or data is not None or split):
+        raise UsageError("--estimates takes files: leave MODEL, --data and --split away")
+
+
+def check_comparisons(wanted: Measures, stats: bool, by: str, versus: Sequence[Path], compare: str) -> None:
+    """UsageError for comparisons that the scores do not allow."""
+    if not wanted.metrics and not wanted.protocol and (wanted.unprocessed or stats or by or versus):
+        raise UsageError("--unprocessed, --stats, --by and --versus need a --metric per source, or a --protocol")
+    protocol = wanted.protocol is not None
+    fitting = [name for name in BY if (name != "k" or protocol) and (name != "n_src" or not protocol)]
+    if wanted.folders.named:
+        fitting = [name for name in fitting if name in ("n_src", "source", "k")]
+    if by and by not in fitting:
+        raise UsageError(choices("column for --by", by, fitting))
+    if compare:
+        from usepcli.engine.scoring.compare import profiles
+
+        if compare not in profiles():
+            raise UsageError(choices("profile with published numbers", compare, profiles()))
+
+
+def words_job(model: str | None, data: Path | None, split: str, speech: Speech, means: Means) -> Job:
+    """Return the job of comparing a table of hypotheses with the texts of a manifest or of another table."""
+    from usepcli.data.manifest import Manifest
+    from usepcli.engine.scoring import results
+
+    if model is not None:
+        raise UsageError("a table of hypotheses is scored without a MODEL: leave it away, or ask for another --metric")
+    if data is None and speech.texts is None:
+        raise UsageError("--hypotheses needs what was said: --data MANIFEST with texts, or --texts FILE")
+    facts: dict[str, Any] = {"settings": {"limit": means.limit, "metrics": []}}
+    manifest = None
+    if data is not None:
+        manifest, split = _chosen(Manifest.read(data), split, "test")
+        facts["data"] = results.about_data(manifest, split, manifest.rows[0].sample_rate)
+        means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
+    return Job(facts, Path("evaluation"), lambda track: [], manifest)
+
+
+def files_job(folders: Folders, wanted: Measures, means: Means) -> Job:
+    """Return the job of scoring separated files."""
+    if folders.estimates is None or folders.references is None:
+        raise UsageError("separated files need both --estimates DIR and --references DIR")
+    from usepcli.engine.scoring.evaluate import score_folders
+
+    estimates, references, mixtures = folders.estimates, folders.references, folders.mixtures
+    names = {"estimates": estimates, "references": references, "mixtures": mixtures}
+    facts = {key: str(path.resolve()) if path else "" for key, path in names.items()}
+    settings = {"limit": means.limit, "skip_missing": folders.skip_missing, "metrics": wanted.metrics}
+    return Job(
+        {**facts, "settings": settings},
+        Path("evaluation"),
+        lambda track: score_folders(
+            estimates, references, mixtures, wanted.metrics, protocol=wanted.protocol,
+            unprocessed=wanted.unprocessed, workers=means.workers or _workers(wanted.metrics, means.limit),
+            limit=means.limit, skip_missing=folders.skip_missing, say=means.say, track=track,
+        ),
+    )  # fmt: skip
+
+
+def model_job(model: str | None, data: Path | None, split: str, wanted: Measures, means: Means) -> Job:
+    """Return the job of scoring a model, by default the latest run, on a manifest, by default its own."""
+    ref = model or _latest_run() or "default"
+    if ref == "default" and not _released_default():
+        raise InputNotFound(f"{_runs()}: no trained run in it and no model called default; name a MODEL")
+    from usepcli import device as devices
+    from usepcli.engine.scoring import results
+    from usepcli.engine.scoring.evaluate import score_model
+    from usepcli.weights import cards, reach
+
+    devices.check(means.device)
+    path = reach.find_model(ref)
+    card, digest = cards.read_card(path)
+    run = path.parent if path.name == "best.safetensors" else None
+    manifest, split = _data(card, run is not None, data, split)
+    means.say(f"model: {ref} ({path}), {card.n_src} outputs at {card.sample_rate} Hz")
+    means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
+    count = means.workers or _workers(wanted.metrics, min(means.limit or len(manifest), len(manifest)))
+    facts: dict[str, Any] = {
+        "model": {"ref": ref, "path": str(path), "sha256": digest, **_about(card)},
+        "data": results.about_data(manifest, split, card.sample_rate),
+        "settings": {"limit": means.limit, "device": means.device, "metrics": wanted.metrics},
+    }
+
+    def opened() -> None:
+        from usepcli.weights import store
+
+        job.net = store.load_model(path)[0]
+        job.device = devices.pick(means.device)
+        devices.set_threads(means.threads)
+        facts["settings"]["device"] = str(job.device)
+
+    def score(track: Callable[[Iterable[Any], int], Iterable[Any]]) -> Rows:
+        assert job.net is not None  # open() came first
+        return score_model(
+            job.net, manifest, wanted.metrics, device=job.device, workers=count, limit=means.limit,
+            protocol=wanted.protocol, unprocessed=wanted.unprocessed, say=means.say, track=track,
+        )  # fmt: skip
+
+    place = run / f"eval_{split or 'all'}" if run else Path("evaluation")
+    job = Job(facts, place, score, manifest, open=opened)
+    return job
+
+
+def _about(card: Card) -> dict[str, Any]:
+    return {
+        "name": card.name, "architecture": card.model.get("name", ""), "objective": card.objective,
+        "sample_rate": card.sample_rate, "n_src": card.n_src, "steps": card.steps,
+    }  # fmt: skip
+
+
+def _runs() -> Path:
+    return Path(os.environ.get("USEP_RUNS") or "runs")
+
+
+def _latest_run() -> str:
+    """Return the run folder with the newest best.safetensors, or ''."""
+    found = sorted(_runs().glob("**/best.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+    return str(found[-1].parent) if found else ""
+
+
+def _released_default() -> bool:
+    return (SAMPLES.parent.parent / "pretrained" / "default.safetensors").is_file()
+
+
+def _data(card: Card, is_run: bool, data: Path | None, split: str) -> tuple[Manifest, str]:
+    """Return the rows to score and their split: from --data, the run's own manifest, or the shipped set."""
+    from usepcli.data.manifest import Manifest
+
+    own = card.profile.get("data", {}) if data is None and is_run else {}
+    place = data or Path(own.get("manifest") or "") if data or own.get("manifest") else None
+    if place is None and is_run:
+        raise UsageError("this run was trained without a manifest; give one to score it on with --data")
+    if place is not None and data is None and not place.exists():
+        raise InputNotFound(f"{place}: the run's data.manifest is not here; give a test set with --data")
+    return _chosen(Manifest.read(place or SAMPLES), split, own.get("test_split") or "test")
+
+
+def _chosen(table: Manifest, split: str, usual: str) -> tuple[Manifest, str]:
+    """Return the rows of `split`, by default of the usual one, or all of a table without splits; and its name."""
+    wanted = split or usual
+    chosen = table.split(wanted)
+    if not len(chosen) and not split and set(table.splits()) == {""}:
+        return table, ""  # a manifest without splits is one set
+    if not len(chosen):
+        there = table.splits()
+        listed = ", ".join(f"{name or 'unnamed'} ({count})" for name, count in there.items()) or "no rows"
+        raise BadInput(f"{table.path}: no split '{wanted}'{did_you_mean(wanted, there)}; it has {listed}")
+    return chosen, wanted
+
+
+def _workers(metrics: list[str], items: int) -> int:
+    # A worker takes seconds to start; only BSS-eval and PESQ (0.1 s and more per item) on many items pay that back.
+    heavy = {"sdr", "sdri", "sir", "sar", "pesq", "pesqi", "stoi", "stoii"} & set(metrics)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 16) if heavy and cores > 1 and (items == 0 or items >= 50) else 0

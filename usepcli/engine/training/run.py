@@ -1,0 +1,50 @@
+"""Training a profile in a run folder, or telling what that would take: what `usep train` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from usepcli import device
+from usepcli.data.manifest import Manifest, Pool
+from usepcli.profile.load import load_profile
+
+
+def train(
+    profile: str, out: Path | None = None, *, sets: Sequence[str] = (), dry_run: bool = False, force: bool = False
+) -> dict[str, Any]:
+    """Train a profile, or go on with its run, and return where the model lies and what it scored.
+
+    profile, sets: as in `load_profile`.  out: the run folder, by default $USEP_RUNS or runs, and the profile's name.
+    dry_run: return sizes, steps, memory and time instead, and write nothing.  Data that are not there and a device that
+    is none are told before torch is loaded.
+    """
+    loaded = load_profile(profile, sets)
+    device.check(loaded.train.device)
+    _look(loaded.data)
+    if dry_run:
+        from usepcli.engine.training.plan import plan
+
+        return plan(loaded)
+    from usepcli.engine.training.train import Trainer
+
+    folder = out or Path(os.environ.get("USEP_RUNS", "runs")) / loaded.name
+    trainer = Trainer(loaded, folder, force)
+    trainer.fit()
+    if not trainer.ranks.main:
+        return {}
+    facts: dict[str, Any] = {"run": str(folder), "steps": trainer.step}
+    if metric := trainer.validator.metric:
+        facts[metric] = round(trainer.validator.sign * trainer.best, 3)
+    return {**facts, "model": str(folder / "best.safetensors")}
+
+
+def _look(data: Any) -> None:
+    """Raise InputNotFound where a table that the profile names is not there."""
+    for kind, places in ((Manifest, [data.manifest]), (Pool, data.pool)):
+        for place in filter(None, places):
+            path = Path(place)
+            if not (path / kind.FILE if path.is_dir() else path).is_file():
+                kind.read(path)
