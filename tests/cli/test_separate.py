@@ -487,11 +487,11 @@ def test_what_does_not_go_together(usep: Usep, wrong: list[str], monkeypatch: py
 
 
 def test_a_missing_list_and_a_second_run_in_one_folder(usep: Usep):
-    from usepcli.engine.separation.batch_lock import BatchLock
+    from usepcli.engine.folder import Lock
 
     assert usep("--files-from", "none", "-o", "out").code == 66
     io.write("x.wav", noise(0.1), 8000)
-    with BatchLock(Path("out")):
+    with Lock(Path("out"), ".usep"):
         answer = usep("x.wav", "-o", "out")
     assert answer.code == 73 and f"in use by pid {os.getpid()} on" in answer.err and not left_over(Path("out"))
 

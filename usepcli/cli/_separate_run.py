@@ -176,8 +176,6 @@ class _Run:
             return
         try:
             with ledger:
-                if not ledger.lock.works:
-                    notes.say(f"{asked.out}: no file locks here; do not start a second run in this folder meanwhile")
                 self._separate(ledger, self._triage(ledger))
         finally:
             if not asked.as_json:

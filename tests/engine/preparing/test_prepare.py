@@ -13,6 +13,7 @@ from usepcli import registry
 from usepcli.audio import io
 from usepcli.data.corpora.base import Corpus
 from usepcli.data.manifest import Manifest, Pool
+from usepcli.engine.folder import Lock
 from usepcli.engine.preparing import make_mixtures
 from usepcli.engine.preparing.prepare import Summary, bind, prepare
 from usepcli.errors import BadInput, ConfigError, InputNotFound, IOFault, OutputError
@@ -124,6 +125,22 @@ def test_other_settings_are_refused_and_named(speech: Path, tmp_path: Path):
     run(speech, tmp_path / "out", seed=1, train=2, overwrite=True)
     assert Manifest.read(tmp_path / "out").splits()["train"] == 2
     assert len(list((tmp_path / "out" / "wav" / "train").iterdir())) == 2
+
+
+@pytest.mark.parametrize("corpus", ["speakers", "folder"])
+def test_a_second_run_in_one_folder_is_refused_and_the_lock_goes_with_the_run(
+    speech: Path, tmp_path: Path, corpus: str
+):
+    def fill() -> Summary:
+        return prepare(speech, tmp_path / "out", corpus, OPTIONS if corpus == "speakers" else {}, workers=1, quiet=True)
+
+    with Lock(tmp_path / "out"), pytest.raises(OutputError, match=f"in use by pid {os.getpid()} on"):
+        fill()
+    assert contents(tmp_path / "out") == {}
+    fill()
+    with pytest.raises(OutputError, match="other settings"):
+        prepare(speech, tmp_path / "out", "folder", {"seed": 9}, quiet=True)
+    assert fill().mixtures and not (tmp_path / "out" / ".lock").exists()
 
 
 def test_what_others_made_is_not_touched(speech: Path, tmp_path: Path):

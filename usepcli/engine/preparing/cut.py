@@ -37,7 +37,7 @@ def cut(
     jobs: Sequence[Job], record: Record, summary: Summary, *, workers: int, overwrite: bool, quiet: bool
 ) -> list[Manifest]:
     """Write the files of all jobs and return their table; jobs with an unusable file are left out and told."""
-    out = record.out.resolve()
+    out = record.path.resolve()
     source = record.source if record.source.is_dir() else record.source.parent
     if summary.dry_run:
         for job in jobs:

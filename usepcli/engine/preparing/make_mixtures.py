@@ -69,8 +69,8 @@ def make(
     overwrite: bool,
     quiet: bool,
 ) -> list[Manifest | Pool]:
-    """Write pool, noise and mixtures under record.out and return the tables; in a dry run only count."""
-    out = record.out.resolve()
+    """Write pool, noise and mixtures under record.path and return the tables; in a dry run only count."""
+    out = record.path.resolve()
     if out.is_relative_to(record.source):
         raise OutputError(
             f"{io.show(out)}: lies inside the recordings; choose a folder outside of {io.show(record.source)}"
