@@ -10,7 +10,7 @@ import typer
 
 from usepcli.cli import _options as options
 from usepcli.cli._evaluate_jobs import Asked, Job, Rows
-from usepcli.errors import UsageError, UsepError
+from usepcli.errors import PartialFailure, UsageError, UsepError
 
 if TYPE_CHECKING:
     from usepcli.engine.scoring.protocols import Protocol
@@ -61,6 +61,19 @@ def add_items(found: Results, job: Job, asked: Asked, protocol: Protocol | None)
         found.summary = [{"system": "separated", **row} for row in found.summary]
         found.summary += [{"system": UNPROCESSED, **row} for row in below]
     return rows
+
+
+def tell_failures(rows: Rows, folder: Path) -> None:
+    """Raise PartialFailure where items could not be scored: how many, and why the first could not."""
+    from usepcli.engine.scoring import results, scoring
+
+    failed = scoring.failures(rows)
+    if failed:
+        first = next(row["reason"] for row in rows if row["id"] == failed[0])
+        raise PartialFailure(
+            f"{len(failed)} of {len({row['id'] for row in rows})} items have no scores, e.g. {failed[0]}: "
+            f"{first.removeprefix(scoring.FAILED)}; all of them are in {folder / results.ITEMS}"
+        )
 
 
 def add_moms(found: Results, job: Job, asked: Asked, out: Path) -> None:

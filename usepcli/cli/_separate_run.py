@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from usepcli import guard
 from usepcli.cli import _options as options
 from usepcli.cli import _separate_notes as notes
-from usepcli.errors import InputNotFound, IOFault, OutputError, PartialFailure, UsageError, UsepError
+from usepcli.errors import InputNotFound, OutputError, PartialFailure, UsageError, UsepError
 
 if TYPE_CHECKING:
     from usepcli.engine.separation.batch import Triage
@@ -269,11 +270,10 @@ class _Run:
                 self._page(record)
             if self.asked.figure:
                 self._figure(record)
-        except IOFault:
-            raise
-        except UsepError as fault:
+        except Exception as error:
+            fault = guard.fault(error, record.file)
             if self.asked.fail_fast:
-                raise
+                raise fault from error
             self.faults.append(fault)
             if len(self.plan) > 1:
                 notes.say(f"usep: error: {fault}")

@@ -247,3 +247,4 @@ def evaluate(
         pages.page(found, record, job, asked, rows, wanted)
     if fault:  # the scores are written and shown all the same
         raise fault
+    tables.tell_failures(rows, folder)

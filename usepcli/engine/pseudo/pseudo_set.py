@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from usepcli import guard
 from usepcli.audio import io
 from usepcli.data.batch import Example, collate
 from usepcli.data.manifest import Manifest, Row
@@ -28,7 +29,7 @@ from usepcli.dsp import shuffle
 from usepcli.engine.pseudo.plan import SUBTYPES, Group, Settings, least, plan
 from usepcli.engine.pseudo.record import WAV, Record
 from usepcli.engine.pseudo.sources import Listed, Reader, Separated, Sources
-from usepcli.errors import BadInput, InputNotFound, UsageError, choices
+from usepcli.errors import BadInput, MissingDependency, UsageError, choices
 from usepcli.report.progress import progress
 from usepcli.weights import cards, reach
 
@@ -240,8 +241,8 @@ def _read(
         try:
             examples.append(reader(row, rng(settings.seed, group.round, i, _CUT)))
             used.append(row)
-        except (BadInput, InputNotFound) as fault:
-            bad[row.id] = str(fault)
+        except Exception as error:
+            bad[row.id] = str(guard.fault(error, row.id, (MissingDependency,)))
     return used, examples, bad
 
 

@@ -371,16 +371,16 @@ class Trainer:
         self.seconds, self._since = self.seconds + now - self._since, now
 
     def _count_bad(self, batch: Batch) -> None:
-        for line in batch.bad_files:
-            if line not in self.bad:
-                self.say(f"warning: {line}; another example takes its place")
+        for item, reason in batch.bad_files:
+            if item not in self.bad:
+                self.say(f"warning: {reason}; another example takes its place")
                 if self.ranks.main:
-                    tables.append_row(self.path / "bad_files.csv", {"step": self.step, "fault": line})
-            self.bad[line] = self.bad.get(line, 0) + 1
+                    tables.append_row(self.path / "bad_files.csv", {"step": self.step, "fault": reason})
+            self.bad[item] = self.bad.get(item, 0) + 1
         if len(self.bad) > max(self.p.data.max_bad * len(self.data), 1):
             raise BadInput(
                 f"{len(self.bad)} of {len(self.data)} training items are unusable (data.max_bad), the last: "
-                f"{batch.bad_files[-1] if batch.bad_files else ''}; run usep prepare-data --check"
+                f"{batch.bad_files[-1].reason if batch.bad_files else ''}; run usep prepare-data --check"
             )
 
     def _validate(self) -> None:
