@@ -46,7 +46,8 @@ def export(
 
     With --live the file takes a block (1, samples) and the state and gives the sources of as many samples, delayed by
     `delay`, and the new state, which goes in again with the next block. FILE.json names the tensors in their order,
-    FILE.state.safetensors holds the state to begin with. Blocks in sequence are compared with the model on the whole.
+    FILE.state.safetensors holds the state to begin with, after `lead` samples of silence. Silence at the end brings the
+    last sources. Blocks in sequence are compared with the model on the whole.
 
     \b
     onnx          usepcli[export]; the card lies in the metadata

@@ -100,6 +100,12 @@ def test_a_block_must_be_whole_strides(tmp_path: Path) -> None:
     assert export_live.block_of(made("convtasnet", **SMALL["convtasnet"]), 0) == 80
 
 
+def test_a_block_of_seconds_is_compared_twice_over(tmp_path: Path) -> None:
+    model = write(tmp_path / "toy.safetensors", "convtasnet", **{**SMALL["convtasnet"], "norm": "channel"})
+    facts = export.export(str(model), tmp_path / "toy.pt2", "torch-export", live=True, block=160_000)
+    assert facts["block"] == 160_000 and facts["checks"][0]["samples"] == 320_000
+
+
 def test_what_does_not_go_together(tmp_path: Path) -> None:
     model = write(tmp_path / "toy.safetensors", "convtasnet")
     with pytest.raises(ConfigError, match=r"no live separation: model\.causal is false"):

@@ -7,7 +7,7 @@ sources come that much later. They are compared with those of the model on the w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,12 @@ def made(
     state, lead = begun(model, block)
     kept = carried(state)
     outputs = ("sources", *(f"new.{name}" for name in kept))
-    graph: Callable[[SeparationModel], nn.Module] = lambda ready: OneStep(ready, state)  # noqa: E731
-    example = torch.from_numpy(np.ascontiguousarray(speech[None, :block]))
-    step = Step(model, graph, (example, *kept.values()), ("block", *kept), outputs)
+    example = torch.from_numpy(np.resize(speech, (1, block)))
+    step = Step(model, partial(OneStep, state=state), (example, *kept.values()), ("block", *kept), outputs)
     first = {name: each.contiguous().numpy() for name, each in kept.items()}
     path.with_name(path.name + STATE).write_bytes(save(first))
-    count = round(_COMPARED_S * model.sample_rate) // block * block
+    # Two blocks at the least: the second one is given the state of the first.
+    count = max(2, round(_COMPARED_S * model.sample_rate) // block) * block
     waves = {"speech": np.resize(speech, count), "silence": np.zeros(count, np.float32)}
     try:
         target.write_step(step, path, notes)
