@@ -21,8 +21,9 @@ os.environ["TYPER_USE_RICH"] = "0"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No example is too slow, nor a draw of examples: that depends on what else the machine does.
-settings.register_profile("usep", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# No example is too slow, nor a draw of examples: that depends on what else the machine does. No examples are kept: the
+# repository may belong to somebody else, and what is remembered there would differ from one copy to the next.
+settings.register_profile("usep", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("usep")
 
 # How long a test waits for something to happen before it gives up: what hangs ends, what is slow does not fail.

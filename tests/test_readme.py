@@ -14,10 +14,12 @@ import pytest
 import usepcli
 from usepcli import registry
 from usepcli.audio import io
+from usepcli.audio.resample import wait_s
 from usepcli.data.manifest import COLUMNS, POOL_COLUMNS
 from usepcli.engine.scoring.listening import KEY_COLUMNS
 from usepcli.engine.separation import ledger
 from usepcli.profile.load import load_profile
+from usepcli.weights import build, cards, store
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
@@ -117,6 +119,20 @@ def test_python_example_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> N
     names = {"wave": rng.standard_normal(4000).astype(np.float32) * 0.1, "rate": RATE}
     exec(compile(found[1], "README.md", "exec"), names)
     assert names["sources"].shape == (2, 4000)
+
+
+def test_live_example_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build.model({"name": "convtasnet", "preset": "causal", "filters": 32, "hidden": 32, "blocks": 2})
+    assert model.live and model.latency_samples / model.sample_rate == 0.002
+    card = cards.Card(name="causal", model=build.config_of(model), sample_rate=RATE, n_src=2)
+    store.save_model(tmp_path / "runs/causal/best.safetensors", model.state_dict(), card)
+    monkeypatch.chdir(tmp_path)
+    heard: list[np.ndarray] = []
+    wave = np.random.default_rng(0).standard_normal(4000).astype(np.float32) * 0.1
+    names = {"Separator": usepcli.Separator, "rate": RATE, "blocks": np.split(wave, 20), "play": heard.append}
+    exec(compile(re.findall(r"```python\n(.*?)```", README, re.S)[1], "README.md", "exec"), names)
+    assert len(heard) == 21 and np.concatenate(heard, axis=1).shape == (2, 4000)
+    assert max(wait_s(rate, RATE) + wait_s(RATE, rate) for rate in (16000, 44100, 48000, 96000)) < 0.34
 
 
 def names_of(cell: str) -> list[str]:

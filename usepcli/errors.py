@@ -12,6 +12,10 @@ class UsepError(Exception):
     code = 1
 
 
+class Unforeseen(UsepError):
+    """One item failed in a way that nobody foresaw, in this program or below it: most likely a bug."""
+
+
 class UsageError(UsepError):
     """The command line asks for something that does not fit together."""
 

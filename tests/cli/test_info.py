@@ -31,8 +31,17 @@ def test_model_file(model_file: Path):
     assert (facts["sample_rate"], facts["outputs"], facts["objective"]) == (8000, 2, "pit")
     assert (facts["training_data"], facts["licence"], facts["credits"]) == ("toys", "CC0-1.0", "nobody")
     assert facts["scores"] == card.scores
-    assert facts["latency_ms"] is None and facts["causal"] is False
+    assert facts["latency_ms"] is None and facts["causal"] is False and facts["live"] is False
     assert len(facts["sha256"]) == 64
+
+
+def test_a_live_model_and_its_latency(tmp_path: Path):
+    settings = {"causal": True, "norm": "cumln", "input_norm": "none"}
+    model = build.model({"name": "convtasnet", "preset": "tiny", **settings})
+    card = cards.Card(name="live", model=build.config_of(model), sample_rate=8000, n_src=2)
+    store.save_model(tmp_path / "live.safetensors", model.state_dict(), card)
+    facts = _json(tmp_path / "live.safetensors")
+    assert facts["live"] is True and facts["latency_ms"] == 2.0
 
 
 def test_a_card_that_says_what_the_model_takes_is_believed_and_gives_the_same(model_file: Path, tmp_path: Path):

@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -149,6 +150,37 @@ def test_bad_files_among_many_do_not_stop_the_others(usep: Usep):
     assert [json.loads(line)["file"] for line in answer.out.splitlines()] == ["in/a/x.wav", "in/b/x.wav", "in/y.flac"]
     expected = [f"out/{stem}_{i}.wav" for stem in ("a/x", "b/x", "y") for i in (1, 2)]
     assert sorted(left_over(Path("out"))) == expected
+
+
+def test_what_nobody_foresaw_in_one_file_does_not_stop_the_others(usep: Usep, monkeypatch: pytest.MonkeyPatch):
+    from usepcli.separator.separator import Separator
+
+    whole = Separator.file
+
+    def file(self: Separator, path: Path, *more: object) -> object:
+        if path.name == "b.wav":
+            raise ValueError("a kind of file that nobody foresaw")
+        return whole(self, path, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Separator, "file", file)
+    for name in "abc":
+        io.write(f"in/{name}.wav", noise(0.1), 8000)
+    answer = usep("in", "-o", "out")
+    assert answer.code == 4 and "b.wav: ValueError: a kind of file that nobody foresaw" in answer.err
+    assert sorted(left_over(Path("out"))) == [f"out/{name}_{i}.wav" for name in "ac" for i in (1, 2)]
+    assert [row["code"] for row in table("out/errors.csv")] == ["1"]
+    assert usep("in/b.wav", "-o", "alone").code == 1 and not left_over(Path("alone"))
+
+
+def test_integers_of_64_bits(usep: Usep):
+    pytest.importorskip("av")
+    wave = noise(0.5)[0]
+    codes = (wave.astype(np.float64) * 2**63).astype("<i8").tobytes()
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(codes), b"WAVE", b"fmt ", 16, 1, 1, 8000, 64000, 8, 64,
+                       b"data", len(codes))  # fmt: skip
+    Path("x.wav").write_bytes(head + codes)
+    assert np.abs(io.read("x.wav")[0][0] - wave).max() < 1e-7
+    assert usep("x.wav", "-o", "out").code == 0 and io.info("out/x_1.wav").subtype == "PCM_32"
 
 
 def test_a_flac_that_breaks_off_leaves_nothing_behind(usep: Usep):
@@ -486,11 +518,11 @@ def test_what_does_not_go_together(usep: Usep, wrong: list[str], monkeypatch: py
 
 
 def test_a_missing_list_and_a_second_run_in_one_folder(usep: Usep):
-    from usepcli.engine.separation.batch_lock import BatchLock
+    from usepcli.engine.folder import Lock
 
     assert usep("--files-from", "none", "-o", "out").code == 66
     io.write("x.wav", noise(0.1), 8000)
-    with BatchLock(Path("out")):
+    with Lock(Path("out"), ".usep"):
         answer = usep("x.wav", "-o", "out")
     assert answer.code == 73 and f"in use by pid {os.getpid()} on" in answer.err and not left_over(Path("out"))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from usepcli.audio import io
-from usepcli.data.batch import Example, collate
+from usepcli.data.batch import Example, Unusable, collate
 from usepcli.data.examples import DynamicMixtures, FixedMixtures, place
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
 from usepcli.errors import BadInput, ConfigError
@@ -69,8 +69,29 @@ def test_an_unusable_file_is_replaced_by_the_same_one_each_time(tmp_path: Path) 
     (tmp_path / "2/s1.wav").write_bytes(b"")
     data = FixedMixtures(manifest, RATE, 0.25, 0, with_sources=True)
     example = data[0, 2]
-    assert example.id != "id2" and "2/s1.wav" in example.bad_files[0]
+    assert example.id != "id2" and "2/s1.wav" in example.bad_files[0].reason
     assert np.array_equal(example.mix, data[0, 2].mix)
+
+
+def test_an_item_has_one_name_however_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = fixed(tmp_path)
+    io.write(tmp_path / "2/mix.wav", np.ones(100, np.float32), RATE, overwrite=True)  # the list says more
+    data = FixedMixtures(manifest, RATE, 0.25, 0, with_sources=True)
+    found = [bad for epoch in range(8) for bad in data[epoch, 2].bad_files]
+    assert len({bad.reason for bad in found}) > 1 and {bad.item for bad in found} == {"id2"}
+    dynamic = DynamicMixtures([pool(tmp_path, ["a", "b", "c"])], RATE, 0.5, seed=0, n_items=8)
+    broken = dynamic.utterances["0/a"][0]
+    whole = dynamic.store.whole
+
+    def fail(path: Path, speed: float = 1.0) -> np.ndarray:
+        wave = whole(path, speed)
+        if path == broken:
+            raise RuntimeError("a library that nobody foresaw")
+        return wave
+
+    monkeypatch.setattr(dynamic.store, "whole", fail)
+    named = {bad.item for i in range(8) for bad in dynamic[0, i].bad_files}
+    assert named == {str(broken)}
 
 
 def test_not_finite_audio_is_unusable(tmp_path: Path) -> None:
@@ -141,9 +162,9 @@ def test_place_and_collate_pad_with_zeros() -> None:
     batch = collate(
         [
             Example("a", np.ones(5, np.float32), np.ones((1, 5), np.float32)),
-            Example("b", np.ones(8, np.float32), np.ones((3, 8), np.float32), bad_files=("x",)),
+            Example("b", np.ones(8, np.float32), np.ones((3, 8), np.float32), bad_files=(Unusable("a", "x"),)),
         ]
     )
     assert batch.mix.shape == (2, 8) and batch.sources is not None and batch.sources.shape == (2, 3, 8)
-    assert batch.sources[0].sum() == 5 and batch.bad_files == ["x"] and len(batch) == 2
+    assert batch.sources[0].sum() == 5 and batch.bad_files == [("a", "x")] and len(batch) == 2
     assert collate([Example("a", np.ones(5, np.float32))]).sources is None

@@ -23,6 +23,7 @@ _SCALE = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
 _LOSSLESS = {"flac", "alac", "wavpack", "ape", "tta", "wmalossless", "mlp", "truehd"}
 _WIDTHS = {
     "pcm_u8": "PCM_U8", "pcm_s8": "PCM_S8", "pcm_s16": "PCM_16", "pcm_s24": "PCM_24", "pcm_s32": "PCM_32",
+    "pcm_s64": "PCM_32",  # the widest integers that libsndfile writes
     "pcm_f32": "FLOAT", "pcm_f64": "DOUBLE",
 }  # fmt: skip
 _EXACT = {"mov", "matroska", "asf", "avi"}  # containers that state a duration; the others let FFmpeg guess it
@@ -77,6 +78,8 @@ class CodecFile:
         self.channels = len(self._rest)
         self.format = self._kind.suffix[1:].upper()
         self.subtype = _subtype(self._stream)
+
+    left_over = 0
 
     @property
     def frames(self) -> int:
@@ -190,7 +193,12 @@ class _Bytes:
 
 def _samples(frame: Any) -> np.ndarray:
     """Return a frame's samples (C, t), full scale 1, float64 where float32 cannot hold them."""
-    wave = frame.to_ndarray()  # planar (C, t), packed (1, t * C)
+    wave: Any
+    if frame.format.name in ("s64", "s64p"):  # of which PyAV makes no arrays
+        count = frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels)
+        wave = np.stack([np.frombuffer(plane, np.int64)[:count] for plane in frame.planes])
+    else:
+        wave = frame.to_ndarray()  # planar (C, t), packed (1, t * C)
     if not frame.format.is_planar:
         wave = wave.reshape(-1, frame.layout.nb_channels).T
     if wave.dtype.kind == "f":

@@ -22,6 +22,7 @@ def _takes(parameters: int, rate: int, outputs: int, cost: Cost) -> dict[str, An
         "sample_rate": rate,
         "outputs": outputs,
         "causal": cost.causal,
+        "live": cost.live,
         "receptive_field_s": None if field is None else round(field / rate, 4),
         "latency_ms": round(1000 * cost.latency_samples / rate, 3) if cost.causal else None,
         "gflop_per_second": round(cost.flops_per_second / 1e9, 4),
@@ -130,9 +131,9 @@ def info(
 ) -> None:
     """Print what a model, a run folder or a checkpoint is.
 
-    Architecture, parameters, sample rate, outputs, receptive field (empty: the whole recording), latency
-    (causal models only), GFLOP per second of audio, objective, training data with its licence and credits,
-    scores with data and protocol, and where a pulled model came from.
+    Architecture, parameters, sample rate, outputs, whether it takes blocks as they come (live), receptive field
+    (empty: the whole recording), latency (causal models only), GFLOP per second of audio, objective, training data with
+    its licence and credits, scores with data and protocol, and where a pulled model came from.
 
     \b
     Examples:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from usepcli import guard
 from usepcli.audio import io
-from usepcli.errors import UsepError
 
 ERROR, WARNING = "error", "warning"
 _SILENT = 10 ** (-80 / 20)
@@ -64,6 +64,15 @@ class Result:
 def audit_item(item: Item) -> Result:
     """Read every file of an item once and return all that is wrong with them; never raises for bad data."""
     result = Result(item)
+    try:
+        _audit(result)
+    except Exception as error:
+        result.add(ERROR, "unreadable", item.whole, guard.reason(error, item.whole or item.id))
+    return result
+
+
+def _audit(result: Result) -> None:
+    item = result.item
     whole = _audit_file(result, item.whole, item.rate, item.frames) if item.whole else None
     if item.whole and whole is not None and not _loud(whole):
         result.add(ERROR, "silent", item.whole, "silent: nothing above -80 dBFS")
@@ -75,7 +84,6 @@ def audit_item(item: Item) -> Result:
             result.add(WARNING, "silent-source", path, "silent: nothing above -80 dBFS")
     if whole is not None and parts and all(part is not None for part in parts):
         _audit_sum(result, whole, [part for part in parts if part is not None])
-    return result
 
 
 def _audit_file(result: Result, path: str, rate: int, frames: int) -> np.ndarray | None:
@@ -83,7 +91,7 @@ def _audit_file(result: Result, path: str, rate: int, frames: int) -> np.ndarray
     place = result.item.root / path
     try:
         header = io.info(place)
-    except UsepError as err:
+    except Exception as error:
         kind = (
             "missing"
             if not place.exists()
@@ -91,7 +99,7 @@ def _audit_file(result: Result, path: str, rate: int, frames: int) -> np.ndarray
             if place.is_file() and not place.stat().st_size
             else "unreadable"
         )
-        result.add(ERROR, kind, path, str(err).removeprefix(f"{io.show(place)}: "))
+        result.add(ERROR, kind, path, guard.reason(error, place))
         return None
     if not header.frames:
         result.add(ERROR, "empty", path, "a header without samples")
@@ -103,8 +111,8 @@ def _audit_file(result: Result, path: str, rate: int, frames: int) -> np.ndarray
         result.add(WARNING, "channels", path, f"{header.channels} channels; their mean would be used")
     try:
         wave, _ = io.read_mono(place, finite=False)
-    except UsepError as err:
-        result.add(ERROR, "truncated", path, str(err).removeprefix(f"{io.show(place)}: "))
+    except Exception as error:
+        result.add(ERROR, "truncated", path, guard.reason(error, place))
         return None
     for finding in _length_faults(place, header, len(wave), frames):
         result.add(*finding[:2], path, finding[2])

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Unusable(NamedTuple):
+    """An item in whose place another was drawn, and why: the reason may differ from one time to the next."""
+
+    item: str
+    reason: str
 
 
 @dataclass
@@ -17,7 +25,7 @@ class Example:
     mix: np.ndarray
     sources: np.ndarray | None = None
     text: str = ""
-    bad_files: tuple[str, ...] = ()
+    bad_files: tuple[Unusable, ...] = ()
 
 
 @dataclass
@@ -28,7 +36,7 @@ class Batch:
     sources: Tensor | None
     ids: list[str]
     text: list[str] = field(default_factory=list)
-    bad_files: list[str] = field(default_factory=list)
+    bad_files: list[Unusable] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch with its tensors on `device`."""
@@ -58,5 +66,5 @@ def collate(examples: list[Example]) -> Batch:
         None if sources is None else torch.from_numpy(sources),
         [e.id for e in examples],
         [e.text for e in examples],
-        [name for e in examples for name in e.bad_files],
+        [bad for e in examples for bad in e.bad_files],
     )

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from usepcli.data.batch import Example
+from usepcli import guard
+from usepcli.data.batch import Example, Unusable
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.data.sampling import Key, rng
 from usepcli.data.store import AudioStore
-from usepcli.errors import BadInput, ConfigError, InputNotFound
+from usepcli.errors import BadInput, ConfigError, MissingDependency
 
 ATTEMPTS = 20
+_NO_ITEM = (ConfigError, MissingDependency)  # what another item would meet as well
 
 # An utterance without a talker's name is drawn a tenth as often as a named talker: ten of them are taken for one
 # voice, so that a large unnamed collection adds voices without crowding out the named ones.
@@ -32,20 +34,26 @@ class Replacing:
 
     def __getitem__(self, key: Key) -> Example:
         epoch, index = key
-        bad: list[str] = []
+        bad: list[Unusable] = []
         for attempt in range(ATTEMPTS):
             draw = rng(self.seed, epoch, index, attempt)
+            place = index if attempt == 0 else int(draw.integers(len(self)))
             try:
-                example = self.draw(index if attempt == 0 else int(draw.integers(len(self))), draw)
-            except (BadInput, InputNotFound) as fault:
-                bad.append(str(fault))
+                example = self.draw(place, draw)
+            except Exception as error:
+                item = self.culprit(place)
+                bad.append(Unusable(item, str(guard.fault(error, item, _NO_ITEM))))
                 continue
             example.bad_files = tuple(bad)
             return example
-        raise BadInput(f"{ATTEMPTS} unusable files in a row, the last: {bad[-1]}; run usep prepare-data --check")
+        raise BadInput(f"{ATTEMPTS} unusable files in a row, the last: {bad[-1].reason}; run usep prepare-data --check")
 
     def draw(self, index: int, draw: np.random.Generator) -> Example:
         """Return example `index` with its random choices taken from `draw`."""
+        raise NotImplementedError
+
+    def culprit(self, index: int) -> str:
+        """Return what could not be used when `draw(index)` failed, under one name however often it is drawn."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -87,6 +95,10 @@ class FixedMixtures(Replacing):
 
     def __len__(self) -> int:
         return len(self.manifest.rows)
+
+    def culprit(self, index: int) -> str:
+        """Return the id of mixture `index`."""
+        return self.manifest.rows[index].id
 
     def draw(self, index: int, draw: np.random.Generator) -> Example:
         """Return a random segment of mixture `index`."""
@@ -159,6 +171,10 @@ class DynamicMixtures(Replacing):
 
     def __len__(self) -> int:
         return self.n_items
+
+    def culprit(self, index: int) -> str:
+        """Return the file that was read last."""
+        return str(self.store.read_last)
 
     def draw(self, index: int, draw: np.random.Generator) -> Example:
         """Return one fresh mixture; `index` only names it."""

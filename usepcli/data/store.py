@@ -17,6 +17,7 @@ class AudioStore:
     def __init__(self, rate: int, keep: bool = True, limit_bytes: int = 4 << 30) -> None:
         self.rate, self.keep, self.limit = rate, keep, limit_bytes
         self.held = 0
+        self.read_last = Path()  # the file that was asked for last
         self.files: dict[tuple[str, float], np.ndarray] = {}
 
     def whole(self, path: Path, speed: float = 1.0) -> np.ndarray:
@@ -24,6 +25,7 @@ class AudioStore:
 
         Raises BadInput if the file is empty or holds a value that is not finite.
         """
+        self.read_last = path
         key = (str(path), speed)
         if key in self.files:
             return self.files[key].astype(np.float32) / 32768.0
@@ -41,6 +43,7 @@ class AudioStore:
 
     def segment(self, path: Path, start: int, frames: int) -> np.ndarray:
         """Return float32 (frames,) from sample `start`, reading only that part when nothing is kept."""
+        self.read_last = path
         if self.keep:
             return self.whole(path)[start : start + frames]
         wave, rate = io.read_mono(path, start, frames)

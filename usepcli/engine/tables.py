@@ -1,7 +1,8 @@
 """CSV logs and results that survive a crash, and the few statistics that stand in them.
 
 Cells: `nan` for a number that could not be computed, empty for one that does not apply, 1 and 0 for
-true and false, floats with the shortest digits that read back to the same bits.
+true and false, floats with the shortest digits that read back to the same bits. Bytes of names that are no UTF-8
+stand in logs as they are.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from usepcli.errors import BadInput, InputNotFound, IOFault
-from usepcli.files import write_text
+from usepcli.files import show, write_text
 
 Row = Mapping[str, Any]
+Cells = dict[str, str]  # a row as it was read
 
 
 class Summary(NamedTuple):
@@ -42,25 +45,55 @@ def cell(value: Any) -> str:
 
 
 def append_row(path: str | Path, row: Row) -> None:
-    """Add one row to a CSV log and force it to disk; the header is written once, new columns are appended.
-
-    A torn last line (the process was killed while writing) is cut off first.  IOFault on a full disk.
-    """
+    """Add one row to a log as `append` does, under new columns where the table does not have them yet."""
     path = Path(path)
-    try:
+    with _adding(path):
         columns = _header(path)
-        added = [name for name in row if name not in columns]
-        if columns and added:
-            write_csv(path, [*read_csv(path), row], [*columns, *added])
-            return
-        with path.open("ab") as file:
-            if not columns:
-                file.write(_line(added).encode())
-            file.write(_line([cell(row.get(name)) for name in columns or added]).encode())
-            file.flush()
-            os.fsync(file.fileno())
+    added = [name for name in row if name not in columns]
+    if columns and added:
+        write_csv(path, [*load(path), row], [*columns, *added])
+    else:
+        append(path, [row], columns or added)
+
+
+def append(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
+    """Add rows and force them to the disk, all or none; IOFault on a full disk leaves the table as it was.
+
+    The header is written once. A torn last line (the process was killed while writing) is cut off first.
+    """
+    lines = [_line([cell(row.get(name)) for name in columns]) for row in rows]
+    if not lines:
+        return
+    with _adding(path):
+        head = [] if _header(path) else [_line(columns)]
+        with open(path, "ab", buffering=0) as file:
+            before = file.tell()
+            data = memoryview("".join([*head, *lines]).encode("utf-8", "surrogateescape"))
+            try:
+                while data:
+                    data = data[file.write(data) :]
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(path, before)
+                raise
+
+
+@contextmanager
+def _adding(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as fault:
-        raise IOFault(f"{path}: cannot add a row: {fault.strerror or fault}; free some space and run again") from fault
+        raise IOFault(
+            f"{show(path)}: cannot add rows: {fault.strerror or fault}; free some space and run again"
+        ) from fault
+
+
+def save(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
+    """Replace a log in one step; without rows, remove it."""
+    if rows := list(rows):
+        write_csv(path, rows, columns)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_csv(path: str | Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
@@ -73,7 +106,32 @@ def write_csv(path: str | Path, rows: Sequence[Row], columns: Sequence[str] = ()
     write_text(Path(path), "".join(lines))
 
 
-def read_csv(path: str | Path) -> list[dict[str, str]]:
+def load(path: Path, columns: Sequence[str] = ()) -> list[Cells]:
+    """Return the whole rows of a log, none if it is absent; BadInput for a table without some of `columns`.
+
+    A row that a kill cut short is left out.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return []
+    except OSError as fault:
+        raise IOFault(f"{show(path)}: cannot be read: {fault.strerror}; check the folder and run again") from fault
+    try:
+        # Without its last character a row may look whole.
+        lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+    except csv.Error as fault:
+        raise BadInput(f"{show(path)}: no CSV table ({fault}); move it away and run again") from fault
+    if not lines:
+        return []
+    if missing := [name for name in columns if name not in lines[0]]:
+        raise BadInput(
+            f"{show(path)}: found no column '{missing[0]}'; expected a table that usep wrote, move it and run again"
+        )
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[1:] if len(line) == len(lines[0])]
+
+
+def read_csv(path: str | Path) -> list[Cells]:
     """Return the rows of a CSV file as text; InputNotFound when absent, BadInput when it is no CSV text."""
     path = Path(path)
     try:
@@ -87,7 +145,9 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
 
 def _line(cells: Sequence[str]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    # The writer leaves a bare carriage return unquoted, and the reader takes it for the end of a line.
+    all_of_them = any("\r" in text for text in cells)
+    csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL if all_of_them else csv.QUOTE_MINIMAL).writerow(cells)
     return buffer.getvalue()
 
 
@@ -101,7 +161,7 @@ def _header(path: Path) -> list[str]:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
         file.seek(0)
-        return next(csv.reader([file.readline().decode()]), [])
+        return next(csv.reader([file.readline().decode("utf-8", "surrogateescape")]), [])
 
 
 def render(rows: Sequence[Row], columns: Sequence[str] = (), digits: int = 2) -> str:

@@ -36,7 +36,8 @@ def model(section: Mapping[str, Any]) -> SeparationModel:
 
 def cost_of(built: SeparationModel) -> dict[str, Any]:
     """Return what a model takes, for its card: see `cards.Cost`; arithmetic is counted on two seconds of silence."""
-    return Cost(built.causal, built.latency_samples, built.receptive_field_samples, built.flops_per_second())._asdict()
+    field, flops = built.receptive_field_samples, built.flops_per_second()
+    return Cost(built.causal, built.latency_samples, field, flops, built.live)._asdict()
 
 
 def config_of(built: SeparationModel) -> dict[str, Any]:

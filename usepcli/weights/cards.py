@@ -79,16 +79,22 @@ class Cost(NamedTuple):
     latency_samples: int
     receptive_field_samples: int | None
     flops_per_second: float
+    live: bool = False  # whether it takes blocks as they come
 
 
 def cost(card: Card) -> Cost | None:
     """Return what a card says that its model takes, None where it says nothing; ValueError for what cannot be."""
     if not card.cost:
         return None
-    found = Cost(*(card.cost.get(name) for name in Cost._fields))  # type: ignore[arg-type]
+    found = Cost(*(card.cost.get(name, Cost._field_defaults.get(name)) for name in Cost._fields))  # type: ignore[arg-type]
     numbers = (found.latency_samples, found.receptive_field_samples or 0, found.flops_per_second)
     whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers[:2])
-    if not isinstance(found.causal, bool) or not whole or not isinstance(numbers[2], (int, float)):
+    if (
+        not isinstance(found.causal, bool)
+        or not isinstance(found.live, bool)
+        or not whole
+        or not isinstance(numbers[2], (int, float))
+    ):
         raise ValueError(f"cost: found {card.cost}; expected {', '.join(Cost._fields)}")
     if not all(0 <= n < math.inf for n in numbers):
         raise ValueError(f"cost: found {card.cost}; expected no number below 0")

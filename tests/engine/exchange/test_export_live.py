@@ -56,6 +56,7 @@ def test_a_stream_goes_on_in_another_runtime(name: str, to: str, tmp_path: Path)
     first = load_file(tmp_path / facts["state_file"])
     state = [first[each["input"]] for each in facts["state"]]
     assert [(list(each.shape), str(each.dtype)) for each in state] == [(e["shape"], e["type"]) for e in facts["state"]]
+    assert {each["input"]: each["shape"] for each in facts["state"]}["heard"] == []
     run, block, pieces = export_targets.TARGETS[to].open_step(out), facts["block"], []
     wave = np.random.default_rng(0).normal(0, 0.1, (1, 20 * block)).astype(np.float32)
     for part in np.split(wave, 20, axis=1):

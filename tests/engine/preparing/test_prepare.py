@@ -13,7 +13,9 @@ from usepcli import registry
 from usepcli.audio import io
 from usepcli.data.corpora.base import Corpus
 from usepcli.data.manifest import Manifest, Pool
+from usepcli.engine.folder import Lock
 from usepcli.engine.preparing import make_mixtures
+from usepcli.engine.preparing.check import check
 from usepcli.engine.preparing.prepare import Summary, bind, prepare
 from usepcli.errors import BadInput, ConfigError, InputNotFound, IOFault, OutputError
 from usepcli.profile.signature import signature
@@ -126,6 +128,22 @@ def test_other_settings_are_refused_and_named(speech: Path, tmp_path: Path):
     assert len(list((tmp_path / "out" / "wav" / "train").iterdir())) == 2
 
 
+@pytest.mark.parametrize("corpus", ["speakers", "folder"])
+def test_a_second_run_in_one_folder_is_refused_and_the_lock_goes_with_the_run(
+    speech: Path, tmp_path: Path, corpus: str
+):
+    def fill() -> Summary:
+        return prepare(speech, tmp_path / "out", corpus, OPTIONS if corpus == "speakers" else {}, workers=1, quiet=True)
+
+    with Lock(tmp_path / "out"), pytest.raises(OutputError, match=f"in use by pid {os.getpid()} on"):
+        fill()
+    assert contents(tmp_path / "out") == {}
+    fill()
+    with pytest.raises(OutputError, match="other settings"):
+        prepare(speech, tmp_path / "out", "folder", {"seed": 9}, quiet=True)
+    assert fill().mixtures and not (tmp_path / "out" / ".lock").exists()
+
+
 def test_what_others_made_is_not_touched(speech: Path, tmp_path: Path):
     (tmp_path / "manifest.csv").write_text("precious")
     with pytest.raises(OutputError, match=r"did not make"):
@@ -162,6 +180,37 @@ def test_bad_recordings_are_left_out_and_told(speech: Path, tmp_path: Path):
     assert "silent" in reasons["t0/silent.wav"] and "cut short" in reasons["t1/u0.wav"]
     assert (tmp_path / "out" / "bad_files.csv").read_text().splitlines()[0] == "path,reason"
     assert len(Pool.read(tmp_path / "out")) == 23
+
+
+def test_what_nobody_foresaw_in_one_recording_or_mixture_leaves_it_out(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    read, render = io.read_mono, make_mixtures.render
+
+    def odd(path: Path, *more: Any, **words: Any) -> Any:
+        if str(path).endswith("t1/u0.flac"):
+            raise RuntimeError("a codec that nobody foresaw")
+        return read(path, *more, **words)
+
+    def broken(plan: Any, *more: Any) -> Any:
+        if plan.id == "train_00003":
+            raise ZeroDivisionError("a plan that nobody foresaw")
+        return render(plan, *more)
+
+    monkeypatch.setattr(io, "read_mono", odd)
+    monkeypatch.setattr(make_mixtures, "render", broken)
+    summary = run(speech, tmp_path / "out")
+    reasons = {bad.path: bad.reason.split(" (")[0] for bad in summary.bad}
+    assert reasons == {
+        "t1/u0.flac": "RuntimeError: a codec that nobody foresaw",
+        "wav/train/train_00003": "ZeroDivisionError: a plan that nobody foresaw",
+    }
+    assert len(Pool.read(tmp_path / "out")) == 23 and Manifest.read(tmp_path / "out").splits() == {
+        **COUNTS,
+        "train": 11,
+    }
+    report = check(tmp_path / "out", quiet=True)
+    assert report.errors == 0 and report.items == 17 + 23
 
 
 def test_a_pool_alone_without_names_of_talkers(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from usepcli import registry
 from usepcli.audio import io
 from usepcli.data.batch import Batch
 from usepcli.data.manifest import Manifest, Row
+from usepcli.engine.folder import Lock
 from usepcli.engine.pseudo import pseudo_set
 from usepcli.engine.pseudo.plan import Settings, plan
 from usepcli.engine.pseudo.pseudo_set import remix_set as make
@@ -301,6 +303,14 @@ def test_folders_of_others_and_of_other_settings_are_safe(manifest: Manifest, tm
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is a file"):
         make(manifest, tmp_path / "file", Settings(), quiet=True)
+
+
+def test_a_second_run_in_one_folder_is_refused(manifest: Manifest, tmp_path: Path):
+    with Lock(tmp_path / "out"), pytest.raises(OutputError, match=f"in use by pid {os.getpid()} on"):
+        make(manifest, tmp_path / "out", Settings(), quiet=True)
+    assert files(tmp_path / "out") == {}
+    make(manifest, tmp_path / "out", Settings(), quiet=True)
+    assert not (tmp_path / "out" / ".lock").exists()
 
 
 def test_a_dry_run_counts_and_writes_nothing(manifest: Manifest, tmp_path: Path):

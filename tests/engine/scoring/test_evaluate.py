@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import Tensor
 
 from usepcli.audio import io
 from usepcli.data.manifest import Manifest, Row
 from usepcli.engine.scoring import evaluate
+from usepcli.engine.scoring.scoring import failures, metric
 from usepcli.errors import BadInput, InputNotFound
 from usepcli.models.separator import SeparationModel
 from usepcli.weights import build
@@ -204,6 +206,63 @@ def test_unequal_rates_are_refused(tmp_path: Path) -> None:
     make_set(tmp_path / "est", [6000], rate=16000)
     with pytest.raises(BadInput, match=r"8000 Hz but .*16000 Hz"):
         evaluate.score_folders(tmp_path / "est", tmp_path / "ref", None, ["si-snr"])
+
+
+def test_an_item_that_cannot_be_scored_is_a_row_that_says_why(tmp_path: Path) -> None:
+    manifest = make_set(tmp_path, [3000, 3000, 3000])
+    (tmp_path / "item1/s2.wav").write_bytes(b"RIFF no more")
+    rows = evaluate.score_model(Crossover(), manifest, ["si-snr"])
+    assert [row["id"] for row in rows] == ["item0"] * 2 + ["item1"] * 2 + ["item2"] * 2
+    assert [math.isfinite(row["si-snr"]) for row in rows] == [True, True, False, False, True, True]
+    assert all("item1/s2.wav" in row["reason"] for row in rows[2:4]) and failures(rows) == ["item1"]
+    with pytest.raises(BadInput, match=r"item1/s2\.wav"):  # who asks for the signals hears of it
+        list(evaluate.separated(Crossover(), manifest))
+
+
+def test_a_model_that_fails_on_one_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(Crossover):
+        """Fails on items of 2000 samples, and makes no numbers of those of 1000."""
+
+        def estimate(self, mix: torch.Tensor) -> torch.Tensor:
+            if mix.shape[-1] == 2000:
+                raise RuntimeError("a shape that nobody foresaw")
+            return super().estimate(mix) * (math.nan if mix.shape[-1] == 1000 else 1)
+
+    rows = evaluate.score_model(Odd(), make_set(tmp_path, [3000, 2000, 1000]), ["si-snr"])
+    assert failures(rows) == ["item1"] and "RuntimeError: a shape" in rows[2]["reason"]
+    assert math.isfinite(rows[0]["si-snr"]) and rows[4]["reason"] == "si-snr: estimate not finite"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_folders_with_a_broken_and_an_incomplete_item(tmp_path: Path, workers: int) -> None:
+    make_set(tmp_path / "ref", [3000, 3000, 3000])
+    make_set(tmp_path / "est", [3000, 3000, 3000])
+    for i in range(3):
+        (tmp_path / f"est/item{i}/mix.wav").unlink()
+    (tmp_path / "est/item1/s1.wav").unlink()
+    wave = np.full(3000, np.nan, np.float32)
+    soundfile.write(tmp_path / "est/item2/s1.wav", wave, RATE, subtype="FLOAT")
+    rows = evaluate.score_folders(tmp_path / "est", tmp_path / "ref", None, ["si-snr"], workers=workers)
+    assert failures(rows) == ["item1", "item2"] and len(rows) == 6 and rows[0]["reason"] == ""
+    assert "1 estimates for 2" in rows[2]["reason"] and "3000 samples are NaN" in rows[4]["reason"]
+
+
+def test_an_item_too_short_for_stoi_keeps_its_other_scores(tmp_path: Path) -> None:
+    pytest.importorskip("pystoi")
+    rows = evaluate.score_model(Crossover(), make_set(tmp_path, [100, 8000]), ["si-snr", "stoi"])
+    assert all(math.isfinite(row["si-snr"]) for row in rows) and not failures(rows)
+    assert [math.isfinite(row["stoi"]) for row in rows] == [False, False, True, True]
+    assert rows[0]["reason"] == "stoi: less than 0.4 s of reference that is not silent" and rows[2]["reason"] == ""
+
+
+def test_a_metric_that_fails_leaves_the_others_their_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise IndexError("axis 2 is out of bounds")
+
+    monkeypatch.setattr(metric("snr"), "score", fail)
+    rows = evaluate.score_model(Crossover(), make_set(tmp_path, [3000]), ["snr", "si-snr"])
+    assert all(math.isnan(row["snr"]) and math.isfinite(row["si-snr"]) for row in rows)
+    assert rows[0]["reason"].startswith("snr: IndexError: axis 2 is out of bounds")
 
 
 def test_missing_estimates_stop_or_are_skipped_by_name(tmp_path: Path) -> None:

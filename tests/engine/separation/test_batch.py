@@ -15,10 +15,11 @@ from usepcli.audio import io
 from usepcli.engine.separation import batch, jobs
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.ledger import Ledger
-from usepcli.engine.separation.record import Record, digest
+from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
 from usepcli.engine.separation.shards import Shard
 from usepcli.errors import BadInput, IOFault, OutputError
+from usepcli.files import sha256
 from usepcli.models.separator import SeparationModel
 from usepcli.separator.separator import How, Separator
 
@@ -82,7 +83,7 @@ def test_the_row_of_an_output_holds_what_a_reader_can_check(tmp_path: Path):
     assert [(r["output"], r["source"]) for r in rows] == [("a_1.wav", "1"), ("a_2.wav", "2")]
     wave = io.read(out / "a_2.wav")[0]
     row = rows[1]
-    assert row["file"] == str(tmp_path / "a.wav") and row["sha256"] == digest(out / "a_2.wav")
+    assert row["file"] == str(tmp_path / "a.wav") and row["sha256"] == sha256(out / "a_2.wav")
     assert int(row["bytes"]) == (out / "a_2.wav").stat().st_size and float(row["seconds"]) == 10.0
     assert (row["frames"], row["rate"], row["channels"], row["subtype"]) == ("80000", "8000", "1", "PCM_16")
     assert float(row["peak"]) == pytest.approx(np.abs(wave).max(), abs=2e-5)
@@ -110,7 +111,7 @@ def test_the_second_run_does_only_what_is_missing(tmp_path: Path):
     again, new, _ = work(tmp_path, *files)
     assert names(again) == files and not new
     first = again[0]
-    assert first.resumed and first.frames == 4000 and first.written[0].sha256 == digest(tmp_path / "out" / "0_1.wav")
+    assert first.resumed and first.frames == 4000 and first.written[0].sha256 == sha256(tmp_path / "out" / "0_1.wav")
     assert not work(tmp_path, *files, resume=False, overwrite=True)[0]
 
 
@@ -215,7 +216,7 @@ def test_outputs_whose_rows_could_not_be_written_are_made_again(tmp_path: Path, 
         raise IOFault("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("usepcli.engine.separation.csv_log.append", full)
+        patch.setattr("usepcli.engine.tables.append", full)
         with pytest.raises(IOFault):
             work(tmp_path, "a.wav")
     assert names(work(tmp_path, "a.wav")[1]) == ["a.wav"]

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from usepcli import guard
 from usepcli.audio import io
 from usepcli.data.manifest import PoolRow, Row
-from usepcli.errors import BadInput, InputNotFound, UsepError
+from usepcli.errors import BadInput, InputNotFound
 
 SPLITS = ("train", "valid", "test")
 _SPLIT_WORDS = {
@@ -116,8 +117,8 @@ def probe(root: Path, paths: Iterable[str], bad: list[Bad]) -> dict[str, io.Info
 def _header(path: Path) -> io.Info | str:
     try:
         header = io.info(path)
-    except UsepError as err:
-        return str(err).removeprefix(f"{io.show(path)}: ")
+    except Exception as error:
+        return guard.reason(error, path)
     return header if header.frames else "a header without samples"
 
 

@@ -86,19 +86,19 @@ def made(
     graph: Callable[[SeparationModel], nn.Module] = lambda ready: OneStep(ready, state)  # noqa: E731
     example = torch.from_numpy(np.ascontiguousarray(speech[None, :block]))
     step = Step(model, graph, (example, *kept.values()), ("block", *kept), outputs)
+    first = {name: each.contiguous().numpy() for name, each in kept.items()}
+    path.with_name(path.name + STATE).write_bytes(save(first))
+    count = round(_COMPARED_S * model.sample_rate) // block * block
+    waves = {"speech": np.resize(speech, count), "silence": np.zeros(count, np.float32)}
     try:
         target.write_step(step, path, notes)
         run = target.open_step(path)
-    except MissingDependency:
+        checks = [_check(model, run, *each, first, block, lead, path.name, tolerance) for each in waves.items()]
+    except (BadInput, MissingDependency):
         raise
     except Exception as fault:  # converters raise whatever their layers do
         why = (str(fault).strip().splitlines() or [type(fault).__name__])[0][:300]
         raise BadInput(f"{path.name}: the step cannot be exported ({why}); try another --to") from fault
-    first = {name: np.ascontiguousarray(each.numpy()) for name, each in kept.items()}
-    path.with_name(path.name + STATE).write_bytes(save(first))
-    count = round(_COMPARED_S * model.sample_rate) // block * block
-    waves = {"speech": np.resize(speech, count), "silence": np.zeros(count, np.float32)}
-    checks = [_check(model, run, kind, wave, first, block, lead, path.name, tolerance) for kind, wave in waves.items()]
     return {
         "live": True, "block": block, "delay": state.mix.shape[1], "lead": lead,
         "input": f"block (1, {block}), then the state",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from usepcli import guard
 from usepcli.audio import io
 from usepcli.audio.resample import resample
 from usepcli.data.corpora.base import Bad
@@ -17,7 +18,7 @@ from usepcli.data.manifest import Manifest, Row
 from usepcli.data.render import quantise
 from usepcli.engine.parallel import run_tasks
 from usepcli.engine.preparing.prepare_record import Record
-from usepcli.errors import BadInput, InputNotFound, OutputError
+from usepcli.errors import BadInput, OutputError
 from usepcli.report.progress import progress
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def cut(
     jobs: Sequence[Job], record: Record, summary: Summary, *, workers: int, overwrite: bool, quiet: bool
 ) -> list[Manifest]:
     """Write the files of all jobs and return their table; jobs with an unusable file are left out and told."""
-    out = record.out.resolve()
+    out = record.path.resolve()
     source = record.source if record.source.is_dir() else record.source.parent
     if summary.dry_run:
         for job in jobs:
@@ -76,11 +77,10 @@ def cut_files(task: CutTask) -> tuple[int, int, Bad | None, bool]:
         for piece in pieces:
             try:
                 wave, found = _stretch(piece, task.source)
-            except (BadInput, InputNotFound) as fault:
-                where = io.show(task.source / piece.path)
-                return 0, 0, Bad(piece.path, str(fault).removeprefix(f"{where}: ")), False
-            rate = rate or found
-            wave = np.pad(resample(wave, found, rate), (round(piece.at_s * rate), 0))
+                rate = rate or found
+                wave = np.pad(resample(wave, found, rate), (round(piece.at_s * rate), 0))
+            except Exception as error:
+                return 0, 0, Bad(piece.path, guard.reason(error, task.source / piece.path)), False
             size = max(len(wave), len(total))
             total = np.pad(total, (0, size - len(total))) + np.pad(wave, (0, size - len(wave)))
         waves.append(total)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from usepcli import guard
 from usepcli.audio import io
 from usepcli.audio.resample import length_after, resample
 from usepcli.data.corpora.base import SPLITS, Bad
@@ -22,7 +23,7 @@ from usepcli.data.render import render
 from usepcli.engine.parallel import run_tasks
 from usepcli.engine.preparing.prepare_record import ANECHOIC, Record
 from usepcli.engine.preparing.simulate import RoomTask, room_file, simulate, through_room
-from usepcli.errors import BadInput, IOFault, OutputError, UsepError
+from usepcli.errors import BadInput, MissingDependency, OutputError
 from usepcli.report.progress import progress
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def make(
     overwrite: bool,
     quiet: bool,
 ) -> list[Manifest | Pool]:
-    """Write pool, noise and mixtures under record.out and return the tables; in a dry run only count."""
-    out = record.out.resolve()
+    """Write pool, noise and mixtures under record.path and return the tables; in a dry run only count."""
+    out = record.path.resolve()
     if out.is_relative_to(record.source):
         raise OutputError(
             f"{io.show(out)}: lies inside the recordings; choose a folder outside of {io.show(record.source)}"
@@ -90,7 +91,7 @@ def make(
             f"{io.show(record.source)}: none of {len(pools.rows)} recordings can be used; the first: {reason}"
         )
     plans = _plans(corpus, pool, noise)
-    _mix(plans, out, rate, summary, workers, quiet)
+    plans = _mix(plans, out, rate, summary, workers, quiet)
     _count(summary, pool, plans, rate)
     if noise:  # a pool of its own, so that dynamic mixing can name the folder
         inside = [replace(row, path=row.path.removeprefix("noise/")) for row in noise]
@@ -108,15 +109,27 @@ def _anechoic(source: str) -> str:
     return f"{folder}/a{name.removeprefix('s')}"
 
 
-def _mix(plans: Sequence[Plan], out: Path, rate: int, summary: Summary, workers: int, quiet: bool) -> None:
+def _mix(plans: Sequence[Plan], out: Path, rate: int, summary: Summary, workers: int, quiet: bool) -> list[Plan]:
+    """Write the files of all mixtures; return the plans of those that could be made."""
     shared = {plan.response: plan.room for plan in plans if isinstance(plan, RoomPlan) and plan.response and plan.room}
     if shared:
         rooms = [RoomTask(room, out / name, rate) for name, room in shared.items()]
         summary.kept += sum(progress(run_tasks(room_file, rooms, workers, 1), len(rooms), "rooms", "room", quiet))
     _load.cache_clear()
     tasks = [MixTask(plan, out, rate) for plan in plans]
-    results = run_tasks(mix_files, tasks, workers)
-    summary.kept += sum(progress(results, len(tasks), "mixtures", "mixture", quiet or not tasks))
+    made = []
+    results = progress(run_tasks(mix_files, tasks, workers), len(tasks), "mixtures", "mixture", quiet or not tasks)
+    for plan, (fault, kept) in zip(plans, results, strict=True):
+        summary.kept += kept
+        if fault:
+            summary.bad.append(Bad(_folder(plan), fault))
+        else:
+            made.append(plan)
+    if plans and not made:
+        raise BadInput(
+            f"{io.show(out)}: none of {len(plans)} mixtures can be made; the first: {summary.bad[-1].reason}"
+        )
+    return made
 
 
 def pool_file(task: PoolTask) -> tuple[int, str, bool]:
@@ -128,25 +141,29 @@ def pool_file(task: PoolTask) -> tuple[int, str, bool]:
         if layout and layout.declared and layout.offset + layout.declared > task.source.stat().st_size:
             return 0, "cut short: the header promises more samples than the file holds", False
         wave, rate = io.read_mono(task.source)
-    except (IOFault, OutputError):
-        raise
-    except UsepError as err:
-        return 0, str(err).removeprefix(f"{io.show(task.source)}: "), False
+        whole = resample(wave, rate, task.rate)
+    except Exception as error:
+        return 0, guard.reason(error, task.source, (OutputError,)), False
     if len(wave) < 0.99 * task.frames:
         return 0, f"cut short: {len(wave)} of {task.frames} samples can be decoded", False
     peak = float(np.abs(wave).max())
     if not peak:
         return 0, "silent: every sample is zero", False
-    wave = resample(wave, rate, task.rate)
     # Resampling overshoots where a recording touches full scale; a talker's level is free, a clipped peak is
     # not.
-    wave = wave / max(1.0, float(np.abs(wave).max()))
-    io.write(task.target, wave, task.rate)
-    return len(wave), "", False
+    io.write(task.target, whole / max(1.0, float(np.abs(whole).max())), task.rate)
+    return len(whole), "", False
 
 
-def mix_files(task: MixTask) -> bool:
-    """Write the files of one mixture, mix.wav last; True if all were there already."""
+def mix_files(task: MixTask) -> tuple[str, bool]:
+    """Write the files of one mixture, mix.wav last: ('' or why they cannot be made, whether all were there)."""
+    try:
+        return "", _mixed(task)
+    except Exception as error:
+        return guard.reason(error, task.plan.id, (OutputError, MissingDependency)), False
+
+
+def _mixed(task: MixTask) -> bool:
     plan, folder = task.plan, task.root / _folder(task.plan)
     names = plan.files()
     if all(_finished(folder / name, plan.frames) for name in names):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,29 +109,33 @@ def prepare(
         raise InputNotFound(f"{show(source)}: no such file or folder")
     adapter, settings = bind(corpus, options or {})
     summary = Summary(out, corpus, dry_run=dry_run)
-    tables: Sequence[Manifest | Pool]
+    fill: Callable[..., Sequence[Manifest | Pool]]
     if isinstance(adapter, Maker):
         summary.remarks += adapter.remarks()
         pools = Pools(adapter.scan(source), *adapter.scan_noise(source))
         record = Record(out, source, corpus, settings, [*pools.rows, *(() if adapter.noise else pools.noise)])
-        tables = make(adapter, pools, record, summary, workers=workers, overwrite=overwrite, quiet=quiet)
+        fill = partial(make, adapter, pools, workers=workers, quiet=quiet)
     elif isinstance(adapter, Cutter):
         jobs = adapter.jobs(source)
         if not jobs:
             raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
         record = Record(out, source, corpus, settings, jobs)
         summary.bad += adapter.bad
-        tables = cut(jobs, record, summary, workers=workers, overwrite=overwrite, quiet=quiet)
+        fill = partial(cut, jobs, workers=workers, quiet=quiet)
     else:
         rows = [row for row in adapter.scan(source) if isinstance(row, Row)]
         if not rows:
             raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
         record = Record(out, source, corpus, settings, rows)
         summary.bad = adapter.bad
-        tables = _list_only(rows, record, summary, overwrite)
-    if not dry_run:
-        write_bad(out, summary.bad)
-        record.finish(tables, summary.table(), len(summary.bad))
+        fill = partial(_list_only, rows)
+    try:
+        tables = fill(record=record, summary=summary, overwrite=overwrite)
+        if not dry_run:
+            write_bad(out, summary.bad)
+            record.seal(tables, summary.table(), len(summary.bad))
+    finally:
+        record.release()
     return summary
 
 
@@ -141,4 +146,4 @@ def _list_only(rows: list[Row], record: Record, summary: Summary, overwrite: boo
         summary.seconds[row.split] = summary.seconds.get(row.split, 0.0) + seconds
     if not summary.dry_run:
         record.claim(overwrite)
-    return [Manifest(rows, record.root, record.out / Manifest.FILE)]
+    return [Manifest(rows, record.root, record.path / Manifest.FILE)]

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from usepcli import guard
 from usepcli.audio import io
 from usepcli.data.batch import Example, collate
 from usepcli.data.manifest import Manifest, Row
@@ -28,7 +29,7 @@ from usepcli.dsp import shuffle
 from usepcli.engine.pseudo.plan import SUBTYPES, Group, Settings, least, plan
 from usepcli.engine.pseudo.record import WAV, Record
 from usepcli.engine.pseudo.sources import Listed, Reader, Separated, Sources
-from usepcli.errors import BadInput, InputNotFound, UsageError, choices
+from usepcli.errors import BadInput, MissingDependency, UsageError, choices
 from usepcli.report.progress import progress
 from usepcli.weights import cards, reach
 
@@ -107,7 +108,8 @@ def remix_set(
         sources = Separated.load(path, settings.n_remix, settings.normalize, device, threads)
     groups = plan(kept, settings, sources.n_src)
     record = Record(out, _facts(kept, settings, sources, card))
-    record.check(manifest, overwrite)
+    record.refuse_input(manifest)
+    record.check(overwrite)
     if dry_run:
         return _planned(kept, groups, sources, settings, out)
     try:
@@ -165,8 +167,9 @@ def _fill(
     quiet: bool,
     check: Callable[[], None],
 ) -> Summary:
-    rows = record.claim(overwrite)
-    summary = Summary(record.out, sources.n_src, sources.rate)
+    record.claim(overwrite)
+    rows = record.finished()
+    summary = Summary(record.path, sources.n_src, sources.rate)
     summary.kept = sum(not row["reason"] for row in rows)
     if not record.complete:
         begin = max((int(row["batch"]) for row in rows), default=-1) + 1
@@ -175,7 +178,7 @@ def _fill(
         with progress(total=total, desc="remix", unit="mixture", quiet=quiet) as bar:
             for group in groups[begin:]:
                 made = []
-                for line in _make(group, manifest, reader, sources, settings, record.out):
+                for line in _make(group, manifest, reader, sources, settings, record.path):
                     made.append(line)
                     check()
                 record.add(made)
@@ -192,7 +195,8 @@ def _fill(
         facts = {
             key: value for key, value in summary.facts().items() if key not in ("manifest", "sources", "rate", "kept")
         }
-        record.finish(Manifest(done, record.out, record.out / Manifest.FILE), {"results": facts})
+        Manifest(done, record.path, record.path / Manifest.FILE).write()
+        record.finish({"results": facts})
     return summary
 
 
@@ -237,8 +241,8 @@ def _read(
         try:
             examples.append(reader(row, rng(settings.seed, group.round, i, _CUT)))
             used.append(row)
-        except (BadInput, InputNotFound) as fault:
-            bad[row.id] = str(fault)
+        except Exception as error:
+            bad[row.id] = str(guard.fault(error, row.id, (MissingDependency,)))
     return used, examples, bad
 
 

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from usepcli import guard
 from usepcli.engine.scoring import fuss_scores, layouts
 from usepcli.engine.scoring.protocols import Protocol
-from usepcli.engine.scoring.scoring import Signals, blank_row, check_metrics, score_signals, summary
-from usepcli.errors import BadInput, InputNotFound, WorkerDied
+from usepcli.engine.scoring.scoring import FAILED, Signals, blank_row, check_metrics, failures, score_signals, summary
+from usepcli.errors import BadInput, ConfigError, InputNotFound, MissingDependency, UsageError, WorkerDied
 
 if TYPE_CHECKING:
     import torch
@@ -121,9 +122,10 @@ def score_model(
         )
     # On a CPU a batch saves nothing; on a GPU the order of the items changes, and is put back at the end.
     batches = _batches(rows, 0 if str(device) == "cpu" else batch_seconds)
-    signals = _separated(model, manifest, batches, device, protocol is not None, say)
+    signals = _separated(model, manifest, batches, device, protocol is not None, say, strict=False)
     scorer = Scorer(tuple(metrics), protocol, unprocessed)
-    return _in_order(track(_scored(signals, scorer, workers), len(rows)), [row.id for row in rows])
+    scored = _scored(signals, partial(_item_rows, score=scorer, scorer=scorer), workers)
+    return _in_order(track(scored, len(rows)), [row.id for row in rows])
 
 
 def separated(
@@ -140,7 +142,7 @@ def separated(
     summed: the sum of the references is separated, as under a protocol, and no mixture file is opened.
     """
     rows = manifest.rows[:limit] if limit else manifest.rows
-    return _separated(model, manifest, ([row] for row in rows), device, summed, say)
+    return _separated(model, manifest, ([row] for row in rows), device, summed, say, strict=True)
 
 
 def score_folders(
@@ -180,7 +182,8 @@ def score_folders(
         raise InputNotFound(f"{mixtures}: no mixture for {len(lost)} of {len(ids)} items, the first is {lost[0]}")
     files = (Files(i, ests[i], refs[i], mixes.get(i)) for i in ids if i not in absent)
     scorer = Scorer(tuple(metrics), protocol, unprocessed)
-    scored = track(_scored(files, partial(score_files, scorer=scorer), workers), len(ids) - len(absent))
+    score = partial(_item_rows, score=partial(score_files, scorer=scorer), scorer=scorer)
+    scored = track(_scored(files, score, workers), len(ids) - len(absent))
     missing = [[scorer.blank(i, name, len(refs[i]), "no estimate") for name in refs[i]] for i in absent]
     return _in_order([*scored, *missing], ids)
 
@@ -220,9 +223,31 @@ def _trim(waves: Sequence[np.ndarray]) -> tuple[int, str]:
     return lengths[0], "" if len(lengths) == 1 else f"trimmed from {lengths[-1]} to {lengths[0]} samples"
 
 
+def _item_rows(
+    item: Files | Signals, score: Callable[[Any], list[dict[str, Any]]], scorer: Scorer
+) -> list[dict[str, Any]]:
+    """Return score(item), or rows without values where it cannot be scored."""
+    reason = item.note if isinstance(item, Signals) and item.note.startswith(FAILED) else ""
+    if not reason:
+        try:
+            return score(item)
+        except Exception as error:
+            reason = _reason(error, item.id)
+    sources = item.sources if isinstance(item, Signals) else tuple(item.ref)
+    return [scorer.blank(item.id, name, len(sources), reason) for name in sources]
+
+
+def _reason(error: Exception, item: str) -> str:
+    return FAILED + guard.reason(error, item, (UsageError, ConfigError, MissingDependency))
+
+
 def _in_order(per_item: Iterable[list[dict[str, Any]]], ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return all rows in the order of `ids`; BadInput where not one item could be scored."""
     place = {item: i for i, item in enumerate(ids)}
-    return [row for rows in sorted(per_item, key=lambda rows: place[rows[0]["id"]]) for row in rows]
+    rows = [row for rows in sorted(per_item, key=lambda rows: place[rows[0]["id"]]) for row in rows]
+    if rows and len(failures(rows)) == len(ids):
+        raise BadInput(f"none of {len(ids)} items can be scored; the first, {ids[0]}: {rows[0]['reason']}")
+    return rows
 
 
 def _separated(
@@ -232,27 +257,47 @@ def _separated(
     device: Any,
     summed: bool,
     say: Say,
+    strict: bool,
 ) -> Iterator[Signals]:
     """Yield each item with the model's estimates; the model comes back to its mode and its device.
 
-    summed: separate the sum of the references, not the mixture file.
+    summed: separate the sum of the references, not the mixture file.  strict: raise for an item that cannot be read
+    or separated; otherwise it comes without signals, and its note says why.
     """
     from usepcli.separator.separator import borrowed
 
     resampled: set[int] = set()
     with borrowed(model, device) as separator:
         for batch in batches:
-            items = [_read_item(manifest, row, model.sample_rate, summed, resampled, say) for row in batch]
+            items = []
+            for row in batch:
+                try:
+                    items.append(_read_item(manifest, row, model.sample_rate, summed, resampled, say))
+                except Exception as error:
+                    if strict:
+                        raise
+                    yield _lost(row, error)
             # A stale manifest may promise equal lengths that the files do not have.
             for _, same in itertools.groupby(items, key=lambda item: item.ref.shape[-1]):
                 group, fitted = list(same), separator.fits_s
-                est = separator.rows(np.stack([item.mix for item in group if item.mix is not None]))  # (B,N,T)
+                try:
+                    est = separator.rows(np.stack([item.mix for item in group if item.mix is not None]))  # (B,N,T)
+                except Exception as error:
+                    if strict:
+                        raise
+                    yield from (_lost(row, error) for row in batch if row.id in {item.id for item in group})
+                    continue
                 if separator.fits_s < fitted:
                     say(
                         f"{group[0].id}: too long for the memory of {device} at once; items above "
                         f"{separator.fits_s:g} s are separated in overlapping chunks"
                     )
                 yield from (item._replace(est=e) for item, e in zip(group, est, strict=True))
+
+
+def _lost(row: ManifestRow, error: Exception) -> Signals:
+    names, none = tuple(f"s{k + 1}" for k in range(len(row.sources))), np.zeros((0, 0), np.float32)
+    return Signals(row.id, names, none, none, None, _reason(error, row.id))
 
 
 def _read_item(manifest: Manifest, row: ManifestRow, rate: int, summed: bool, resampled: set[int], say: Say) -> Signals:

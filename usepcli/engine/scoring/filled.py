@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli.engine.scoring.jobs import Job, Means, Measures, Rows
-from usepcli.errors import UsageError, UsepError
+from usepcli.errors import PartialFailure, UsageError, UsepError
 
 if TYPE_CHECKING:
     from usepcli.engine.scoring.protocols import Protocol
@@ -58,6 +58,19 @@ def add_items(found: Results, job: Job, wanted: Measures, quiet: bool) -> Rows:
         found.summary = [{"system": "separated", **row} for row in found.summary]
         found.summary += [{"system": UNPROCESSED, **row} for row in below]
     return rows
+
+
+def tell_failures(rows: Rows, folder: Path) -> None:
+    """Raise PartialFailure where items could not be scored: how many, and why the first could not."""
+    from usepcli.engine.scoring import results, scoring
+
+    failed = scoring.failures(rows)
+    if failed:
+        first = next(row["reason"] for row in rows if row["id"] == failed[0])
+        raise PartialFailure(
+            f"{len(failed)} of {len({row['id'] for row in rows})} items have no scores, e.g. {failed[0]}: "
+            f"{first.removeprefix(scoring.FAILED)}; all of them are in {folder / results.ITEMS}"
+        )
 
 
 def add_moms(found: Results, job: Job, means: Means, pairs: int, seed: int, out: Path) -> None:

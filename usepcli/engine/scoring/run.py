@@ -108,6 +108,7 @@ def evaluate(
         _page(done, job, folders, wanted, rows, report_by, means)
     if fault:  # the scores are written and shown all the same
         raise fault
+    filled.tell_failures(rows, place)
     return done
 
 

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from usepcli import registry
+from usepcli import guard, registry
 from usepcli.engine import tables
 from usepcli.errors import BadInput, MissingDependency, UsageError, choices
 
 SILENT_RMS = 1e-8
+FAILED = "not scored: "  # begins the reason of an item that could not be read, separated or scored
 CONVENTIONS = {
     "assignment": "permutation with the best mean SI-SNR; the best K of N outputs, further outputs ignored",
     "silent references": f"rms at most {SILENT_RMS:g}: left out of assignment and means, reason in items.csv",
@@ -89,6 +90,11 @@ def blank_row(item: str, source: str, n_src: int, metrics: Sequence[str], reason
     return {"id": item, "source": source, "n_src": n_src, **values, "reason": reason}
 
 
+def failures(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the ids of the items that could not be scored at all."""
+    return list(dict.fromkeys(row["id"] for row in rows if row["reason"].startswith(FAILED)))
+
+
 def _fill(
     rows: list[dict[str, Any]],
     est: np.ndarray,
@@ -102,7 +108,10 @@ def _fill(
 
     est = est[permutation(est, ref)]  # (K,T)
     for name in metrics:
-        values, reasons = metric(name).score(est, ref, mix, rate)
+        try:
+            values, reasons = metric(name).score(est, ref, mix, rate)
+        except Exception as error:  # one metric that cannot take an item leaves the others their values
+            values, reasons = [math.nan] * len(rows), [guard.reason(error, name)] * len(rows)
         for row, value, reason in zip(rows, values, reasons, strict=True):
             row[name] = round(float(value), 6)
             if not math.isfinite(value):

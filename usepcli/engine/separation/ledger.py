@@ -1,6 +1,6 @@
 """The tables of a batch: outputs.csv, seams.csv and errors.csv in the output folder, and what they say is done.
 
-Rows are added when a file's outputs are in place, so a kill costs the current file only. Shares of a batch write
+Cellss are added when a file's outputs are in place, so a kill costs the current file only. Shares of a batch write
 tables of their own, `outputs-2-of-8.csv`; a later run of the whole folder merges them. Paths below the output
 folder are written relative to it, others as given; bytes that are no UTF-8 stand in the tables as they are.
 """
@@ -17,12 +17,12 @@ from types import TracebackType
 
 from usepcli import files
 from usepcli.audio import io
-from usepcli.engine.separation import csv_log
-from usepcli.engine.separation.batch_lock import BatchLock
-from usepcli.engine.separation.csv_log import Row
+from usepcli.engine import tables
+from usepcli.engine.folder import Lock
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.engine.separation.shards import Shard
+from usepcli.engine.tables import Cells
 from usepcli.errors import UsepError
 from usepcli.files import write_text
 from usepcli.separator.how import Seam
@@ -40,7 +40,7 @@ def made(out: Path) -> set[str]:
     """Return the real paths of all outputs that the tables of a folder, or the notes of killed runs, name."""
     names: set[str] = set()
     for path in [out / "outputs.csv", *out.glob("outputs-[0-9]*-of-[0-9]*.csv")]:
-        names.update(row["output"] for row in csv_log.load(path, OUTPUTS))
+        names.update(row["output"] for row in tables.load(path, OUTPUTS))
     for note in out.glob(".usep*.pending"):
         names.update(_noted(note))
     base = os.path.realpath(out)
@@ -56,22 +56,22 @@ class Ledger:
     def __init__(self, out: Path, shard: Shard | None = None) -> None:
         self.out, self.shard = out, shard
         self.suffix = shard.suffix if shard else ""
-        self.lock = BatchLock(out, self.suffix)
+        self.lock = Lock(out, ".usep", self.suffix, ", or share the work with --shard")
         self.stopped: set[Path] = set()  # outputs that a killed run may have left without a row
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, Cells] = {}
         self._mine: set[str] = set()  # outputs with a row in this run's own table
         self._doubled = False  # that table holds older rows of some outputs beside their last ones
         self._seams: set[str] = set()  # files with rows in this run's own table of seams
-        self._errors: dict[str, Row] = {}
+        self._errors: dict[str, Cells] = {}
 
     def __enter__(self) -> Ledger:
-        self.lock.__enter__()
+        self.lock.take()
         try:
             self.read()
             self._merge()
             self._clean()
         except BaseException:
-            self.lock.__exit__(None, None, None)
+            self.lock.release()
             raise
         return self
 
@@ -85,11 +85,11 @@ class Ledger:
             if kind is None:
                 raise
         finally:
-            self.lock.__exit__(kind, value, trace)
+            self.lock.release()
 
     def _save_outputs(self) -> None:
         rows = (row for name, row in self._rows.items() if name in self._mine)
-        csv_log.save(self._path("outputs"), rows, OUTPUTS)
+        tables.save(self._path("outputs"), rows, OUTPUTS)
         self._doubled = False
 
     def _path(self, name: str) -> Path:
@@ -102,31 +102,31 @@ class Ledger:
 
     def read(self) -> None:
         """Read all tables of the folder again; BadInput for a table of another kind under one of their names."""
-        own = csv_log.load(self._path("outputs"), OUTPUTS)
-        shares = [row for path in self._shares("outputs") for row in csv_log.load(path, OUTPUTS)]
-        common = csv_log.load(self.out / "outputs.csv", OUTPUTS)
+        own = tables.load(self._path("outputs"), OUTPUTS)
+        shares = [row for path in self._shares("outputs") for row in tables.load(path, OUTPUTS)]
+        common = tables.load(self.out / "outputs.csv", OUTPUTS)
         self._rows = {row["output"]: row for row in [*common, *shares, *(own if self.shard else ())]}
         self._mine = {row["output"] for row in own}
         self._doubled = len(own) > len(self._mine)
-        self._seams = {row["file"] for row in csv_log.load(self._path("seams"), SEAMS)}
-        self._errors = {row["file"]: row for row in csv_log.load(self._path("errors"), ERRORS)}
+        self._seams = {row["file"] for row in tables.load(self._path("seams"), SEAMS)}
+        self._errors = {row["file"]: row for row in tables.load(self._path("errors"), ERRORS)}
 
     def _merge(self) -> None:
         """Take the tables of shares into the common ones, unless this run is a share itself."""
         if self.shard or not any(self._shares(name) for name in ("outputs", "seams", "errors")):
             return
-        csv_log.save(self._path("outputs"), self._rows.values(), OUTPUTS)
+        tables.save(self._path("outputs"), self._rows.values(), OUTPUTS)
         self._mine = set(self._rows)
-        seams: dict[str, list[Row]] = {}
+        seams: dict[str, list[Cells]] = {}
         for path in [self._path("seams"), *self._shares("seams")]:
-            seams |= _by_file(csv_log.load(path, SEAMS))
-        csv_log.save(self._path("seams"), (row for rows in seams.values() for row in rows), SEAMS)
+            seams |= _by_file(tables.load(path, SEAMS))
+        tables.save(self._path("seams"), (row for rows in seams.values() for row in rows), SEAMS)
         self._seams = set(seams)
         for path in self._shares("errors"):
-            self._errors |= {row["file"]: row for row in csv_log.load(path, ERRORS)}
+            self._errors |= {row["file"]: row for row in tables.load(path, ERRORS)}
         done = {row["file"] for row in self._rows.values()}
         self._errors = {file: row for file, row in self._errors.items() if file not in done}
-        csv_log.save(self._path("errors"), self._errors.values(), ERRORS)
+        tables.save(self._path("errors"), self._errors.values(), ERRORS)
         for path in [path for name in ("outputs", "seams", "errors") for path in self._shares(name)]:
             path.unlink()
 
@@ -198,7 +198,7 @@ class Ledger:
         except (OSError, ValueError):
             return False
 
-    def _same_input(self, job: Job, row: Row) -> bool:
+    def _same_input(self, job: Job, row: Cells) -> bool:
         """Whether the input is what it was: by name, size and time, and where these leave a doubt by its bytes."""
         try:
             held = os.stat(job.source)
@@ -233,7 +233,7 @@ class Ledger:
         if gone:
             self._save_outputs()
         else:  # the last row of an output counts; rewriting the table for every file would take longer than the model
-            csv_log.append(self._path("outputs"), rows.values(), OUTPUTS)
+            tables.append(self._path("outputs"), rows.values(), OUTPUTS)
             self._doubled = self._doubled or bool(known)
         self.settle(record.file)
 
@@ -241,21 +241,21 @@ class Ledger:
         rows = [_seam_row(file, k, record) for k in range(len(record.seams))]
         path = self._path("seams")
         if file in self._seams:
-            csv_log.save(path, [row for row in csv_log.load(path, SEAMS) if row["file"] != file] + rows, SEAMS)
+            tables.save(path, [row for row in tables.load(path, SEAMS) if row["file"] != file] + rows, SEAMS)
         else:
-            csv_log.append(path, rows, SEAMS)
+            tables.append(path, rows, SEAMS)
         self._seams = self._seams | {file} if rows else self._seams - {file}
 
     def fail(self, job: Job, fault: UsepError) -> None:
         """Name a file that failed in errors.csv."""
         file = self._file(job.file)
         self._errors[file] = {"file": file, "code": str(fault.code), "error": str(fault)}
-        csv_log.save(self._path("errors"), self._errors.values(), ERRORS)
+        tables.save(self._path("errors"), self._errors.values(), ERRORS)
 
     def settle(self, file: str) -> None:
         """Take a file that is done out of errors.csv."""
         if self._errors.pop(self._file(file), None):
-            csv_log.save(self._path("errors"), self._errors.values(), ERRORS)
+            tables.save(self._path("errors"), self._errors.values(), ERRORS)
 
     def failures(self) -> list[tuple[str, str]]:
         """Return (file, error) of what errors.csv names."""
@@ -265,9 +265,9 @@ class Ledger:
         """Return the records, those of an earlier run with the joins that seams.csv has for them."""
         if not any(record.resumed for record in records):
             return list(records)
-        known: dict[str, list[Row]] = {}
+        known: dict[str, list[Cells]] = {}
         for path in [self.out / "seams.csv", *self._shares("seams"), self._path("seams")]:
-            known |= _by_file(csv_log.load(path, SEAMS))
+            known |= _by_file(tables.load(path, SEAMS))
         return [
             replace(record, seams=tuple(map(_seam, known.get(self._file(record.file), ()))))
             if record.resumed
@@ -275,7 +275,7 @@ class Ledger:
             for record in records
         ]
 
-    def _output_rows(self, record: Record) -> Iterable[Row]:
+    def _output_rows(self, record: Record) -> Iterable[Cells]:
         same = {
             "file": self._file(record.file),
             "seconds": f"{record.duration_s:.6f}",
@@ -306,7 +306,7 @@ class Ledger:
                 "active": "true" if track.active else "false",
             }
 
-    def _record(self, job: Job, rows: list[Row]) -> Record:
+    def _record(self, job: Job, rows: list[Cells]) -> Record:
         by_name = {row["source"]: row for row in rows}
         first = rows[0]
         return Record(
@@ -331,7 +331,7 @@ class Ledger:
         )
 
 
-def _track(name: str, path: Path, row: Row | None) -> Track:
+def _track(name: str, path: Path, row: Cells | None) -> Track:
     if row is None:
         nan = math.nan
         return Track(name, path, False, "", 0, nan, nan, nan, 0.0, False)
@@ -349,7 +349,7 @@ def _track(name: str, path: Path, row: Row | None) -> Track:
     )
 
 
-def _seam_row(file: str, number: int, record: Record) -> Row:
+def _seam_row(file: str, number: int, record: Record) -> Cells:
     seam = record.seams[number]
     return {
         "file": file,
@@ -363,15 +363,15 @@ def _seam_row(file: str, number: int, record: Record) -> Row:
     }
 
 
-def _seam(row: Row) -> Seam:
+def _seam(row: Cells) -> Seam:
     order = tuple(int(k) - 1 for k in row["order"].split())
     # Milliseconds are what the table keeps.
     place, sure = round(float(row["time_s"]) * 1000), float(row["confidence"])
     return Seam(place, order, float(row["lead"]), sure, row["quiet"] == "true", 1000)
 
 
-def _by_file(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
+def _by_file(rows: Iterable[Cells]) -> dict[str, list[Cells]]:
+    found: dict[str, list[Cells]] = {}
     for row in rows:
         found.setdefault(row["file"], []).append(row)
     return found

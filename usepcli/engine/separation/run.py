@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from usepcli import device as devices
+from usepcli import guard
 from usepcli.audio.io import check_codecs, show
 from usepcli.audio.spool import spooled
 from usepcli.engine.separation import batch, jobs, shards
@@ -24,7 +25,7 @@ from usepcli.engine.separation.ledger import Ledger, made
 from usepcli.engine.separation.notes import Notes
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
-from usepcli.errors import InputNotFound, IOFault, OutputError, PartialFailure, UsageError, UsepError
+from usepcli.errors import InputNotFound, OutputError, PartialFailure, UsageError, UsepError
 from usepcli.separator.how import How, check_chunk, default_chunk_s, names_of
 from usepcli.weights import cards, reach
 
@@ -243,8 +244,6 @@ class _Run:
         if not self.ledger.out.exists() and any(job.source.exists() for job in self.plan):
             _ = self.maker.separator  # a model that cannot be loaded leaves no folder behind
         with self.ledger:
-            if not self.ledger.lock.works:
-                self.say(f"{self.ledger.out}: no file locks here; do not start a second run in this folder meanwhile")
             self._separate(self._triage())
         if self.faults and len(self.plan) == 1:
             raise self.faults[0]
@@ -318,11 +317,10 @@ class _Run:
                 self._page(record)
             if self.pages.figure:
                 self._figure(record)
-        except IOFault:
-            raise
-        except UsepError as fault:
+        except Exception as error:
+            fault = guard.fault(error, record.file)
             if self.fail_fast:
-                raise
+                raise fault from error
             self.faults.append(fault)
             if len(self.plan) > 1:
                 self.say(f"usep: error: {fault}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from usepcli import files
+from usepcli import files, guard
 from usepcli.audio import io
 from usepcli.engine.separation import outputs
 from usepcli.engine.separation.activity import Meter
@@ -195,9 +195,7 @@ def separate_files(
     for job in jobs:
         try:
             record = separate_file(separator, job, wish, watch)
-        except IOFault:
-            raise
-        except UsepError as fault:
-            failed(job, fault)
+        except Exception as error:
+            failed(job, guard.fault(error, job.file))
         else:
             yield record

@@ -68,12 +68,12 @@ class Feed:
         )
 
     def _count_bad(self, batch: Batch) -> None:
-        for line in batch.bad_files:
-            if line not in self.bad:
-                self.warn(line)
-            self.bad[line] = self.bad.get(line, 0) + 1
+        for item, reason in batch.bad_files:
+            if item not in self.bad:
+                self.warn(reason)
+            self.bad[item] = self.bad.get(item, 0) + 1
         if len(self.bad) > max(self.profile.data.max_bad * len(self.data), 1):
             raise BadInput(
                 f"{len(self.bad)} of {len(self.data)} training items are unusable (data.max_bad), the last: "
-                f"{batch.bad_files[-1] if batch.bad_files else ''}; run usep prepare-data --check"
+                f"{batch.bad_files[-1].reason if batch.bad_files else ''}; run usep prepare-data --check"
             )

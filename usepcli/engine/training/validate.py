@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from usepcli.engine import tables
 from usepcli.engine.scoring import evaluate, momi
+from usepcli.engine.scoring.scoring import FAILED
 from usepcli.engine.training import health, valid_split
 from usepcli.engine.training.average import BestStates, part_file
 from usepcli.engine.training.runfolder import training_data
@@ -45,6 +46,7 @@ class Validator:
         self.sign = 1.0 if not self.metric or health.higher_is_better(self.metric) else -1.0
         self.step = 0
         self.figures: dict[str, float] = {}
+        self.unscored: dict[str, str] = {}  # validation items without scores, and why
         self.at_start: dict[str, float] = {}
 
     def start(self, step: int, teacher: SeparationModel | None = None) -> list[str]:
@@ -102,6 +104,7 @@ class Validator:
         rows = evaluate.score_model(
             self.model, self.split.references, names, device=self.device, limit=self.p.valid.limit
         )
+        self.unscored = {row["id"]: row["reason"] for row in rows if row["reason"].startswith(FAILED)}
         return {row["metric"]: row["mean"] for row in evaluate.summary(rows, names)}
 
     def _blind(self, teacher: SeparationModel | None) -> dict[str, float]:
@@ -188,6 +191,8 @@ class Validator:
             found.append("the latest weights are kept")
         beside = [name for name in (*self.also, "momi") if name in figures and name != self.metric]
         found[0] += "".join(f"; {name} {figures[name]:.2f}" for name in beside)
+        for item, reason in list(self.unscored.items())[:1]:
+            found.append(f"warning: {len(self.unscored)} validation items have no scores, e.g. {item}: {reason}")
         if words := health.said(figures):
             found.append(words)
         if (self.folder / TABLE).exists():

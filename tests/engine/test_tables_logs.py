@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from usepcli.engine.separation import csv_log
+from usepcli.engine import tables
 from usepcli.errors import BadInput, IOFault
 
 COLUMNS = ("file", "note")
@@ -15,10 +15,10 @@ ODD = ["plain", "two\nlines", "carriage\rreturn", 'quote " and , comma', os.fsde
 
 def test_names_of_any_kind_come_back(tmp_path: Path):
     rows = [{"file": name, "note": str(k)} for k, name in enumerate(ODD)]
-    csv_log.append(tmp_path / "a.csv", rows[:3], COLUMNS)
-    csv_log.append(tmp_path / "a.csv", rows[3:], COLUMNS)
-    csv_log.save(tmp_path / "b.csv", rows, COLUMNS)
-    assert csv_log.load(tmp_path / "a.csv", COLUMNS) == rows
+    tables.append(tmp_path / "a.csv", rows[:3], COLUMNS)
+    tables.append(tmp_path / "a.csv", rows[3:], COLUMNS)
+    tables.save(tmp_path / "b.csv", rows, COLUMNS)
+    assert tables.load(tmp_path / "a.csv", COLUMNS) == rows
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     assert b"\xff\xfe" in (tmp_path / "a.csv").read_bytes()
 
@@ -26,30 +26,30 @@ def test_names_of_any_kind_come_back(tmp_path: Path):
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_row_that_a_kill_cut_short_is_no_row(tmp_path: Path, cut: int):
     path = tmp_path / "a.csv"
-    csv_log.append(path, [{"file": "one", "note": "1"}, {"file": "two", "note": "123456"}], COLUMNS)
+    tables.append(path, [{"file": "one", "note": "1"}, {"file": "two", "note": "123456"}], COLUMNS)
     path.write_bytes(path.read_bytes()[:-cut])
-    assert [row["file"] for row in csv_log.load(path, COLUMNS)] == ["one"]
+    assert [row["file"] for row in tables.load(path, COLUMNS)] == ["one"]
 
 
 def test_tables_without_rows_vanish_and_foreign_ones_are_refused(tmp_path: Path):
     path = tmp_path / "a.csv"
-    csv_log.save(path, [{"file": "x"}], COLUMNS)
-    csv_log.save(path, [], COLUMNS)
-    assert not path.exists() and csv_log.load(path, COLUMNS) == []
+    tables.save(path, [{"file": "x"}], COLUMNS)
+    tables.save(path, [], COLUMNS)
+    assert not path.exists() and tables.load(path, COLUMNS) == []
     path.write_text("name,size\nx,1\n")
     with pytest.raises(BadInput, match="no column 'file'"):
-        csv_log.load(path, COLUMNS)
+        tables.load(path, COLUMNS)
 
 
 def test_a_full_disk_leaves_the_table_as_it_was(tmp_path: Path):
     path = tmp_path / "a.csv"
-    csv_log.append(path, [{"file": "x"}], COLUMNS)
+    tables.append(path, [{"file": "x"}], COLUMNS)
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(IOFault, match="cannot add rows"):
-            csv_log.append(path, [{"file": "y" * 2000}], COLUMNS)
+            tables.append(path, [{"file": "y" * 2000}], COLUMNS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before

@@ -1,0 +1,49 @@
+"""A bad one never stops the others: whatever working on one item raises becomes a fault with a reason.
+
+    for item in items:
+        try:
+            work(item)
+        except Exception as error:
+            failed(item, guard.fault(error, item))
+
+What is no matter of one item ends the run all the same: a full disk, a process that died, a request to stop.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from usepcli.errors import BadInput, IOFault, Stopped, Unforeseen, UsepError, WorkerDied
+from usepcli.files import show
+
+_ENDS = (IOFault, WorkerDied, Stopped, BrokenPipeError)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+
+
+def fault(error: Exception, item: str | os.PathLike[str], ends: tuple[type[Exception], ...] = ()) -> UsepError:
+    """Return why `item` failed, or raise the error again where it ends the run, as do the caller's own `ends`.
+
+    With USEP_DEBUG set, the traceback goes to stderr.
+    """
+    full = isinstance(error, OSError) and error.errno in _DISK
+    if full or isinstance(error, (*_ENDS, *ends)):
+        raise error
+    if os.environ.get("USEP_DEBUG", "") not in ("", "0"):
+        import traceback
+
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    if isinstance(error, UsepError):
+        return error
+    if isinstance(error, MemoryError):
+        return BadInput(f"{show(item)}: takes more memory than there is ({error or 'no details'}); leave it out")
+    if isinstance(error, OSError) and error.strerror:
+        return BadInput(f"{show(item)}: {error.strerror}; check the file and run again")
+    said = " ".join(str(error).split())
+    return Unforeseen(f"{show(item)}: {type(error).__name__}: {said} (unforeseen; USEP_DEBUG=1 shows where)")
+
+
+def reason(error: Exception, item: str | os.PathLike[str], ends: tuple[type[Exception], ...] = ()) -> str:
+    """Return the text of `fault` without the item's name, for tables that name it in another column."""
+    return str(fault(error, item, ends)).removeprefix(f"{show(item)}: ")
