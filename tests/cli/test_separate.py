@@ -23,6 +23,7 @@ import torch
 
 from usepcli import registry
 from usepcli.audio import io
+from usepcli.dsp.parts import Parts
 from usepcli.models.separator import SeparationModel
 from usepcli.weights import build, cards, store
 
@@ -317,10 +318,10 @@ def _rows(rows: list[dict[str, str]]) -> list[str]:
 
 
 def test_near_silent_sources_are_named_and_with_auto_left_out(usep: Usep, monkeypatch: pytest.MonkeyPatch):
-    def lopsided(self: SeparationModel, mix: torch.Tensor) -> torch.Tensor:
-        return torch.stack([mix, 1e-4 * mix], 1)
+    def lopsided(self: SeparationModel, mix: torch.Tensor) -> Parts:
+        return Parts(torch.stack([mix, 1e-4 * mix], 1))
 
-    monkeypatch.setattr(registry.load("model", "conformer_mask"), "estimate", lopsided)
+    monkeypatch.setattr(registry.load("model", "conformer_mask"), "estimate_parts", lopsided)
     io.write("a.wav", noise(1), 8000)
     answer = usep("a.wav", "-o", "all")
     assert "a.wav: source 2 is near-silent; --sources auto leaves such sources out" in answer.err

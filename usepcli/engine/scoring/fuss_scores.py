@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from usepcli.engine import tables
 from usepcli.engine.scoring.protocols import QUIET, Protocol
@@ -35,6 +34,8 @@ def score_item(signals: Signals, protocol: Protocol) -> list[Row]:
     mean squares of the output and of the reference.  counted: 1 where the row goes into the means, else reason.
     BadInput for references that are not finite; samples of an output that are not count as zero, and its row says so.
     """
+    from scipy.optimize import linear_sum_assignment
+
     est, ref = (np.asarray(x, np.float64) for x in (signals.est, signals.ref))
     if not np.isfinite(ref).all():
         raise BadInput(f"{signals.id}: a reference is not finite; mend or remove the item")

@@ -76,7 +76,6 @@ def separate(
     `done` is told of every file at once, `say` what a user should know; quiet leaves the notes and not the warnings.
     PartialFailure if some files failed, the file's own fault if it was the only one.
     """
-    texts = _inputs([str(text) for text in inputs], files_from, null, bool(shard))
     if residual and rest == "leave":
         raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
@@ -84,6 +83,7 @@ def separate(
     wish = Wish(How(channels, "source" if residual else rest), sources, clip)
     share = shards.parse(shard)
     jobs.check_template(name)
+    texts = _inputs([str(text) for text in inputs], files_from, null, bool(shard))
     with ExitStack() as stack:
         ending = stack.enter_context(Ending())
         stdin = None
