@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import soundfile as sf
 
 from usepcli.audio.checks import PathLike, check_finite, show
-from usepcli.audio.codecs import INSTALL, CodecFile, require
-from usepcli.audio.formats import (
-    AUDIO_SUFFIXES,
-    CODEC_SUFFIXES,
-    HEAD,
-    OGG_PAGE_MOST,
-    Kind,
-    ends_with_last_page,
-    sniff,
-)  # fmt: skip
-from usepcli.audio.mpeg import xing_for
-from usepcli.audio.plain import PlainFile
-from usepcli.audio.riff import Patched, WavLayout, closed_header, declared_data, parse_wav, reads_on
+from usepcli.audio.codecs import CodecFile, require
+from usepcli.audio.extent import decoding, extent, opened, read_head
+from usepcli.audio.formats import AUDIO_SUFFIXES, CODEC_SUFFIXES, HEAD
+from usepcli.audio.riff import WavLayout, data_parts, parse_wav
 from usepcli.audio.writer import Writer, _Sink, write
-from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency
+from usepcli.errors import BadInput
 
 __all__ = [
     "AUDIO_SUFFIXES", "Info", "PathLike", "Writer", "_Sink", "blocks", "check_codecs", "check_finite", "info",
@@ -59,7 +47,7 @@ def info(path: PathLike) -> Info:
     A header without samples is no error here (`frames` is 0); `read` refuses it. Where the header does not
     say how many samples there are, as in all that PyAV reads, they are counted once by decoding.
     """
-    with _open(path) as file:
+    with opened(path) as file:
         return Info(file.samplerate, file.frames, file.channels, file.subtype, file.format)
 
 
@@ -70,12 +58,12 @@ def read(path: PathLike, start: int = 0, frames: int = -1, *, finite: bool = Tru
     `start` behind the end, and, with `finite`, for NaN or infinite samples: none of these may pass as
     silence.
     """
-    with _open(path) as file:
+    with opened(path) as file:
         rate = file.samplerate
         if start or not isinstance(file, CodecFile):
             _check_start(path, file.frames, start)
         if start:
-            with _decoding(path):
+            with decoding(path):
                 file.move(start)
         wave = _next(path, file, frames, "float32")
         if frames < 0:
@@ -101,7 +89,7 @@ def blocks(path: PathLike, frames: int, *, finite: bool = True, wide: bool = Fal
 
     `wide` gives float64, which holds 32-bit integers exactly.
     """
-    with _open(path) as file:
+    with opened(path) as file:
         if not isinstance(file, CodecFile):
             _check_start(path, file.frames, 0)
         done = 0
@@ -122,28 +110,18 @@ def check_codecs(path: PathLike) -> None:
 def wav_layout(path: PathLike) -> WavLayout | None:
     """Return where a WAV file keeps its samples and how many bytes it declares; None for other files."""
     try:
-        return parse_wav(_head(path))
+        return parse_wav(read_head(path))
     except OSError:
         return None
 
 
 def missing_s(path: PathLike) -> float:
-    """Return the seconds that a file's header promises beyond what it holds, as after a broken download.
+    """Return the seconds that a file's header or size promises beyond what can be read, as after a broken download.
 
-    Known for WAV, RF64, AIFF, CAF, W64, AU, and what PyAV reads; FLAC and MP3 that are cut raise BadInput
-    when read. A cut OGG or Opus does not know what it lacks: see `is_open_ended`.
+    Known for WAV, RF64, AIFF, CAF, W64, AU, joined MP3 and Ogg of different kinds, and what PyAV reads; FLAC and MP3
+    that are cut raise BadInput when read. A cut OGG or Opus does not know what it lacks: see `is_open_ended`.
     """
-    with _open(path) as file:
-        if isinstance(file, CodecFile):
-            lost = file.stated_s - file.frames / file.samplerate
-            return round(lost, 3) if lost > 0.1 else 0.0  # containers round, and count the coder's delay
-        seconds = file.frames / file.samplerate
-    with open(path, "rb") as raw:
-        promise, size = declared_data(raw), os.fstat(raw.fileno()).st_size
-    if promise is None or not sum(promise) > size > promise[0]:
-        return 0.0
-    offset, length = promise
-    return round(seconds * (offset + length - size) / (size - offset), 3)
+    return extent(path).missing_s
 
 
 def is_open_ended(path: PathLike) -> bool:
@@ -152,98 +130,12 @@ def is_open_ended(path: PathLike) -> bool:
     WAV from a pipe, or from a program that did not live to write the length; OGG or Opus without a last page;
     MP3 without a Xing tag.
     """
-    with open(path, "rb") as file:
-        head, size = file.read(HEAD), os.fstat(file.fileno()).st_size
-        if head.startswith(b"OggS"):
-            file.seek(max(0, size - OGG_PAGE_MOST))
-            return not ends_with_last_page(file.read())
-        kind = sniff(head)
-        if kind is not None and kind.demuxer == "mp3":
-            return bool(xing_for(file)[0])
-    layout = parse_wav(head)
-    return layout is not None and layout.declared is None
-
-
-@contextmanager
-def _open(path: PathLike) -> Iterator[Any]:
-    """Open a file with the library that its first bytes call for; all faults that opening can meet are told here."""
-    head = _first_bytes(path)
-    kind = sniff(head)
-    if kind is not None and not kind.plain:
-        with CodecFile(path, kind) as codec:
-            yield codec
-        return
-    with open(path, "rb", buffering=0) as raw:
-        source = _repaired(raw, kind, head) or os.fsencode(path)
-        try:
-            file: PlainFile | CodecFile = PlainFile(source)
-        except sf.LibsndfileError as err:
-            file = _other(path, kind, head, err.error_string.rstrip(". "))
-        with file:
-            yield file
-        if isinstance(source, Patched) and source.fault:
-            raise IOFault(f"{show(path)}: reading failed: {source.fault.strerror}; check the disk") from source.fault
-
-
-def _repaired(raw: BinaryIO, kind: Kind | None, head: bytes) -> Patched | None:
-    """Return a view of a file whose header leaves its length open, with the length filled in; None for all others."""
-    total = os.fstat(raw.fileno()).st_size
-    layout = reads_on(head, total)
-    if layout:
-        raw.seek(0)
-        return Patched(raw, closed_header(raw.read(layout.offset), layout.offset, total), layout.offset)
-    tag, first = xing_for(raw) if kind is not None and kind.demuxer == "mp3" else (b"", 0)
-    return Patched(raw, tag, first) if tag else None
-
-
-def _first_bytes(path: PathLike) -> bytes:
-    try:
-        if os.path.isdir(path):
-            raise BadInput(f"{show(path)}: is a folder where a sound file was expected")
-        if not os.path.isfile(path):
-            os.stat(path)
-            raise BadInput(f"{show(path)}: is no regular file; pipe it in with - where the command takes it")
-        head = _head(path)
-    except OSError as err:
-        if err.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise InputNotFound(f"{show(path)}: no such file") from err
-        raise BadInput(f"{show(path)}: cannot be opened: {err.strerror}") from err
-    if not head:
-        raise BadInput(f"{show(path)}: the file is empty (0 bytes)")
-    return head
-
-
-def _head(path: PathLike) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.read(HEAD)
-
-
-def _other(path: PathLike, kind: Kind | None, head: bytes, why: str) -> CodecFile:
-    """Try PyAV on a container that libsndfile knows but refuses: another codec may be inside."""
-    if kind is None:
-        raise BadInput(f"{show(path)}: unreadable ({why or 'unknown'}); begins with {head[:4]!r}, no sound file")
-    try:
-        return CodecFile(path, kind)
-    except MissingDependency as err:
-        hint = f"damaged, or coded in a way that only {INSTALL} reads"
-        raise BadInput(f"{show(path)}: libsndfile refuses it ({why or 'damaged'}); {hint}") from err
-    except BadInput as err:
-        reason = str(err).removeprefix(f"{show(path)}: ")
-        raise BadInput(f"{show(path)}: libsndfile refuses it ({why or 'damaged'}), and PyAV: {reason}") from err
-
-
-@contextmanager
-def _decoding(path: PathLike) -> Iterator[None]:
-    try:
-        yield
-    except sf.LibsndfileError as err:
-        why = err.error_string.rstrip(". ") or "damaged"
-        raise BadInput(f"{show(path)}: decoding stopped: {why}; replace or leave out the file") from err
+    return not extent(path).exact
 
 
 def _next(path: PathLike, file: Any, frames: int, dtype: str) -> np.ndarray:
     try:
-        with _decoding(path):
+        with decoding(path):
             return file.take(frames, dtype).T
     except MemoryError as err:  # a damaged header may promise years
         raise BadInput(f"{show(path)}: its {file.frames} samples are more than the memory holds") from err
@@ -275,7 +167,10 @@ def _read_pcm16_mono(path: PathLike, start: int, frames: int) -> tuple[np.ndarra
         layout = parse_wav(os.pread(fd, HEAD, 0))
         if layout is None or not layout.is_pcm16_mono or layout.declared is None:
             return None
-        total = max(0, min(layout.declared, os.fstat(fd).st_size - layout.offset)) // 2
+        size = os.fstat(fd).st_size
+        if layout.offset + layout.declared + 8 <= size and _goes_on(path, layout, size):
+            return None
+        total = max(0, min(layout.declared, size - layout.offset)) // 2
         _check_start(path, total, start)
         count = total - start if frames < 0 else min(frames, total - start)
         data = os.pread(fd, 2 * count, layout.offset + 2 * start)
@@ -286,3 +181,8 @@ def _read_pcm16_mono(path: PathLike, start: int, frames: int) -> tuple[np.ndarra
     if len(data) != 2 * count:
         return None
     return np.frombuffer(data, "<i2").astype(np.float32) * _PCM16, layout.rate
+
+
+def _goes_on(path: PathLike, layout: WavLayout, size: int) -> bool:
+    with open(path, "rb", buffering=0) as file:
+        return len(data_parts(file, layout, size)[0]) > 1

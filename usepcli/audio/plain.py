@@ -20,6 +20,13 @@ class PlainFile(sf.SoundFile):
     """
 
     _at = 0
+    total: int | None = None  # counted, where the header does not say
+    left_over = 0  # bytes of the file that are sound, or may be, and are not read
+
+    @property
+    def frames(self) -> int:
+        """Samples per channel."""
+        return super().frames if self.total is None else self.total
 
     def take(self, frames: int = -1, dtype: str = "float32") -> np.ndarray:
         """Return the next `frames` samples (T, C), fewer at the end, -1 for all; LibsndfileError if decoding stops."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from usepcli.audio.formats import HEAD
 
 _PCM, _EXTENSIBLE = 1, 0xFFFE
+_PLAIN = (_PCM, 3, 6, 7)  # integers, floats, A-law, mu-law: samples that can be put one behind the other
 _FOUR_GIB = 1 << 32
 _W64_HEADER = 24  # a Wave64 chunk counts its own 16 bytes of name and 8 of size
 
@@ -89,16 +90,54 @@ def closed_header(head: bytes, offset: int, total: int) -> bytes:
     return b"RF64\xff\xff\xff\xffWAVE" + sizes + head[12 : offset - 4] + b"\xff\xff\xff\xff"
 
 
+def data_parts(file: BinaryIO, layout: WavLayout, total: int) -> tuple[list[tuple[int, int]], int]:
+    """Return where a WAV of `total` bytes keeps its samples, (offset, bytes) each, and the bytes that nothing explains.
+
+    An interrupted recorder leaves a second data chunk, and two files that were joined a second header: both are read on
+    while the samples are of the same kind, and counted as unexplained otherwise.
+    """
+    if layout.declared is None:
+        return [(layout.offset, total - layout.offset)], 0
+    parts = [(layout.offset, max(0, min(layout.declared, total - layout.offset)))]
+    at = layout.offset + layout.declared + layout.declared % 2
+    while at + 8 <= total:
+        file.seek(at)
+        head = file.read(HEAD)
+        name, size = head[:4], struct.unpack_from("<I", head, 4)[0]
+        if name == b"RIFF" and head[8:12] == b"WAVE":
+            other = parse_wav(head)
+            if other is None or other[:4] != layout[:4]:
+                return parts, total - at
+            at += other.offset - 8
+            name, size = b"data", total - at - 8 if other.declared is None else other.declared
+        if name == b"data" and layout.codec in _PLAIN:
+            parts.append((at + 8, min(size, total - at - 8)))
+        elif name == b"data" or not _is_name(name) or at + 8 + size > total + 1:
+            return parts, total - at if any(head) else 0  # zeros: room that a recorder had set aside
+        at += 8 + size + size % 2
+    frame = max(1, layout.channels * layout.bits // 8)
+    return [*((start, length - length % frame) for start, length in parts[:-1]), parts[-1]], 0
+
+
+def _is_name(name: bytes) -> bool:
+    return all(32 <= byte < 127 for byte in name)
+
+
 class Patched:
     """A file, read only, with `head` in place of its first bytes up to `offset`: what libsndfile needs of a file.
 
-    libsndfile takes an exception for the end of the file; `fault` keeps it.
+    With `parts`, (offset, bytes) each, these alone follow the head. libsndfile takes an exception for the end of the
+    file; `fault` keeps it.
     """
 
-    def __init__(self, file: BinaryIO, head: bytes, offset: int) -> None:
-        self._file, self._head, self._offset = file, head, offset
+    def __init__(
+        self, file: BinaryIO, head: bytes, offset: int, parts: Sequence[tuple[int, int]] | None = None
+    ) -> None:
+        self._file, self._head = file, head
         self.fault: OSError | None = None
-        self._total = file.seek(0, os.SEEK_END) - offset + len(head)
+        end = file.seek(0, os.SEEK_END)
+        self._parts = [(offset, max(0, end - offset))] if parts is None else list(parts)
+        self._total = len(head) + sum(length for _, length in self._parts)
         self._at = 0
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -112,16 +151,20 @@ class Patched:
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes."""
-        part = self._head[self._at :] if size < 0 else self._head[self._at : self._at + size]
-        self._at += len(part)
-        if size < 0 or len(part) < size:
-            try:
-                self._file.seek(self._at - len(self._head) + self._offset)
-                rest = self._file.read(-1 if size < 0 else size - len(part))
-            except OSError as err:
-                self.fault, rest = err, b""
-            self._at, part = self._at + len(rest), part + rest
-        return part
+        end = self._total if size < 0 else min(self._total, self._at + size)
+        found = [self._head[self._at : end]]
+        self._at = max(self._at, min(end, len(self._head)))
+        try:
+            first = len(self._head)
+            for start, length in self._parts:
+                if first <= self._at < min(end, first + length):
+                    self._file.seek(start + self._at - first)
+                    found.append(self._file.read(min(end, first + length) - self._at))
+                    self._at += len(found[-1])
+                first += length
+        except OSError as err:
+            self.fault = err
+        return b"".join(found)
 
 
 def declared_data(file: BinaryIO) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from usepcli import guard
 from usepcli.audio import io
+from usepcli.audio.extent import extent
 
 ERROR, WARNING = "error", "warning"
 _SILENT = 10 ** (-80 / 20)
@@ -131,6 +132,8 @@ def _length_faults(place: Path, header: io.Info, found: int, frames: int) -> Ite
         yield ERROR, "truncated", "the header promises more samples than the file holds"
     elif found < 0.99 * header.frames:
         yield ERROR, "truncated", f"{found} of {header.frames} samples can be decoded"
+    elif left_over_bytes := extent(place).left_over_bytes:
+        yield WARNING, "left-over", f"{left_over_bytes} bytes behind what can be read: another file joined to it?"
     elif frames and found != frames:
         yield ERROR, "length", f"{found} samples where the list says {frames}"
 

@@ -39,7 +39,7 @@ class Notes:
         if record.gain_db:
             say(f"{file}: all sources turned down by {-record.gain_db:.2f} dB so that none clips")
         if record.missing_s:
-            say(f"{file}: {record.missing_s:g} s shorter than its header says; separated what is there")
+            say(f"{file}: {record.missing_s:g} s shorter than its header or its size says; separated what is there")
         for track in record.tracks:
             if not track.written:
                 say(f"{file}: source {track.source} is near-silent and was not written; --sources all writes it")

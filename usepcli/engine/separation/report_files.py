@@ -223,7 +223,9 @@ def _facts(record: Record, before: float, total: _Total, card: Card | None) -> l
 def _notices(record: Record, common: float) -> list[str]:
     said = []
     if record.missing_s:
-        said.append(f"The file is {record.missing_s:g} s shorter than its header says; what is there was separated.")
+        said.append(
+            f"The file is {record.missing_s:g} s shorter than its header or its size says; what is there was separated."
+        )
     if record.gain_db:
         said.append(
             f"All sources were turned down by {decibel(-record.gain_db, digits=2)} so that none clips; the mixture is "
