@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from usepcli.audio import io
+from usepcli.data.items import fitted
 from usepcli.errors import UsepError
 
 ERROR, WARNING = "error", "warning"
@@ -73,9 +74,27 @@ def audit_item(item: Item) -> Result:
         parts.append(wave)
         if wave is not None and not _loud(wave):
             result.add(WARNING, "silent-source", path, "silent: nothing above -80 dBFS")
-    if whole is not None and parts and all(part is not None for part in parts):
-        _audit_sum(result, whole, [part for part in parts if part is not None])
+    found = [part for part in parts if part is not None]
+    if whole is not None and parts and len(found) == len(parts):
+        _audit_sum(result, whole, found)
+    if not item.whole:
+        _audit_unmixed(result, found[: len(item.sources)] if len(found) == len(parts) else [])
     return result
+
+
+def _audit_unmixed(result: Result, sources: list[np.ndarray]) -> None:
+    """Look at a mixture that is the sum of its sources, no file; sources: none where one cannot be used."""
+    item = result.item
+    if not item.sources:
+        result.add(ERROR, "missing", "", "neither a mixture nor sources")
+    if not sources:
+        return
+    if not _loud(fitted(sources, max(map(len, sources))).sum(0)):
+        result.add(ERROR, "silent", item.sources[0], "the sum of the sources is silent: nothing above -80 dBFS")
+    longest = max(map(len, sources))
+    if item.frames and longest != item.frames:
+        detail = f"sources of up to {longest} samples, and no mixture, where the list says {item.frames}"
+        result.add(WARNING, "length", item.sources[0], detail)
 
 
 def _audit_file(result: Result, path: str, rate: int, frames: int) -> np.ndarray | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from usepcli.data.batch import Example
+from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.data.sampling import Key, rng
 from usepcli.data.store import AudioStore
@@ -76,9 +77,7 @@ class FixedMixtures(Replacing):
         keep: bool = True,
     ) -> None:
         self.manifest, self.seed, self.with_sources = manifest, seed, with_sources
-        self.frames = round(segment_s * rate)
-        self.rate = rate
-        self.store = AudioStore(rate, keep)
+        self.reader = Reader(manifest, rate, segment_s, keep)
         if with_sources and not all(row.sources for row in manifest.rows):
             raise ConfigError(
                 f"{manifest.path}: the objective needs sources and some rows have none; "
@@ -91,23 +90,8 @@ class FixedMixtures(Replacing):
     def draw(self, index: int, draw: np.random.Generator) -> Example:
         """Return a random segment of mixture `index`."""
         row = self.manifest.rows[index]
-        total = row.frames * self.rate // row.sample_rate if row.sample_rate else row.frames
-        start = int(draw.integers(max(total - self.frames, 0) + 1))
-        resolve = self.manifest.resolve
-        mix = self._read(resolve(row.mixture), start) if row.mixture else None
-        sources = None
-        if self.with_sources or mix is None:
-            sources = np.stack([self._read(resolve(path), start) for path in row.sources])
-        if mix is None:
-            assert sources is not None
-            mix = sources.sum(0)
-        return Example(row.id, mix, sources if self.with_sources else None, row.text)
-
-    def _read(self, path: Path, start: int) -> np.ndarray:
-        wave = self.store.segment(path, start, self.frames)
-        if wave.size == 0:
-            raise BadInput(f"{path}: ends before sample {start}; shorter than the manifest says")
-        return np.pad(wave, (0, self.frames - wave.size))
+        item = self.reader.segment(row, draw, self.with_sources)
+        return Example(row.id, item.mix, item.sources, row.text)
 
 
 class DynamicMixtures(Replacing):

@@ -94,6 +94,14 @@ class TestCsv:
         assert row.mixture == "" and row.frames == 100
         assert [Path(path) for path in row.sources] == [tmp_path / "audio/deep/a.wav", tmp_path / "audio/deep/b.wav"]
 
+    def test_a_sum_is_as_long_as_its_longest_source(self, tmp_path: Path):
+        touch(tmp_path, "a.wav")
+        io.write(tmp_path / "b.wav", np.zeros(130), 8000)
+        (tmp_path / "list.csv").write_text("s1,s2,split\na.wav,b.wav,train\na.wav,gone.wav,train\n")
+        corpus = CsvList()
+        (row,) = corpus.scan(tmp_path)
+        assert (row.frames, row.sample_rate) == (130, 8000) and [bad.path for bad in corpus.bad] == ["gone.wav"]
+
     def test_missing_files_are_left_out_and_named(self, tmp_path: Path):
         touch(tmp_path, "m.wav")
         (tmp_path / "list.csv").write_text("mix\nm.wav\ngone.wav\n")

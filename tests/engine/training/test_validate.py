@@ -70,6 +70,22 @@ def test_listed_sources_stay_closed_where_momi_chooses(profile_file: Path, corpu
     assert set(check.figures) == {"momi", "loudest_share", "activity_entropy", "silent_share", "skipped"}
 
 
+def test_rows_without_a_mixture_file_train_and_choose_as_their_sums(
+    profile_file: Path, corpus: Path, tmp_path: Path
+) -> None:
+    sets = ["objective.name=pit", "train.epochs=1", "model.dropout=0.0", "valid.also=[snr]"]
+    Trainer(load_profile(str(profile_file), sets), tmp_path / "files").fit()
+    manifest = Manifest.read(corpus)
+    for row in manifest.rows:
+        manifest.resolve(row.mixture).unlink()
+    manifest.rows = [replace(row, mixture="") for row in manifest.rows]
+    manifest.write()
+    Trainer(load_profile(str(profile_file), sets), tmp_path / "sums").fit()
+    one, other = (table(tmp_path / name)[-1] for name in ("files", "sums"))
+    del one["seconds"], other["seconds"]
+    assert one == other and float(one["snr"]) > -60
+
+
 def test_metrics_beside_are_columns_and_never_choose(profile_file: Path, tmp_path: Path) -> None:
     sets = (*MIXTURES, "valid.metric=momi", "valid.also=[si-snri, snr, momi]")
     run = tmp_path / "run"

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from usepcli.data.items import trimmed_item
 from usepcli.engine.scoring import fuss_scores, layouts
+from usepcli.engine.scoring.ordered import read_item
 from usepcli.engine.scoring.protocols import Protocol
 from usepcli.engine.scoring.scoring import Signals, blank_row, check_metrics, score_signals, summary
 from usepcli.errors import BadInput, InputNotFound, WorkerDied
@@ -187,37 +189,8 @@ def score_folders(
 
 def score_files(files: Files, scorer: Scorer) -> list[dict[str, Any]]:
     """Read one item's files (channels averaged) and score them; BadInput for unequal sample rates."""
-    from usepcli.audio.io import read_mono
-
-    with_mix = files.mix is not None and scorer.protocol is None
-    paths = [*files.est.values(), *files.ref.values(), *([files.mix] if files.mix and with_mix else [])]
-    waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
-    _one_rate(paths, rates)
-    n_est, n_ref = len(files.est), len(files.ref)
-    length, note = _trim(waves)
-    if scorer.protocol is not None:
-        length = max(len(wave) for wave in waves[n_est:])
-    cut = np.stack([_fit(wave, length) for wave in waves])
-    mix = cut[-1] if with_mix else None
-    est, ref = cut[:n_est], cut[n_est : n_est + n_ref]
-    return scorer(Signals(files.id, tuple(files.ref), est, ref, mix, note, rates[0]))
-
-
-def _fit(wave: np.ndarray, length: int) -> np.ndarray:
-    """Return a wave (T,) cut or padded with zeros to `length` samples."""
-    return np.pad(wave[:length], (0, max(0, length - len(wave))))
-
-
-def _one_rate(paths: Sequence[Path], rates: Sequence[int]) -> None:
-    odd = next((i for i, rate in enumerate(rates) if rate != rates[0]), None)
-    if odd is not None:
-        raise BadInput(f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item")
-
-
-def _trim(waves: Sequence[np.ndarray]) -> tuple[int, str]:
-    """Return the shortest length (samples) and a note if any wave is longer."""
-    lengths = sorted({wave.shape[-1] for wave in waves})
-    return lengths[0], "" if len(lengths) == 1 else f"trimmed from {lengths[-1]} to {lengths[0]} samples"
+    mixture = None if scorer.protocol else files.mix
+    return scorer(read_item(files.id, files.est, files.ref, mixture, padded=scorer.protocol is not None))
 
 
 def _in_order(per_item: Iterable[list[dict[str, Any]]], ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -260,26 +233,19 @@ def _read_item(manifest: Manifest, row: ManifestRow, rate: int, summed: bool, re
 
     summed: the mixture is the sum of the sources, padded to the row's length; its file is not opened.
     """
-    from usepcli.audio.io import read_mono
     from usepcli.audio.resample import resample
 
-    paths = [manifest.resolve(name) for name in (*([] if summed else [row.mixture]), *row.sources)]
-    waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
-    _one_rate(paths, rates)
-    length, note = _trim(waves)
-    if summed:
-        length = row.frames if row.frames and row.sample_rate == rates[0] else max(map(len, waves))
-        note = ""
-    cut = np.stack([_fit(wave, length) for wave in waves])  # (1+K,T) or (K,T)
-    if summed:
-        cut = np.concatenate([cut.sum(0, keepdims=True), cut])  # (1+K,T)
-    if rates[0] != rate:
-        cut = resample(cut, rates[0], rate)
-        if rates[0] not in resampled:
-            resampled.add(rates[0])
-            say(f"{paths[0]}: {rates[0]} Hz, resampled and scored at the model's {rate} Hz")
+    item = trimmed_item(manifest, row, summed)
+    assert item.sources is not None
+    waves = np.concatenate([item.mix[None], item.sources])  # (1+K,T)
+    if item.rate != rate:
+        waves = resample(waves, item.rate, rate)
+        if item.rate not in resampled:
+            resampled.add(item.rate)
+            first = manifest.resolve(row.sources[0] if summed or not row.mixture else row.mixture)
+            say(f"{first}: {item.rate} Hz, resampled and scored at the model's {rate} Hz")
     names = tuple(f"s{k + 1}" for k in range(len(row.sources)))
-    return Signals(row.id, names, cut[:0], cut[1:], cut[0], note, rate)
+    return Signals(row.id, names, waves[:0], waves[1:], waves[0], item.note, rate)
 
 
 def _batches(rows: Sequence[ManifestRow], seconds: float) -> Iterator[list[ManifestRow]]:

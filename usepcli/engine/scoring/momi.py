@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from usepcli.audio import io
-from usepcli.audio.resample import resample
+from usepcli.data.items import Reader, fitted
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng
 from usepcli.errors import BadInput
@@ -47,7 +46,8 @@ def score_moms(
     """
     if model.n_src > momi.MAX_OUTPUTS:
         raise BadInput(f"momi: a model with {model.n_src} outputs; expected at most {momi.MAX_OUTPUTS}")
-    moms = (_Mom(manifest, [manifest.rows[i] for i in pair], model.sample_rate, seconds) for pair in pairs)
+    reader = Reader(manifest, model.sample_rate, seconds)
+    moms = (_Mom(reader, [manifest.rows[i] for i in pair]) for pair in pairs)
     rows = []
     for batch in batches(moms, model.sample_rate, device):
         mixtures = np.stack([mom.mixtures for mom in batch])  # (B, 2, T)
@@ -62,12 +62,11 @@ def score_moms(
 class _Mom:
     """Two mixtures of one length; their sources are read when asked for."""
 
-    def __init__(self, manifest: Manifest, rows: Sequence[Row], rate: int, seconds: float) -> None:
-        self.manifest, self.rows, self.rate, self.seconds = manifest, rows, rate, seconds
+    def __init__(self, reader: Reader, rows: Sequence[Row]) -> None:
+        self.reader, self.rows = reader, rows
         self.id = "+".join(row.id for row in rows)
-        waves = [read_mixture(manifest, row, rate, seconds) for row in rows]
-        length = min(map(len, waves))
-        self.mixtures = np.stack([wave[:length] for wave in waves])  # (2, T)
+        waves = [reader.whole(row).mix for row in rows]
+        self.mixtures = fitted(waves, min(map(len, waves)))  # (2, T)
 
     def __len__(self) -> int:
         return int(self.mixtures.shape[-1])
@@ -76,29 +75,7 @@ class _Mom:
         """Return the sources (K, T) of both mixtures, None where a row lists none."""
         if not all(row.sources for row in self.rows):
             return None
-        paths = [path for row in self.rows for path in row.sources]
-        waves = [read(self.manifest, path, self.rate, self.seconds)[: len(self)] for path in paths]
-        return np.stack([np.pad(wave, (0, len(self) - len(wave))) for wave in waves])
-
-
-def read_mixture(manifest: Manifest, row: Row, rate: int, seconds: float = 0) -> np.ndarray:
-    """Return a row's mixture (T,) at `rate` Hz, its first `seconds` (0: all); the sum of the sources without a file."""
-    if row.mixture:
-        return read(manifest, row.mixture, rate, seconds)
-    waves = [read(manifest, path, rate, seconds) for path in row.sources]
-    length = max(map(len, waves), default=0)
-    if not length:
-        raise BadInput(f"{manifest.path}: item {row.id} has neither a mixture nor sources")
-    return np.stack([np.pad(wave, (0, length - len(wave))) for wave in waves]).sum(0, dtype=np.float32)
-
-
-def read(manifest: Manifest, name: str, rate: int, seconds: float) -> np.ndarray:
-    """Return one file of a manifest as float32 (T,) at `rate` Hz, its first `seconds` (0: all); BadInput if empty."""
-    path = manifest.resolve(name)
-    wave, own = io.read_mono(path, 0, round(seconds * io.info(path).rate) if seconds else -1)
-    if not wave.size:
-        raise BadInput(f"{path}: empty; replace or remove the file")
-    return resample(wave, own, rate)
+        return np.concatenate([self.reader.sources(row, len(self)) for row in self.rows])
 
 
 def batches(items: Iterable[T], rate: int, device: str | torch.device) -> Iterator[list[T]]:

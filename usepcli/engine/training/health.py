@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from usepcli import registry
+from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest
 from usepcli.dsp import ratios
 from usepcli.dsp.consistency import project
@@ -50,7 +51,8 @@ def from_mixtures(
     Models with one output have none of a share; teacher_agreement is there with a teacher.
     """
     found: dict[str, list[float]] = {}
-    waves = (momi.read_mixture(manifest, row, model.sample_rate, seconds) for row in manifest.rows)
+    reader = Reader(manifest, model.sample_rate, seconds)
+    waves = (reader.whole(row).mix for row in manifest.rows)
     for batch in momi.batches(waves, model.sample_rate, device):
         mix = torch.from_numpy(np.stack(batch))
         est = momi.separate(model, mix, device)
@@ -101,7 +103,8 @@ def likeness_to_input(
     section 2.3, find 18.4 dB for their Conformer).
     """
     values: list[float] = []
-    waves = (momi.read_mixture(manifest, row, model.sample_rate, seconds) for row in manifest.rows)
+    reader = Reader(manifest, model.sample_rate, seconds)
+    waves = (reader.whole(row).mix for row in manifest.rows)
     for batch in momi.batches(waves, model.sample_rate, device):
         mix = torch.from_numpy(np.stack(batch))
         est = project(momi.separate(model, mix, device), mix).double().numpy()
