@@ -116,3 +116,15 @@ def test_a_mixture_without_a_file_is_the_sum_of_its_sources(tmp_path: Path):
     assert kinds(summed("s2.wav")) == {"length": "warning"}
     assert kinds(summed("s1.wav", "s3.wav")) == {"silent": "error"}
     assert kinds(summed()) == {"missing": "error"}
+
+
+def test_queries_are_one_for_each_source(tmp_path: Path):
+    def asked(*queries: str) -> Result:
+        io.write(tmp_path / "s1.wav", wave(1), RATE, overwrite=True)
+        io.write(tmp_path / "s2.wav", wave(2), RATE, overwrite=True)
+        return audit_item(Item("x", "train", "", RATE, 4000, tmp_path, ("s1.wav", "s2.wav"), queries=queries))
+
+    assert kinds(asked()) == kinds(asked("a dog", "rain")) == {}
+    assert kinds(asked("a dog")) == kinds(asked("a dog", "rain", "rain on a roof")) == {"queries": "error"}
+    assert kinds(asked("a dog", "")) == {"queries": "error"}
+    assert kinds(asked("rain", "rain")) == {"same-query": "warning"}

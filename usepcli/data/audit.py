@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from usepcli.audio import io
 from usepcli.data.items import fitted
+from usepcli.data.words import fault_of
 from usepcli.errors import UsepError
 
 ERROR, WARNING = "error", "warning"
@@ -45,6 +47,7 @@ class Item:
     root: Path
     sources: tuple[str, ...] = ()
     noise: str = ""
+    queries: tuple[str, ...] = ()
 
 
 @dataclass
@@ -77,9 +80,20 @@ def audit_item(item: Item) -> Result:
     found = [part for part in parts if part is not None]
     if whole is not None and parts and len(found) == len(parts):
         _audit_sum(result, whole, found)
+    if item.queries:
+        _audit_queries(result)
     if not item.whole:
         _audit_unmixed(result, found[: len(item.sources)] if len(found) == len(parts) else [])
     return result
+
+
+def _audit_queries(result: Result) -> None:
+    item = result.item
+    if fault := fault_of(item.queries, len(item.sources)):
+        result.add(ERROR, "queries", "", fault)
+    twice = [query for query, count in Counter(item.queries).items() if query and count > 1]
+    if twice:
+        result.add(WARNING, "same-query", "", f"'{twice[0]}' asks for two sources, which no model can tell apart")
 
 
 def _audit_unmixed(result: Result, sources: list[np.ndarray]) -> None:

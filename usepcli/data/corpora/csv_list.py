@@ -10,7 +10,7 @@ from usepcli.audio.io import Info, show
 from usepcli.audio.resample import length_after
 from usepcli.data.corpora.base import Bad, Corpus, Finder, probe, ratio_splits, some, split_of, split_word
 from usepcli.data.corpora.listing import column, read_rows
-from usepcli.data.manifest import Row
+from usepcli.data.manifest import Row, read_phrases, read_queries
 from usepcli.errors import BadInput, InputNotFound
 
 _MIXTURE = ("mixture", "mix", "mixture_path", "path", "audio", "file")
@@ -19,7 +19,8 @@ _SOURCE = re.compile(r"(?:s|source_?|src_?)(\d+)(?:_path)?", re.IGNORECASE)
 
 
 class CsvList(Corpus):
-    """Rows of a CSV: mix (or mixture), s1..sK (or sources, joined by ';'), noise, split, text, label.
+    """Rows of a CSV: mix (or mixture), s1..sK (or sources, joined by ';'), noise, split, text, label, and in words
+    queries (of the sources, joined by ';'), caption, phrases.
 
     Only the mixture, or else the sources, are needed. Paths count from `root` ('' = the CSV's folder); those
     written on another machine are found by their longest tail that exists there.
@@ -85,6 +86,9 @@ class CsvList(Corpus):
             label=record.get("label", ""),
             origin=record.get("origin", ""),
             licence=record.get("licence", "") or record.get("license", "") or self.licence,
+            queries=read_queries(record.get("queries", "")),
+            caption=record.get("caption", ""),
+            phrases=read_phrases(record.get("phrases", ""), f"{show(finder.root)}: {name}"),
         )
 
     def _with_headers(self, rows: list[Row], root: Path, base: Path) -> list[Row]:
