@@ -14,7 +14,7 @@ from usepcli.errors import BadInput, InputNotFound, UsageError, choices, did_you
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
     from usepcli.engine.scoring.protocols import Protocol
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
     from usepcli.weights.store import Card
 
 Rows = list[dict[str, Any]]
@@ -103,7 +103,7 @@ class Job:
     out: Path
     run: Callable[[Callable[[Iterable[Any], int], Iterable[Any]]], Rows]
     manifest: Manifest | None = None
-    net: SeparationModel | None = None
+    net: Model | None = None
     device: Any = "cpu"
 
 
@@ -207,7 +207,7 @@ def model_job(asked: Asked, protocol: Protocol | None) -> Job:
     from usepcli.weights import cards, reach, store
 
     path = reach.find_model(ref)
-    net, card = store.load_model(path)
+    net, card = store.load_any(path)
     run = path.parent if path.name == "best.safetensors" else None
     manifest, split = _data(card, run is not None, asked.data, asked.split)
     asked.say(f"model: {ref} ({path}), {card.n_src} outputs at {card.sample_rate} Hz")

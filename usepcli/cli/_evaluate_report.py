@@ -125,7 +125,7 @@ def _against(job: Job, asked: Asked) -> System:
         raise UsageError(
             f"--against {asked.against}: beside --estimates stands another folder of estimates; none is here"
         )
-    net, card = store.load_model(reach.find_model(asked.against))
+    net, card = store.load_any(reach.find_model(asked.against))
     asked.say(f"against: {asked.against}, {card.n_src} outputs at {card.sample_rate} Hz")
     return systems.of_model(asked.against, net, job.manifest, device=job.device, limit=asked.limit)
 

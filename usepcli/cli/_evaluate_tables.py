@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from usepcli.engine.scoring.versus import Evaluation
 
 
-def conventions(asked: Asked, protocol: Protocol | None) -> dict[str, Any]:
-    """Return what the numbers of this evaluation mean, for evaluate.json."""
+def conventions(asked: Asked, protocol: Protocol | None, ordered: bool = False) -> dict[str, Any]:
+    """Return what the numbers of this evaluation mean, for evaluate.json; ordered: of estimates that were asked for."""
     from usepcli.engine.scoring import protocols, scoring
 
     found: dict[str, Any]
@@ -28,6 +28,8 @@ def conventions(asked: Asked, protocol: Protocol | None) -> dict[str, Any]:
     else:
         said = {name: scoring.convention(name) for name in asked.metrics}
         found = {"name": protocols.OWN, **scoring.CONVENTIONS, "metrics": said}
+    if ordered:
+        found["assignment"] = scoring.ASKED
     if "momi" in asked.metric:
         from usepcli.engine.scoring import mom_scores
 

@@ -226,7 +226,7 @@ def evaluate(
     speech.refuse(job, asked)
     if wanted:
         tables.announce(wanted, asked)
-    found = results.Results(job.facts, tables.conventions(asked, wanted))
+    found = results.Results(job.facts, tables.conventions(asked, wanted, job.net is not None and job.net.ordered))
     others = [earlier.read(place) for place in versus]
     for other in others:
         earlier.refuse_unlike(found.facts, found.conventions, other)

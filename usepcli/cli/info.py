@@ -10,10 +10,10 @@ from usepcli.cli import _options as options
 from usepcli.errors import BadInput, InputNotFound
 
 if TYPE_CHECKING:
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
 
 
-def _cost(model: SeparationModel) -> dict[str, Any]:
+def _cost(model: Model) -> dict[str, Any]:
     """Return size, delay and arithmetic of a model; seconds and milliseconds at its own sample rate."""
     field = model.receptive_field_samples
     return {
@@ -31,7 +31,7 @@ def _of_model(ref: str) -> dict[str, Any]:
     from usepcli.weights import cards, reach, store
 
     path = reach.find_model(ref)
-    model, card = store.load_model(path)
+    model, card = store.load_any(path)
     hidden = reach.known().get(ref, [])[1:]
     return {
         "name": card.name,

@@ -26,6 +26,8 @@ class SeparationModel(nn.Module):
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
+    # True where output k means the same source at all times, so that nobody needs to look for a permutation.
+    ordered: ClassVar[bool] = False
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 

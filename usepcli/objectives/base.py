@@ -28,10 +28,12 @@ class Objective(nn.Module):
     `needs` lists the fields of a batch that it reads; with `trained_teacher` it has no use for a teacher that has
     learned nothing. `rng` is the only source of randomness; the
     engine seeds it before each step. `step_logs` holds extra figures of the last step, detached.
+    `asks`: it trains a model that separates by query (objectives/asking.py); words that it reads stand in `needs`, too.
     """
 
     needs: frozenset[str] = frozenset({"mix"})
     trained_teacher = False
+    asks = False
 
     def __init__(self, model: SeparationModel, loss: Loss) -> None:
         """Take the model to train, kept as `student`, and the loss of a pair of waveforms."""

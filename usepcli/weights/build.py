@@ -8,10 +8,10 @@ from typing import Any
 
 from usepcli import registry
 from usepcli.errors import ConfigError, choices
-from usepcli.models.separator import SeparationModel
+from usepcli.models.queried import Model
 
 
-def model(section: Mapping[str, Any]) -> SeparationModel:
+def model(section: Mapping[str, Any]) -> Model:
     """Build a model from {"name", "preset", **options}; `.config` of the result names every setting."""
     options = dict(section)
     name, preset = options.pop("name"), options.pop("preset", "")
@@ -24,7 +24,7 @@ def model(section: Mapping[str, Any]) -> SeparationModel:
     for key in options:
         if key not in signature:
             raise ConfigError(f"model.{key}: {choices('setting', key, signature)}")
-    built: SeparationModel = kind(**options)
+    built: Model = kind(**options)
     # Every value is written out, so that a stored model does not change when a default or a preset does.
     values = {key: options.get(key, p.default) for key, p in signature.items()}
     settings = {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
@@ -33,7 +33,7 @@ def model(section: Mapping[str, Any]) -> SeparationModel:
     return built
 
 
-def config_of(built: SeparationModel) -> dict[str, Any]:
+def config_of(built: Model) -> dict[str, Any]:
     """Return the settings from which `model` makes the same architecture again."""
     settings: dict[str, Any] = built.__dict__["config"]
     return settings

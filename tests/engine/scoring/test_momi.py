@@ -48,6 +48,16 @@ class Bands(SeparationModel):
         return self.weight * torch.stack([torch.fft.irfft(spectrum * m, mix.shape[-1]) for m in (low, ~low)], 1)
 
 
+class Piece:
+    """Something as long as its samples, with queries."""
+
+    def __init__(self, length: int, queries: tuple[str, ...] = ()) -> None:
+        self.length, self.queries = length, queries
+
+    def __len__(self) -> int:
+        return self.length
+
+
 def tones(root: Path, lengths: tuple[int, ...], rate: int = RATE, sources: bool = False) -> Manifest:
     """Write mixtures of one tone each, 500 and 2500 Hz in turn, and return them."""
     rows = []
@@ -118,11 +128,12 @@ def test_a_row_without_a_mixture_file_scores_as_one_with_it(corpus: Path) -> Non
 
 
 def test_batches_hold_neighbours_of_one_length() -> None:
-    waves = [np.zeros(n, np.float32) for n in (5, 5, 5, 7, 5)]
+    waves = [Piece(n) for n in (5, 5, 5, 7, 5)]
     assert [len(b) for b in momi.batches(waves, RATE, "cpu")] == [1] * 5
     assert [[len(w) for w in b] for b in momi.batches(waves, RATE, "cuda")] == [[5, 5, 5], [7], [5]]
-    long = [np.zeros(int(40 * RATE), np.float32)] * 2
-    assert [len(b) for b in momi.batches(long, RATE, "cuda")] == [1, 1]
+    assert [len(b) for b in momi.batches([Piece(40 * RATE)] * 2, RATE, "cuda")] == [1, 1]
+    asked = [Piece(5, queries) for queries in (("a",), ("a",), ("b",))]
+    assert [len(b) for b in momi.batches(asked, RATE, "cuda")] == [2, 1]
 
 
 def test_the_model_comes_back_as_it_was() -> None:

@@ -16,6 +16,7 @@ from usepcli.audio import io, resample
 from usepcli.engine.exchange import export_targets, hub
 from usepcli.engine.exchange.export_targets import Target
 from usepcli.errors import BadInput, MissingDependency, OutputError, UsageError
+from usepcli.models.queried import QueriedModel
 from usepcli.models.separator import SeparationModel
 from usepcli.versions import versions
 from usepcli.weights import cards, reach, store
@@ -31,6 +32,7 @@ def export(
     out: Path | None,
     to: str,
     *,
+    queries: Sequence[str] = (),
     seconds: float = 0.0,
     tolerance: float = TOLERANCE,
     overwrite: bool = False,
@@ -39,11 +41,13 @@ def export(
     """Write a model for another runtime and a .json beside it, and return the facts of that .json.
 
     seconds 0 leaves the length open, or fixes it at 4 s, and says so, where the runtime cannot; tolerance: largest
-    difference of a sample, full scale 1.  BadInput if the outputs differ by more; nothing is written then.
+    difference of a sample, full scale 1; BadInput if the outputs differ by more, and nothing is written then.  queries:
+    what a model that separates by query is asked for in that file, once and for all; UsageError without them, and with
+    them for any other model.
     """
     target = export_targets.require(to)
     source = reach.find_model(ref)
-    model, card = store.load_model(source)
+    model, card = _answering(source, queries)
     # A card may come from anybody: its name is a name only where it cannot lead into another folder.
     name = card.name if hub.NAME.fullmatch(card.name) else source.stem
     out = out or Path(name + target.suffix)
@@ -57,6 +61,7 @@ def export(
         "weights_sha256": cards.read_card(source)[1],
         "sample_rate": model.sample_rate, "outputs": model.n_src, "input": "mixture (1, samples)",
         "output": f"sources (1, {model.n_src}, samples)", "tolerance": tolerance,
+        **({"queries": list(queries)} if queries else {}),
     }  # fmt: skip
     with hub.aside(out.parent, out.name, out) as folder:
         facts |= _made(model, target, folder / out.name, _notes(facts, card), seconds, tolerance, say)
@@ -66,6 +71,14 @@ def export(
         for path in sorted(folder.iterdir(), key=lambda path: path.name == out.name):
             files.place(path, out.with_name(path.name))
     return facts
+
+
+def _answering(source: Path, queries: Sequence[str]) -> tuple[SeparationModel, cards.Card]:
+    model, card = store.load_any(source)
+    if isinstance(model, QueriedModel) != bool(queries):
+        needed = "this model separates what it is asked for: say what" if not queries else "this model takes no queries"
+        raise UsageError(f"{source}: {needed}")
+    return (model.bound(queries) if isinstance(model, QueriedModel) else model), card
 
 
 def _notes(facts: dict[str, Any], card: cards.Card) -> dict[str, str]:

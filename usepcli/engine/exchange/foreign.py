@@ -66,6 +66,7 @@ def import_model(
         raise OutputError(f"{out}: exists already; choose another name with -o, or --overwrite")
     found = read(source, kind, stated)
     model = fitting.model(found.model, found.state, str(source))
+    assert isinstance(model, SeparationModel), "no foreign layout separates by query"
     card = _card(found, model, source, words, out.stem)
     level = foreign_level.measure(model)
     if fit_level:

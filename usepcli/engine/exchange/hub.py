@@ -114,7 +114,7 @@ def pull(
 def _loads(got: Path, where: str) -> None:
     """Build the model in a fetched file; BadInput, with where it came from, if it does not fit its card."""
     try:
-        store.load_model(got)
+        store.load_any(got)
     except BadInput as fault:
         raise BadInput(f"{str(fault).replace(str(got), where)}; nothing is kept") from fault
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from usepcli.data.items import trimmed_item
 from usepcli.engine.scoring import fuss_scores, layouts
+from usepcli.engine.scoring.asking import asked, queries_of
 from usepcli.engine.scoring.ordered import read_item
 from usepcli.engine.scoring.protocols import Protocol
 from usepcli.engine.scoring.scoring import Signals, blank_row, check_metrics, score_signals, summary
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from usepcli.data.manifest import Manifest
     from usepcli.data.manifest import Row as ManifestRow
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
 
 __all__ = ["UNPROCESSED", "Files", "Scorer", "score_files", "score_folders", "score_model", "separated", "summary"]
 
@@ -90,7 +91,7 @@ def _untracked(items: Iterable[Any], total: int) -> Iterable[Any]:
 
 
 def score_model(
-    model: SeparationModel,
+    model: Model,
     manifest: Manifest,
     metrics: Sequence[str],
     *,
@@ -108,7 +109,7 @@ def score_model(
     workers: processes for the metrics (0: this one).  limit: the first items only (0: all).
     protocol: its scores, in place of metrics, on the sum of the references.  unprocessed: see Scorer.
     batch_seconds: audio per batch on a GPU.  say, track: where notes and progress go.
-    BadInput for items without references.
+    A model that separates by query is asked for the queries of each row.  BadInput for items without references.
     """
     if protocol is None:
         check_metrics(metrics)
@@ -129,7 +130,7 @@ def score_model(
 
 
 def separated(
-    model: SeparationModel,
+    model: Model,
     manifest: Manifest,
     *,
     device: str | torch.device = "cpu",
@@ -199,7 +200,7 @@ def _in_order(per_item: Iterable[list[dict[str, Any]]], ids: Sequence[str]) -> l
 
 
 def _separated(
-    model: SeparationModel,
+    model: Model,
     manifest: Manifest,
     batches: Iterable[list[ManifestRow]],
     device: Any,
@@ -215,17 +216,21 @@ def _separated(
     resampled: set[int] = set()
     with borrowed(model, device) as separator:
         for batch in batches:
-            items = [_read_item(manifest, row, model.sample_rate, summed, resampled, say) for row in batch]
+            items = [
+                (_read_item(manifest, row, model.sample_rate, summed, resampled, say), queries_of(model, row))
+                for row in batch
+            ]
             # A stale manifest may promise equal lengths that the files do not have.
-            for _, same in itertools.groupby(items, key=lambda item: item.ref.shape[-1]):
-                group, fitted = list(same), separator.fits_s
+            for (_, queries), same in itertools.groupby(items, key=lambda item: (item[0].ref.shape[-1], item[1])):
+                group, fitted = [item for item, _ in same], separator.fits_s
+                separator = asked(separator, queries)
                 est = separator.rows(np.stack([item.mix for item in group if item.mix is not None]))  # (B,N,T)
                 if separator.fits_s < fitted:
                     say(
                         f"{group[0].id}: too long for the memory of {device} at once; items above "
                         f"{separator.fits_s:g} s are separated in overlapping chunks"
                     )
-                yield from (item._replace(est=e) for item, e in zip(group, est, strict=True))
+                yield from (item._replace(est=e, ordered=model.ordered) for item, e in zip(group, est, strict=True))
 
 
 def _read_item(manifest: Manifest, row: ManifestRow, rate: int, summed: bool, resampled: set[int], say: Say) -> Signals:

@@ -13,14 +13,14 @@ from usepcli.errors import BadInput, InputNotFound
 
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
 
 Say = Callable[[str], None]
 References = Mapping[str, Mapping[str, Path]]
 
 
 def by_model(
-    model: SeparationModel, manifest: Manifest, *, device: str = "cpu", limit: int = 0, say: Say = lambda line: None
+    model: Model, manifest: Manifest, *, device: str = "cpu", limit: int = 0, say: Say = lambda line: None
 ) -> Iterator[Signals]:
     """Yield each item as the model separates it, est (K,T) in the order of ref (K,T); errors as for score_model."""
     from usepcli.engine.scoring.evaluate import separated
@@ -71,10 +71,15 @@ def of_manifest(manifest: Manifest, limit: int = 0) -> References:
 
 
 def in_order(signals: Signals) -> Signals:
-    """Return the item with est (K,T) in the order of its references, by the best mean SI-SNR; others are dropped."""
+    """Return the item with est (K,T) in the order of its references, by the best mean SI-SNR; others are dropped.
+
+    Estimates that were asked for stand in that order already.
+    """
     from usepcli.metrics.align import permutation
 
     if len(signals.est) < len(signals.ref):
         counts = f"{len(signals.est)} estimates for {len(signals.ref)} references"
         raise BadInput(f"{signals.id}: {counts}; expected as many")
+    if signals.ordered:
+        return signals._replace(est=signals.est[: len(signals.ref)])
     return signals._replace(est=signals.est[permutation(signals.est, signals.ref)])

@@ -13,7 +13,7 @@ from usepcli.errors import BadInput, InputNotFound
 
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class System:
 
 
 def of_model(
-    name: str, net: SeparationModel, manifest: Manifest, *, device: Any = "cpu", limit: int = 0, summed: bool = False
+    name: str, net: Model, manifest: Manifest, *, device: Any = "cpu", limit: int = 0, summed: bool = False
 ) -> System:
     """Return a model on the items of a manifest; summed: it separates the sum of the references, as protocols do."""
     from usepcli.engine.scoring.evaluate import separated

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from usepcli.errors import BadInput, ConfigError, InputNotFound
-from usepcli.models.separator import SeparationModel
+from usepcli.models.queried import Model
 from usepcli.objectives.base import Objective
 from usepcli.weights import fitting, reach, store
 
 
-def first_weights(profile: Any, student: SeparationModel) -> None:
+def first_weights(profile: Any, student: Model) -> None:
     """Load the weights of `init_from`, if any, into the student; InputNotFound or BadInput name the key."""
     if profile.init_from:
         weights = _find("init_from", profile.init_from)

@@ -90,7 +90,7 @@ class Trainer:
         self.optimizers = parts.optimizers(self.p, self.groups)
         # Losses in dB have gradients far above 1: the usual first scale of 65 536 would overflow for several steps.
         self.scaler = torch.amp.GradScaler(self.device.type, init_scale=256.0, enabled=self.t.precision == "fp16")
-        self.data = parts.training_data(self.p, self.student.sample_rate, "sources" in self.objective.needs)
+        self.data = parts.training_data(self.p, self.student.sample_rate, self.objective.needs)
         self.batches = EpochBatches(
             len(self.data), self.t.batch_size, self.t.accumulate, self.p.seed, self.ranks.rank, self.ranks.world
         )
