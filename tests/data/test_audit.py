@@ -103,3 +103,28 @@ def test_silent_and_short_sources_are_warnings_long_ones_errors(tmp_path: Path):
     assert kinds(audit(tmp_path, ("s1.wav", "s2.wav")))["source-length"] in ("error", "warning")
     levels = [f.level for f in audit(tmp_path, ("s1.wav", "s2.wav")).findings if f.kind == "source-length"]
     assert levels == ["warning", "error"]
+
+
+def test_a_mixture_without_a_file_is_the_sum_of_its_sources(tmp_path: Path):
+    def summed(*sources: str, frames: int = 4000) -> Result:
+        return audit_item(Item("x", "train", "", RATE, frames, tmp_path, sources))
+
+    io.write(tmp_path / "s1.wav", wave(1), RATE)
+    io.write(tmp_path / "s2.wav", wave(2)[:3000], RATE)
+    io.write(tmp_path / "s3.wav", -wave(1), RATE)
+    assert kinds(summed("s1.wav", "s2.wav")) == {}
+    assert kinds(summed("s2.wav")) == {"length": "warning"}
+    assert kinds(summed("s1.wav", "s3.wav")) == {"silent": "error"}
+    assert kinds(summed()) == {"missing": "error"}
+
+
+def test_queries_are_one_for_each_source(tmp_path: Path):
+    def asked(*queries: str) -> Result:
+        io.write(tmp_path / "s1.wav", wave(1), RATE, overwrite=True)
+        io.write(tmp_path / "s2.wav", wave(2), RATE, overwrite=True)
+        return audit_item(Item("x", "train", "", RATE, 4000, tmp_path, ("s1.wav", "s2.wav"), queries=queries))
+
+    assert kinds(asked()) == kinds(asked("a dog", "rain")) == {}
+    assert kinds(asked("a dog")) == kinds(asked("a dog", "rain", "rain on a roof")) == {"queries": "error"}
+    assert kinds(asked("a dog", "")) == {"queries": "error"}
+    assert kinds(asked("rain", "rain")) == {"same-query": "warning"}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from usepcli.audio import io
 from usepcli.data.batch import Example, Unusable, collate
 from usepcli.data.examples import DynamicMixtures, FixedMixtures, place
-from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
+from usepcli.data.manifest import Manifest, Phrase, Pool, PoolRow, Row
 from usepcli.errors import BadInput, ConfigError
 
 RATE = 8000
@@ -120,7 +122,7 @@ def test_unnamed_utterances_of_one_origin_never_meet(tmp_path: Path) -> None:
     named, unnamed = pool(tmp_path / "n", ["a"]), pool(tmp_path / "u", [""] * 30)
     data = DynamicMixtures([named, unnamed], RATE, 0.5, 0, 8)
     chosen = []
-    data._voice = lambda talker, draw: chosen.append(talker) or np.ones(4000)  # type: ignore[method-assign]
+    data._voice = lambda talker, draw: (chosen.append(talker) or np.ones(4000), "")  # type: ignore[method-assign]
     for index in range(20):
         data[0, index]
     pairs = [set(chosen[i : i + 2]) for i in range(0, len(chosen), 2)]
@@ -168,3 +170,56 @@ def test_place_and_collate_pad_with_zeros() -> None:
     assert batch.mix.shape == (2, 8) and batch.sources is not None and batch.sources.shape == (2, 3, 8)
     assert batch.sources[0].sum() == 5 and batch.bad_files == [("a", "x")] and len(batch) == 2
     assert collate([Example("a", np.ones(5, np.float32))]).sources is None
+
+
+def test_what_is_known_in_words_reaches_the_batch(tmp_path: Path) -> None:
+    manifest = fixed(tmp_path)
+    manifest.rows = [
+        replace(row, queries=("low", "high"), caption="both", phrases=(Phrase("low", 0.5),), label="x", text="said")
+        for row in manifest.rows
+    ]
+    needs = {"mix", "sources", "queries", "caption", "phrases", "label"}
+    data = FixedMixtures(manifest, RATE, 0.25, 0, True, needs=needs)
+    batch = collate([data[0, 0], data[0, 1]]).to(torch.device("cpu"))
+    assert batch.queries == [("low", "high")] * 2 and batch.caption == ["both"] * 2 and batch.label == ["x"] * 2
+    assert batch.phrases == [(Phrase("low", 0.5),)] * 2 and batch.text == ["said"] * 2 and batch.ids == ["id0", "id1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "need", "said"),
+    [
+        ({}, "queries", "item id0 has none"),
+        ({"queries": ("low",)}, "queries", "1 queries for 2 sources"),
+        ({"queries": ("low", "")}, "queries", "query 2 is empty"),
+        ({"queries": ("low", "high")}, "caption", "reads caption and item id0 has none"),
+    ],
+)
+def test_missing_words_are_said_before_training(
+    tmp_path: Path, words: dict[str, tuple[str, ...]], need: str, said: str
+) -> None:
+    manifest = fixed(tmp_path)
+    manifest.rows = [replace(row, **words) for row in manifest.rows]
+    with pytest.raises(ConfigError, match=said):
+        FixedMixtures(manifest, RATE, 0.25, 0, True, needs={"mix", need})
+
+
+def test_dynamic_mixtures_bring_the_query_of_every_source(tmp_path: Path) -> None:
+    """Utterances of other queries are never joined to a source; without queries the draws are what they were."""
+    plain = pool(tmp_path, ["dog", "dog", "rain", "rain"], frames=1000)
+    asked = replace(plain, rows=[replace(r, query=f"{r.speaker} {i % 2}") for i, r in enumerate(plain.rows)])
+    options = {"join_prob": 1.0, "level_db": 0.0}
+    data = DynamicMixtures([asked], RATE, 0.5, 0, 4, needs={"mix", "queries"}, **options)
+    heard: list[Path] = []
+    whole = data.store.whole
+    data.store.whole = lambda path, speed=1.0: heard.append(path) or whole(path, speed)  # type: ignore[method-assign]
+    for i in range(8):
+        heard.clear()
+        example = data[0, i]
+        assert len(example.queries) == 2 and {q.split()[0] for q in example.queries} == {"dog", "rain"}
+        assert {data.query[path] for path in heard} == set(example.queries)
+    bare = DynamicMixtures([plain], RATE, 0.5, 0, 4, **options)[0, 0]
+    assert bare.queries == ()
+    with pytest.raises(ConfigError, match=r"u0 has none; fill in the column 'query'"):
+        DynamicMixtures([plain], RATE, 0.5, 0, 4, needs={"queries"})
+    with pytest.raises(ConfigError, match="reads caption, which only fixed mixtures have"):
+        DynamicMixtures([asked], RATE, 0.5, 0, 4, needs={"caption"})

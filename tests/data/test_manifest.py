@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from usepcli.data.manifest import COLUMNS, POOL_COLUMNS, Manifest, Pool, PoolRow, Row
+from usepcli.data.manifest import COLUMNS, POOL_COLUMNS, Manifest, Phrase, Pool, PoolRow, Row
 from usepcli.errors import BadInput, InputNotFound, IOFault
 from usepcli.files import write_text
 
@@ -90,3 +90,46 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(IOFault, match=r"No space left"):
         write_text(tmp_path / "a.csv", "new")
     assert (tmp_path / "a.csv").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_words_are_columns_of_the_files_that_use_them(tmp_path: Path):
+    asked = Row(
+        "a", "train", "a.wav", ("s1.wav", "s2.wav"), queries=("a dog, barking", "rain"), caption="a dog; it rains",
+        phrases=(Phrase("a dog"), Phrase("it rains", 1 / 3)),
+    )  # fmt: skip
+    rows = [asked, Row("b", "train", "b.wav", ("s1.wav", "s2.wav"), queries=("", "rain")), Row("c", "test", "c.wav")]
+    Manifest(rows, tmp_path, tmp_path / "m.csv").write()
+    assert Manifest.read(tmp_path / "m.csv").rows == rows
+    header = (tmp_path / "m.csv").read_text().splitlines()[0]
+    assert header == ",".join((*COLUMNS, "queries", "caption", "phrases"))
+    Manifest(rows[2:], tmp_path, tmp_path / "m.csv").write()
+    assert (tmp_path / "m.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    pool = [PoolRow("u", "train", "dog", "u.wav", 8000, 5, query="a dog"), PoolRow("v", "train", "", "v.wav", 8000, 5)]
+    Pool(pool, tmp_path, tmp_path / "p.csv").write()
+    assert Pool.read(tmp_path / "p.csv").rows == pool
+    assert (tmp_path / "p.csv").read_text().splitlines()[0] == ",".join((*POOL_COLUMNS, "query"))
+
+
+def test_rows_without_words_show_themselves_as_before_words_came_in():
+    """Digests of prepared folders and of evaluations are taken over this text."""
+    assert repr(Row("a", text="hi")) == (
+        "Row(id='a', split='', mixture='', sources=(), noise='', sample_rate=0, frames=0, n_src=0, speakers=(), "
+        "text='hi', label='', origin='', licence='')"
+    )
+    assert repr(PoolRow("u")) == (
+        "PoolRow(id='u', split='', speaker='', path='', sample_rate=0, frames=0, origin='', licence='')"
+    )
+    assert repr(Row("a", queries=("x",))).endswith("licence='', queries=('x',))")
+
+
+@pytest.mark.parametrize("cell", ["a|b", "a|0", "|1", "a;", "a|nan", "a|-1"])
+def test_phrases_are_words_with_a_weight_above_zero(tmp_path: Path, cell: str):
+    (tmp_path / "m.csv").write_text(f"id,mixture,sample_rate,frames,phrases\na,m.wav,8000,3,{cell}\n")
+    with pytest.raises(BadInput, match=r"m\.csv:2: phrase"):
+        Manifest.read(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("words", [{"queries": ("a;b",)}, {"phrases": (Phrase("a|b"),)}, {"phrases": (Phrase("a;b"),)}])
+def test_words_that_would_not_come_back_are_refused(tmp_path: Path, words: dict[str, tuple[str, ...]]):
+    with pytest.raises(BadInput, match="separates"):
+        Manifest([Row("a", **words)], tmp_path, tmp_path / "m.csv").write()

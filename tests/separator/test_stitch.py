@@ -48,6 +48,18 @@ def test_any_order_of_four_sources_is_undone():
     assert seams[2].time_s == seams[2].position / RATE
 
 
+def test_outputs_of_a_known_order_stay_in_it_whatever_they_resemble():
+    """What answers one query must not become the answer to another, for all that the overlap says."""
+    sources = np.random.default_rng(0).standard_normal((2, 1, 700)).astype(np.float32)
+    swapped = sources[::-1, :, 300:]
+    for ordered in (True, False):
+        stitcher = Stitcher(100, RATE, ordered=ordered)
+        pieces = [stitcher.push(0, sources[:, :, :400]), stitcher.push(300, swapped)]
+        found = np.concatenate([*pieces, stitcher.finish()], axis=2)
+        assert np.array_equal(found[:, :, 400:], sources[::-1, :, 400:] if ordered else sources[:, :, 400:])
+        assert stitcher.seams[0].swapped is not ordered and (stitcher.seams[0].confidence == 1) is ordered
+
+
 def test_estimates_that_differ_are_faded_not_cut():
     stitcher = Stitcher(100, RATE)
     pieces = [stitcher.push(0, np.full((1, 1, 400), 1.0)), stitcher.push(300, np.full((1, 1, 400), 2.0))]

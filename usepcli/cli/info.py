@@ -10,7 +10,7 @@ from usepcli.cli import _options as options
 from usepcli.errors import BadInput, InputNotFound
 
 if TYPE_CHECKING:
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
     from usepcli.weights.cards import Cost
 
 
@@ -29,7 +29,7 @@ def _takes(parameters: int, rate: int, outputs: int, cost: Cost) -> dict[str, An
     }
 
 
-def _measured(model: SeparationModel) -> dict[str, Any]:
+def _measured(model: Model) -> dict[str, Any]:
     from usepcli.weights import build
     from usepcli.weights.cards import Cost
 
@@ -45,12 +45,12 @@ def _of_model(ref: str) -> dict[str, Any]:
         raise BadInput(f"{path}: weights do not match their sha256; the file is damaged, fetch it again")
     card = header.card
     cost = cards.cost(card)
-    if cost is not None and card.sample_rate and card.n_src:
+    if cost is not None and card.sample_rate:
         takes = _takes(header.n_numbers, card.sample_rate, card.n_src, cost)
     else:  # a card of an older usep: the model has to be made, which takes torch and seconds
         from usepcli.weights import store
 
-        takes = _measured(store.load_model(path)[0])
+        takes = _measured(store.load_any(path)[0])
     hidden = reach.known().get(ref, [])[1:]
     return {
         "name": card.name,

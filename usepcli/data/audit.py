@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 from usepcli import guard
 from usepcli.audio import io
 from usepcli.audio.extent import extent
+from usepcli.data.items import fitted
+from usepcli.data.words import fault_of
 
 ERROR, WARNING = "error", "warning"
 _SILENT = 10 ** (-80 / 20)
@@ -45,6 +48,7 @@ class Item:
     root: Path
     sources: tuple[str, ...] = ()
     noise: str = ""
+    queries: tuple[str, ...] = ()
 
 
 @dataclass
@@ -83,8 +87,37 @@ def _audit(result: Result) -> None:
         parts.append(wave)
         if wave is not None and not _loud(wave):
             result.add(WARNING, "silent-source", path, "silent: nothing above -80 dBFS")
-    if whole is not None and parts and all(part is not None for part in parts):
-        _audit_sum(result, whole, [part for part in parts if part is not None])
+    found = [part for part in parts if part is not None]
+    if whole is not None and parts and len(found) == len(parts):
+        _audit_sum(result, whole, found)
+    if item.queries:
+        _audit_queries(result)
+    if not item.whole:
+        _audit_unmixed(result, found[: len(item.sources)] if len(found) == len(parts) else [])
+
+
+def _audit_queries(result: Result) -> None:
+    item = result.item
+    if fault := fault_of(item.queries, len(item.sources)):
+        result.add(ERROR, "queries", "", fault)
+    twice = [query for query, count in Counter(item.queries).items() if query and count > 1]
+    if twice:
+        result.add(WARNING, "same-query", "", f"'{twice[0]}' asks for two sources, which no model can tell apart")
+
+
+def _audit_unmixed(result: Result, sources: list[np.ndarray]) -> None:
+    """Look at a mixture that is the sum of its sources, no file; sources: none where one cannot be used."""
+    item = result.item
+    if not item.sources:
+        result.add(ERROR, "missing", "", "neither a mixture nor sources")
+    if not sources:
+        return
+    if not _loud(fitted(sources, max(map(len, sources))).sum(0)):
+        result.add(ERROR, "silent", item.sources[0], "the sum of the sources is silent: nothing above -80 dBFS")
+    longest = max(map(len, sources))
+    if item.frames and longest != item.frames:
+        detail = f"sources of up to {longest} samples, and no mixture, where the list says {item.frames}"
+        result.add(WARNING, "length", item.sources[0], detail)
 
 
 def _audit_file(result: Result, path: str, rate: int, frames: int) -> np.ndarray | None:

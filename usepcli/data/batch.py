@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from usepcli.data.manifest import Phrase
 
 
 class Unusable(NamedTuple):
@@ -19,29 +21,43 @@ class Unusable(NamedTuple):
 
 @dataclass
 class Example:
-    """One mixture (T,) with its references (K, T), or None where only mixtures exist."""
+    """One mixture (T,) with its references (K, T), or None where only mixtures exist, and what is known in words.
+
+    queries: of the sources, in their order, or none; other words as in a manifest's row.
+    """
 
     id: str
     mix: np.ndarray
     sources: np.ndarray | None = None
     text: str = ""
     bad_files: tuple[Unusable, ...] = ()
+    queries: tuple[str, ...] = ()
+    caption: str = ""
+    phrases: tuple[Phrase, ...] = ()
+    label: str = ""
 
 
 @dataclass
 class Batch:
-    """Mixtures (B, T) and, where known, zero-padded references (B, K, T)."""
+    """Mixtures (B, T) and, where known, zero-padded references (B, K, T); lists have one entry for each mixture.
+
+    queries[b] has as many entries as mixture b has sources of its own, which may be fewer than K, or none.
+    """
 
     mix: Tensor
     sources: Tensor | None
     ids: list[str]
     text: list[str] = field(default_factory=list)
     bad_files: list[Unusable] = field(default_factory=list)
+    queries: list[tuple[str, ...]] = field(default_factory=list)
+    caption: list[str] = field(default_factory=list)
+    phrases: list[tuple[Phrase, ...]] = field(default_factory=list)
+    label: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch with its tensors on `device`."""
         sources = None if self.sources is None else self.sources.to(device, non_blocking=True)
-        return Batch(self.mix.to(device, non_blocking=True), sources, self.ids, self.text, self.bad_files)
+        return replace(self, mix=self.mix.to(device, non_blocking=True), sources=sources)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,4 +83,8 @@ def collate(examples: list[Example]) -> Batch:
         [e.id for e in examples],
         [e.text for e in examples],
         [bad for e in examples for bad in e.bad_files],
+        [e.queries for e in examples],
+        [e.caption for e in examples],
+        [e.phrases for e in examples],
+        [e.label for e in examples],
     )

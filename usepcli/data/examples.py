@@ -7,13 +7,15 @@ another drawn from the next counter, and named in the example so that the traine
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from usepcli import guard
+from usepcli.data import words
 from usepcli.data.batch import Example, Unusable
+from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.data.sampling import Key, rng
 from usepcli.data.store import AudioStore
@@ -72,7 +74,10 @@ def place(wave: np.ndarray, frames: int, draw: np.random.Generator) -> np.ndarra
 
 
 class FixedMixtures(Replacing):
-    """Random segments of a manifest's mixtures; references are read only when `with_sources`."""
+    """Random segments of a manifest's mixtures, with all that its rows say of them in words.
+
+    References are read only when `with_sources`; `needs` may name words that no row may lack.
+    """
 
     def __init__(
         self,
@@ -82,16 +87,16 @@ class FixedMixtures(Replacing):
         seed: int,
         with_sources: bool,
         keep: bool = True,
+        needs: Collection[str] = (),
     ) -> None:
         self.manifest, self.seed, self.with_sources = manifest, seed, with_sources
-        self.frames = round(segment_s * rate)
-        self.rate = rate
-        self.store = AudioStore(rate, keep)
+        self.reader = Reader(manifest, rate, segment_s, keep)
         if with_sources and not all(row.sources for row in manifest.rows):
             raise ConfigError(
                 f"{manifest.path}: the objective needs sources and some rows have none; "
                 "choose an objective that learns from mixtures (mixit, remixit, self_remixing), or list the sources"
             )
+        words.check_manifest(manifest, needs)
 
     def __len__(self) -> int:
         return len(self.manifest.rows)
@@ -103,30 +108,19 @@ class FixedMixtures(Replacing):
     def draw(self, index: int, draw: np.random.Generator) -> Example:
         """Return a random segment of mixture `index`."""
         row = self.manifest.rows[index]
-        total = row.frames * self.rate // row.sample_rate if row.sample_rate else row.frames
-        start = int(draw.integers(max(total - self.frames, 0) + 1))
-        resolve = self.manifest.resolve
-        mix = self._read(resolve(row.mixture), start) if row.mixture else None
-        sources = None
-        if self.with_sources or mix is None:
-            sources = np.stack([self._read(resolve(path), start) for path in row.sources])
-        if mix is None:
-            assert sources is not None
-            mix = sources.sum(0)
-        return Example(row.id, mix, sources if self.with_sources else None, row.text)
-
-    def _read(self, path: Path, start: int) -> np.ndarray:
-        wave = self.store.segment(path, start, self.frames)
-        if wave.size == 0:
-            raise BadInput(f"{path}: ends before sample {start}; shorter than the manifest says")
-        return np.pad(wave, (0, self.frames - wave.size))
+        item = self.reader.segment(row, draw, self.with_sources)
+        return Example(
+            row.id, item.mix, item.sources, row.text,
+            queries=row.queries, caption=row.caption, phrases=row.phrases, label=row.label,
+        )  # fmt: skip
 
 
 class DynamicMixtures(Replacing):
     """Fresh mixtures of different talkers from pools of single-talker utterances.
 
     Every draw takes `n_talkers` talkers, one utterance each (played at one of `speeds`, which also makes new
-    voices), places them in `segment_s` seconds, and spreads their levels over `level_db`.
+    voices), places them in `segment_s` seconds, and spreads their levels over `level_db`. A source brings the query
+    of its utterance along; utterances with the same query should bear the same talker's name, so that they never meet.
     """
 
     def __init__(
@@ -144,7 +138,9 @@ class DynamicMixtures(Replacing):
         noise_snr_db: tuple[float, float] = (5.0, 20.0),
         noise_prob: float = 0.0,
         keep: bool = True,
+        needs: Collection[str] = (),
     ) -> None:
+        words.check_pools(pools, needs)
         self.seed, self.n_items, self.n_talkers = seed, n_items, n_talkers
         self.frames, self.rate = round(segment_s * rate), rate
         self.level_db, self.speeds, self.join_prob = level_db, list(speeds), join_prob
@@ -152,6 +148,7 @@ class DynamicMixtures(Replacing):
         self.store = AudioStore(rate, keep)
         by_talker: dict[str, list[Path]] = defaultdict(list)
         self.group: dict[str, str] = {}
+        self.query: dict[Path, str] = {}
         for n, pool in enumerate(pools):
             for row in pool.rows:
                 # An utterance without a label counts as a talker of its own, but two of them may share
@@ -159,6 +156,7 @@ class DynamicMixtures(Replacing):
                 talker = f"{n}/{row.speaker}" if row.speaker else f"{n}?{row.path}"
                 self.group[talker] = talker if row.speaker else f"{n}?{row.origin}"
                 by_talker[talker].append(pool.root / row.path)
+                self.query[pool.root / row.path] = row.query
         self.talkers = sorted(by_talker)
         self.utterances = by_talker
         weights = [1.0 if self.group[talker] == talker else UNNAMED_WEIGHT for talker in self.talkers]
@@ -184,18 +182,28 @@ class DynamicMixtures(Replacing):
             if self.group[talker] not in {self.group[other] for other in chosen}:
                 chosen.append(talker)
         half = self.level_db / 2
-        sources = np.stack([self._voice(t, draw) * 10 ** (draw.uniform(-half, half) / 20) for t in chosen])
+        waves, queries = [], []
+        for talker in chosen:
+            wave, query = self._voice(talker, draw)
+            waves.append(wave * 10 ** (draw.uniform(-half, half) / 20))
+            queries.append(query)
+        sources = np.stack(waves)
         mix = sources.sum(0)
         if self.noise is not None and draw.random() < self.noise_prob:
             mix = mix + self._noise(mix, draw)
         # One common level: 0.1 rms, where int16 recordings of speech usually lie.
         gain = 0.1 / max(float(np.sqrt(np.mean(mix**2))), 1e-6)
-        return Example(f"dynamic-{index}", (mix * gain).astype(np.float32), (sources * gain).astype(np.float32))
+        scaled = (mix * gain).astype(np.float32), (sources * gain).astype(np.float32)
+        return Example(f"dynamic-{index}", *scaled, queries=tuple(queries) if any(queries) else ())
 
-    def _voice(self, talker: str, draw: np.random.Generator) -> np.ndarray:
+    def _voice(self, talker: str, draw: np.random.Generator) -> tuple[np.ndarray, str]:
+        """Return a source (frames,) of unit rms, and its query; what is joined to it has the same query."""
         paths = self.utterances[talker]
         speed = self.speeds[int(draw.integers(len(self.speeds)))]
-        wave = self.store.whole(paths[int(draw.integers(len(paths)))], speed)
+        path = paths[int(draw.integers(len(paths)))]
+        query = self.query[path]
+        paths = [other for other in paths if self.query[other] == query]
+        wave = self.store.whole(path, speed)
         while wave.size < self.frames and draw.random() < self.join_prob:
             pause = np.zeros(int(draw.uniform(0.1, 0.6) * self.rate), np.float32)
             more = self.store.whole(paths[int(draw.integers(len(paths)))], speed)
@@ -204,7 +212,7 @@ class DynamicMixtures(Replacing):
         rms = float(np.sqrt(np.mean(wave**2)))
         if rms < 1e-5:
             raise BadInput(f"{talker}: a silent segment")
-        return wave / rms
+        return wave / rms, query
 
     def _noise(self, mix: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         assert self.noise is not None

@@ -1,15 +1,21 @@
-"""Tables of mixtures (manifest.csv) and of single utterances (pool.csv), with the root of their paths."""
+"""Tables of mixtures (manifest.csv) and of single utterances (pool.csv), with the root of their paths.
+
+What a model may be asked for stands beside the sounds: `queries`, one for each source and joined by ';' as they are,
+`caption`, the whole mixture in words, and `phrases` of the caption, joined by ';', each with '|' and its weight unless
+that is 1. `text` is what was said, and `label` what kind of item it is.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from usepcli.errors import BadInput, InputNotFound, did_you_mean
 from usepcli.files import write_text
@@ -19,12 +25,30 @@ COLUMNS = (
     "label", "origin", "licence",
 )  # fmt: skip
 POOL_COLUMNS = ("id", "split", "speaker", "path", "sample_rate", "frames", "origin", "licence")
+# Columns that a file has only where one of its rows uses them.
+WORDS, POOL_WORDS = ("queries", "caption", "phrases"), ("query",)
 _INTS = frozenset({"sample_rate", "frames", "n_src"})
 _LISTS = frozenset({"sources", "speakers"})
 
 
-@dataclass(frozen=True)
-class Row:
+class Phrase(NamedTuple):
+    """A part of a caption that names one source, and the weight of what is separated by it in the sum of all."""
+
+    text: str
+    weight: float = 1.0
+
+
+class _Shown:
+    """Shows a row as before words came in where it has none: digests of data are taken over this text."""
+
+    def __repr__(self) -> str:
+        named = [(item.name, getattr(self, item.name)) for item in fields(self)]  # type: ignore[arg-type]
+        shown = [f"{name}={value!r}" for name, value in named if value or name not in (*WORDS, *POOL_WORDS)]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, repr=False)
+class Row(_Shown):
     """One mixture of `frames` samples; paths are relative to the manifest's root, and '' when absent."""
 
     id: str
@@ -40,11 +64,17 @@ class Row:
     label: str = ""
     origin: str = ""
     licence: str = ""
+    queries: tuple[str, ...] = ()
+    caption: str = ""
+    phrases: tuple[Phrase, ...] = ()
 
 
-@dataclass(frozen=True)
-class PoolRow:
-    """One utterance of one talker; an empty `speaker` is an unknown talker, none of the known ones."""
+@dataclass(frozen=True, repr=False)
+class PoolRow(_Shown):
+    """One utterance of one talker; an empty `speaker` is an unknown talker, none of the known ones.
+
+    `query`: what a model is asked for to get it, '' where nothing is known.
+    """
 
     id: str
     split: str = ""
@@ -54,6 +84,7 @@ class PoolRow:
     frames: int = 0
     origin: str = ""
     licence: str = ""
+    query: str = ""
 
 
 R = TypeVar("R", Row, PoolRow)
@@ -71,6 +102,7 @@ class _Table(Generic[R]):
     NEEDED: ClassVar[tuple[str, ...]]
     ROW: ClassVar[Any]
     COLUMNS: ClassVar[tuple[str, ...]]
+    WORDS: ClassVar[tuple[str, ...]]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,14 +132,16 @@ class _Table(Generic[R]):
             raise InputNotFound(f"{path}: no such file or folder; make one with `usep prepare-data SOURCE -o {folder}`")
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file)
-            _check_columns(path, reader.fieldnames or (), cls.NEEDED, cls.COLUMNS)
+            _check_columns(path, reader.fieldnames or (), cls.NEEDED, (*cls.COLUMNS, *cls.WORDS))
             rows = [_parse(cls.ROW, record, path, reader.line_num) for record in reader]
         return cls(rows, _root(path), path)
 
     def write(self, path: str | os.PathLike[str] = "") -> None:
         """Write the CSV in one step (UTF-8, columns in one order) to `path`, or to where it came from."""
-        cells = ([_cell(getattr(row, name)) for name in self.COLUMNS] for row in self.rows)
-        write_rows(Path(path or self.path), self.COLUMNS, cells)
+        used: list[str] = [name for name in self.WORDS if any(getattr(row, name) for row in self.rows)]
+        columns = (*self.COLUMNS, *used)
+        cells = ([_cell(getattr(row, name)) for name in columns] for row in self.rows)
+        write_rows(Path(path or self.path), columns, cells)
 
 
 @dataclass
@@ -115,6 +149,7 @@ class Manifest(_Table[Row]):
     """A table of mixtures."""
 
     FILE, NEEDED, ROW, COLUMNS = "manifest.csv", ("id", "mixture", "sample_rate", "frames"), Row, COLUMNS
+    WORDS = WORDS
 
 
 @dataclass
@@ -122,6 +157,7 @@ class Pool(_Table[PoolRow]):
     """A table of single utterances for dynamic mixing."""
 
     FILE, NEEDED, ROW, COLUMNS = "pool.csv", ("id", "path", "sample_rate", "frames"), PoolRow, POOL_COLUMNS
+    WORDS = POOL_WORDS
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
@@ -164,6 +200,10 @@ def _parse(kind: type[R], record: dict[str | None, Any], path: Path, line: int) 
                 raise BadInput(f"{path}:{line}: {field.name} is '{text}', a whole number was expected") from err
         elif field.name in _LISTS:
             values[field.name] = tuple(part for part in text.split(";") if part)
+        elif field.name == "queries":
+            values[field.name] = read_queries(text)
+        elif field.name == "phrases":
+            values[field.name] = read_phrases(text, f"{path}:{line}")
         else:
             values[field.name] = text
     if None in record:
@@ -171,9 +211,33 @@ def _parse(kind: type[R], record: dict[str | None, Any], path: Path, line: int) 
     return kind(**values)
 
 
+def read_queries(text: str) -> tuple[str, ...]:
+    """Return the queries that a cell joins by ';', an empty one for a source that has none."""
+    return tuple(part.strip() for part in text.split(";")) if text.strip() else ()
+
+
+def read_phrases(text: str, where: str) -> tuple[Phrase, ...]:
+    """Return the phrases that a cell joins by ';', each `words` or `words|weight`; BadInput for other weights."""
+    found = []
+    for part in text.split(";") if text.strip() else ():
+        words, mark, weight = part.partition("|")
+        try:
+            phrase = Phrase(words.strip(), float(weight) if mark else 1.0)
+        except ValueError:
+            phrase = Phrase("")
+        if not phrase.text or not 0 < phrase.weight < math.inf:
+            raise BadInput(f"{where}: phrase '{part}'; words, or words|weight with a weight above 0, were expected")
+        found.append(phrase)
+    return tuple(found)
+
+
 def _cell(value: object) -> str:
     if not isinstance(value, tuple):
         return str(value)
-    if any(";" in part for part in value):
-        raise BadInput(f"{';'.join(value)}: a name holds ';', which separates the sources; rename the file")
-    return ";".join(value)
+    parts = [part.text if isinstance(part, Phrase) else part for part in value]
+    if any(";" in part for part in parts):
+        raise BadInput(f"{';'.join(parts)}: a name holds ';', which separates the sources; rename it")
+    if any(isinstance(part, Phrase) and "|" in part.text for part in value):
+        raise BadInput(f"{';'.join(parts)}: a phrase holds '|', which separates its weight; write it without")
+    weights = [f"|{part.weight!r}" if isinstance(part, Phrase) and part.weight != 1 else "" for part in value]
+    return ";".join(part + weight for part, weight in zip(parts, weights, strict=True))

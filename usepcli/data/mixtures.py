@@ -63,6 +63,7 @@ class Turn:
     at: int
     gain_db: float
     text: str = ""
+    query: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ class Planner:
         gains = np.append(0.0, rng.uniform(-recipe.level_db, recipe.level_db, recipe.n_src - 1))
         gains -= gains.mean()
         turns = tuple(
-            Turn(tuple(row.path for row in rows), talker(rows[0]), pauses, start, count, at, float(gain))
-            for (rows, pauses, _), (start, count, at), gain in zip(takes, spans, gains, strict=True)
+            Turn(tuple(row.path for row in rows), talker(rows[0]), pauses, *span, float(gain), query=ask(rows))
+            for (rows, pauses, _), span, gain in zip(takes, spans, gains, strict=True)
         )
         used = [row for rows, _, _ in takes for row in rows]
         noise, noise_start, snr = draw_noise(self.noise, frames, recipe.noise_snr_db, rng)
@@ -189,6 +190,11 @@ def voice(row: PoolRow) -> tuple[str, str]:
 def talker(row: PoolRow) -> str:
     """Return the talker's name, or one that belongs to this utterance alone."""
     return row.speaker or f"?{row.id}"
+
+
+def ask(rows: Sequence[PoolRow]) -> str:
+    """Return the query of joined utterances, '' where they have different ones."""
+    return rows[0].query if len({row.query for row in rows}) == 1 else ""
 
 
 def _lay_out(recipe: Recipe, totals: list[int], rng: np.random.Generator) -> tuple[int, list[tuple[int, int, int]]]:

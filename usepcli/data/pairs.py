@@ -101,12 +101,12 @@ class PairPlanner:
             room = draw_room(self._rng(number, 2), recipe.n_src, recipe.rt60_s)
             response = f"rooms/{self.split}_{number:05d}.wav"
         frames = max(row.frames for row in used)
-        at = [int(rng.integers(frames - row.frames + 1)) for row in used]
+        places, texts = [int(rng.integers(frames - row.frames + 1)) for row in used], self.texts
         weights = rng.uniform(*WEIGHTS_DB, recipe.n_src)
         weights -= weights.mean()
         turns = tuple(
-            Turn((row.path,), talker(row), (), 0, row.frames, start, float(weight), self.texts.get(row.id, ""))
-            for row, start, weight in zip(used, at, weights, strict=True)
+            Turn((row.path,), talker(row), (), 0, row.frames, at, float(weight), texts.get(row.id, ""), row.query)
+            for row, at, weight in zip(used, places, weights, strict=True)
         )
         noise, noise_start, snr = draw_noise(self.noise, frames, recipe.noise_snr_db, rng)
         used += [noise] if noise else []

@@ -93,11 +93,11 @@ class ScenePlanner:
         gains = np.append(np.zeros(len(behind)), rng.uniform(*recipe.event_snr_db, size=len(events)))
         gains -= gains.max()  # the loudest stands at the level that all mixtures have
         spans = [self._all_along(row, rng) for row in behind] + [self._anywhere(row, rng) for row in events]
-        turns = tuple(
-            Turn(paths, "", (0,) * (len(paths) - 1), start, count, at, float(gain))
-            for (paths, start, count, at), gain in zip(spans, gains, strict=True)
-        )
         rows = [*behind, *events]
+        turns = tuple(
+            Turn(paths, "", (0,) * (len(paths) - 1), start, count, at, float(gain), "", row.query)
+            for (paths, start, count, at), gain, row in zip(spans, gains, rows, strict=True)
+        )
         names = [self._name(row, "background" if row in behind else "foreground") for row in rows]
         return Plan(
             f"{self.split}_{i:05d}",

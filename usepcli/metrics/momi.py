@@ -9,6 +9,7 @@ over A in {0,1}^(P x N) with one 1 per column and tau = 10^(-snr_max_db / 10), a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,36 +45,42 @@ def deal(est: FloatArray, mixtures: FloatArray, snr_max_db: float = 30.0) -> np.
     return owner
 
 
-def momi(est: FloatArray, mixtures: FloatArray) -> float:
+def momi(est: FloatArray, mixtures: FloatArray, owner: Sequence[int] | None = None) -> float:
     """Return MoMi in dB of est (N, T) for the sum of mixtures (P, T); nan where no mixture sounds.
+
+    owner: the mixture (N,) that each output was asked for in, where that is known: nothing is dealt out then.
 
     Silent mixtures stay out of the mean. A mixture that no sounding output goes to counts as not separated, 0 dB:
     its SI-SNR does not exist, and any number in its place would outweigh the others.
     """
     est = np.nan_to_num(np.asarray(est, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     mixtures = np.asarray(mixtures, np.float64)
-    owner = deal(est, mixtures)
+    dealt = deal(est, mixtures) if owner is None else np.asarray(owner)
     whole = mixtures.sum(0)
     gains = []
     for p, mixture in enumerate(mixtures):
         if not mixture.any():
             continue
-        part = est[owner == p].sum(0)
+        part = est[dealt == p].sum(0)
         found = bool(part.any())
         gains.append(float(decibels.si_snr_db(part, mixture) - decibels.si_snr_db(whole, mixture)) if found else 0.0)
     return float(np.mean(gains)) if gains else float("nan")
 
 
-def msi(est: FloatArray, sources: FloatArray, whole: FloatArray) -> float:
+def msi(est: FloatArray, sources: FloatArray, whole: FloatArray, ordered: bool = False) -> float:
     """Return the mean SI-SNR improvement in dB of est (N, T) for the sources (K, T) that sound in whole (T,).
 
-    nan where none sounds, and where there are fewer outputs than sounding sources.
+    nan where none sounds, and where there are fewer outputs than sounding sources.  ordered: output k is meant for
+    source k; else the best permutation counts.
     """
     est, sources = np.asarray(est, np.float64), np.asarray(sources, np.float64)
-    sources = sources[sources.any(1)]
+    sounding = sources.any(1)
+    if ordered:
+        est = est[sounding] if len(est) == len(sources) else est[:0]
+    sources = sources[sounding]
     if not 0 < len(sources) <= len(est):
         return float("nan")
-    best = est[permutation(est, sources)]  # (K, T)
+    best = est if ordered else est[permutation(est, sources)]  # (K, T)
     # A silent estimate has no SI-SNR: as for MoMi it counts as not separated.
     best = np.where(best.any(1, keepdims=True), best, whole)
     gains = decibels.si_snr_db(best, sources) - decibels.si_snr_db(np.broadcast_to(whole, sources.shape), sources)

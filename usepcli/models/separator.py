@@ -47,6 +47,8 @@ class SeparationModel(Streaming, nn.Module):
         "n_src": 2, "sample_rate": 8000, "causal": False, "input_norm": "none", "consistency": "none",
         "consistency_when": "always",
     }  # fmt: skip
+    # True where output k means the same source at all times, so that nobody needs to look for a permutation.
+    ordered: ClassVar[bool] = False
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 

@@ -80,11 +80,13 @@ class Objective(nn.Module):
 
     `needs` lists the fields of a batch that it reads. `rng` is the only source of randomness; the engine seeds it
     before each step. `step_logs` holds extra figures of the last call of `losses`, detached. `teacher`, where there
-    is one, is a second separator that the student can be compared with.
+    is one, is a second separator that the student can be compared with. `asks`: it trains a model that separates by
+    query (objectives/asking.py); words that it reads stand in `needs`, too.
     """
 
     needs: frozenset[str] = frozenset({"mix"})
     domains: frozenset[str] = frozenset({"wave"})  # of the losses that it can use
+    asks = False
 
     def __init__(self, model: SeparationModel, loss: Loss) -> None:
         """Take the model to train, kept as `student`, and the loss of a pair of waveforms."""

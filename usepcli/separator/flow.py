@@ -59,10 +59,10 @@ def _checked(block: np.ndarray, ndim: int) -> np.ndarray:
     return np.ascontiguousarray(np.atleast_2d(block), np.float32)
 
 
-def estimate(chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows) -> np.ndarray:
+def estimate(chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows, ordered: bool = False) -> np.ndarray:
     """Return the estimates (N, C, L) of one chunk (C, L) at the model's rate; silence stays silent.
 
-    With rest "share" they add up to the chunk.
+    With rest "share" they add up to the chunk.  ordered: every row's estimates come in the order of the sources.
     """
     peak = float(np.abs(chunk).max(initial=0.0))
     if peak == 0:
@@ -73,7 +73,7 @@ def estimate(chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows) -> 
     if how.channels == "linked" and len(wave) > 1:
         found = _linked(wave, n_src, rate, how, rows)
     else:
-        found = _each(wave, n_src, rate, rows)
+        found = _each(wave, n_src, rate, rows, ordered)
         found = rest.share(found, wave, rate) if how.rest == "share" else found
     return found if scale == 1 else (found / np.float64(scale)).astype(np.float32)
 
@@ -89,7 +89,7 @@ def _linked(wave: np.ndarray, n_src: int, rate: int, how: How, rows: Rows) -> np
     return image.spread(whole, guide, wave, rate)[:n_src]
 
 
-def _each(wave: np.ndarray, n_src: int, rate: int, rows: Rows) -> np.ndarray:
+def _each(wave: np.ndarray, n_src: int, rate: int, rows: Rows, ordered: bool) -> np.ndarray:
     """Return the estimates (N, C, L) of channels separated one by one, in one source order."""
     out = np.zeros((n_src, *wave.shape), np.float32)
     live = [c for c in range(len(wave)) if wave[c].any()]
@@ -99,7 +99,7 @@ def _each(wave: np.ndarray, n_src: int, rate: int, rows: Rows) -> np.ndarray:
     found = dict(zip(todo, rows(wave[todo]), strict=True))
     for channel, twin in twins.items():
         out[:, channel] = found[twin]
-    return link_channels(out, rate)
+    return out if ordered else link_channels(out, rate)
 
 
 class Flow:
@@ -109,10 +109,20 @@ class Flow:
     """
 
     def __init__(
-        self, rows: Rows, n_src: int, inner: int, chunk: int, overlap: int, rate: int, how: How, trace: Trace
+        self,
+        rows: Rows,
+        n_src: int,
+        inner: int,
+        chunk: int,
+        overlap: int,
+        rate: int,
+        how: How,
+        trace: Trace,
+        ordered: bool = False,
     ) -> None:
         self.rows, self.n_src, self.inner, self.rate, self.how, self.trace = rows, n_src, inner, rate, how, trace
-        self._chunker, self._stitcher = Chunker(chunk, overlap), Stitcher(overlap, inner, trace.seams)
+        self.ordered = ordered
+        self._chunker, self._stitcher = Chunker(chunk, overlap), Stitcher(overlap, inner, trace.seams, ordered)
         self._weights = rest.Weights(n_src, inner, rate, high=rate > inner) if how.rest == "share" else None
         self.channels = self.taken = self._given = 0
         self._held: list[np.ndarray] = []  # input that waits for its sources
@@ -140,7 +150,7 @@ class Flow:
         yield from self._back(self._stitcher.finish(), last=True)
 
     def _estimate(self, chunk: np.ndarray) -> np.ndarray:
-        return estimate(chunk, self.n_src, self.inner, self.how, self.rows)
+        return estimate(chunk, self.n_src, self.inner, self.how, self.rows, self.ordered)
 
     def _back(self, sources: np.ndarray, last: bool = False) -> Iterator[np.ndarray]:
         """Bring the next sources (N, C, t) at the model's rate back to the input's rate and complete them."""

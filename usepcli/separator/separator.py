@@ -16,7 +16,8 @@ from torch import Tensor
 
 from usepcli import device as devices
 from usepcli.audio import io
-from usepcli.errors import BadInput, WorkerDied
+from usepcli.errors import BadInput, UsageError, WorkerDied
+from usepcli.models.queried import Bound, Model, QueriedModel
 from usepcli.models.separator import SeparationModel
 from usepcli.separator.flow import Flow, Intake, Rows
 from usepcli.separator.how import (
@@ -67,7 +68,7 @@ class Separator:
 
     def __init__(
         self,
-        model: SeparationModel,
+        model: Model,
         card: cards.Card | None = None,
         device: torch.device | str = "cpu",
         chunk_s: float = 0.0,
@@ -91,11 +92,35 @@ class Separator:
         devices.keep_heap()
         devices.set_threads(threads)
         where = devices.pick(device)
-        model, card = store.load_model(ref)
+        model, card = store.load_any(ref)
         return cls(model, card, where, chunk_s)
 
+    @property
+    def by_query(self) -> bool:
+        """True for a model that does not know yet what it is asked for: `ask` comes before anything else."""
+        return isinstance(self.model, QueriedModel)
+
+    def ask(self, queries: Sequence[str]) -> Separator:
+        """Return the separator of these queries, one source for each in their order, with the same weights in memory.
+
+        What no query names is shared out, left or a source of its own as `How.rest` says; of one query it cannot be
+        shared out.  UsageError for a model that takes no queries or for none of them.
+        """
+        net = self.model.net if isinstance(self.model, Bound) else self.model
+        if not isinstance(net, QueriedModel):
+            raise UsageError("this model takes no queries: its outputs are what it was trained for")
+        if isinstance(queries, str) or not queries:
+            raise UsageError(f"queries: found {queries!r}; expected a list of words such as ['a dog barks', 'rain']")
+        asked = Separator(net.bound(queries), self.card, self.device, self.chunk_s)
+        asked._fits = self._fits
+        return asked
+
     def names(self, how: How = USUAL) -> tuple[str, ...]:
-        """Return the names of what a stream yields: "1", "2", ..., and "residual" where it is a source."""
+        """Return the names of what a stream yields: "1", "2", ..., and "residual" where it is a source.
+
+        UsageError for a model that was not asked yet.
+        """
+        self._answering()
         return names_of(self.n_src, how)
 
     def channels_out(self, channels_in: int, how: How = USUAL) -> int:
@@ -175,7 +200,7 @@ class Separator:
         The numbers are those of the model on the whole recording, without chunks and seams. ConfigError where the
         model is not live, UsageError where `how` needs long windows.
         """
-        return Live(self.model, rate, how, self.device)
+        return Live(self._answering(), rate, how, self.device)
 
     def _stream(self, blocks: Iterable[Wave], rate: int, how: How, trace: Trace, rows: Rows) -> Iterator[np.ndarray]:
         run, intake = self._flow(rate, how, trace, rows), Intake()
@@ -193,7 +218,15 @@ class Separator:
 
     def _flow(self, rate: int, how: How, trace: Trace, rows: Rows) -> Flow:
         overlap = round(min(OVERLAP_S, self.chunk_s / 4) * self.rate)
-        return Flow(rows, self.n_src, self.rate, self._chunk, overlap, rate, how, trace)
+        model = self._answering()
+        if isinstance(model, Bound) and self.n_src == 1 and how.rest == "share":
+            raise UsageError("rest: 'share' would give all others to the one source asked for; use leave or source")
+        return Flow(rows, self.n_src, self.rate, self._chunk, overlap, rate, how, trace, model.ordered)
+
+    def _answering(self) -> SeparationModel:
+        if isinstance(self.model, QueriedModel):
+            raise UsageError("this model separates what it is asked for: call ask(['a dog barks', 'rain']) first")
+        return self.model
 
     def file(
         self, path: Path, how: How = USUAL, trace: Trace | None = None, watch: Watch | None = None
@@ -215,7 +248,7 @@ class Separator:
         if waves.shape[1] <= self._fits:
             try:
                 with torch.inference_mode():
-                    return self.model(torch.from_numpy(waves).to(self.device), normalize).cpu().numpy()
+                    return self._answering()(torch.from_numpy(waves).to(self.device), normalize).cpu().numpy()
             except (RuntimeError, MemoryError) as fault:
                 if not _no_memory(fault):
                     raise
@@ -238,7 +271,7 @@ class Separator:
 
 
 @contextmanager
-def borrowed(model: SeparationModel, device: torch.device | str) -> Iterator[Separator]:
+def borrowed(model: Model, device: torch.device | str) -> Iterator[Separator]:
     """Yield a Separator on `device` around a model of somebody else's; it comes back to its mode and its device."""
     was_training, home = model.training, next(model.parameters()).device
     try:

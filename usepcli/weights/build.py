@@ -7,12 +7,12 @@ from typing import Any
 
 from usepcli import registry
 from usepcli.errors import ConfigError, choices
-from usepcli.models.separator import SeparationModel
+from usepcli.models.queried import Model, QueriedModel
 from usepcli.profile.signature import signature
 from usepcli.weights.cards import Cost
 
 
-def model(section: Mapping[str, Any]) -> SeparationModel:
+def model(section: Mapping[str, Any]) -> Model:
     """Build a model from {"name", "preset", **options}; `.config` of the result names every setting."""
     options = dict(section)
     name, preset = options.pop("name"), options.pop("preset", "")
@@ -25,7 +25,7 @@ def model(section: Mapping[str, Any]) -> SeparationModel:
     for key in options:
         if key not in known:
             raise ConfigError(f"model.{key}: {choices('setting', key, known)}")
-    built: SeparationModel = kind(**options)
+    built: Model = kind(**options)
     # Every value is written out, so that a stored model does not change when a default or a preset does.
     values = {key: options.get(key, p.default) for key, p in known.items()}
     settings = {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
@@ -34,13 +34,14 @@ def model(section: Mapping[str, Any]) -> SeparationModel:
     return built
 
 
-def cost_of(built: SeparationModel) -> dict[str, Any]:
+def cost_of(built: Model) -> dict[str, Any]:
     """Return what a model takes, for its card: see `cards.Cost`; arithmetic is counted on two seconds of silence."""
+    live = not isinstance(built, QueriedModel) and built.live
     field, flops = built.receptive_field_samples, built.flops_per_second()
-    return Cost(built.causal, built.latency_samples, field, flops, built.live)._asdict()
+    return Cost(built.causal, built.latency_samples, field, flops, live)._asdict()
 
 
-def config_of(built: SeparationModel) -> dict[str, Any]:
+def config_of(built: Model) -> dict[str, Any]:
     """Return the settings from which `model` makes the same architecture again."""
     settings: dict[str, Any] = built.__dict__["config"]
     return settings

@@ -27,6 +27,7 @@ class Card:
     about: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     sample_rate: int = 0
+    # 0 for a model that separates by query: as many as it is asked for.
     n_src: int = 0
     objective: str = ""
     training_data: str = ""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from usepcli.errors import BadInput, ConfigError
-from usepcli.models.separator import SeparationModel
+from usepcli.models.queried import Model
 from usepcli.weights import build
 
 _SPARE = 64, 2**20  # tensors and numbers beyond twice those of the file, so that the error can name what is missing
@@ -28,7 +28,7 @@ class _TooMany(Exception):
     """More parameters than the file has tensors for."""
 
 
-def model(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> SeparationModel:
+def model(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> Model:
     """Return the model of the settings with the weights of the file; BadInput where they do not fit each other."""
     if not isinstance(settings, Mapping) or not isinstance(settings.get("name"), str):
         raise BadInput(f"{where}: names no architecture; a file that usep wrote says it under model.name")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from usepcli.errors import BadInput
 from usepcli.files import write_bytes
+from usepcli.models.queried import Model, QueriedModel
 from usepcli.models.separator import SeparationModel
 from usepcli.weights import fitting
 from usepcli.weights.cards import Card, read_card
@@ -41,7 +42,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_model(ref: str | Path) -> tuple[SeparationModel, Card]:
-    """Return a model in eval mode on the CPU, and its card; `ref` as in find_model."""
+    """Return a model with outputs of its own, in eval mode on the CPU, and its card; `ref` as in find_model.
+
+    BadInput for one that separates by query: see load_any.
+    """
+    model, card = load_any(ref)
+    if isinstance(model, QueriedModel):
+        raise BadInput(
+            f"{ref}: this model separates what it is asked for; expected one with outputs of its own. In Python: "
+            "usepcli.Separator.load(...).ask(['a dog barks', 'rain'])"
+        )
+    return model, card
+
+
+def load_any(ref: str | Path) -> tuple[Model, Card]:
+    """Return a model of either kind in eval mode on the CPU, and its card; `ref` as in find_model."""
     path = find_model(ref)
     card, _ = read_card(path)
     model = fitting.model(card.model, read_weights(path), str(path))

@@ -14,7 +14,7 @@ from usepcli.data.corpora.folder import Folder
 from usepcli.data.corpora.fuss import Fuss
 from usepcli.data.corpora.librimix import LibriMix
 from usepcli.data.corpora.wsj0_mix import Wsj0Mix
-from usepcli.data.manifest import Row
+from usepcli.data.manifest import Phrase, Row
 from usepcli.errors import BadInput, InputNotFound
 
 
@@ -93,6 +93,23 @@ class TestCsv:
         (row,) = CsvList(root=str(tmp_path / "audio")).scan(table)
         assert row.mixture == "" and row.frames == 100
         assert [Path(path) for path in row.sources] == [tmp_path / "audio/deep/a.wav", tmp_path / "audio/deep/b.wav"]
+
+    def test_a_sum_is_as_long_as_its_longest_source(self, tmp_path: Path):
+        touch(tmp_path, "a.wav")
+        io.write(tmp_path / "b.wav", np.zeros(130), 8000)
+        (tmp_path / "list.csv").write_text("s1,s2,split\na.wav,b.wav,train\na.wav,gone.wav,train\n")
+        corpus = CsvList()
+        (row,) = corpus.scan(tmp_path)
+        assert (row.frames, row.sample_rate) == (130, 8000) and [bad.path for bad in corpus.bad] == ["gone.wav"]
+
+    def test_words(self, tmp_path: Path):
+        touch(tmp_path, "m.wav", "a.wav", "b.wav")
+        head = "id,mix,s1,s2,split,queries,caption,phrases"
+        line = "x,m.wav,a.wav,b.wav,test,a dog; rain,a dog in the rain,a dog;rain|0.5"
+        (tmp_path / "list.csv").write_text(f"{head}\n{line}\n")
+        (row,) = CsvList().scan(tmp_path)
+        assert (row.queries, row.caption) == (("a dog", "rain"), "a dog in the rain")
+        assert row.phrases == (Phrase("a dog"), Phrase("rain", 0.5))
 
     def test_missing_files_are_left_out_and_named(self, tmp_path: Path):
         touch(tmp_path, "m.wav")

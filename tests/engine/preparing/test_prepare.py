@@ -276,3 +276,17 @@ def test_options_are_the_constructors_arguments(tmp_path: Path):
 def test_every_corpus_is_reachable_by_name(name: str):
     adapter, settings = bind(name, {})
     assert isinstance(adapter, Corpus) and set(settings) == set(signature("corpus", name).parameters)
+
+
+@pytest.mark.parametrize("corpus", ["speakers", "events"])
+def test_queries_of_recordings_reach_the_pool_and_the_mixtures(tmp_path: Path, corpus: str):
+    lines = ["path,label,query,split,role"]
+    for i in range(4):
+        io.write(tmp_path / "in" / f"{i}.wav", np.random.default_rng(i).normal(size=4000) * 0.1, 4000)
+        lines.append(f"{i}.wav,kind{i},the sound of {i},train,{'background' if i > 2 else 'foreground'}")
+    (tmp_path / "in" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    options = {**COUNTS, "valid": 0, "test": 0, "rate": 4000, "seconds": 0.5}
+    prepare(tmp_path / "in", tmp_path / "out", corpus, options, workers=1, quiet=True)
+    assert {row.query for row in Pool.read(tmp_path / "out").rows} >= {f"the sound of {i}" for i in range(3)}
+    for row in Manifest.read(tmp_path / "out").rows:
+        assert len(row.queries) == len(row.sources) and all(q.startswith("the sound of ") for q in row.queries)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from usepcli.audio import io
 from usepcli.data.manifest import Manifest, Row
-from usepcli.engine.scoring import evaluate
+from usepcli.engine.scoring import evaluate, systems
+from usepcli.engine.scoring.protocols import PROTOCOLS
 from usepcli.engine.scoring.scoring import failures, metric
 from usepcli.errors import BadInput, InputNotFound
 from usepcli.models.separator import SeparationModel
@@ -163,6 +165,27 @@ def test_silent_source_of_an_item_is_a_row_with_a_reason(tmp_path: Path) -> None
     rows = evaluate.score_model(Crossover(), manifest, ["si-snr", "sdr"])
     assert [row["reason"] for row in rows] == ["", "silent reference"]
     assert math.isnan(rows[1]["sdr"]) and math.isfinite(rows[0]["sdr"])
+
+
+@pytest.mark.parametrize("protocol", [None, "fuss-google"])
+def test_the_sum_of_the_sources_is_the_mixture_where_no_file_is_listed(tmp_path: Path, protocol: str | None) -> None:
+    manifest = make_set(tmp_path, [3000, 4000])
+    summed = replace(manifest, rows=[replace(row, mixture="") for row in manifest.rows])
+    asked = {"protocol": PROTOCOLS[protocol]} if protocol else {}
+    metrics = [] if protocol else ["si-snri"]
+    one, other = (evaluate.score_model(Crossover(), m, metrics, unprocessed=True, **asked) for m in (manifest, summed))
+    assert [{k: repr(v) for k, v in row.items()} for row in one] == [{k: repr(v) for k, v in r.items()} for r in other]
+
+
+def test_files_of_a_manifest_without_mixtures_are_heard_beside_the_sum(tmp_path: Path) -> None:
+    manifest = make_set(tmp_path / "ref", [3000])
+    for k in (1, 2):
+        wave, rate = io.read_mono(tmp_path / f"ref/item0/s{k}.wav")
+        io.write(tmp_path / f"est/item0/s{k}.wav", wave, rate)
+    summed = replace(manifest, rows=[replace(row, mixture="") for row in manifest.rows])
+    one, other = (systems.of_manifest_files(tmp_path / "est", m).signals("item0") for m in (manifest, summed))
+    assert one.mix is not None and other.mix is not None
+    np.testing.assert_allclose(one.mix, other.mix, atol=1e-6)
 
 
 def test_items_without_references_or_without_items_are_refused(tmp_path: Path) -> None:

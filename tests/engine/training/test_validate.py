@@ -15,12 +15,20 @@ from usepcli.engine.training import valid_split
 from usepcli.engine.training.train import Trainer
 from usepcli.engine.training.validate import Validator
 from usepcli.errors import ConfigError
+from usepcli.models.separator import SeparationModel
 from usepcli.profile.faults import ProfileError
 from usepcli.profile.load import load_profile
 from usepcli.weights import store
 
 MIXTURES = ("objective.name=mixit", "train.epochs=2", "model.dropout=0.0")
 REMIX = ("objective.name=remixit", "train.epochs=2", "model.dropout=0.0")
+
+
+class Outputs(SeparationModel):
+    """A model of which nothing but the number of outputs matters."""
+
+    def __init__(self, n_src: int) -> None:
+        super().__init__(n_src=n_src, sample_rate=8000, hop=1)
 
 
 def table(run: Path) -> list[dict[str, str]]:
@@ -68,6 +76,22 @@ def test_listed_sources_stay_closed_where_momi_chooses(profile_file: Path, corpu
     check = validator(profile_file, tmp_path, *MIXTURES, "valid.metric=momi")
     assert math.isfinite(check.score(check.model.state_dict(), 1))
     assert set(check.figures) == {"momi", "loudest_share", "activity_entropy", "silent_share", "skipped"}
+
+
+def test_rows_without_a_mixture_file_train_and_choose_as_their_sums(
+    profile_file: Path, corpus: Path, tmp_path: Path
+) -> None:
+    sets = ["objective.name=pit", "train.epochs=1", "model.dropout=0.0", "valid.also=[snr]"]
+    Trainer(load_profile(str(profile_file), sets), tmp_path / "files").fit()
+    manifest = Manifest.read(corpus)
+    for row in manifest.rows:
+        manifest.resolve(row.mixture).unlink()
+    manifest.rows = [replace(row, mixture="") for row in manifest.rows]
+    manifest.write()
+    Trainer(load_profile(str(profile_file), sets), tmp_path / "sums").fit()
+    one, other = (table(tmp_path / name)[-1] for name in ("files", "sums"))
+    del one["seconds"], other["seconds"]
+    assert one == other and float(one["snr"]) > -60
 
 
 def test_metrics_beside_are_columns_and_never_choose(profile_file: Path, tmp_path: Path) -> None:
@@ -138,12 +162,11 @@ def test_looking_changes_nothing_in_what_is_learned(profile_file: Path, tmp_path
 
 
 def test_sums_are_the_same_for_every_seed_and_within_the_limit(profile_file: Path) -> None:
-    splits = [
-        valid_split.read(load_profile(str(profile_file), [f"seed={seed}", "valid.limit=2"]), 2) for seed in (0, 7)
-    ]
+    profiles = (load_profile(str(profile_file), [f"seed={seed}", "valid.limit=2"]) for seed in (0, 7))
+    splits = [valid_split.read(profile, Outputs(2)) for profile in profiles]
     assert splits[0].pairs == splits[1].pairs and sorted(splits[0].pairs[0]) == [0, 1]
     assert splits[0].single is not None and len(splits[0].single) == 2
-    many = valid_split.read(load_profile(str(profile_file), ["valid.limit=0"]), 99)
+    many = valid_split.read(load_profile(str(profile_file), ["valid.limit=0"]), Outputs(99))
     assert many.pairs == [] and many.single is not None and len(many.single) == 3, "too many outputs to deal out"
 
 

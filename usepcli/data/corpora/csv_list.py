@@ -6,10 +6,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from usepcli.audio.io import show
+from usepcli.audio.io import Info, show
+from usepcli.audio.resample import length_after
 from usepcli.data.corpora.base import Bad, Corpus, Finder, probe, ratio_splits, some, split_of, split_word
 from usepcli.data.corpora.listing import column, read_rows
-from usepcli.data.manifest import Row
+from usepcli.data.manifest import Row, read_phrases, read_queries
 from usepcli.errors import BadInput, InputNotFound
 
 _MIXTURE = ("mixture", "mix", "mixture_path", "path", "audio", "file")
@@ -18,7 +19,8 @@ _SOURCE = re.compile(r"(?:s|source_?|src_?)(\d+)(?:_path)?", re.IGNORECASE)
 
 
 class CsvList(Corpus):
-    """Rows of a CSV: mix (or mixture), s1..sK (or sources, joined by ';'), noise, split, text, label.
+    """Rows of a CSV: mix (or mixture), s1..sK (or sources, joined by ';'), noise, split, text, label, and in words
+    queries (of the sources, joined by ';'), caption, phrases.
 
     Only the mixture, or else the sources, are needed. Paths count from `root` ('' = the CSV's folder); those
     written on another machine are found by their longest tail that exists there.
@@ -84,16 +86,19 @@ class CsvList(Corpus):
             label=record.get("label", ""),
             origin=record.get("origin", ""),
             licence=record.get("licence", "") or record.get("license", "") or self.licence,
+            queries=read_queries(record.get("queries", "")),
+            caption=record.get("caption", ""),
+            phrases=read_phrases(record.get("phrases", ""), f"{show(finder.root)}: {name}"),
         )
 
     def _with_headers(self, rows: list[Row], root: Path, base: Path) -> list[Row]:
-        """Drop rows whose first file cannot be read; fill in rate, frames and the missing splits."""
-        first = [row.mixture or (row.sources or ("",))[0] for row in rows]
-        headers = probe(root, first, self.bad)
+        """Drop rows whose mixture, or one of its sources instead, cannot be read; fill in rate, frames and splits."""
+        files = [(row.mixture,) if row.mixture else row.sources or ("",) for row in rows]
+        headers = probe(root, (path for paths in files for path in paths), self.bad)
         rows = [
-            replace(row, sample_rate=headers[path].rate, frames=headers[path].frames)
-            for row, path in zip(rows, first, strict=True)
-            if path in headers
+            _measured(row, [headers[path] for path in paths])
+            for row, paths in zip(rows, files, strict=True)
+            if all(path in headers for path in paths)
         ]
         unnamed = [row.id for row in rows if not row.split]
         dealt = ratio_splits(unnamed, self.split_ratios, self.seed) if unnamed else {}
@@ -113,3 +118,10 @@ class CsvList(Corpus):
             )
             for row in rows
         ]
+
+
+def _measured(row: Row, headers: list[Info]) -> Row:
+    """Return a row with its rate and frames: a sum of sources is as long as the longest of them."""
+    rate = headers[0].rate
+    frames = max(length_after(said.frames, said.rate, rate) for said in headers)
+    return replace(row, sample_rate=rate, frames=frames)

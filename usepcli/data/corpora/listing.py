@@ -29,6 +29,7 @@ class Recording:
     licence: str = ""
     text: str = ""
     role: str = ""
+    query: str = ""
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -112,6 +113,7 @@ def _from_csv(root: Path, table: Path, label_column: str, split_column: str) -> 
             row.get(licence, ""),
             row.get(text, ""),
             row.get("role", ""),
+            row.get("query", ""),
         )
         for row in rows
         if row[path]

@@ -66,7 +66,7 @@ def pool_rows(found: Sequence[Recording], splits: Sequence[str]) -> list[PoolRow
     """Return one pool row for each recording, with ids that start with the split and are all different."""
     names = _names([f"{split}/{item.path}" for item, split in zip(found, splits, strict=True)])
     return [
-        PoolRow(name, split, item.label, item.path, item.rate, item.frames, item.origin, item.licence)
+        PoolRow(name, split, item.label, item.path, item.rate, item.frames, item.origin, item.licence, item.query)
         for item, split, name in zip(found, splits, names, strict=True)
     ]
 

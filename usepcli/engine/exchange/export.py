@@ -32,6 +32,7 @@ def export(
     out: Path | None,
     to: str,
     *,
+    queries: Sequence[str] = (),
     seconds: float = 0.0,
     live: bool = False,
     block: int = 0,
@@ -44,8 +45,9 @@ def export(
 
     seconds 0 leaves the length open, or fixes it at 4 s, and says so, where the runtime cannot; live writes one step
     on a block of so many samples (0: about 10 ms), with the state in and out, and a file of the state to begin with;
-    tolerance: largest difference of a sample, full scale 1.  BadInput if the outputs differ by more; nothing is
-    written then.
+    tolerance: largest difference of a sample, full scale 1; BadInput if the outputs differ by more, and nothing is
+    written then.  queries: what a model that separates by query is asked for in that file, once and for all;
+    UsageError without them, and with them for any other model.
     """
     if (seconds and live) or (block and not live):
         raise UsageError("--seconds fixes the length of a whole input, --block that of a step with --live; give one")
@@ -61,15 +63,14 @@ def export(
     state = out.with_name(out.name + export_targets.STATE)
     if not overwrite and (there := next((path for path in (out, beside, state) if path.exists()), None)):
         raise OutputError(f"{there}: exists; choose another -o or pass --overwrite")
-    from usepcli.weights import store
-
     device.set_threads(threads)
-    loaded, card = store.load_model(source)
+    loaded, card = _answering(source, queries)
     facts: dict[str, Any] = {
         "model": card.name or source.stem, "file": out.name, "target": to,
         "weights_sha256": digest,
         "sample_rate": loaded.sample_rate, "outputs": loaded.n_src, "input": "mixture (1, samples)",
         "output": f"sources (1, {loaded.n_src}, samples)", "tolerance": tolerance,
+        **({"queries": list(queries)} if queries else {}),
     }  # fmt: skip
     with hub.aside(out.parent, out.name, out) as folder:
         place, notes = folder / out.name, _notes(facts, card)
@@ -85,6 +86,17 @@ def export(
         for path in sorted(folder.iterdir(), key=lambda path: path.name == out.name):
             files.place(path, out.with_name(path.name))
     return facts
+
+
+def _answering(source: Path, queries: Sequence[str]) -> tuple[SeparationModel, cards.Card]:
+    from usepcli.models.queried import QueriedModel
+    from usepcli.weights import store
+
+    model, card = store.load_any(source)
+    if isinstance(model, QueriedModel) != bool(queries):
+        needed = "this model separates what it is asked for: say what" if not queries else "this model takes no queries"
+        raise UsageError(f"{source}: {needed}")
+    return (model.bound(queries) if isinstance(model, QueriedModel) else model), card
 
 
 def _notes(facts: dict[str, Any], card: cards.Card) -> dict[str, str]:

@@ -79,6 +79,7 @@ def import_model(
     from usepcli.weights import fitting, store
 
     model = fitting.model(found.model, found.state, str(source))
+    assert isinstance(model, SeparationModel), "no foreign layout separates by query"
     card = _card(found, model, source, words, out.stem)
     level = foreign_level.measure(model)
     if fit_level:

@@ -116,7 +116,7 @@ def _loads(got: Path, where: str) -> None:
     from usepcli.weights import store
 
     try:
-        store.load_model(got)
+        store.load_any(got)
     except BadInput as fault:
         raise BadInput(f"{str(fault).replace(str(got), where)}; nothing is kept") from fault
 

@@ -14,7 +14,7 @@ from usepcli.data.audit import ERROR, Finding, Item, Result, audit_item
 from usepcli.data.audit_sets import audit_set
 from usepcli.data.corpora.base import some, split_of, split_word, walk
 from usepcli.data.corpora.listing import column, read_rows
-from usepcli.data.manifest import Manifest, Pool, write_rows
+from usepcli.data.manifest import Manifest, Pool, Row, write_rows
 from usepcli.engine.parallel import run_tasks
 from usepcli.errors import BadInput, InputNotFound
 from usepcli.report.progress import progress
@@ -171,16 +171,18 @@ def _list(path: Path, rate: int) -> Table:
     columns = read_rows(path)[0]
     if {"id", "mixture", "sample_rate", "frames"} <= set(columns):
         rows = Manifest.read(path)
-        items = [
-            Item(row.id, row.split, row.mixture, row.sample_rate, row.frames, rows.root, row.sources, row.noise)
-            for row in rows.rows
-        ]
+        items = [_item(row, rows.root) for row in rows.rows]
         return Table(items, [(name, row.split) for row in rows.rows for name in row.speakers])
     if {"id", "path", "sample_rate", "frames"} <= set(columns):
         pool = Pool.read(path)
         items = [Item(row.id, row.split, row.path, row.sample_rate, row.frames, pool.root) for row in pool.rows]
         return Table(items, [(row.speaker, row.split) for row in pool.rows])
     return _foreign(path, columns, rate)
+
+
+def _item(row: Row, root: Path) -> Item:
+    files = row.mixture, row.sample_rate, row.frames, root, row.sources, row.noise
+    return Item(row.id, row.split, *files, row.queries)
 
 
 def _foreign(path: Path, columns: list[str], rate: int) -> Table:

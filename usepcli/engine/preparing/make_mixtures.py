@@ -281,4 +281,5 @@ def _row(plan: Plan, rate: int) -> Row:
         label=plan.label,
         origin=" + ".join(plan.origins),
         licence=" + ".join(plan.licences),
+        queries=tuple(turn.query for turn in plan.turns) if any(turn.query for turn in plan.turns) else (),
     )

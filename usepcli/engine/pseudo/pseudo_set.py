@@ -23,12 +23,13 @@ from torch import Tensor
 from usepcli import guard
 from usepcli.audio import io
 from usepcli.data.batch import Example, collate
+from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng, torch_seed
 from usepcli.dsp import shuffle
 from usepcli.engine.pseudo.plan import SUBTYPES, Group, Settings, least, plan
 from usepcli.engine.pseudo.record import WAV, Record
-from usepcli.engine.pseudo.sources import Listed, Reader, Separated, Sources
+from usepcli.engine.pseudo.sources import Listed, Separated, Sources
 from usepcli.errors import BadInput, MissingDependency, UsageError, choices
 from usepcli.report.progress import progress
 from usepcli.weights import cards, reach
@@ -173,12 +174,12 @@ def _fill(
     summary.kept = sum(not row["reason"] for row in rows)
     if not record.complete:
         begin = max((int(row["batch"]) for row in rows), default=-1) + 1
-        reader = Reader(manifest, sources.rate, settings.seconds, sources.with_sources)
+        reader = Reader(manifest, sources.rate, settings.seconds)
         total = sum(len(group.rows) for group in groups[begin:])
         with progress(total=total, desc="remix", unit="mixture", quiet=quiet) as bar:
             for group in groups[begin:]:
                 made = []
-                for line in _make(group, manifest, reader, sources, settings, record.path):
+                for line in _make(group, reader, sources, settings, record.path):
                     made.append(line)
                     check()
                 record.add(made)
@@ -200,12 +201,10 @@ def _fill(
     return summary
 
 
-def _make(
-    group: Group, manifest: Manifest, reader: Reader, sources: Sources, settings: Settings, out: Path
-) -> Iterator[dict[str, Any]]:
+def _make(group: Group, reader: Reader, sources: Sources, settings: Settings, out: Path) -> Iterator[dict[str, Any]]:
     """Write the pseudo-mixtures of one group; yield their lines for remix.csv, and one for each unusable mixture."""
     blank = {**dict.fromkeys(COLUMNS, ""), "batch": group.number, "round": group.round + 1, "split": group.split}
-    used, examples, bad = _read(group, manifest, reader, settings)
+    used, examples, bad = _read(group, reader, settings, sources.with_sources)
     yield from ({**blank, "id": name, "reason": reason} for name, reason in bad.items())
     if len(used) < least(settings.kind, sources.n_src):
         raise BadInput(
@@ -232,14 +231,18 @@ def _make(
 
 
 def _read(
-    group: Group, manifest: Manifest, reader: Reader, settings: Settings
+    group: Group, reader: Reader, settings: Settings, with_sources: bool
 ) -> tuple[list[Row], list[Example], dict[str, str]]:
     """Return the usable mixtures of a group, their audio, and by id why the others are of no use."""
     used, examples, bad = list[Row](), list[Example](), dict[str, str]()
     for i in group.rows:
-        row = manifest.rows[i]
+        row = reader.manifest.rows[i]
         try:
-            examples.append(reader(row, rng(settings.seed, group.round, i, _CUT)))
+            if settings.seconds:
+                item = reader.segment(row, rng(settings.seed, group.round, i, _CUT), with_sources)
+            else:
+                item = reader.whole(row, with_sources)
+            examples.append(Example(row.id, item.mix, item.sources))
             used.append(row)
         except Exception as error:
             bad[row.id] = str(guard.fault(error, row.id, (MissingDependency,)))

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from usepcli import device as devices
-from usepcli.data.batch import Batch, Example
-from usepcli.data.manifest import Manifest, Row
-from usepcli.data.store import AudioStore
+from usepcli.data.batch import Batch
+from usepcli.data.manifest import Manifest
 from usepcli.dsp.consistency import strongest
 from usepcli.errors import BadInput, UsageError
 from usepcli.models.separator import SeparationModel
@@ -22,44 +21,6 @@ from usepcli.weights import store
 # Audio that a GPU is given at once; on a CPU a batch saves nothing.
 BATCH_S = 60.0
 _FLOOR = 1e-8
-
-
-class Reader:
-    """Reads mixtures at one rate: random segments of `seconds`, shorter ones padded with silence, or (0) all of them.
-
-    Segments are drawn as in training; references are read where `with_sources` or where the mixture has no file.
-    """
-
-    def __init__(self, manifest: Manifest, rate: int, seconds: float, with_sources: bool) -> None:
-        self.manifest, self.rate, self.with_sources = manifest, rate, with_sources
-        self.frames = round(seconds * rate)
-        self._store = AudioStore(rate, keep=False)
-
-    def __call__(self, row: Row, draw: np.random.Generator) -> Example:
-        """Return one mixture with its references; BadInput or InputNotFound for files that cannot be used."""
-        total = row.frames * self.rate // row.sample_rate if row.sample_rate else row.frames
-        start = int(draw.integers(max(total - self.frames, 0) + 1)) if self.frames else 0
-        if not row.mixture and not row.sources:
-            raise BadInput(f"{self.manifest.path}: item {row.id} has neither a mixture nor sources")
-        parts = []
-        if self.with_sources or not row.mixture:
-            parts = [self._read(self.manifest.resolve(path), start) for path in row.sources]
-        size = max(map(len, parts), default=0)
-        if row.mixture:
-            mix = self._read(self.manifest.resolve(row.mixture), start)
-            size = len(mix)
-        refs = np.stack([np.pad(part[:size], (0, size - len(part[:size]))) for part in parts]) if parts else None
-        if not row.mixture and refs is not None:
-            mix = refs.sum(0, dtype=np.float32)
-        return Example(row.id, mix, refs if self.with_sources else None)
-
-    def _read(self, path: Path, start: int) -> np.ndarray:
-        if not self.frames:
-            return self._store.whole(path)
-        wave = self._store.segment(path, start, self.frames)
-        if not wave.size:
-            raise BadInput(f"{path}: ends before sample {start}; shorter than the manifest says")
-        return np.pad(wave, (0, self.frames - wave.size))
 
 
 class Sources:

@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from usepcli import guard
+from usepcli.data.items import trimmed_item
 from usepcli.engine.scoring import fuss_scores, layouts
+from usepcli.engine.scoring.asking import asked, queries_of
+from usepcli.engine.scoring.ordered import read_item
 from usepcli.engine.scoring.protocols import Protocol
 from usepcli.engine.scoring.scoring import FAILED, Signals, blank_row, check_metrics, failures, score_signals, summary
 from usepcli.errors import BadInput, ConfigError, InputNotFound, MissingDependency, UsageError, WorkerDied
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     from usepcli.data.manifest import Manifest
     from usepcli.data.manifest import Row as ManifestRow
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
 
 __all__ = ["UNPROCESSED", "Files", "Scorer", "score_files", "score_folders", "score_model", "separated", "summary"]
 
@@ -89,7 +92,7 @@ def _untracked(items: Iterable[Any], total: int) -> Iterable[Any]:
 
 
 def score_model(
-    model: SeparationModel,
+    model: Model,
     manifest: Manifest,
     metrics: Sequence[str],
     *,
@@ -107,7 +110,7 @@ def score_model(
     workers: processes for the metrics (0: this one).  limit: the first items only (0: all).
     protocol: its scores, in place of metrics, on the sum of the references.  unprocessed: see Scorer.
     batch_seconds: audio per batch on a GPU.  say, track: where notes and progress go.
-    BadInput for items without references.
+    A model that separates by query is asked for the queries of each row.  BadInput for items without references.
     """
     if protocol is None:
         check_metrics(metrics)
@@ -129,7 +132,7 @@ def score_model(
 
 
 def separated(
-    model: SeparationModel,
+    model: Model,
     manifest: Manifest,
     *,
     device: str | torch.device = "cpu",
@@ -190,37 +193,8 @@ def score_folders(
 
 def score_files(files: Files, scorer: Scorer) -> list[dict[str, Any]]:
     """Read one item's files (channels averaged) and score them; BadInput for unequal sample rates."""
-    from usepcli.audio.io import read_mono
-
-    with_mix = files.mix is not None and scorer.protocol is None
-    paths = [*files.est.values(), *files.ref.values(), *([files.mix] if files.mix and with_mix else [])]
-    waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
-    _one_rate(paths, rates)
-    n_est, n_ref = len(files.est), len(files.ref)
-    length, note = _trim(waves)
-    if scorer.protocol is not None:
-        length = max(len(wave) for wave in waves[n_est:])
-    cut = np.stack([_fit(wave, length) for wave in waves])
-    mix = cut[-1] if with_mix else None
-    est, ref = cut[:n_est], cut[n_est : n_est + n_ref]
-    return scorer(Signals(files.id, tuple(files.ref), est, ref, mix, note, rates[0]))
-
-
-def _fit(wave: np.ndarray, length: int) -> np.ndarray:
-    """Return a wave (T,) cut or padded with zeros to `length` samples."""
-    return np.pad(wave[:length], (0, max(0, length - len(wave))))
-
-
-def _one_rate(paths: Sequence[Path], rates: Sequence[int]) -> None:
-    odd = next((i for i, rate in enumerate(rates) if rate != rates[0]), None)
-    if odd is not None:
-        raise BadInput(f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item")
-
-
-def _trim(waves: Sequence[np.ndarray]) -> tuple[int, str]:
-    """Return the shortest length (samples) and a note if any wave is longer."""
-    lengths = sorted({wave.shape[-1] for wave in waves})
-    return lengths[0], "" if len(lengths) == 1 else f"trimmed from {lengths[-1]} to {lengths[0]} samples"
+    mixture = None if scorer.protocol else files.mix
+    return scorer(read_item(files.id, files.est, files.ref, mixture, padded=scorer.protocol is not None))
 
 
 def _item_rows(
@@ -251,7 +225,7 @@ def _in_order(per_item: Iterable[list[dict[str, Any]]], ids: Sequence[str]) -> l
 
 
 def _separated(
-    model: SeparationModel,
+    model: Model,
     manifest: Manifest,
     batches: Iterable[list[ManifestRow]],
     device: Any,
@@ -272,15 +246,17 @@ def _separated(
             items = []
             for row in batch:
                 try:
-                    items.append(_read_item(manifest, row, model.sample_rate, summed, resampled, say))
+                    read = _read_item(manifest, row, model.sample_rate, summed, resampled, say)
+                    items.append((read, queries_of(model, row)))
                 except Exception as error:
                     if strict:
                         raise
                     yield _lost(row, error)
             # A stale manifest may promise equal lengths that the files do not have.
-            for _, same in itertools.groupby(items, key=lambda item: item.ref.shape[-1]):
-                group, fitted = list(same), separator.fits_s
+            for (_, queries), same in itertools.groupby(items, key=lambda item: (item[0].ref.shape[-1], item[1])):
+                group, fitted = [item for item, _ in same], separator.fits_s
                 try:
+                    separator = asked(separator, queries)
                     est = separator.rows(np.stack([item.mix for item in group if item.mix is not None]))  # (B,N,T)
                 except Exception as error:
                     if strict:
@@ -292,7 +268,7 @@ def _separated(
                         f"{group[0].id}: too long for the memory of {device} at once; items above "
                         f"{separator.fits_s:g} s are separated in overlapping chunks"
                     )
-                yield from (item._replace(est=e) for item, e in zip(group, est, strict=True))
+                yield from (item._replace(est=e, ordered=model.ordered) for item, e in zip(group, est, strict=True))
 
 
 def _lost(row: ManifestRow, error: Exception) -> Signals:
@@ -305,26 +281,19 @@ def _read_item(manifest: Manifest, row: ManifestRow, rate: int, summed: bool, re
 
     summed: the mixture is the sum of the sources, padded to the row's length; its file is not opened.
     """
-    from usepcli.audio.io import read_mono
     from usepcli.audio.resample import resample
 
-    paths = [manifest.resolve(name) for name in (*([] if summed else [row.mixture]), *row.sources)]
-    waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
-    _one_rate(paths, rates)
-    length, note = _trim(waves)
-    if summed:
-        length = row.frames if row.frames and row.sample_rate == rates[0] else max(map(len, waves))
-        note = ""
-    cut = np.stack([_fit(wave, length) for wave in waves])  # (1+K,T) or (K,T)
-    if summed:
-        cut = np.concatenate([cut.sum(0, keepdims=True), cut])  # (1+K,T)
-    if rates[0] != rate:
-        cut = resample(cut, rates[0], rate)
-        if rates[0] not in resampled:
-            resampled.add(rates[0])
-            say(f"{paths[0]}: {rates[0]} Hz, resampled and scored at the model's {rate} Hz")
+    item = trimmed_item(manifest, row, summed)
+    assert item.sources is not None
+    waves = np.concatenate([item.mix[None], item.sources])  # (1+K,T)
+    if item.rate != rate:
+        waves = resample(waves, item.rate, rate)
+        if item.rate not in resampled:
+            resampled.add(item.rate)
+            first = manifest.resolve(row.sources[0] if summed or not row.mixture else row.mixture)
+            say(f"{first}: {item.rate} Hz, resampled and scored at the model's {rate} Hz")
     names = tuple(f"s{k + 1}" for k in range(len(row.sources)))
-    return Signals(row.id, names, cut[:0], cut[1:], cut[0], note, rate)
+    return Signals(row.id, names, waves[:0], waves[1:], waves[0], item.note, rate)
 
 
 def _batches(rows: Sequence[ManifestRow], seconds: float) -> Iterator[list[ManifestRow]]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from usepcli.engine.scoring.versus import Evaluation
 
 
-def conventions(wanted: Measures) -> dict[str, Any]:
-    """Return what the numbers of this evaluation mean, for evaluate.json."""
+def conventions(wanted: Measures, ordered: bool = False) -> dict[str, Any]:
+    """Return what the numbers of this evaluation mean, for evaluate.json; ordered: of estimates that were asked for."""
     from usepcli.engine.scoring import protocols, scoring
 
     found: dict[str, Any]
@@ -25,6 +25,8 @@ def conventions(wanted: Measures) -> dict[str, Any]:
     else:
         said = {name: scoring.convention(name) for name in wanted.metrics}
         found = {"name": protocols.OWN, **scoring.CONVENTIONS, "metrics": said}
+    if ordered:
+        found["assignment"] = scoring.ASKED
     if "momi" in wanted.asked:
         from usepcli.engine.scoring import mom_scores
 

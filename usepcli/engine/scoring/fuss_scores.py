@@ -52,7 +52,10 @@ def score_item(signals: Signals, protocol: Protocol) -> list[Row]:
         return rows
     pairs = np.stack([protocol.si_snr(est, ref[j]) for j in active])  # (K, N)
     mixed = protocol.si_snr(ref.sum(0), ref[active])  # (K,)
-    chosen = dict(zip(*linear_sum_assignment(pairs, maximize=True), strict=True))
+    if signals.ordered:
+        chosen = {place: int(j) for place, j in enumerate(active) if j < len(est)}
+    else:
+        chosen = dict(zip(*linear_sum_assignment(pairs, maximize=True), strict=True))
     for place, j in enumerate(active):
         n = chosen.get(place)
         if n is None:

@@ -14,7 +14,7 @@ from usepcli.errors import BadInput, InputNotFound, UsageError, choices, did_you
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
     from usepcli.engine.scoring.protocols import Protocol
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
     from usepcli.weights.store import Card
 
 Rows = list[dict[str, Any]]
@@ -91,9 +91,10 @@ class Job:
     out: Path
     run: Callable[[Callable[[Iterable[Any], int], Iterable[Any]]], Rows]
     manifest: Manifest | None = None
-    net: SeparationModel | None = None
+    net: Model | None = None
     device: Any = "cpu"
     open: Callable[[], None] = lambda: None
+    ordered: bool = False  # the model is asked, so that its estimates have an order
 
 
 def measures(metric: Sequence[str], protocol: str, unprocessed: bool, folders: Folders) -> Measures:
@@ -209,7 +210,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     def opened() -> None:
         from usepcli.weights import store
 
-        job.net = store.load_model(path)[0]
+        job.net = store.load_any(path)[0]
         job.device = devices.pick(means.device)
         devices.set_threads(means.threads)
         facts["settings"]["device"] = str(job.device)
@@ -222,7 +223,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
         )  # fmt: skip
 
     place = run / f"eval_{split or 'all'}" if run else Path("evaluation")
-    job = Job(facts, place, score, manifest, open=opened)
+    job = Job(facts, place, score, manifest, open=opened, ordered=card.n_src == 0)
     return job
 
 

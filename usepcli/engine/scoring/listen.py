@@ -102,7 +102,7 @@ def _other(job: Job, against: str, folders: Folders, means: Means) -> Callable[[
     def loaded() -> System:
         from usepcli.weights import store
 
-        net, _ = store.load_model(path)
+        net, _ = store.load_any(path)
         means.say(f"against: {against}, {card.n_src} outputs at {card.sample_rate} Hz")
         return systems.of_model(against, net, manifest, device=job.device, limit=means.limit)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from usepcli.data.manifest import Manifest
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
 
 COLUMNS = ("id", "momi", "msi")
 NOTES = {
@@ -27,7 +27,7 @@ NOTES = {
 
 
 def score(
-    model: SeparationModel, manifest: Manifest, n_pairs: int, seed: int, device: str | torch.device = "cpu"
+    model: Model, manifest: Manifest, n_pairs: int, seed: int, device: str | torch.device = "cpu"
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Return one row per sum of two mixtures, the summary's rows, and how MoMi goes with MSi where sources exist.
 

@@ -6,22 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from usepcli.data import items
 from usepcli.engine.scoring import layouts
 from usepcli.engine.scoring.scoring import Signals
 from usepcli.errors import BadInput, InputNotFound
 
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
 
 Say = Callable[[str], None]
 References = Mapping[str, Mapping[str, Path]]
 
 
 def by_model(
-    model: SeparationModel, manifest: Manifest, *, device: str = "cpu", limit: int = 0, say: Say = lambda line: None
+    model: Model, manifest: Manifest, *, device: str = "cpu", limit: int = 0, say: Say = lambda line: None
 ) -> Iterator[Signals]:
     """Yield each item as the model separates it, est (K,T) in the order of ref (K,T); errors as for score_model."""
     from usepcli.engine.scoring.evaluate import separated
@@ -44,18 +43,25 @@ def by_files(estimates: Path, references: References) -> Iterator[Signals]:
         yield in_order(read_item(item, found[item], sources))
 
 
-def read_item(item: str, estimates: Mapping[str, Path], sources: Mapping[str, Path]) -> Signals:
-    """Read one item's files, est (N,T) as they are named, ref (K,T), trimmed to one length; BadInput: unequal rates."""
-    from usepcli.audio.io import read_mono
+def read_item(
+    item: str,
+    estimates: Mapping[str, Path],
+    sources: Mapping[str, Path],
+    mixture: Path | None = None,
+    padded: bool = False,
+) -> Signals:
+    """Read one item's files (channels averaged): est (N,T) as they are named, ref (K,T), and mix (T,) where given.
 
-    paths = [*estimates.values(), *sources.values()]
-    waves, rates = zip(*(read_mono(path) for path in paths), strict=True)
-    odd = next((i for i, rate in enumerate(rates) if rate != rates[0]), 0)
-    if odd:
-        raise BadInput(f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item")
-    length = min(map(len, waves))
-    cut = np.stack([wave[:length] for wave in waves])  # (N+K,T)
-    return Signals(item, tuple(sources), cut[: len(estimates)], cut[len(estimates) :], None, rate=rates[0])
+    All are trimmed to the shortest, or with `padded` brought to the longest reference.  BadInput for unequal rates.
+    """
+    places = [*estimates.values(), *sources.values(), *([] if mixture is None else [mixture])]
+    waves, rate = items.together(places)
+    cut, note = items.trimmed(waves)  # (N+K,T) or (N+K+1,T)
+    first, last = len(estimates), len(estimates) + len(sources)
+    if padded:
+        cut = items.fitted(waves, max(map(len, waves[first:last])))
+    mix = None if mixture is None else cut[-1]
+    return Signals(item, tuple(sources), cut[:first], cut[first:last], mix, note, rate)
 
 
 def of_manifest(manifest: Manifest, limit: int = 0) -> References:
@@ -65,10 +71,15 @@ def of_manifest(manifest: Manifest, limit: int = 0) -> References:
 
 
 def in_order(signals: Signals) -> Signals:
-    """Return the item with est (K,T) in the order of its references, by the best mean SI-SNR; others are dropped."""
+    """Return the item with est (K,T) in the order of its references, by the best mean SI-SNR; others are dropped.
+
+    Estimates that were asked for stand in that order already.
+    """
     from usepcli.metrics.align import permutation
 
     if len(signals.est) < len(signals.ref):
         counts = f"{len(signals.est)} estimates for {len(signals.ref)} references"
         raise BadInput(f"{signals.id}: {counts}; expected as many")
+    if signals.ordered:
+        return signals._replace(est=signals.est[: len(signals.ref)])
     return signals._replace(est=signals.est[permutation(signals.est, signals.ref)])

@@ -84,7 +84,7 @@ def evaluate(
     place = out or job.out
     results.refuse_existing(place, overwrite)
     speech.refuse(job, kaldi_export, limit, overwrite)
-    found = results.Results(job.facts, filled.conventions(wanted))
+    found = results.Results(job.facts, filled.conventions(wanted, job.ordered))
     others = [earlier.read(one) for one in versus]
     for other in others:
         earlier.refuse_unlike(found.facts, found.conventions, other)

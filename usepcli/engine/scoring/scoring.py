@@ -18,6 +18,7 @@ from usepcli.errors import BadInput, MissingDependency, UsageError, choices
 
 SILENT_RMS = 1e-8
 FAILED = "not scored: "  # begins the reason of an item that could not be read, separated or scored
+ASKED = "of estimates asked for: estimate k answers the query of source k, no permutation is searched"
 CONVENTIONS = {
     "assignment": "permutation with the best mean SI-SNR; the best K of N outputs, further outputs ignored",
     "silent references": f"rms at most {SILENT_RMS:g}: left out of assignment and means, reason in items.csv",
@@ -29,7 +30,10 @@ CONVENTIONS = {
 
 
 class Signals(NamedTuple):
-    """What one item needs to be scored: est (N,T), ref (K,T), mix (T,) or None, all at `rate` Hz where known."""
+    """What one item needs to be scored: est (N,T), ref (K,T), mix (T,) or None, all at `rate` Hz where known.
+
+    ordered: estimate k is meant for reference k, whatever else it may resemble.
+    """
 
     id: str
     sources: tuple[str, ...]
@@ -38,6 +42,7 @@ class Signals(NamedTuple):
     mix: np.ndarray | None
     note: str = ""
     rate: int | None = None
+    ordered: bool = False
 
 
 def metric(name: str) -> Any:
@@ -70,6 +75,8 @@ def missing_metrics(metrics: Sequence[str]) -> dict[str, str]:
 
 def score_signals(signals: Signals, metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row per reference: id, source, n_src, one value per metric (nan if missing), reason."""
+    from usepcli.metrics.align import permutation
+
     length = min(len(wave) for wave in (*signals.est, *signals.ref, *(() if signals.mix is None else [signals.mix])))
     est, ref = (np.asarray(x[..., :length], dtype=np.float64) for x in (signals.est, signals.ref))
     mix = None if signals.mix is None else np.asarray(signals.mix[:length], dtype=np.float64)
@@ -77,9 +84,14 @@ def score_signals(signals: Signals, metrics: Sequence[str]) -> list[dict[str, An
     active = [k for k, wave in enumerate(ref) if length and not np.sqrt(np.mean(wave**2)) <= SILENT_RMS]
     for k in set(range(len(rows))) - set(active):
         rows[k]["reason"] = _join(signals.note, "silent reference")
+    if signals.ordered and len(est) != len(ref):
+        raise BadInput(f"{signals.id}: {len(est)} answers for {len(ref)} references; expected one for each")
+    if signals.ordered:
+        est = est[active]
     if len(est) < len(active):
         raise BadInput(f"{signals.id}: {len(est)} estimates for {len(active)} sounding references; expected as many")
     if active:
+        est = est if signals.ordered else est[permutation(est, ref[active])]
         _fill([rows[k] for k in active], est, ref[active], mix, signals.rate, metrics)
     return rows
 
@@ -103,10 +115,7 @@ def _fill(
     rate: int | None,
     metrics: Sequence[str],
 ) -> None:
-    """Align est (N,T) with the sounding references ref (K,T) and write each metric's values into rows."""
-    from usepcli.metrics.align import permutation
-
-    est = est[permutation(est, ref)]  # (K,T)
+    """Write each metric's values of est (K,T) for the sounding references ref (K,T) into rows."""
     for name in metrics:
         try:
             values, reasons = metric(name).score(est, ref, mix, rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from usepcli.errors import BadInput, InputNotFound
 
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class System:
 
 
 def of_model(
-    name: str, net: SeparationModel, manifest: Manifest, *, device: Any = "cpu", limit: int = 0, summed: bool = False
+    name: str, net: Model, manifest: Manifest, *, device: Any = "cpu", limit: int = 0, summed: bool = False
 ) -> System:
     """Return a model on the items of a manifest; summed: it separates the sum of the references, as protocols do."""
     from usepcli.engine.scoring.evaluate import separated
@@ -44,11 +44,16 @@ def of_model(
 
 
 def of_files(
-    name: str, estimates: Path, references: ordered.References, mixtures: Mapping[str, Path] | None = None
+    name: str,
+    estimates: Path,
+    references: ordered.References,
+    mixtures: Mapping[str, Path] | None = None,
+    summed: Collection[str] = (),
 ) -> System:
-    """Return a folder of estimates of references {id: {source: file}}; mixtures: {id: file} where known."""
-    from usepcli.audio.io import read_mono
+    """Return a folder of estimates of references {id: {source: file}}; mixtures: {id: file} where known.
 
+    summed: items whose mixture is the sum of their references.
+    """
     _, there = layouts.find_sources(estimates)
     items = {item: len(sources) for item, sources in references.items() if item in there}
     if not items:
@@ -58,15 +63,11 @@ def of_files(
         )
 
     def signals(item: str) -> Signals:
-        found = ordered.in_order(ordered.read_item(item, there[item], references[item]))
-        place = (mixtures or {}).get(item)
-        if place is None:
-            return found
-        mix, rate = read_mono(place)
-        if rate != found.rate:
-            raise BadInput(f"{place}: {rate} Hz but its references have {found.rate} Hz; expected one rate per item")
-        length = min(len(mix), found.ref.shape[-1])
-        return found._replace(mix=mix[:length], est=found.est[:, :length], ref=found.ref[:, :length])
+        mixture = (mixtures or {}).get(item)
+        found = ordered.read_item(item, there[item], references[item], mixture)
+        if item in summed:
+            found = found._replace(mix=found.ref.sum(0))
+        return ordered.in_order(found)
 
     return System(name, items, signals)
 
@@ -82,7 +83,8 @@ def of_manifest_files(estimates: Path, manifest: Manifest, limit: int = 0) -> Sy
     """Return a folder of estimates of a manifest's items."""
     references = ordered.of_manifest(manifest, limit)
     mixtures = {row.id: manifest.resolve(row.mixture) for row in manifest.rows if row.mixture}
-    return of_files(str(estimates), estimates, _sounding(references, manifest.path), mixtures)
+    summed = references.keys() - mixtures.keys()
+    return of_files(str(estimates), estimates, _sounding(references, manifest.path), mixtures, summed)
 
 
 def _sounding(references: ordered.References, place: Path) -> ordered.References:

@@ -12,12 +12,12 @@ from torch import Tensor
 from usepcli.engine.training.average import part_file
 from usepcli.errors import BadInput, InputNotFound
 from usepcli.models.fixed import Fixed
-from usepcli.models.separator import SeparationModel
+from usepcli.models.queried import Model
 from usepcli.objectives.base import MAIN, Objective
 from usepcli.weights import cards, fitting, reach, store
 
 
-def first_weights(profile: Any, student: SeparationModel) -> None:
+def first_weights(profile: Any, student: Model) -> None:
     """Load the weights of `init_from`, if any, into the student; InputNotFound or BadInput name the key."""
     if profile.init_from:
         weights = _find("init_from", profile.init_from)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from usepcli import registry
+from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest
 from usepcli.dsp import decibels, ratios
 from usepcli.dsp.consistency import project
@@ -27,7 +28,7 @@ from usepcli.engine import tables
 from usepcli.engine.scoring import momi
 from usepcli.errors import BadInput, choices
 from usepcli.metrics.align import permutation
-from usepcli.models.separator import SeparationModel
+from usepcli.models.queried import Model
 from usepcli.profile.schema import BLIND
 from usepcli.report import stats
 
@@ -38,10 +39,10 @@ AGREEMENT_MAX_DB = 60.0
 
 
 def from_mixtures(
-    model: SeparationModel,
+    model: Model,
     manifest: Manifest,
     *,
-    teacher: SeparationModel | None = None,
+    teacher: Model | None = None,
     device: str | torch.device = "cpu",
     seconds: float = 0,
 ) -> dict[str, float]:
@@ -50,13 +51,14 @@ def from_mixtures(
     Models with one output have none of a share; teacher_agreement is there with a teacher.
     """
     found: dict[str, list[float]] = {}
-    waves = (momi.read_mixture(manifest, row, model.sample_rate, seconds) for row in manifest.rows)
-    for batch in momi.batches(waves, model.sample_rate, device):
-        mix = torch.from_numpy(np.stack(batch))
-        est = momi.separate(model, mix, device)
-        figures = shares(est, mix) if model.n_src > 1 else {}
+    reader = Reader(manifest, model.sample_rate, seconds)
+    heard = (momi.Heard(reader, model, row) for row in manifest.rows)
+    for batch in momi.batches(heard, model.sample_rate, device):
+        mix = torch.from_numpy(np.stack([one.wave for one in batch]))
+        est = momi.separate(model, mix, device, batch[0].queries)
+        figures = shares(est, mix) if est.shape[1] > 1 else {}
         if teacher is not None:
-            taught = project(momi.separate(teacher, mix, device), mix)
+            taught = project(momi.separate(teacher, mix, device, batch[0].queries), mix)
             pairs = zip(est.numpy(), taught.numpy(), strict=True)
             figures["teacher_agreement"] = [agreement(a, b) for a, b in pairs]
         for name, values in figures.items():
@@ -93,7 +95,7 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def likeness_to_input(
-    model: SeparationModel, manifest: Manifest, *, device: str | torch.device = "cpu", seconds: float = 0
+    model: Model, manifest: Manifest, *, device: str | torch.device = "cpu", seconds: float = 0
 ) -> float:
     """Return the mean SI-SNR in dB of a model's mixture-consistent outputs against the mixture itself.
 
@@ -101,10 +103,11 @@ def likeness_to_input(
     section 2.3, find 18.4 dB for their Conformer).
     """
     values: list[float] = []
-    waves = (momi.read_mixture(manifest, row, model.sample_rate, seconds) for row in manifest.rows)
-    for batch in momi.batches(waves, model.sample_rate, device):
-        mix = torch.from_numpy(np.stack(batch))
-        est = project(momi.separate(model, mix, device), mix).double().numpy()
+    reader = Reader(manifest, model.sample_rate, seconds)
+    heard = (momi.Heard(reader, model, row) for row in manifest.rows)
+    for batch in momi.batches(heard, model.sample_rate, device):
+        mix = torch.from_numpy(np.stack([one.wave for one in batch]))
+        est = project(momi.separate(model, mix, device, batch[0].queries), mix).double().numpy()
         whole = np.broadcast_to(mix.double().numpy()[:, None], est.shape)
         found = decibels.si_snr_db(est, whole, 10 ** (-AGREEMENT_MAX_DB / 10))  # (B, N)
         values.extend(np.where(whole.any(-1), found, np.nan).mean(-1).tolist())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,23 @@ from usepcli.audio import io
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
 from usepcli.data.manifest import Manifest, Pool, PoolRow
 from usepcli.errors import ConfigError
-from usepcli.models.separator import SeparationModel
+from usepcli.models.queried import Model, QueriedModel
 from usepcli.objectives.base import Objective
 
 
-def objective(profile: Any, student: SeparationModel) -> Objective:
-    """Build the profile's objective around a model, with the profile's loss inside."""
+def objective(profile: Any, student: Model) -> Objective:
+    """Build the profile's objective around a model, with the profile's loss inside.
+
+    ConfigError where one of them separates by query and the other does not.
+    """
     loss = registry.load("loss", profile.loss["name"])(**_options(profile.loss))
     kind = registry.load("objective", profile.objective["name"])
+    if kind.asks != isinstance(student, QueriedModel):
+        one, other = ("by query", "without any") if kind.asks else ("without queries", "by query")
+        raise ConfigError(
+            f"objective.name: {profile.objective['name']} trains models that separate {one}, and model.name "
+            f"{profile.model['name']} separates {other}; choose another of the two"
+        )
     built: Objective = kind(student, loss, **_options(profile.objective))
     return built
 
@@ -27,11 +36,11 @@ def _options(section: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in section.items() if k != "name"}
 
 
-def training_data(profile: Any, rate: int, needs_sources: bool) -> FixedMixtures | DynamicMixtures:
-    """Build the training examples that `data` describes."""
+def training_data(profile: Any, rate: int, needs: Collection[str]) -> FixedMixtures | DynamicMixtures:
+    """Build the training examples that `data` describes; ConfigError where they lack what an objective needs."""
     data = profile.data
     if data.mixing == "dynamic":
-        return _dynamic(profile, rate)
+        return _dynamic(profile, rate, needs)
     if not data.manifest:
         raise ConfigError(
             "data.manifest: empty, a manifest.csv or its folder was expected; run usep prepare-data first"
@@ -39,10 +48,10 @@ def training_data(profile: Any, rate: int, needs_sources: bool) -> FixedMixtures
     rows = Manifest.read(data.manifest).split(data.train_split)
     if not len(rows.rows):
         raise ConfigError(f"data.train_split: no row of {data.manifest} has split '{data.train_split}'")
-    return FixedMixtures(rows, rate, data.segment_s, profile.seed, needs_sources, data.cache)
+    return FixedMixtures(rows, rate, data.segment_s, profile.seed, "sources" in needs, data.cache, needs)
 
 
-def _dynamic(profile: Any, rate: int) -> DynamicMixtures:
+def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures:
     data = profile.data
     if not data.pool:
         raise ConfigError("data.pool: empty, at least one pool.csv was expected for data.mixing: dynamic")
@@ -61,6 +70,7 @@ def _dynamic(profile: Any, rate: int) -> DynamicMixtures:
         (data.noise_snr_db[0], data.noise_snr_db[1]),
         data.noise_prob,
         data.cache,
+        needs,
     )
 
 

@@ -79,7 +79,7 @@ class Trainer:
         self.objective.check(self.t.batch_size // share)
         self.ranks.same_start(self.objective)
         self.student = self.objective.student
-        data = parts.training_data(self.p, self.student.sample_rate, "sources" in self.objective.needs)
+        data = parts.training_data(self.p, self.student.sample_rate, self.objective.needs)
         self.feed = Feed(self.p, data, self.ranks, self._unusable)
         self.objective.on_start(self.feed.steps_per_epoch)
         self.total = self.t.epochs * self.feed.steps_per_epoch

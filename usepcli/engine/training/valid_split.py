@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from usepcli import registry
 from usepcli.data.manifest import Manifest, Row
 from usepcli.engine.scoring import momi
-from usepcli.errors import ConfigError
+from usepcli.engine.scoring.asking import queries_of
+from usepcli.errors import BadInput, ConfigError
 from usepcli.metrics.momi import MAX_OUTPUTS
+from usepcli.models.queried import Model
 from usepcli.profile.schema import BLIND, Valid
 
 # Every run forms the same sums of mixtures, so that runs with other seeds can be compared.
@@ -21,13 +23,17 @@ MOM_SEED = 0
 
 
 class Split(NamedTuple):
-    """The rows with sources, all rows up to valid.limit, pairs of the latter, and the mixtures of those pairs."""
+    """The rows with sources, all rows up to valid.limit, pairs of the latter, and the mixtures of those pairs.
+
+    n_out: the model's outputs, or the fewest queries of a mixture for a model that is asked.
+    """
 
     where: str
     references: Manifest | None
     mixtures: Manifest | None
     pairs: list[tuple[int, int]]
     single: Manifest | None
+    n_out: int
 
 
 class Choice(NamedTuple):
@@ -38,36 +44,46 @@ class Choice(NamedTuple):
     notes: list[str]
 
 
-def read(profile: Any, n_src: int) -> Split:
-    """Return what the profile's validation split offers a model with n_src outputs."""
+def read(profile: Any, model: Model) -> Split:
+    """Return what the profile's validation split offers a model; ConfigError for one that is asked and no queries."""
     data, valid = profile.data, profile.valid
     if not data.manifest:
-        return Split("the profile, data.manifest is empty", None, None, [], None)
+        return Split("the profile, data.manifest is empty", None, None, [], None, model.n_src)
     rows = Manifest.read(data.manifest).split(data.valid_split)
+    where = f"split '{data.valid_split}' of {data.manifest}"
+    asked = [len(_queries(model, row, where)) for row in rows.rows]
+    n_out, most = min(asked, default=model.n_src), 2 * max(asked, default=0) if not model.n_src else model.n_src
     mixtures = rows.rows[: valid.limit] if valid.limit else rows.rows
     n_items = len(mixtures) if valid.mom_pairs else 0
-    pairs = momi.mom_pairs(n_items if n_src <= MAX_OUTPUTS else 0, valid.mom_pairs, MOM_SEED)
+    pairs = momi.mom_pairs(n_items if most <= MAX_OUTPUTS else 0, valid.mom_pairs, MOM_SEED)
     # Where no sums can be formed, as many mixtures as would have been in them.
     chosen = sorted(i for pair in pairs for i in pair) or range(min(n_items, 2 * valid.mom_pairs))
 
     def of(some: Sequence[Row]) -> Manifest | None:
         return Manifest(list(some), rows.root, rows.path) if some else None
 
-    where = f"split '{data.valid_split}' of {data.manifest}"
     known = [row for row in rows.rows if row.sources]
-    return Split(where, of(known), of(mixtures), pairs, of([mixtures[i] for i in chosen]))
+    return Split(where, of(known), of(mixtures), pairs, of([mixtures[i] for i in chosen]), n_out)
 
 
-def choose(profile: Any, split: Split, n_src: int) -> Choice:
+def _queries(model: Model, row: Row, where: str) -> Sequence[str]:
+    """Return the queries of a row for a model that is asked, as many places as outputs for any other."""
+    try:
+        return queries_of(model, row) or [""] * model.n_src
+    except BadInput as fault:
+        raise ConfigError(f"data.valid_split: {where}: {fault}") from fault
+
+
+def choose(profile: Any, split: Split) -> Choice:
     """Return the score that chooses among the weights; ConfigError where the split lacks what valid.metric needs.
 
     Only the default metric gives way to momi, and a note says so.
     """
     metric, notes = profile.valid.metric, list[str]()
     if metric in BLIND:
-        _check_blind(metric, split, n_src)
+        _check_blind(metric, split)
     elif split.references is None:
-        metric = _without_references(profile, split, n_src)
+        metric = _without_references(profile, split)
         notes.append(
             f"no sources are listed in {split.where}: momi, which needs none, chooses the weights in place of "
             f"{profile.valid.metric}"
@@ -81,7 +97,7 @@ def choose(profile: Any, split: Split, n_src: int) -> Choice:
     return Choice(metric, also, notes)
 
 
-def _without_references(profile: Any, split: Split, n_src: int) -> str:
+def _without_references(profile: Any, split: Split) -> str:
     metric = profile.valid.metric
     if profile.data.manifest and "sources" in registry.load("objective", profile.objective["name"]).needs:
         raise ConfigError(
@@ -93,19 +109,19 @@ def _without_references(profile: Any, split: Split, n_src: int) -> str:
             f"valid.metric: {metric} compares with sources and no row of {split.where} lists any; choose one of "
             f"{', '.join(sorted(BLIND))}"
         )
-    return "momi" if split.pairs and n_src > 1 else ""
+    return "momi" if split.pairs and split.n_out > 1 else ""
 
 
-def _check_blind(metric: str, split: Split, n_src: int) -> None:
+def _check_blind(metric: str, split: Split) -> None:
     missing = ""
     if split.single is None:
         missing = f"no mixture in {split.where}, or valid.mom_pairs is 0"
     elif metric == "momi" and not split.pairs:
         missing = (
-            f"{len(split.single)} mixtures and {n_src} outputs; expected two mixtures at least and at most "
+            f"{len(split.single)} mixtures and {split.n_out} outputs; expected two mixtures at least and at most "
             f"{MAX_OUTPUTS} outputs"
         )
-    elif metric != "teacher_agreement" and n_src < 2:
+    elif metric != "teacher_agreement" and split.n_out < 2:
         missing = "a model with one output; expected two at least"
     if missing:
         raise ConfigError(f"valid.metric: {metric} cannot be had: found {missing}")

@@ -1,0 +1,117 @@
+"""One reader of items: what a mixture is where no file holds it, and how lengths are brought together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from usepcli.audio import io
+from usepcli.data.items import Reader, fitted, together, trimmed, trimmed_item
+from usepcli.data.manifest import Manifest, Row
+from usepcli.data.sampling import rng
+from usepcli.errors import BadInput
+
+RATE = 8000
+
+
+def write(path: Path, frames: int, seed: int, rate: int = RATE) -> np.ndarray:
+    wave = (0.1 * np.random.default_rng(seed).standard_normal(frames)).astype(np.float32)
+    io.write(path, wave, rate, "FLOAT")
+    return wave
+
+
+@pytest.fixture
+def item(tmp_path: Path) -> tuple[Manifest, np.ndarray, np.ndarray]:
+    """A row whose sources last 3000 and 2000 samples, without a mixture file."""
+    long, short = write(tmp_path / "a.wav", 3000, 0), write(tmp_path / "b.wav", 2000, 1)
+    row = Row("x", "test", "", ("a.wav", "b.wav"), "", RATE, 3000, 2)
+    return Manifest([row], tmp_path, tmp_path / "manifest.csv"), long, np.pad(short, (0, 1000))
+
+
+def test_without_a_file_the_sum_is_the_mixture_for_every_way_of_reading(
+    item: tuple[Manifest, np.ndarray, np.ndarray],
+) -> None:
+    manifest, long, short = item
+    (row,) = manifest.rows
+    want = long + short
+    for found in (Reader(manifest, RATE).whole(row, True), trimmed_item(manifest, row)):
+        assert np.array_equal(found.mix, want) and found.note == "" and found.rate == RATE
+        assert found.sources is not None and np.array_equal(found.sources, np.stack([long, short]))
+    assert np.array_equal(Reader(manifest, RATE, 0.1).whole(row).mix, want[:800])
+    assert Reader(manifest, RATE).whole(row).sources is None
+    whole = Reader(manifest, RATE, 3000 / RATE).segment(row, rng(0), False)
+    assert np.array_equal(whole.mix, want) and whole.sources is None
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_segment_behind_the_end_of_one_source_hears_the_others(
+    item: tuple[Manifest, np.ndarray, np.ndarray], keep: bool
+) -> None:
+    manifest, long, short = item
+    reader = Reader(manifest, RATE, 400 / RATE, keep)
+    places = set()
+    for seed in range(40):
+        found = reader.segment(manifest.rows[0], rng(seed), True)
+        start = int(rng(seed).integers(2601))
+        assert found.sources is not None
+        want = np.stack([long, short])[:, start : start + 400]
+        # What is kept in memory has 16 bits.
+        np.testing.assert_allclose(found.sources, want, atol=2e-5 if keep else 0)
+        assert np.array_equal(found.mix, found.sources.sum(0))
+        places.add(start >= 2000)
+    assert places == {True, False}
+    stale = replace(manifest.rows[0], frames=900_000)
+    with pytest.raises(BadInput, match=r"behind|ends before|past"):
+        reader.segment(stale, rng(0), True)
+
+
+def test_a_source_that_ends_early_beside_a_mixture_file_is_no_silence(tmp_path: Path) -> None:
+    write(tmp_path / "m.wav", 3000, 0)
+    write(tmp_path / "a.wav", 10, 1)
+    row = Row("x", "test", "m.wav", ("a.wav",), "", RATE, 3000, 1)
+    reader = Reader(Manifest([row], tmp_path, tmp_path / "m.csv"), RATE, 400 / RATE, keep=True)
+    with pytest.raises(BadInput, match="shorter than the manifest says"):
+        reader.segment(row, rng(0), True)
+
+
+def test_lengths_beside_a_mixture_file(tmp_path: Path) -> None:
+    """Whole items follow the mixture; scores are trimmed to the shortest and say so; sums are as long as the row."""
+    mix, part = write(tmp_path / "m.wav", 3000, 0), write(tmp_path / "a.wav", 2900, 1)
+    row = Row("x", "test", "m.wav", ("a.wav",), "", RATE, 3000, 1)
+    manifest = Manifest([row], tmp_path, tmp_path / "m.csv")
+    found = Reader(manifest, RATE).whole(row, True)
+    assert found.sources is not None and np.array_equal(found.sources[0], np.pad(part, (0, 100)))
+    cut = trimmed_item(manifest, row)
+    assert cut.note == "trimmed from 3000 to 2900 samples" and np.array_equal(cut.mix, mix[:2900])
+    summed = trimmed_item(manifest, row, summed=True)
+    assert len(summed.mix) == 3000 and np.array_equal(summed.mix[:2900], part) and not summed.mix[2900:].any()
+
+
+def test_an_item_without_any_file_is_named(tmp_path: Path) -> None:
+    row = Row("none", "test", "", (), "", RATE, 1)
+    manifest = Manifest([row], tmp_path, tmp_path / "m.csv")
+    for read in (
+        lambda: Reader(manifest, RATE).whole(row),
+        lambda: Reader(manifest, RATE, 1.0).segment(row, rng(0), False),
+        lambda: trimmed_item(manifest, row),
+    ):
+        with pytest.raises(BadInput, match="item none has neither a mixture nor sources"):
+            read()
+
+
+def test_files_of_one_item_have_one_rate(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", 100, 0)
+    write(tmp_path / "b.wav", 100, 0, 16000)
+    with pytest.raises(BadInput, match=r"b\.wav: 16000 Hz but .*a\.wav: 8000 Hz"):
+        together([tmp_path / "a.wav", tmp_path / "b.wav"])
+
+
+def test_trimmed_and_fitted() -> None:
+    waves = [np.ones(3, np.float32), np.ones(5, np.float32)]
+    cut, note = trimmed(waves)
+    assert cut.shape == (2, 3) and note == "trimmed from 5 to 3 samples"
+    assert trimmed(waves[:1])[1] == ""
+    assert fitted(waves, 4).tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]

@@ -1,0 +1,136 @@
+"""Scores of models by query: each item is asked for its own sources, and no permutation mends a wrong answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from usepcli.audio import io
+from usepcli.data.manifest import Manifest, Row
+from usepcli.engine.scoring import evaluate, fuss_scores, momi
+from usepcli.engine.scoring.protocols import PROTOCOLS
+from usepcli.engine.scoring.scoring import Signals, score_signals
+from usepcli.engine.training import health
+from usepcli.errors import BadInput
+from usepcli.metrics import momi as figures
+from usepcli.models.queried import Conditions, QueriedModel
+
+RATE = 8000
+TONES = {"low": 300, "middle": 1000, "high": 3000}
+
+
+class Bands(QueriedModel):
+    """Knows what its words mean: gives the octave around the frequency that a query names."""
+
+    def __init__(self) -> None:
+        super().__init__(sample_rate=RATE, hop=1)
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def encode(self, queries: Sequence[str]) -> Conditions:
+        return (torch.tensor([float(TONES[query]) for query in queries]),)
+
+    def estimate(self, mix: Tensor, *conditions: Tensor) -> Tensor:
+        spectrum, hertz = torch.fft.rfft(mix), torch.fft.rfftfreq(mix.shape[-1], 1 / RATE)
+        ratio = hertz / conditions[0][..., None]  # (B, N, F)
+        mask = (ratio > 0.7) & (ratio < 1.4)
+        return self.weight * torch.fft.irfft(mask * spectrum[:, None], mix.shape[-1])
+
+
+def tone(name: str, frames: int, phase: float = 0.0) -> np.ndarray:
+    time = np.arange(frames) / RATE
+    return (0.2 * np.sin(2 * np.pi * TONES[name] * time + phase)).astype(np.float32)
+
+
+def manifest(root: Path, *asked: tuple[str, ...], frames: int = 4000) -> Manifest:
+    """One mixture for each tuple of queries, whose sources are the tones of these names."""
+    rows = []
+    for i, queries in enumerate(asked):
+        for k, query in enumerate(queries):
+            io.write(root / f"{i}_{k}.wav", tone(query, frames, i), RATE, "FLOAT")
+        sources = tuple(f"{i}_{k}.wav" for k in range(len(queries)))
+        rows.append(Row(f"m{i}", "test", "", sources, "", RATE, frames, len(queries), queries=queries))
+    return Manifest(rows, root, root / "manifest.csv")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_each_item_is_asked_for_its_own_sources(tmp_path: Path, device: str) -> None:
+    """Device cpu:0 takes the batched path of a GPU: equal lengths, and not always equal queries."""
+    data = manifest(tmp_path, ("low", "high"), ("low", "high"), ("high", "middle", "low"), ("middle",), ("high", "low"))
+    rows = evaluate.score_model(Bands(), data, ["si-snr"], device=device)
+    assert [(row["id"], row["source"]) for row in rows] == [
+        (row.id, f"s{k + 1}") for row in data.rows for k in range(len(row.sources))
+    ]
+    assert all(row["si-snr"] > 30 for row in rows)
+    assert momi.score_moms(Bands(), data, [(0, 2)])[0]["id"] == "m0+m2"
+
+
+def test_a_wrong_answer_is_not_taken_for_another_query(tmp_path: Path) -> None:
+    data = manifest(tmp_path, ("low", "high"))
+    swapped = replace(data, rows=[replace(data.rows[0], queries=("high", "low"))])
+    assert all(row["si-snr"] < -20 for row in evaluate.score_model(Bands(), swapped, ["si-snr"]))
+    for protocol in PROTOCOLS.values():
+        right, wrong = (
+            [row["si-snr"] for row in evaluate.score_model(Bands(), m, [], protocol=protocol)] for m in (data, swapped)
+        )
+        assert min(right) > 20 > -20 > max(wrong)
+
+
+def test_items_that_cannot_be_asked_are_named(tmp_path: Path) -> None:
+    data = manifest(tmp_path, ("low", "high"))
+    for queries, said in (((), "no queries"), (("low",), "1 queries for 2 sources"), (("low", ""), "query 2 is empty")):
+        data.rows = [replace(data.rows[0], queries=queries)]
+        with pytest.raises(BadInput, match=f"item m0: {said}"):
+            evaluate.score_model(Bands(), data, ["si-snr"])
+
+
+def test_sums_of_two_mixtures_are_asked_for_the_sources_of_both(tmp_path: Path) -> None:
+    data = manifest(tmp_path, ("low", "high"), ("middle",))
+    (row,) = momi.score_moms(Bands(), data, [(0, 1)])
+    assert row["momi"] > 25 and row["msi"] > 25
+    data.rows[1] = replace(data.rows[1], queries=("low",))  # the first mixture's source, once more
+    (wrong,) = momi.score_moms(Bands(), data, [(0, 1)])
+    assert wrong["momi"] < row["momi"] - 20 and wrong["msi"] < row["msi"] - 20
+
+
+def test_health_of_answers_is_that_of_each_mixture(tmp_path: Path) -> None:
+    data = manifest(tmp_path, ("low", "high"), ("high", "middle", "low"), ("middle",))
+    found = health.from_mixtures(Bands(), data, teacher=Bands())
+    assert found["loudest_share"] == pytest.approx((1 / 2 + 1 / 3) / 2, abs=0.01)
+    assert found["silent_share"] == 0 and found["teacher_agreement"] == pytest.approx(60, abs=5)
+
+
+def signals(order: list[int], ordered: bool) -> Signals:
+    waves = np.stack([tone(name, 4000) for name in TONES])
+    ref = waves.copy()
+    ref[1] = 0
+    return Signals("x", ("s1", "s2", "s3"), waves[order], ref, waves.sum(0), rate=RATE, ordered=ordered)
+
+
+def test_ordered_estimates_keep_their_places_beside_a_silent_reference() -> None:
+    right = score_signals(signals([0, 1, 2], True), ["si-snr"])
+    assert [row["reason"] for row in right] == ["", "silent reference", ""] and right[0]["si-snr"] > 100
+    turned = score_signals(signals([2, 1, 0], True), ["si-snr"])
+    assert turned[0]["si-snr"] < -20 and turned[2]["si-snr"] < -20 and math.isnan(turned[1]["si-snr"])
+    assert score_signals(signals([2, 1, 0], False), ["si-snr"])[0]["si-snr"] > 100
+    protocol = PROTOCOLS["fuss-google"]
+    assert fuss_scores.score_item(signals([2, 1, 0], True), protocol)[0]["si-snr"] < -20
+    assert fuss_scores.score_item(signals([2, 1, 0], False), protocol)[0]["si-snr"] > 50
+    with pytest.raises(BadInput, match="2 answers for 3 references"):
+        score_signals(signals([0, 2, 1], True)._replace(est=np.zeros((2, 4000))), ["si-snr"])
+
+
+def test_known_owners_and_a_known_order_leave_nothing_to_choose() -> None:
+    waves = np.stack([tone(name, 4000) for name in TONES]).astype(np.float64)
+    mixtures = np.stack([waves[0], waves[1] + waves[2]])
+    assert figures.momi(waves, mixtures, [0, 1, 1]) == pytest.approx(figures.momi(waves, mixtures))
+    assert figures.momi(waves, mixtures, [1, 0, 1]) < figures.momi(waves, mixtures) - 20
+    whole, turned = waves.sum(0), waves[::-1]
+    assert figures.msi(turned, waves, whole) > 60 > -20 > figures.msi(turned, waves, whole, True)
+    assert math.isnan(figures.msi(waves[:2], waves, whole, True))

@@ -1,0 +1,139 @@
+"""One reader of items: the mixture and the sources of a manifest's row, and files that belong to one item.
+
+All that trains, scores or listens reads here. A row without a mixture file is the sum of its sources, the shorter
+ones followed by silence. Lengths are brought together in one of three ways:
+  segment   every file from the same sample on, followed by silence where it ends: training
+  whole     the sources are cut or followed by silence as the mixture is long: shuffled sets, sums of mixtures
+  trimmed   all files are cut to the shortest of them, and a note says so: scores, where nothing may be made up
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from usepcli.audio import io
+from usepcli.audio.resample import length_after, resample
+from usepcli.data.manifest import Manifest, Row
+from usepcli.data.store import AudioStore
+from usepcli.errors import BadInput
+
+
+class Item(NamedTuple):
+    """One item, float32 at `rate` Hz: mix (T,), sources (K, T) or None where none were asked for, and a note."""
+
+    mix: np.ndarray
+    sources: np.ndarray | None
+    rate: int
+    note: str = ""
+
+
+class Reader:
+    """Reads a manifest's items at `rate` Hz; `seconds` is the length of a segment, or the most that is read (0: all).
+
+    keep: decoded files stay in memory, as 16 bits.  BadInput or InputNotFound for files that cannot be used.
+    """
+
+    def __init__(self, manifest: Manifest, rate: int, seconds: float = 0.0, keep: bool = False) -> None:
+        self.manifest, self.rate, self.seconds = manifest, rate, seconds
+        self.frames = round(seconds * rate)
+        self._store = AudioStore(rate, keep)
+
+    def segment(self, row: Row, draw: np.random.Generator, with_sources: bool) -> Item:
+        """Return `seconds` from a place that is drawn, the same in all files of a row."""
+        total = row.frames * self.rate // row.sample_rate if row.sample_rate else row.frames
+        start = int(draw.integers(max(total - self.frames, 0) + 1))
+        over = self._over(row, start)
+
+        def read(path: Path) -> np.ndarray:
+            wave = np.zeros(1, np.float32) if path in over else self._store.segment(path, start, self.frames)
+            if not wave.size:
+                raise BadInput(f"{path}: ends before sample {start}; shorter than the manifest says")
+            return np.pad(wave, (0, self.frames - wave.size))
+
+        return self._item(row, read, with_sources)
+
+    def whole(self, row: Row, with_sources: bool = False) -> Item:
+        """Return an item from its beginning, at most `seconds` of it."""
+        return self._item(row, self._first, with_sources)
+
+    def sources(self, row: Row, length: int) -> np.ndarray:
+        """Return the sources (K, length) of a row from their beginning; its mixture is not opened."""
+        return fitted([self._first(path) for path in self._listed(row)], length)
+
+    def _item(self, row: Row, read: Callable[[Path], np.ndarray], with_sources: bool) -> Item:
+        check(self.manifest, row)
+        mix = read(self.manifest.resolve(row.mixture)) if row.mixture else None
+        refs = None
+        if mix is None or (with_sources and row.sources):
+            waves = [read(path) for path in self._listed(row)]
+            refs = fitted(waves, len(mix) if mix is not None else max(map(len, waves)))
+        if mix is None:
+            assert refs is not None
+            mix = refs.sum(0)
+        return Item(mix, refs if with_sources else None, self.rate)
+
+    def _over(self, row: Row, start: int) -> set[Path]:
+        """Return the sources that are over before sample `start` of a sum: it lasts as long as the longest of them."""
+        if row.mixture:
+            return set()
+        found = {path: io.info(path) for path in self._listed(row)}
+        over = {path for path, said in found.items() if length_after(said.frames, said.rate, self.rate) <= start}
+        return over if len(over) < len(found) else set()
+
+    def _listed(self, row: Row) -> list[Path]:
+        return [self.manifest.resolve(path) for path in row.sources]
+
+    def _first(self, path: Path) -> np.ndarray:
+        if not self.seconds:
+            return self._store.whole(path)
+        wave, own = io.read_mono(path, 0, round(self.seconds * io.info(path).rate))
+        if not wave.size:
+            raise BadInput(f"{io.show(path)}: empty; replace or remove the file")
+        return resample(wave, own, self.rate)
+
+
+def trimmed_item(manifest: Manifest, row: Row, summed: bool = False) -> Item:
+    """Return a row's mixture and sources at their files' own rate, cut to the shortest; BadInput for unequal rates.
+
+    summed: the mixture is the sum of the sources, as long as the row says; its file is not opened.
+    """
+    check(manifest, row)
+    names = row.sources if summed or not row.mixture else (row.mixture, *row.sources)
+    waves, rate = together([manifest.resolve(name) for name in names])
+    if len(names) > len(row.sources):
+        cut, note = trimmed(waves)  # (1 + K, T)
+        return Item(cut[0], cut[1:], rate, note)
+    length = row.frames if summed and row.frames and row.sample_rate == rate else max(map(len, waves))
+    sources = fitted(waves, length)
+    return Item(sources.sum(0), sources, rate)
+
+
+def check(manifest: Manifest, row: Row) -> None:
+    """BadInput for a row that names no file to hear."""
+    if not row.mixture and not row.sources:
+        raise BadInput(f"{manifest.path}: item {row.id} has neither a mixture nor sources")
+
+
+def together(paths: Sequence[Path]) -> tuple[list[np.ndarray], int]:
+    """Read files whole, channels averaged, float32 (T,) each; return them and their rate; BadInput for two rates."""
+    waves, rates = zip(*(io.read_mono(path) for path in paths), strict=True)
+    odd = next((i for i, rate in enumerate(rates) if rate != rates[0]), None)
+    if odd is not None:
+        raise BadInput(f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item")
+    return list(waves), rates[0]
+
+
+def trimmed(waves: Sequence[np.ndarray]) -> tuple[np.ndarray, str]:
+    """Return waves cut to the shortest of them (N, T), and a note if any was longer."""
+    lengths = sorted({len(wave) for wave in waves})
+    note = "" if len(lengths) == 1 else f"trimmed from {lengths[-1]} to {lengths[0]} samples"
+    return fitted(waves, lengths[0]), note
+
+
+def fitted(waves: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """Return waves (N, length), each cut or followed by silence."""
+    return np.stack([np.pad(wave[:length], (0, max(0, length - len(wave)))) for wave in waves])

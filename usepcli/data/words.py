@@ -1,0 +1,52 @@
+"""What a training needs to know in words, and whether its data say it of every item."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from usepcli.data.manifest import Manifest, Pool
+from usepcli.errors import ConfigError
+
+# Fields of a batch, and of a manifest's row, that hold words.
+FIELDS = ("queries", "caption", "phrases", "label", "text")
+
+
+def needed(needs: Iterable[str]) -> list[str]:
+    """Return those of an objective's needs that are words."""
+    return [name for name in FIELDS if name in needs]
+
+
+def check_manifest(manifest: Manifest, needs: Collection[str]) -> None:
+    """ConfigError for the first row that lacks words that are needed, or has other than one query per source."""
+    for name in needed(needs):
+        bare = next((row.id for row in manifest.rows if not getattr(row, name)), None)
+        if bare is not None:
+            raise ConfigError(
+                f"{manifest.path}: the objective reads {name} and item {bare} has none; fill in the column '{name}', "
+                "or choose an objective that does not read it"
+            )
+    for row in manifest.rows if "queries" in needs else ():
+        if fault := fault_of(row.queries, len(row.sources)):
+            raise ConfigError(f"{manifest.path}: item {row.id}: {fault}; see `usep prepare-data --check`")
+
+
+def check_pools(pools: Sequence[Pool], needs: Collection[str]) -> None:
+    """ConfigError where mixtures made of these pools would lack words that are needed."""
+    for name in needed(needs):
+        if name != "queries":
+            raise ConfigError(f"data.mixing: dynamic, and the objective reads {name}, which only fixed mixtures have")
+        for pool in pools:
+            bare = next((row.id for row in pool.rows if not row.query), None)
+            if bare is not None:
+                raise ConfigError(
+                    f"{pool.path}: the objective reads queries and {bare} has none; fill in the column 'query'"
+                )
+
+
+def fault_of(queries: Sequence[str], n_sources: int) -> str:
+    """Say what is wrong with the queries of an item with n_sources sources (0: it lists none), '' where all is well."""
+    if n_sources and len(queries) != n_sources:
+        return f"{len(queries)} queries for {n_sources} sources; expected one for each, joined by ';'"
+    if not all(query.strip() for query in queries):
+        return f"query {next(k for k, query in enumerate(queries, 1) if not query.strip())} is empty"
+    return ""
