@@ -62,6 +62,15 @@ def test_a_flac_that_does_not_know_its_length(tmp_path: Path):
         io.info(open_ended)
 
 
+def test_a_joined_flac_says_what_is_left(tmp_path: Path):
+    first, second = written(tmp_path / "1.flac"), written(tmp_path / "2.flac", 1)
+    joined = join(tmp_path / "a.flac", first, second)
+    assert np.array_equal(decoded(joined), io.read(first)[0][0])
+    found = extent(joined)
+    assert found.left_over_bytes == second.stat().st_size
+    assert found.missing_s == pytest.approx(FRAMES / RATE, rel=0.1) and extent(first).missing_s == 0
+
+
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
 def test_a_flac_from_a_pipe(tmp_path: Path):
     written(tmp_path / "a.wav")

@@ -13,10 +13,10 @@ import soundfile as sf
 from usepcli.report import html, listen, streamed
 from usepcli.report.separation import (
     DRAWN,
-    Join,
-    Row,
+    Entry,
+    Lane,
+    Seam,
     Separated,
-    Track,
     decibel,
     index_page,
     null,
@@ -39,13 +39,13 @@ def _waves() -> list[np.ndarray]:
 
 def _page(sources: Callable[[str, np.ndarray], str], sound: str = "inside") -> str:
     tracks = [
-        Track(
+        Lane(
             name=name, kind=kind, src=sources(name, wave), picture=listen.picture(wave, RATE), lufs=-23.0, peak=0.3,
             activity=0.5, file=EVIL, link="./x.wav",
         )
         for (name, kind), wave in zip(KINDS.items(), _waves(), strict=True)
     ]  # fmt: skip
-    joins = [Join(2.0, (0, 1), 0.97, False), Join(4.0, (1, 0), 0.2, False), Join(5.0, (1, 0), 0.3, True)]
+    joins = [Seam(2.0, (0, 1), 0.97, False), Seam(4.0, (1, 0), 0.2, False), Seam(5.0, (1, 0), 0.3, True)]
     what = Separated(
         name=EVIL, lead="6 s", duration_s=SECONDS, rate=RATE, tracks=tracks, joins=joins, sound=sound,
         facts=[("Null", "−140 dB")], settings=[("model", EVIL)], notices=[EVIL], version="1",
@@ -292,9 +292,9 @@ def test_fits_a_screen_by_day_and_night(browser: Any, named: Path, width: int, d
 
 def test_the_table_of_many_sorts_and_lists_failures(browser: Any, tmp_path: Path):
     rows = [
-        Row("b.wav", "./b_report.html", 90.0, 2, 2, 0.0, -140.0, 8, 1),
-        Row(EVIL, "", 700.0, 2, 1, -1.5, -math.inf, 70, 0),
-        Row("a.wav", "", 8.0, 2, 2, 0.0, math.nan, 0, 0),
+        Entry("b.wav", "./b_report.html", 90.0, 2, 2, 0.0, -140.0, 8, 1),
+        Entry(EVIL, "", 700.0, 2, 1, -1.5, -math.inf, 70, 0),
+        Entry("a.wav", "", 8.0, 2, 2, 0.0, math.nan, 0, 0),
     ]
     page = html.save(tmp_path / "report.html", index_page("Many", rows, [("bad.wav", f"unreadable {EVIL}")]))
     browser.open(page)

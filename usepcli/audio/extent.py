@@ -4,13 +4,14 @@ No library's word is taken where it guesses, or where it speaks of a part of the
   WAV     a length that was never filled in; further chunks of samples, further files behind the first   riff.py
   MP3     a Xing tag that is absent, or that speaks of the first of several joined files                 mpeg.py
   Ogg     links of a joined file                                                                         chain.py
-  FLAC    a length that was never filled in: counted once by decoding
+  FLAC    a length that was never filled in: counted once by decoding; a second stream is told, not read
   others  what PyAV reads is counted once by decoding                                                    codecs.py
 """
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency
 
 _UNKNOWN = 1 << 62  # libsndfile says 2**63 - 1 where a header leaves the length open
 _BLOCK = 1 << 16
+_FLAC = b"fLaC\x00\x00\x00\x22"  # a stream's first bytes: its mark, and the head of a STREAMINFO of 34 bytes
 _LEAST_S = 0.1  # containers round, and count the coder's delay; tags may stand behind the sound
 _COUNTED: dict[tuple[int, int, int, int], int] = {}
 
@@ -58,6 +60,7 @@ def extent(path: PathLike) -> Extent:
     with open(path, "rb") as raw:
         size, promise = os.fstat(raw.fileno()).st_size, declared_data(raw)
         exact = not _is_open_ended(raw)
+        left_over = left_over or _second_flac(raw)
     seconds = frames / rate
     missing = max(0.0, stated_s - seconds)
     if promise is not None and sum(promise) > size > promise[0]:
@@ -66,6 +69,16 @@ def extent(path: PathLike) -> Extent:
         missing = 0.0
     lost = seconds * left_over / max(1, size - left_over)
     return Extent(frames, rate, channels, left_over, round(missing + (lost if lost > _LEAST_S else 0.0), 3), exact)
+
+
+def _second_flac(file: BinaryIO) -> int:
+    """Return the bytes from the second FLAC stream of a joined file on, which no decoder reads; 0 without one."""
+    file.seek(0)
+    if file.read(len(_FLAC)) != _FLAC:
+        return 0
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = data.find(_FLAC, len(_FLAC))
+        return len(data) - at if at > 0 else 0
 
 
 def _is_open_ended(file: BinaryIO) -> bool:

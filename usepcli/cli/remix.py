@@ -16,7 +16,7 @@ from usepcli.errors import PartialFailure, UsageError
 
 if TYPE_CHECKING:
     from usepcli.engine.mixing.run import Mixed
-    from usepcli.engine.pseudo.pseudo_set import Summary
+    from usepcli.engine.pseudo.pseudo_set import Shuffled
 
 
 def complete_peak(incomplete: str) -> list[str]:
@@ -209,7 +209,7 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _tell(done: Summary, as_json: bool) -> None:
+def _tell(done: Shuffled, as_json: bool) -> None:
     """Print what a shuffled set holds; PartialFailure where some mixtures could not be used."""
     options.report(done.facts(), as_json)
     if done.unusable:

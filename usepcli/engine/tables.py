@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 from usepcli.errors import BadInput, InputNotFound, IOFault
 from usepcli.files import show, write_text
 
-Row = Mapping[str, Any]
+Line = Mapping[str, Any]  # a row of any table; data.manifest.Row is a mixture
 Cells = dict[str, str]  # a row as it was read
+Scores = dict[str, Any]  # a row that is being filled
 
 
 class Summary(NamedTuple):
@@ -44,7 +45,7 @@ def cell(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def append_row(path: str | Path, row: Row) -> None:
+def append_row(path: str | Path, row: Line) -> None:
     """Add one row to a log as `append` does, under new columns where the table does not have them yet."""
     path = Path(path)
     with _adding(path):
@@ -56,7 +57,7 @@ def append_row(path: str | Path, row: Row) -> None:
         append(path, [row], columns or added)
 
 
-def append(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
+def append(path: Path, rows: Iterable[Line], columns: Sequence[str]) -> None:
     """Add rows and force them to the disk, all or none; IOFault on a full disk leaves the table as it was.
 
     The header is written once. A torn last line (the process was killed while writing) is cut off first.
@@ -88,7 +89,7 @@ def _adding(path: Path) -> Iterator[None]:
         ) from fault
 
 
-def save(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
+def save(path: Path, rows: Iterable[Line], columns: Sequence[str]) -> None:
     """Replace a log in one step; without rows, remove it."""
     if rows := list(rows):
         write_csv(path, rows, columns)
@@ -96,7 +97,7 @@ def save(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_csv(path: str | Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
+def write_csv(path: str | Path, rows: Sequence[Line], columns: Sequence[str] = ()) -> None:
     """Write rows at once (new file, fsync, rename), replacing `path`; IOFault leaves the old file alone.
 
     columns: their order; by default the union of the rows' keys in order of appearance.
@@ -164,7 +165,7 @@ def _header(path: Path) -> list[str]:
         return next(csv.reader([file.readline().decode("utf-8", "surrogateescape")]), [])
 
 
-def render(rows: Sequence[Row], columns: Sequence[str] = (), digits: int = 2) -> str:
+def render(rows: Sequence[Line], columns: Sequence[str] = (), digits: int = 2) -> str:
     """Return a text table: names left, numbers right with `digits` decimals, `-` for what is missing."""
     columns = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
     body = [[_shown(row.get(name), digits) for name in columns] for row in rows]

@@ -23,7 +23,7 @@ DRAWN = (
 
 
 @dataclass(frozen=True)
-class Track:
+class Lane:
     """One thing to hear: `src` is a data: URI, base64 of MP3, or a relative URL (see SOUND); `gain`: of playing.
 
     `kind` is mixture, source or residual; `lufs` its loudness, `peak` its largest sample, `activity` the share of
@@ -44,7 +44,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Join:
+class Seam:
     """A seam between two chunks: when, which outputs of the new chunk continued the sources, and how sure."""
 
     time_s: float
@@ -70,9 +70,9 @@ class Separated:
     lead: str
     duration_s: float
     rate: int
-    tracks: Sequence[Track]
+    tracks: Sequence[Lane]
     total: tuple[float, float] = (math.nan, math.nan)
-    joins: Sequence[Join] = ()
+    joins: Sequence[Seam] = ()
     sound: str = "inside"
     facts: Sequence[tuple[str, str]] = ()
     settings: Sequence[tuple[str, str]] = ()
@@ -82,7 +82,7 @@ class Separated:
 
 
 @dataclass(frozen=True)
-class Row:
+class Entry:
     """One recording in the table of many; `link` leads to its page, '' where it has none."""
 
     name: str
@@ -135,7 +135,7 @@ def separation_page(what: Separated) -> Iterator[str]:
 
 def index_page(
     title: str,
-    rows: Sequence[Row],
+    rows: Sequence[Entry],
     failures: Sequence[tuple[str, str]],
     settings: Sequence[tuple[str, str]] = (),
     version: str = "",
@@ -193,7 +193,7 @@ def percent(share: float) -> str:
     return "not measured" if math.isnan(share) else f"{100 * share:.0f}\u00a0%"
 
 
-def _measures(track: Track) -> list[str]:
+def _measures(track: Lane) -> list[str]:
     parts = [] if math.isnan(track.lufs) else [decibel(track.lufs, "LUFS")]
     return parts + ([] if math.isnan(track.activity) else [f"sounds\u00a0{percent(track.activity)}"])
 
@@ -203,7 +203,7 @@ def _facts(facts: Sequence[tuple[str, str]]) -> str:
     return f"<dl class='facts'>{items}</dl>"
 
 
-def _tracks(tracks: Sequence[Track], total: tuple[float, float]) -> str:
+def _tracks(tracks: Sequence[Lane], total: tuple[float, float]) -> str:
     rows = []
     for track in tracks:
         name = html.escape(track.file)
@@ -222,7 +222,7 @@ def _measured(name: str, lufs: float, peak: float, share: str, file: str) -> str
     return f"<tr><th scope='row'>{html.escape(name)}</th>{numbers}<td>{file}</td></tr>"
 
 
-def _joins(joins: Sequence[Join]) -> list[str]:
+def _joins(joins: Sequence[Seam]) -> list[str]:
     if not joins:
         return []
     low = [join for join in joins if join.low]
@@ -249,7 +249,7 @@ def _joins(joins: Sequence[Join]) -> list[str]:
     ]  # fmt: skip
 
 
-def _say(join: Join) -> str:
+def _say(join: Seam) -> str:
     if join.low:
         return "listen here"
     return "in a pause" if join.quiet else ""
@@ -274,7 +274,7 @@ def _listing(title: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
     return [f"<details><summary>{title}</summary>{table}</details>"]
 
 
-def _row(row: Row) -> str:
+def _row(row: Entry) -> str:
     name = html.escape(row.name)
     cells = [
         (f"{row.duration_s:.3f}", clock(row.duration_s)),

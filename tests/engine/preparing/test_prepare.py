@@ -16,7 +16,8 @@ from usepcli.data.manifest import Manifest, Pool
 from usepcli.engine.folder import Lock
 from usepcli.engine.preparing import make_mixtures
 from usepcli.engine.preparing.check import check
-from usepcli.engine.preparing.prepare import Summary, bind, prepare
+from usepcli.engine.preparing.prepare import bind, prepare
+from usepcli.engine.preparing.prepared import Prepared
 from usepcli.errors import BadInput, ConfigError, InputNotFound, IOFault, OutputError
 from usepcli.profile.signature import signature
 
@@ -44,7 +45,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(speech: Path, out: Path, **more: Any) -> Summary:
+def run(speech: Path, out: Path, **more: Any) -> Prepared:
     keep = {name: more.pop(name) for name in ("workers", "overwrite", "dry_run") if name in more}
     return prepare(speech, out, "speakers", {**OPTIONS, **more}, **{"workers": 1, "quiet": True, **keep})
 
@@ -132,7 +133,7 @@ def test_other_settings_are_refused_and_named(speech: Path, tmp_path: Path):
 def test_a_second_run_in_one_folder_is_refused_and_the_lock_goes_with_the_run(
     speech: Path, tmp_path: Path, corpus: str
 ):
-    def fill() -> Summary:
+    def fill() -> Prepared:
         return prepare(speech, tmp_path / "out", corpus, OPTIONS if corpus == "speakers" else {}, workers=1, quiet=True)
 
     with Lock(tmp_path / "out"), pytest.raises(OutputError, match=f"in use by pid {os.getpid()} on"):

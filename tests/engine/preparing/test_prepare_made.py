@@ -16,7 +16,8 @@ from usepcli.data.manifest import Manifest, Pool
 from usepcli.data.mixtures import Turn
 from usepcli.data.pairs import RoomPlan
 from usepcli.engine.preparing import make_mixtures, simulate
-from usepcli.engine.preparing.prepare import Summary, prepare
+from usepcli.engine.preparing.prepare import prepare
+from usepcli.engine.preparing.prepared import Prepared
 from usepcli.errors import BadInput, MissingDependency, OutputError
 
 EVENTS: dict[str, Any] = {"train": 12, "valid": 4, "test": 4, "rate": 4000, "seconds": 0.5}
@@ -59,7 +60,7 @@ def codes(path: Path) -> np.ndarray:
     return np.rint(io.read_mono(path)[0] * 32768).astype(int)
 
 
-def run(source: Path, out: Path, corpus: str, options: dict[str, Any], workers: int = 1, **more: Any) -> Summary:
+def run(source: Path, out: Path, corpus: str, options: dict[str, Any], workers: int = 1, **more: Any) -> Prepared:
     return prepare(source, out, corpus, options, workers=workers, quiet=True, **more)
 
 

@@ -24,6 +24,7 @@ from usepcli.engine.folder import Lock
 from usepcli.engine.pseudo import pseudo_set
 from usepcli.engine.pseudo.plan import Settings, plan
 from usepcli.engine.pseudo.pseudo_set import remix_set as make
+from usepcli.engine.pseudo.shuffled_folder import ShuffledFolder
 from usepcli.engine.pseudo.sources import Listed, Separated
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, OutputError, UsageError
@@ -303,6 +304,11 @@ def test_folders_of_others_and_of_other_settings_are_safe(manifest: Manifest, tm
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is a file"):
         make(manifest, tmp_path / "file", Settings(), quiet=True)
+
+
+def test_keys_stay_what_they_were():
+    key = ShuffledFolder(Path("out"), {"settings": {"seed": 0}, "model": {}}).key
+    assert key == "08173dd3747dff4ffa20544a8f429db6e46c9026e61caa3aab9b04aa47adda79"
 
 
 def test_a_second_run_in_one_folder_is_refused(manifest: Manifest, tmp_path: Path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,12 +16,10 @@ from usepcli.data.corpora.cutter import Job, Piece
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.render import quantise
 from usepcli.engine.parallel import run_tasks
-from usepcli.engine.preparing.prepare_record import Record
+from usepcli.engine.preparing.prepared import Prepared
+from usepcli.engine.preparing.prepared_folder import PreparedFolder
 from usepcli.errors import BadInput, OutputError
 from usepcli.report.progress import progress
-
-if TYPE_CHECKING:
-    from usepcli.engine.preparing.prepare import Summary
 
 
 @dataclass(frozen=True)
@@ -35,18 +32,18 @@ class CutTask:
 
 
 def cut(
-    jobs: Sequence[Job], record: Record, summary: Summary, *, workers: int, overwrite: bool, quiet: bool
+    jobs: Sequence[Job], folder: PreparedFolder, summary: Prepared, *, workers: int, overwrite: bool, quiet: bool
 ) -> list[Manifest]:
     """Write the files of all jobs and return their table; jobs with an unusable file are left out and told."""
-    out = record.path.resolve()
-    source = record.source if record.source.is_dir() else record.source.parent
+    out = folder.path.resolve()
+    source = folder.source if folder.source.is_dir() else folder.source.parent
     if summary.dry_run:
         for job in jobs:
             summary.mixtures[job.row.split] = summary.mixtures.get(job.row.split, 0) + 1
         return []
     if out == source:
         raise OutputError(f"{io.show(out)}: holds the recordings themselves; choose another --out")
-    record.claim(overwrite)
+    folder.claim(overwrite)
     tasks = [CutTask(job, source, out) for job in jobs]
     rows: list[Row] = []
     results = progress(run_tasks(cut_files, tasks, workers), len(tasks), "clips", "clip", quiet)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,13 +20,11 @@ from usepcli.data.mixtures import Plan
 from usepcli.data.pairs import RoomPlan
 from usepcli.data.render import render
 from usepcli.engine.parallel import run_tasks
-from usepcli.engine.preparing.prepare_record import ANECHOIC, Record
+from usepcli.engine.preparing.prepared import Prepared
+from usepcli.engine.preparing.prepared_folder import ANECHOIC, PreparedFolder
 from usepcli.engine.preparing.simulate import RoomTask, room_file, simulate, through_room
 from usepcli.errors import BadInput, MissingDependency, OutputError
 from usepcli.report.progress import progress
-
-if TYPE_CHECKING:
-    from usepcli.engine.preparing.prepare import Summary
 
 _HEADER = 44  # bytes of a PCM WAV before its samples
 
@@ -63,32 +60,32 @@ class Pools:
 def make(
     corpus: Maker,
     pools: Pools,
-    record: Record,
-    summary: Summary,
+    folder: PreparedFolder,
+    summary: Prepared,
     *,
     workers: int,
     overwrite: bool,
     quiet: bool,
 ) -> list[Manifest | Pool]:
-    """Write pool, noise and mixtures under record.path and return the tables; in a dry run only count."""
-    out = record.path.resolve()
-    if out.is_relative_to(record.source):
+    """Write pool, noise and mixtures under folder.path and return the tables; in a dry run only count."""
+    out = folder.path.resolve()
+    if out.is_relative_to(folder.source):
         raise OutputError(
-            f"{io.show(out)}: lies inside the recordings; choose a folder outside of {io.show(record.source)}"
+            f"{io.show(out)}: lies inside the recordings; choose a folder outside of {io.show(folder.source)}"
         )
     summary.bad += corpus.bad
     if summary.dry_run:
         return _dry(corpus, pools.rows, pools.noise, summary)
-    record.tools.update(corpus.tools())
+    folder.tools.update(corpus.tools())
     _planners(corpus, pools.rows, pools.noise)  # what cannot be planned is told before anything is written
-    record.claim(overwrite)
+    folder.claim(overwrite)
     rate = corpus.rate
-    pool = _fill(pools.rows, record.source, out, "pool", rate, summary, workers, quiet)
+    pool = _fill(pools.rows, folder.source, out, "pool", rate, summary, workers, quiet)
     noise = _fill(pools.noise, pools.noise_root, out, "noise", rate, summary, workers, quiet)
     if pools.rows and not pool:
         reason = summary.bad[0].reason
         raise BadInput(
-            f"{io.show(record.source)}: none of {len(pools.rows)} recordings can be used; the first: {reason}"
+            f"{io.show(folder.source)}: none of {len(pools.rows)} recordings can be used; the first: {reason}"
         )
     plans = _plans(corpus, pool, noise)
     plans = _mix(plans, out, rate, summary, workers, quiet)
@@ -109,7 +106,7 @@ def _anechoic(source: str) -> str:
     return f"{folder}/a{name.removeprefix('s')}"
 
 
-def _mix(plans: Sequence[Plan], out: Path, rate: int, summary: Summary, workers: int, quiet: bool) -> list[Plan]:
+def _mix(plans: Sequence[Plan], out: Path, rate: int, summary: Prepared, workers: int, quiet: bool) -> list[Plan]:
     """Write the files of all mixtures; return the plans of those that could be made."""
     shared = {plan.response: plan.room for plan in plans if isinstance(plan, RoomPlan) and plan.response and plan.room}
     if shared:
@@ -204,7 +201,7 @@ def _fill(
     out: Path,
     folder: str,
     rate: int,
-    summary: Summary,
+    summary: Prepared,
     workers: int,
     quiet: bool,
 ) -> list[PoolRow]:
@@ -243,7 +240,7 @@ def _planners(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow]) -> dict[
     return found
 
 
-def _dry(corpus: Maker, rows: list[PoolRow], noise: list[PoolRow], summary: Summary) -> list[Manifest | Pool]:
+def _dry(corpus: Maker, rows: list[PoolRow], noise: list[PoolRow], summary: Prepared) -> list[Manifest | Pool]:
     rate = corpus.rate
     pool = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in rows]
     noise = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in noise]
@@ -255,7 +252,7 @@ def _dry(corpus: Maker, rows: list[PoolRow], noise: list[PoolRow], summary: Summ
     return []
 
 
-def _count(summary: Summary, pool: list[PoolRow], plans: list[Plan], rate: int) -> None:
+def _count(summary: Prepared, pool: list[PoolRow], plans: list[Plan], rate: int) -> None:
     for plan in plans:
         summary.mixtures[plan.split] = summary.mixtures.get(plan.split, 0) + 1
         summary.seconds[plan.split] = summary.seconds.get(plan.split, 0.0) + plan.frames / rate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,63 +12,16 @@ from pydantic import ValidationError
 
 from usepcli import registry
 from usepcli.audio.io import show
-from usepcli.data.corpora.base import SPLITS, Bad, Corpus
+from usepcli.data.corpora.base import Corpus
 from usepcli.data.corpora.cutter import Cutter
 from usepcli.data.corpora.maker import Maker
 from usepcli.data.manifest import Manifest, Pool, Row
 from usepcli.engine.preparing.cut import cut
 from usepcli.engine.preparing.make_mixtures import Pools, make
-from usepcli.engine.preparing.prepare_record import Record, write_bad
+from usepcli.engine.preparing.prepared import Prepared
+from usepcli.engine.preparing.prepared_folder import PreparedFolder, write_bad
 from usepcli.errors import BadInput, ConfigError, InputNotFound, did_you_mean
 from usepcli.profile.signature import schema
-
-
-@dataclass
-class Summary:
-    """What was made, by split; `kept` counts files of an earlier run, `bad` names unusable ones."""
-
-    out: Path
-    corpus: str
-    mixtures: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    utterances: dict[str, int] = field(default_factory=dict)
-    talkers: dict[str, int] = field(default_factory=dict)
-    bad: list[Bad] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    kept: int = 0
-    dry_run: bool = False
-    mebibytes: float = 0.0
-
-    def table(self) -> list[dict[str, Any]]:
-        """Return one row per split: split, mixtures, hours, utterances, talkers."""
-        order = [*SPLITS, *sorted((self.mixtures.keys() | self.utterances.keys()) - set(SPLITS))]
-        return [
-            {
-                "split": split,
-                "mixtures": self.mixtures.get(split, 0),
-                "hours": round(self.seconds.get(split, 0.0) / 3600, 3),
-                "utterances": self.utterances.get(split, 0),
-                "talkers": self.talkers.get(split, 0),
-            }
-            for split in order
-            if split in self.mixtures or split in self.utterances
-        ]
-
-    def notes(self) -> list[str]:
-        """Return the lines that tell a person what happened and what comes next."""
-        if self.dry_run:
-            return [*self.remarks, f"nothing was written; about {self.mebibytes:g} MiB would be in {show(self.out)}"]
-        kept = [f"{self.kept} files were there already and stayed"] if self.kept else []
-        return [
-            *kept,
-            *self.remarks,
-            f"{show(self.out / Manifest.FILE)} is ready; check it with: usep prepare-data {show(self.out)} --check",
-        ]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain values for JSON."""
-        values = {**asdict(self), "out": str(self.out), "bad": [bad._asdict() for bad in self.bad]}
-        return {**values, "splits": self.table()}
 
 
 def bind(corpus: str, options: dict[str, Any]) -> tuple[Corpus, dict[str, Any]]:
@@ -97,7 +49,7 @@ def prepare(
     overwrite: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
-) -> Summary:
+) -> Prepared:
     """Write the tables of the corpus under `source` (and the audio, where mixtures are made) into the folder `out`.
 
     Safe to stop and to call again: what is finished stays. InputNotFound or BadInput when the source does not
@@ -108,42 +60,42 @@ def prepare(
     if not source.exists():
         raise InputNotFound(f"{show(source)}: no such file or folder")
     adapter, settings = bind(corpus, options or {})
-    summary = Summary(out, corpus, dry_run=dry_run)
+    summary = Prepared(out, corpus, dry_run=dry_run)
     fill: Callable[..., Sequence[Manifest | Pool]]
     if isinstance(adapter, Maker):
         summary.remarks += adapter.remarks()
         pools = Pools(adapter.scan(source), *adapter.scan_noise(source))
-        record = Record(out, source, corpus, settings, [*pools.rows, *(() if adapter.noise else pools.noise)])
+        folder = PreparedFolder(out, source, corpus, settings, [*pools.rows, *(() if adapter.noise else pools.noise)])
         fill = partial(make, adapter, pools, workers=workers, quiet=quiet)
     elif isinstance(adapter, Cutter):
         jobs = adapter.jobs(source)
         if not jobs:
             raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
-        record = Record(out, source, corpus, settings, jobs)
+        folder = PreparedFolder(out, source, corpus, settings, jobs)
         summary.bad += adapter.bad
         fill = partial(cut, jobs, workers=workers, quiet=quiet)
     else:
         rows = [row for row in adapter.scan(source) if isinstance(row, Row)]
         if not rows:
             raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
-        record = Record(out, source, corpus, settings, rows)
+        folder = PreparedFolder(out, source, corpus, settings, rows)
         summary.bad = adapter.bad
         fill = partial(_list_only, rows)
     try:
-        tables = fill(record=record, summary=summary, overwrite=overwrite)
+        tables = fill(folder=folder, summary=summary, overwrite=overwrite)
         if not dry_run:
             write_bad(out, summary.bad)
-            record.seal(tables, summary.table(), len(summary.bad))
+            folder.seal(tables, summary.table(), len(summary.bad))
     finally:
-        record.release()
+        folder.release()
     return summary
 
 
-def _list_only(rows: list[Row], record: Record, summary: Summary, overwrite: bool) -> list[Manifest | Pool]:
+def _list_only(rows: list[Row], folder: PreparedFolder, summary: Prepared, overwrite: bool) -> list[Manifest | Pool]:
     for row in rows:
         summary.mixtures[row.split] = summary.mixtures.get(row.split, 0) + 1
         seconds = row.frames / row.sample_rate if row.sample_rate else 0.0
         summary.seconds[row.split] = summary.seconds.get(row.split, 0.0) + seconds
     if not summary.dry_run:
-        record.claim(overwrite)
-    return [Manifest(rows, record.root, record.path / Manifest.FILE)]
+        folder.claim(overwrite)
+    return [Manifest(rows, folder.root, folder.path / Manifest.FILE)]

@@ -28,7 +28,7 @@ from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng, torch_seed
 from usepcli.dsp import shuffle
 from usepcli.engine.pseudo.plan import SUBTYPES, Group, Settings, least, plan
-from usepcli.engine.pseudo.record import WAV, Record
+from usepcli.engine.pseudo.shuffled_folder import WAV, ShuffledFolder
 from usepcli.engine.pseudo.sources import Listed, Separated, Sources
 from usepcli.errors import BadInput, MissingDependency, UsageError, choices
 from usepcli.report.progress import progress
@@ -43,7 +43,7 @@ COLUMNS = (
 
 
 @dataclass
-class Summary:
+class Shuffled:
     """What a set holds; `kept` counts pseudo-mixtures of an earlier run, `residual_db` is relative to the mixtures."""
 
     out: Path
@@ -86,7 +86,7 @@ def remix_set(
     dry_run: bool = False,
     quiet: bool = False,
     check: Callable[[], None] = lambda: None,
-) -> Summary:
+) -> Shuffled:
     """Write the pseudo-mixtures of a set, their sources, manifest.csv, remix.csv and remix.json into the folder `out`.
 
     With `model` the sources are its outputs, else the manifest's references. Safe to stop and to call again: what is
@@ -108,15 +108,15 @@ def remix_set(
         card = {"name": facts.name, "licence": facts.licence, "sha256": digest}
         sources = Separated.load(path, settings.n_remix, settings.normalize, device, threads)
     groups = plan(kept, settings, sources.n_src)
-    record = Record(out, _facts(kept, settings, sources, card))
-    record.refuse_input(manifest)
-    record.check(overwrite)
+    folder = ShuffledFolder(out, _facts(kept, settings, sources, card))
+    folder.refuse_input(manifest)
+    folder.check(overwrite)
     if dry_run:
         return _planned(kept, groups, sources, settings, out)
     try:
-        return _fill(kept, groups, sources, settings, record, overwrite, quiet, check)
+        return _fill(kept, groups, sources, settings, folder, overwrite, quiet, check)
     finally:
-        record.release()
+        folder.release()
 
 
 def _rows_of(manifest: Manifest, split: str) -> Manifest:
@@ -163,26 +163,26 @@ def _fill(
     groups: Sequence[Group],
     sources: Sources,
     settings: Settings,
-    record: Record,
+    folder: ShuffledFolder,
     overwrite: bool,
     quiet: bool,
     check: Callable[[], None],
-) -> Summary:
-    record.claim(overwrite)
-    rows = record.finished()
-    summary = Summary(record.path, sources.n_src, sources.rate)
+) -> Shuffled:
+    folder.claim(overwrite)
+    rows = folder.finished()
+    summary = Shuffled(folder.path, sources.n_src, sources.rate)
     summary.kept = sum(not row["reason"] for row in rows)
-    if not record.complete:
+    if not folder.complete:
         begin = max((int(row["batch"]) for row in rows), default=-1) + 1
         reader = Reader(manifest, sources.rate, settings.seconds)
         total = sum(len(group.rows) for group in groups[begin:])
         with progress(total=total, desc="remix", unit="mixture", quiet=quiet) as bar:
             for group in groups[begin:]:
                 made = []
-                for line in _make(group, reader, sources, settings, record.path):
+                for line in _make(group, reader, sources, settings, folder.path):
                     made.append(line)
                     check()
-                record.add(made)
+                folder.add(made)
                 rows += [{name: str(value) for name, value in row.items()} for row in made]
                 bar.update(len(group.rows))
     _count(summary, rows)
@@ -191,13 +191,13 @@ def _fill(
     if isinstance(sources, Listed) and sources.mixture_power:
         ratio = sources.residual_power / sources.mixture_power
         summary.residual_db = 10 * math.log10(ratio) if ratio else -math.inf
-    if not record.complete:
+    if not folder.complete:
         done = [_row(row, summary) for row in rows if not row["reason"]]
         facts = {
             key: value for key, value in summary.facts().items() if key not in ("manifest", "sources", "rate", "kept")
         }
-        Manifest(done, record.path, record.path / Manifest.FILE).write()
-        record.finish({"results": facts})
+        Manifest(done, folder.path, folder.path / Manifest.FILE).write()
+        folder.finish({"results": facts})
     return summary
 
 
@@ -278,7 +278,7 @@ def _speakers(rows: Sequence[Row], outputs: np.ndarray) -> str:
     return ";".join(names) if all(names) else ""
 
 
-def _row(line: dict[str, str], summary: Summary) -> Row:
+def _row(line: dict[str, str], summary: Shuffled) -> Row:
     """Return a line of remix.csv as a row of manifest.csv."""
     folder = f"{WAV}/{line['id']}"
     return Row(
@@ -295,7 +295,7 @@ def _row(line: dict[str, str], summary: Summary) -> Row:
     )
 
 
-def _count(summary: Summary, lines: Sequence[dict[str, str]]) -> None:
+def _count(summary: Shuffled, lines: Sequence[dict[str, str]]) -> None:
     for line in lines:
         if line["reason"] == SILENT:
             summary.silent += 1
@@ -307,9 +307,9 @@ def _count(summary: Summary, lines: Sequence[dict[str, str]]) -> None:
             summary.turned_down += float(line["gain_db"]) < 0
 
 
-def _planned(manifest: Manifest, groups: Sequence[Group], sources: Sources, settings: Settings, out: Path) -> Summary:
+def _planned(manifest: Manifest, groups: Sequence[Group], sources: Sources, settings: Settings, out: Path) -> Shuffled:
     """Return what would be made."""
-    summary = Summary(out, sources.n_src, sources.rate)
+    summary = Shuffled(out, sources.n_src, sources.rate)
     for group in groups:
         lengths = [manifest.rows[i].frames / max(manifest.rows[i].sample_rate, 1) for i in group.rows]
         summary.mixtures[group.split] = summary.mixtures.get(group.split, 0) + len(group.rows)

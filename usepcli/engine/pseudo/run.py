@@ -13,7 +13,7 @@ from usepcli.engine.separation.ending import Ending
 from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
-    from usepcli.engine.pseudo.pseudo_set import Summary
+    from usepcli.engine.pseudo.pseudo_set import Shuffled
 
 # Below this the residual is what rounding to 16 bits leaves, and no source.
 _ROUNDING_DB = -60.0
@@ -41,7 +41,7 @@ def shuffle(
     dry_run: bool = False,
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> Summary:
+) -> Shuffled:
     """Make the set and return what it holds; the options are those of `usep remix --shuffle`.
 
     What can be wrong with them alone is told before torch is loaded.
@@ -67,7 +67,7 @@ def shuffle(
     return done
 
 
-def _note(done: Summary, dry_run: bool, say: Callable[[str], None]) -> None:
+def _note(done: Shuffled, dry_run: bool, say: Callable[[str], None]) -> None:
     """Say what a user may not expect in the set."""
     if dry_run:
         say(f"nothing was written; about {done.mebibytes:g} MiB would be in {done.out}")

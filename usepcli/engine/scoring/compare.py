@@ -18,9 +18,9 @@ from typing import Any
 
 from usepcli.engine.scoring import protocols
 from usepcli.engine.scoring.evaluate import UNPROCESSED
+from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput, UsageError, choices
 
-Row = dict[str, Any]
 LEDGER = Path(__file__).resolve().parents[2] / "published" / "published.csv"
 COLUMNS = (
     "metric", "ours", "ci95_low", "ci95_high", "published", "difference", "unit", "system", "condition", "where",
@@ -73,7 +73,7 @@ def profiles() -> list[str]:
     return sorted({row["profile"] for row in ledger() if row["profile"]})
 
 
-def compare(record: Mapping[str, Any], profile_name: str) -> list[Row]:
+def compare(record: Mapping[str, Any], profile_name: str) -> list[Scores]:
     """Return one row of COLUMNS per number published for a profile on the data of an evaluation.
 
     ours, its interval and difference are nan for what was not scored; the mixture as every estimate comes last.
@@ -162,7 +162,7 @@ def _beside(row: Mapping[str, str], tables: Iterable[tuple[str, str, str, str]])
 
 def _rows(
     record: Mapping[str, Any], published: Sequence[Mapping[str, str]], made: Mapping[str, Any], untouched: bool = False
-) -> list[Row]:
+) -> list[Scores]:
     """Return the rows of one system: the model, or the mixture as every estimate (those that were scored)."""
     # Summary rows of the mixture carry a system of their own; the model's carry another, or none.
     own = [row for row in record.get("summary") or [] if (row.get("system") == UNPROCESSED) == untouched]
@@ -179,7 +179,7 @@ def _rows(
     return [_row(row, value, _note(row, record, value, made)) for row, value in pairs]
 
 
-def _row(row: Mapping[str, str], found: Mapping[str, Any], note: str) -> Row:
+def _row(row: Mapping[str, str], found: Mapping[str, Any], note: str) -> Scores:
     """Return one row of COLUMNS from a row of the ledger and one of the summary, {} where that has none."""
     mean, low, high = (
         math.nan if found.get(key) is None else float(found[key]) for key in ("mean", "ci95_low", "ci95_high")

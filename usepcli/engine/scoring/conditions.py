@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from usepcli.engine.tables import Scores
 from usepcli.report import stats
 
-Row = dict[str, Any]
 COLUMNS = (
     "metric", "by", "condition", "kind", "n", "mean", "sd", "band95", "ci95_low", "ci95_high", "dropped",
 )  # fmt: skip
@@ -28,18 +27,18 @@ NOTES = {
 }
 
 
-def split_by(rows: Sequence[Row], labels: Mapping[tuple[str, str], str]) -> dict[str, list[Row]]:
+def split_by(rows: Sequence[Scores], labels: Mapping[tuple[str, str], str]) -> dict[str, list[Scores]]:
     """Return the rows of each condition, given one label per (id, source); ('id', '') labels a whole item."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[Scores]] = {}
     for row in rows:
         label = labels.get((row["id"], row["source"]), labels.get((row["id"], ""), ""))
         found.setdefault(label or "unnamed", []).append(row)
     return dict(sorted(found.items()))
 
 
-def spreads(by: str, conditions: Mapping[str, Sequence[Row]], scores: Sequence[str]) -> list[Row]:
+def spreads(by: str, conditions: Mapping[str, Sequence[Scores]], scores: Sequence[str]) -> list[Scores]:
     """Return one row of COLUMNS per score and condition, and one of all together, called pooled."""
-    result: list[Row] = []
+    result: list[Scores] = []
     for score in scores:
         means = {name: found for name, rows in conditions.items() if (found := item_means(rows, score))}
         if not means:
@@ -60,7 +59,7 @@ def spreads(by: str, conditions: Mapping[str, Sequence[Row]], scores: Sequence[s
     return result
 
 
-def item_means(rows: Sequence[Row], score: str) -> dict[str, float]:
+def item_means(rows: Sequence[Scores], score: str) -> dict[str, float]:
     """Return the mean over the sources of every item that has a finite score."""
     values: dict[str, list[float]] = {}
     for row in rows:

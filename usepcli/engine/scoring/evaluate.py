@@ -41,7 +41,7 @@ __all__ = ["UNPROCESSED", "Files", "Scorer", "score_files", "score_folders", "sc
 
 UNPROCESSED = "unprocessed"
 Say = Callable[[str], None]
-Track = Callable[[Iterable[Any], int], Iterable[Any]]
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def score_model(
     unprocessed: bool = False,
     batch_seconds: float = 60,
     say: Say = _silent,
-    track: Track = _untracked,
+    track: Progress = _untracked,
 ) -> list[dict[str, Any]]:
     """Separate every item of a manifest and return its rows, in the manifest's order.
 
@@ -160,7 +160,7 @@ def score_folders(
     protocol: Protocol | None = None,
     unprocessed: bool = False,
     say: Say = _silent,
-    track: Track = _untracked,
+    track: Progress = _untracked,
 ) -> list[dict[str, Any]]:
     """Score separated files against reference files with the same ids; layouts as in engine/scoring/layouts.py.
 

@@ -12,10 +12,10 @@ from usepcli.engine.scoring import listening, results
 from usepcli.engine.scoring.conditions import item_means
 from usepcli.engine.scoring.results import Results
 from usepcli.engine.scoring.systems import System
+from usepcli.engine.tables import Scores
 from usepcli.errors import UsageError, choices
 from usepcli.report import charts, evaluation, html
 
-Row = dict[str, Any]
 EACH = 2  # items of each kind to listen to
 EXCERPT_S = 30.0  # of an item: a page of minutes would be too large to send
 RANKS = ("Best", "Median", "Worst")
@@ -25,11 +25,11 @@ def write(
     out: Path,
     found: Results,
     record: Mapping[str, Any],
-    scored: Sequence[Row],
+    scored: Sequence[Scores],
     scores: Sequence[str],
     system: System,
     score: str = "",
-) -> tuple[Path, list[Row]]:
+) -> tuple[Path, list[Scores]]:
     """Write report.html into `out` and return its path and the shares lost to spectral holes, per item and source.
 
     scored: rows with id, source and one number per score; score: what the items are chosen by, '' for the first that
@@ -59,7 +59,7 @@ def _has(found: Results, name: str) -> bool:
     return bool(name in found.tables and found.tables[name][0])
 
 
-def chosen(rows: Sequence[Row], score: str, higher: bool = True, each: int = EACH) -> list[tuple[str, str]]:
+def chosen(rows: Sequence[Scores], score: str, higher: bool = True, each: int = EACH) -> list[tuple[str, str]]:
     """Return (rank, item) of the best, the median and the worst items by the mean of a score over their sources.
 
     No item comes twice: of few items each is best or worst first, and the median are what is left in the middle.
@@ -83,7 +83,7 @@ def higher_is_better(score: str) -> bool:
     return bool(scoring.metric(score).higher_is_better) if score in registry.METRICS else True
 
 
-def _commonest(rows: Sequence[Row], scores: Sequence[str]) -> str:
+def _commonest(rows: Sequence[Scores], scores: Sequence[str]) -> str:
     # Protocols begin with 1S, which only mixtures of one source have.
     return max(scores, key=lambda name: len(item_means(rows, name)))
 
@@ -108,7 +108,7 @@ def _item(system: System, why: str, item: str, rows: Sequence[Mapping[str, Any]]
 _PASSED_OVER = ("id", "source", "n_src")
 
 
-def _score(name: str, rows: Sequence[Row], found: Results) -> evaluation.Score:
+def _score(name: str, rows: Sequence[Scores], found: Results) -> evaluation.Score:
     from usepcli import registry
     from usepcli.engine.scoring import scoring
 

@@ -15,9 +15,8 @@ import numpy as np
 from usepcli.engine import tables
 from usepcli.engine.scoring.protocols import QUIET, Protocol
 from usepcli.engine.scoring.scoring import SILENT_RMS, Signals
+from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput
-
-Row = dict[str, Any]
 
 ITEM_COLUMNS = (
     "id", "source", "k", "n_est", "n_out", "si-snr", "mix", "imp", "power", "ref_power", "counted", "reason",
@@ -27,7 +26,7 @@ CAPPED_DB = 79.0
 RATES = ("under", "equal", "over")
 
 
-def score_item(signals: Signals, protocol: Protocol) -> list[Row]:
+def score_item(signals: Signals, protocol: Protocol) -> list[Scores]:
     """Return one row per reference of one item; the mixture is the sum of the references, whatever signals.mix holds.
 
     k: sounding references.  n_est: outputs that are not quiet, of n_out.  si-snr, mix, imp in dB; power, ref_power:
@@ -71,9 +70,9 @@ def score_item(signals: Signals, protocol: Protocol) -> list[Row]:
     return rows
 
 
-def blank_row(item: str, source: str, reason: str) -> Row:
+def blank_row(item: str, source: str, reason: str) -> Scores:
     """Return a row without scores."""
-    row: Row = dict.fromkeys(ITEM_COLUMNS, math.nan)
+    row: Scores = dict.fromkeys(ITEM_COLUMNS, math.nan)
     return row | {"id": item, "source": source, "k": 0, "n_est": 0, "n_out": 0, "counted": 0, "reason": reason}
 
 
@@ -87,7 +86,7 @@ def names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return ["1S", *(f"{k}Si" for k in range(2, most + 1)), "MSi", "TRF"]
 
 
-def columns(rows: Sequence[Mapping[str, Any]], protocol: Protocol) -> list[Row]:
+def columns(rows: Sequence[Mapping[str, Any]], protocol: Protocol) -> list[Scores]:
     """Return id, source and one column per score for what the means run over, nan where a score does not apply.
 
     That is one row per counted pair, or one per mixture (source ''), as the protocol averages.
@@ -116,7 +115,7 @@ def _scores(k: int, value: float, found: Sequence[str]) -> dict[str, float]:
     return {name: value if name in own else math.nan for name in found}
 
 
-def summary(rows: Sequence[Mapping[str, Any]], protocol: Protocol, rates: bool = True) -> list[Row]:
+def summary(rows: Sequence[Mapping[str, Any]], protocol: Protocol, rates: bool = True) -> list[Scores]:
     """Return per score: mean, median, 95 % interval, n, and how many sounding references are missing from it.
 
     rates: also the shares of items with fewer, as many and more outputs than sources, from 0 to 1.
@@ -139,7 +138,7 @@ def summary(rows: Sequence[Mapping[str, Any]], protocol: Protocol, rates: bool =
     return result
 
 
-def confusion(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+def confusion(rows: Sequence[Mapping[str, Any]]) -> list[Scores]:
     """Return per number k of sounding references: items, and the share with n outputs that are not quiet, n = 0..N."""
     items = _items(rows)
     most, outputs = max([MOST, *(k for k, _, _ in items)]), max((n_out for _, _, n_out in items), default=0)

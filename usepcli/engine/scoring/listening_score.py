@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from usepcli.engine import tables
 from usepcli.engine.scoring.listening import KEY, KEY_COLUMNS, PREFERENCE, WHICH
+from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput, InputNotFound, OutputError, did_you_mean
 from usepcli.report.listening import ANSWERS
 
-Row = dict[str, Any]
 TABLE = "listening.csv"
 ALL = "all"
 ANSWER_COLUMNS = ("test", "listener", "trial", "answer")
@@ -119,7 +119,7 @@ def _answer(where: str, path: Path, row: Mapping[str, str], key: Mapping[str, Ma
     return Answer(row["listener"] or path.stem, row["answer"], trial)
 
 
-def score(answers: Sequence[Answer]) -> list[Row]:
+def score(answers: Sequence[Answer]) -> list[Scores]:
     """Return the rows of listening.csv: all listeners together, then each of them where there are several."""
     listeners = sorted({answer.listener for answer in answers})
     rows = _score(answers, ALL if len(listeners) > 1 else listeners[0])
@@ -128,9 +128,9 @@ def score(answers: Sequence[Answer]) -> list[Row]:
     return rows
 
 
-def _score(answers: Sequence[Answer], listener: str) -> list[Row]:
+def _score(answers: Sequence[Answer], listener: str) -> list[Scores]:
     which = [answer for answer in answers if answer.trial["kind"] == WHICH]
-    rows: list[Row] = []
+    rows: list[Scores] = []
     for system in dict.fromkeys(sorted(answer.trial["system"] for answer in which)):
         outcomes = [outcome(answer) for answer in which if answer.trial["system"] == system]
         for name in OUTCOMES:
@@ -147,12 +147,12 @@ def outcome(answer: Answer) -> str:
     return "both" if answer.answer == "both" else "none"
 
 
-def _preferences(answers: Sequence[Answer], listener: str) -> list[Row]:
+def _preferences(answers: Sequence[Answer], listener: str) -> list[Scores]:
     from scipy.stats import binomtest
 
     votes = [answer.trial[answer.answer.lower()] for answer in answers if answer.answer in ("A", "B")]
     ties = len(answers) - len(votes)
-    rows: list[Row] = []
+    rows: list[Scores] = []
     for system in sorted({answer.trial[letter] for answer in answers for letter in ("a", "b")}):
         count = votes.count(system)
         row = {"kind": PREFERENCE, "listener": listener, "system": system, "outcome": "preferred"}
@@ -161,7 +161,7 @@ def _preferences(answers: Sequence[Answer], listener: str) -> list[Row]:
     return rows
 
 
-def _share(count: int, n: int) -> Row:
+def _share(count: int, n: int) -> Scores:
     from scipy.stats import binomtest
 
     if not n:
@@ -171,9 +171,9 @@ def _share(count: int, n: int) -> Row:
     return {"count": count, "n": n, "percent": 100 * count / n, **ends}
 
 
-def shown(rows: Iterable[Row]) -> list[list[Row]]:
+def shown(rows: Iterable[Scores]) -> list[list[Scores]]:
     """Return the tables for the screen, one per kind: one line per listener and system, intervals in brackets."""
-    found: dict[str, dict[tuple[str, str], Row]] = {}
+    found: dict[str, dict[tuple[str, str], Scores]] = {}
     for row in rows:
         lines = found.setdefault(row["kind"], {})
         line = lines.setdefault(
@@ -185,11 +185,11 @@ def shown(rows: Iterable[Row]) -> list[list[Row]]:
     return [list(lines.values()) for lines in found.values()]
 
 
-def _bracketed(row: Row) -> str:
+def _bracketed(row: Scores) -> str:
     return f"{row['percent']:.1f} [{row['ci95_low']:.1f}, {row['ci95_high']:.1f}]" if row["n"] else "-"
 
 
-def write(folder: Path, rows: Sequence[Row], overwrite: bool = False) -> Path:
+def write(folder: Path, rows: Sequence[Scores], overwrite: bool = False) -> Path:
     """Write listening.csv into a folder; OutputError if it is there."""
     path = folder / TABLE
     if path.exists() and not overwrite:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from usepcli.engine import tables
 from usepcli.engine.scoring import fuss_scores, protocols
 from usepcli.engine.scoring.results import ITEMS, RECORD
+from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput, InputNotFound
 from usepcli.report import stats
 
-Row = dict[str, Any]
 COLUMNS = ("versus", "metric", "difference", "ci95_low", "ci95_high", "p_wilcoxon", "n", "items", "unpaired")
 NOTES = {
     "difference": "this evaluation minus the other, mean over the pairs that have both values",
@@ -91,7 +91,7 @@ def _unlike_data(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     return "" if inside else f"one was scored on {table and table.get('manifest')}, the other on {folder}"
 
 
-def columns(rows: Sequence[Mapping[str, Any]], conventions: Mapping[str, Any]) -> tuple[list[Row], list[str]]:
+def columns(rows: Sequence[Mapping[str, Any]], conventions: Mapping[str, Any]) -> tuple[list[Scores], list[str]]:
     """Return what the means of an evaluation run over, rows with id, source and one number per score, and its scores.
 
     rows: items.csv, as numbers or as text.
@@ -106,7 +106,7 @@ def columns(rows: Sequence[Mapping[str, Any]], conventions: Mapping[str, Any]) -
     ], scores
 
 
-def differences(ours: Sequence[Row], scores: Sequence[str], other: Evaluation, seed: int = 0) -> list[Row]:
+def differences(ours: Sequence[Scores], scores: Sequence[str], other: Evaluation, seed: int = 0) -> list[Scores]:
     """Return per score that both have one row of COLUMNS; BadInput where no pair has both values."""
     rows, known = columns(other.rows, other.record.get("protocol") or {})
     result = []
@@ -130,5 +130,5 @@ def differences(ours: Sequence[Row], scores: Sequence[str], other: Evaluation, s
     return result
 
 
-def _by_key(rows: Sequence[Row], score: str) -> dict[tuple[str, str], float]:
+def _by_key(rows: Sequence[Scores], score: str) -> dict[tuple[str, str], float]:
     return {(row["id"], row["source"]): row[score] for row in rows if math.isfinite(row[score])}

@@ -25,7 +25,7 @@ from usepcli.engine.separation.report_sound import Heard, heard
 from usepcli.errors import MissingDependency, OutputError, UsageError, choices
 from usepcli.report import html, listen, plots
 from usepcli.report.progress import clock
-from usepcli.report.separation import Join, Row, Separated, decibel, index_page, null, separation_page
+from usepcli.report.separation import Entry, Seam, Separated, decibel, index_page, null, separation_page
 from usepcli.separator.how import USUAL, How
 from usepcli.weights.cards import Card
 
@@ -70,7 +70,7 @@ def write_report(
         rate=where.rate(record.rate),
         tracks=[report_sound.track_of(track, path, where, record) for track in louder],
         total=(total.lufs, total.peak),
-        joins=[Join(seam.time_s, seam.order, seam.confidence, seam.quiet) for seam in record.seams],
+        joins=[Seam(seam.time_s, seam.order, seam.confidence, seam.quiet) for seam in record.seams],
         sound=where.sound,
         facts=_facts(record, tracks[0].lufs, total, card),
         settings=_text({**settings, "sample format": record.subtype, "settings hash": record.settings}),
@@ -98,7 +98,7 @@ def write_index(
     for record in records:
         own = report_path(record, out, alone=False)
         rows.append(
-            Row(
+            Entry(
                 name=record.file,
                 link=html.link(own, out) if own.is_file() else "",
                 duration_s=record.duration_s,
@@ -107,7 +107,7 @@ def write_index(
                 gain_db=record.gain_db,
                 null_db=record.null_db,
                 joins=len(record.seams),
-                low=sum(Join(s.time_s, s.order, s.confidence, s.quiet).low for s in record.seams),
+                low=sum(Seam(s.time_s, s.order, s.confidence, s.quiet).low for s in record.seams),
             )
         )
     title = f"Separated: {os.path.basename(os.path.abspath(out))}"

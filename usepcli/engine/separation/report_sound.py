@@ -21,7 +21,7 @@ from usepcli.audio import io
 from usepcli.audio.resample import StreamResampler
 from usepcli.engine.separation.record import Record
 from usepcli.report import html, listen, streamed
-from usepcli.report.separation import Track
+from usepcli.report.separation import Lane
 from usepcli.separator.how import RESIDUAL, USUAL, How
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _samples(track: Heard) -> int:
     return round(info.frames * track.channels * min(1.0, listen.TOP_RATE / info.rate))
 
 
-def track_of(track: Heard, page: Path, where: Place, record: Record) -> Track:
+def track_of(track: Heard, page: Path, where: Place, record: Record) -> Lane:
     """Read a track once for its picture, and for its sound where that goes into the page or beside it."""
     info = io.info(track.path)
     painter = listen.Painter(info.rate, _COLUMNS, seconds=info.seconds)
@@ -159,7 +159,7 @@ def track_of(track: Heard, page: Path, where: Place, record: Record) -> Track:
         src = encoder.finish()
     elif where.sound == "inside":
         src = listen.encode(np.concatenate(kept, 1), info.rate, where.codec, track.gain)
-    return Track(
+    return Lane(
         name=track.name, kind=track.kind, src=src, picture=painter.finish(), lufs=track.lufs, peak=track.peak,
         activity=track.activity, file=track.file, link="" if gone else html.link(track.path, page.parent),
         gain=track.gain if where.sound == "linked" and not apart else 1.0,

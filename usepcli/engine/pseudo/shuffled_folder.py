@@ -23,7 +23,7 @@ FORMAT = 1  # raised when the same settings would make other files
 ITEMS, WAV = "remix.csv", "wav"
 
 
-class Record(Folder):
+class ShuffledFolder(Folder):
     """`claim` before writing into the folder, `add` after each batch, `finish` when all is there."""
 
     name, command = "remix", "usep remix"
@@ -51,7 +51,7 @@ class Record(Folder):
         tables.save(self.items, kept, list(rows[0]) if rows else ())
         return kept
 
-    def add(self, rows: Sequence[tables.Row]) -> None:
+    def add(self, rows: Sequence[tables.Line]) -> None:
         """Note the pseudo-mixtures of one batch, whose files are all in place."""
         for row in rows:
             tables.append_row(self.items, row)

@@ -20,7 +20,7 @@ BAD_FILES = "bad_files.csv"
 ANECHOIC = "anechoic.csv"  # the manifest once more, with the talkers as they sound without the room
 
 
-class Record(Folder):
+class PreparedFolder(Folder):
     """The settings of one prepared folder; `claim` before writing into it, `finish` when all is there."""
 
     name, command = "prepare", "usep prepare-data"
