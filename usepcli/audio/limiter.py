@@ -80,7 +80,7 @@ class Limiter:
         line = np.concatenate([self._needed, need])
         self._needed = line[len(line) - self._ahead :]
         width = self._ahead + 1
-        # The filter's window begins at its own sample.
+        # m[n] = max q[n .. n + L]: a window of L + 1 that begins at its own sample, where the filter centres its own.
         from scipy.ndimage import maximum_filter1d
 
         return maximum_filter1d(line, width, mode="constant", origin=-(width // 2))[: len(need)]
@@ -88,6 +88,9 @@ class Limiter:
     def _release(self, held: np.ndarray) -> np.ndarray:
         if not self._released and not held.any():
             return held
+        # d[n] = max_k m[n - k] e^(-a k), a = 1 / (tau rate). With j = n - k,
+        #     log d[n] + a n = max_{j <= n} (log m[j] + a j),
+        # a running maximum; the block before stands at n = 0 as one more m, log d of its last sample.
         steps = self._decay * np.arange(1, len(held) + 1)
         with np.errstate(divide="ignore"):
             line = np.concatenate([[np.log(self._released)], np.log(held) + steps])
@@ -102,7 +105,8 @@ class Limiter:
         if not line.any():
             return drop
         short = self._ahead // 2 + 1
-        smooth = _mean(_mean(line, short), self._ahead + 2 - short)  # two boxes make a triangle
+        # Boxes of a and b taps in a row have a + b - 1 taps: a triangle of L + 1, j = 0..L, for b = L + 2 - a.
+        smooth = _mean(_mean(line, short), self._ahead + 2 - short)
         smooth[smooth < 1e-9] = 0
         return smooth
 

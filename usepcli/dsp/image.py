@@ -49,11 +49,15 @@ def guide(wave: np.ndarray, rate: int) -> np.ndarray:
     if (wave == wave[:1]).all():
         return wave[0].copy()
     mean = wave.mean(0, dtype=np.float64).astype(np.float32)
+    # u' x with the unit vector u of the largest power. Equal channels have u = 1 / sqrt(C) and u' x = sqrt(C) x: hence
+    # the division, after which the guide stands at the level of a channel.
     main = np.linalg.eigh(wave.astype(np.float64) @ wave.T)[1][:, -1] @ wave / np.sqrt(len(wave))
     loudest = wave[np.square(wave, dtype=np.float64).sum(1).argmax()]
     ways = np.stack([mean, main.astype(np.float32), loudest])
     with torch.inference_mode():
         power = _power(wave, rate).mean(0)
+        # A source of power P in one of C channels: m = P / C, and in the mean |g|^2 = P / C^2, so that 4 |g|^2 >= m up
+        # to C = 4; in opposite phase in two channels: m = P, g = 0, and nothing of it is covered.
         covered = torch.minimum(4 * _power(ways, rate), power).sum((1, 2)) / power.sum()
     best = int(covered.argmax())
     return ways[best] if covered[best] > covered[0] + _BETTER else mean
@@ -69,6 +73,7 @@ def spread(sources: np.ndarray, heard: np.ndarray, wave: np.ndarray, rate: int) 
     Channels that are nothing but the guide at other levels get its very sources at these levels. All others are
     filtered; their sources add up to the channel, and a source that is silent in the guide is silent in all.
     """
+    # a = <x_c, g> / |g|^2 makes |x_c - a g|^2 least; within 100 dB a channel is then nothing but the guide.
     level = (wave.astype(np.float64) @ heard) / max(float(np.square(heard, dtype=np.float64).sum()), 1e-300)
     apart = wave - level[:, None] * heard
     if (np.square(apart).sum(1) <= 1e-10 * np.square(wave, dtype=np.float64).sum(1)).all():
@@ -86,6 +91,7 @@ def spread(sources: np.ndarray, heard: np.ndarray, wave: np.ndarray, rate: int) 
 def _divided(channels: Tensor, loud: Tensor) -> Tensor:
     """Return the sources (N, C, F, M) of channels (C, F, M) by their amplitudes (N, F, M) in the guide."""
     share = loud / loud.sum(0).clamp_min(1e-30)
+    # v_i = share of mean_c |x_c|^2: what the network says of the guide, at the channels' own level.
     power = share * channels.abs().square().mean(0)  # (N, F, M)
     found = share[:, None] * channels  # (N, C, F, M)
     for _ in range(_PASSES):
@@ -93,6 +99,8 @@ def _divided(channels: Tensor, loud: Tensor) -> Tensor:
         found = _filtered(found, channels, power)
         own = found.abs().square().mean(1)
         part = own.sqrt() / own.sqrt().sum(0).clamp_min(1e-30)
+        # E[|y|^2 | x] of a Gaussian is |E[y | x]|^2 plus the posterior variance, v (1 - v / sum v) for one channel;
+        # w_i, by amplitudes, stands for v / sum v.
         power = own + (1 - part) * power
     return found
 
@@ -108,11 +116,14 @@ def _wiener(found: Tensor, channels: Tensor, power: Tensor, floor: float) -> Ten
     y, x = found.permute(0, 2, 3, 1), channels.permute(1, 2, 0)  # (N, F, M, C), (F, M, C)
     eye = torch.eye(len(channels), dtype=y.dtype)
     spatial = torch.einsum("nfmc,nfmd->nfcd", y, y.conj())
+    # R = C S / tr S = S / mean_c S_cc, so that v carries the level alone.
     size = spatial.diagonal(dim1=-2, dim2=-1).real.mean(-1).clamp_min(1e-20)
     model = power[..., None, None] * (spatial / size[..., None, None] + _SPREAD * eye)[:, :, None]  # (N, F, M, C, C)
     total = model.sum(0) + (floor + 1e-12) * eye
+    # E[y_i | x] = v_i R_i (sum_k v_k R_k)^-1 x for zero-mean Gaussians y_k of covariance v_k R_k with sum x.
     out = (model @ torch.linalg.solve(total, x[..., None]))[..., 0]  # (N, F, M, C)
-    # What the floor withheld goes to the sources by their power, which makes the filters add up to one.
+    # With floor e, sum_i y_i = (T - e I) T^-1 x = x - e T^-1 x. What e withheld goes to the sources by their power,
+    # which makes the filters add up to one.
     weight = power / power.sum(0).clamp_min(1e-30)
     weight = torch.where(power.sum(0) > 1e-30, weight, torch.full_like(weight, 1 / len(power)))
     return (out + weight[..., None] * (x - out.sum(0))).permute(0, 3, 1, 2)

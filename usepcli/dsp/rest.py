@@ -27,7 +27,8 @@ def share(sources: np.ndarray, wave: np.ndarray, rate: int) -> np.ndarray:
         return sources
     window = max(1, round(2 * _HOP_S * rate))
     power = np.square(sources, dtype=np.float64).sum(1)  # (N, T)
-    for _ in range(2):  # a box twice is a triangle, without the edges of a box
+    # Two boxes of 2 hops in a row are one triangle of 4 hops at its foot, the span of `Weights`, without a box's edges.
+    for _ in range(2):
         power = np.maximum(uniform_filter1d(power, window, axis=-1, mode="nearest"), 0)
     return (sources + normalised(power)[:, None] * rest).astype(np.float32)
 
@@ -47,9 +48,11 @@ class Weights:
     def __init__(self, n_src: int, rate: int, rate_out: int, high: bool) -> None:
         self.hop = max(1, round(_HOP_S * rate))
         self.rate, self.rate_out = rate, rate_out
+        # sin^2 without its two zeros: V = 4 hops samples, of which every one counts.
         self._window = np.hanning(_SPAN * self.hop + 2)[1:-1]
         bins = len(self._window) // 2 + 1
         self._high = high
+        # P = sum_f b_f |S_f|^2; where the top is empty in all sources, its b = 1 gives way to the b = 1e-3 of the rest.
         self._bands = np.where(np.arange(bins) >= _TOP * bins, 1.0, _BROAD if high else 1.0)
         self._held: np.ndarray | None = None  # the model's sources that later frames still need
         self._frames = np.zeros((n_src, 0))  # weights at the centres of frames `_first`, `_first` + 1, ...
@@ -66,6 +69,7 @@ class Weights:
             parts.append(np.zeros((*sources.shape[:2], after + self.hop), np.float32))
             self._complete = True
         held = np.concatenate(parts, axis=2)
+        # Frame m covers [m hop, m hop + V) of what is held: m hop + V <= H for m < (H - V) // hop + 1.
         count = max(0, (held.shape[2] - len(self._window)) // self.hop + 1)
         self._held = held[:, :, count * self.hop :]
         if count:
@@ -83,11 +87,14 @@ class Weights:
         """Number of samples at `rate_out` whose weights are known and not taken yet; None for all that come."""
         if self._complete:
             return None
+        # V / 2 zeros went first, so frame m stands at sample m hop of the model, m hop rate_out / rate of the output;
+        # weights lie between two frames, so those up to the last frame's place are known.
         last = self._first + self._frames.shape[1] - 1
         return max(0, last * self.hop * self.rate_out // self.rate - self._given)
 
     def take(self, count: int) -> np.ndarray:
         """Return the weights (N, count) of the next samples."""
+        # Output sample n lies n rate / (rate_out hop) frames after the first; in between, straight lines.
         at = (self._given + np.arange(count)) * (self.rate / (self.rate_out * self.hop)) - self._first
         low = np.clip(at.astype(int), 0, self._frames.shape[1] - 1)
         high = np.minimum(low + 1, self._frames.shape[1] - 1)

@@ -56,6 +56,7 @@ class Stitcher:
         self._power += float(np.square(new.sum(0), dtype=np.float64).sum())
         self._length += new.shape[2]
         self._old, self._old_stop, self._voice = new, start + new.shape[2], heard
+        # A chunk of L samples is final up to L - overlap: there the next chunk begins to fade in.
         ready = max(0, joined.shape[2] - self.overlap)
         self._open = joined[:, :, ready:]
         return joined[:, :, :ready]
@@ -72,9 +73,11 @@ class Stitcher:
         # In a pause the overlap holds noise, which the model shares out at random: it may not vote.
         power = float(np.square(old.sum(0), dtype=np.float64).mean())
         usual = self._power / max(self._length, 1)
+        # 0.5 at 30 dB below the usual power, 1 far above it: p / (p + p0) is the Wiener gain of speech over noise p0.
         trust = power / (power + _PAUSE * usual) if power > 0 else 0.0
         alike = ola.similarity(old, fresh)
         # Estimates that agree almost exactly are the same ones, whatever they sound like.
+        # `similarity` is <a_i, b_k> / (|a| |b|) over all sources together: equal estimates add up to 1 in their order.
         gap = 1 - alike[np.arange(len(alike)), ola.best_order(alike)[0]].sum()
         doubt = min(1.0, max(0.0, float(gap)) / _SAME)
         voice = ola.voice_similarity(self._voice, heard)
