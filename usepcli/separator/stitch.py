@@ -77,7 +77,7 @@ class Stitcher:
         trust = power / (power + _PAUSE * usual) if power > 0 else 0.0
         alike = ola.similarity(old, fresh)
         # Estimates that agree almost exactly are the same ones, whatever they sound like.
-        # `similarity` is <a_i, b_k> / (|a| |b|) over all sources together: equal estimates add up to 1 in their order.
+        # 1 - sum_i 2 <a_i, b_i> / (|a|^2 + |b|^2) = |a - b|^2 / (|a|^2 + |b|^2), over all sources in the best order.
         gap = 1 - alike[np.arange(len(alike)), ola.best_order(alike)[0]].sum()
         doubt = min(1.0, max(0.0, float(gap)) / _SAME)
         voice = ola.voice_similarity(self._voice, heard)
