@@ -284,6 +284,7 @@ NO_TORCH = {
         "evaluate --estimates none --references none": 66, "evaluate default --estimates empty": 2,
         "evaluate default --metric wer": 2, "evaluate default --versus none": 66,
         "evaluate default --report-by snr": 2, "evaluate default --device abacus": 69, "evaluate default -o scored": 73,
+        "evaluate default --data mixed": 65,
         "evaluate default --listening-test t --listening-kind x": 2, "evaluate --listening-score none": 66,
     },
     "listen": {
@@ -295,7 +296,7 @@ NO_TORCH = {
         "train": 2, "train --profile none": 78, "train --profile small_pit --set none.key=1": 78,
         "train --profile small_pit --set data.manifest=none": 66,
         "train --profile small_pit --set train.device=abacus": 69,
-        "train --profile small_pit --print-config": 0,
+        "train --profile small_pit --print-config": 0, "train --profile pit.yaml -o run": 78,
     },
     "remix": {
         "remix": 2, "remix -o x.wav": 2, "remix none.wav -o x.wav": 66, "remix one.wav --model none -o x.wav": 66,
@@ -304,6 +305,8 @@ NO_TORCH = {
         "remix one.wav --lufs 90 -o x.wav": 2, "remix one.wav --kind free -o x.wav": 2,
         "remix one.wav --subtype x -o x.wav": 2, "remix --shuffle none -o x": 66,
         "remix --shuffle set --kind x -o x": 2, "remix --shuffle set --model none -o x": 66,
+        "remix --shuffle set --split x -o x": 2, "remix --shuffle set --n-remix 2 -o x": 2,
+        "remix --shuffle set -o set": 73, "remix --shuffle set -o mixed": 73, "remix --shuffle set -o one.wav": 73,
     },
     "prepare-data": {
         "prepare-data": 2, "prepare-data none -o x": 66, "prepare-data empty": 2, "prepare-data empty -o x": 65,
@@ -351,6 +354,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).touch()
     shutil.copytree(PACKAGE / "samples" / "testset", root / "set")
+    (root / "mixed").mkdir()
+    (root / "mixed/manifest.csv").write_text("id,mixture,sample_rate,frames\na,one.wav,8000,800\n")
+    (root / "run").mkdir()
+    (root / "run/run.json").write_text('{"profile": {"seed": 7}}')
+    (root / "run/last.ckpt").touch()
+    (root / "pit.yaml").write_text("extends: small_pit\nabout: on the set\ndata: {manifest: set, pool: []}\n")
     return root
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from usepcli.data.manifest import Manifest
 from usepcli.data.sampling import rng
 from usepcli.dsp import shuffle
-from usepcli.errors import UsageError, choices
+from usepcli.errors import BadInput, UsageError, choices
 
 SUBTYPES = {"FLOAT": 0, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}  # bits; none for floating point
 _TOGETHER = 2  # what is drawn here, see remix_set
@@ -33,8 +33,10 @@ class Settings:
     normalize: bool = True
     subtype: str = "FLOAT"
 
-    def check(self) -> None:
-        """Raise UsageError for values that make no set."""
+    def check(self, model: bool = True) -> None:
+        """Raise UsageError for values that make no set; model: one separates the mixtures."""
+        if self.n_remix and not model:
+            raise UsageError("--n-remix chooses among the outputs of a model: name one with --model, or leave it out")
         if self.kind not in shuffle.KINDS:
             raise UsageError(f"--kind: {choices('shuffle', self.kind, shuffle.KINDS)}")
         if self.subtype not in SUBTYPES:
@@ -47,6 +49,16 @@ class Settings:
             if getattr(self, name) < least:
                 flag = name.replace("_", "-")
                 raise UsageError(f"--{flag}: found {getattr(self, name)}; expected {least} or more")
+
+
+def rows_of(manifest: Manifest, split: str) -> Manifest:
+    """Return the mixtures of a split, all of them for ''; UsageError for an unknown one, BadInput where none is."""
+    if split and split not in manifest.splits():
+        raise UsageError(f"--split: {choices('split', split, map(str, manifest.splits()))}")
+    kept = manifest.split(split) if split else manifest
+    if not kept.rows:
+        raise BadInput(f"{manifest.path}: no mixtures; expected two or more")
+    return kept
 
 
 class Group(NamedTuple):

@@ -27,10 +27,10 @@ from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng, torch_seed
 from usepcli.dsp import shuffle
-from usepcli.engine.pseudo.plan import SUBTYPES, Group, Settings, least, plan
+from usepcli.engine.pseudo.plan import SUBTYPES, Group, Settings, least, plan, rows_of
 from usepcli.engine.pseudo.shuffled_folder import WAV, ShuffledFolder
 from usepcli.engine.pseudo.sources import Listed, Separated, Sources
-from usepcli.errors import BadInput, MissingDependency, UsageError, choices
+from usepcli.errors import BadInput, MissingDependency
 from usepcli.report.progress import progress
 from usepcli.weights import cards, reach
 
@@ -93,13 +93,11 @@ def remix_set(
     finished stays. `check` is called between pseudo-mixtures, and may raise. UsageError for settings that do not fit
     the set, OutputError where `out` holds something else.
     """
-    settings.check()
-    kept = _rows_of(manifest, settings.split)
+    settings.check(model is not None)
+    kept = rows_of(manifest, settings.split)
     card: dict[str, Any] = {}
     sources: Sources
     if model is None:
-        if settings.n_remix:
-            raise UsageError("--n-remix chooses among the outputs of a model: name one with --model, or leave it out")
         sources = Listed(kept, settings.normalize, settings.residual)
     else:
         settings = replace(settings, residual=False)  # a model's outputs leave nothing
@@ -117,15 +115,6 @@ def remix_set(
         return _fill(kept, groups, sources, settings, folder, overwrite, quiet, check)
     finally:
         folder.release()
-
-
-def _rows_of(manifest: Manifest, split: str) -> Manifest:
-    if split and split not in manifest.splits():
-        raise UsageError(f"--split: {choices('split', split, map(str, manifest.splits()))}")
-    kept = manifest.split(split) if split else manifest
-    if not kept.rows:
-        raise BadInput(f"{manifest.path}: no mixtures; expected two or more")
-    return kept
 
 
 def _facts(manifest: Manifest, settings: Settings, sources: Sources, card: dict[str, Any]) -> dict[str, Any]:

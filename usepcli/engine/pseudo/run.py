@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from usepcli import device as devices
 from usepcli.data.manifest import Manifest
-from usepcli.engine.pseudo.plan import Settings
+from usepcli.engine.pseudo.plan import Settings, rows_of
+from usepcli.engine.pseudo.record import Record
 from usepcli.engine.separation.ending import Ending
 from usepcli.weights import cards, reach
 
@@ -50,11 +51,16 @@ def shuffle(
         kind, channel_shuffle, n_remix, residual, batch, rounds, split, seconds, seed, normalize,
         subtype.upper() or "FLOAT",
     )  # fmt: skip
-    settings.check()
+    settings.check(model is not None)
     devices.check(device)
     table = Manifest.read(manifest)
+    rows_of(table, split)
     if model is not None:
         cards.read_card(reach.find_model(model))
+    folder = Record(out, {})
+    folder.refuse_input(table)
+    if out.is_file() or folder.earlier() is None:  # what an earlier set was made with is compared when all is known
+        folder.check(overwrite)
     from usepcli.engine.pseudo.pseudo_set import remix_set
 
     with Ending() as ending:

@@ -114,6 +114,17 @@ def score_model(
     """
     if protocol is None:
         check_metrics(metrics)
+    rows = referenced(manifest, limit)
+    # On a CPU a batch saves nothing; on a GPU the order of the items changes, and is put back at the end.
+    batches = _batches(rows, 0 if str(device) == "cpu" else batch_seconds)
+    signals = _separated(model, manifest, batches, device, protocol is not None, say, strict=False)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed)
+    scored = _scored(signals, partial(_item_rows, score=scorer, scorer=scorer), workers)
+    return _in_order(track(scored, len(rows)), [row.id for row in rows])
+
+
+def referenced(manifest: Manifest, limit: int = 0) -> list[ManifestRow]:
+    """Return the items that are scored; BadInput where there are none, or one has no references."""
     rows = manifest.rows[:limit] if limit else manifest.rows
     if not rows:
         raise BadInput(f"{manifest.path}: no items to score in it; check --split")
@@ -123,12 +134,7 @@ def score_model(
             f"{manifest.path}: item {bare} has no sources; a score needs references: "
             "use a prepared test set, score mixtures alone with --metric momi, or listen with `usep separate`"
         )
-    # On a CPU a batch saves nothing; on a GPU the order of the items changes, and is put back at the end.
-    batches = _batches(rows, 0 if str(device) == "cpu" else batch_seconds)
-    signals = _separated(model, manifest, batches, device, protocol is not None, say, strict=False)
-    scorer = Scorer(tuple(metrics), protocol, unprocessed)
-    scored = _scored(signals, partial(_item_rows, score=scorer, scorer=scorer), workers)
-    return _in_order(track(scored, len(rows)), [row.id for row in rows])
+    return rows
 
 
 def separated(

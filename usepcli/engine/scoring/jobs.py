@@ -190,7 +190,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
         raise InputNotFound(f"{_runs()}: no trained run in it and no model called default; name a MODEL")
     from usepcli import device as devices
     from usepcli.engine.scoring import results
-    from usepcli.engine.scoring.evaluate import score_model
+    from usepcli.engine.scoring.evaluate import referenced, score_model
     from usepcli.weights import cards, reach
 
     devices.check(means.device)
@@ -200,6 +200,8 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     manifest, split = _data(card, run is not None, data, split)
     means.say(f"model: {ref} ({path}), {card.n_src} outputs at {card.sample_rate} Hz")
     means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
+    if wanted.metrics or wanted.protocol:
+        referenced(manifest, means.limit)
     count = means.workers or _workers(wanted.metrics, min(means.limit or len(manifest), len(manifest)))
     facts: dict[str, Any] = {
         "model": {"ref": ref, "path": str(path), "sha256": digest, **_about(card)},

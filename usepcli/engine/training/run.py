@@ -9,6 +9,7 @@ from typing import Any
 
 from usepcli import device
 from usepcli.data.manifest import Manifest, Pool
+from usepcli.engine.training.runfolder import RunFolder
 from usepcli.profile.load import load_profile
 
 
@@ -18,8 +19,8 @@ def train(
     """Train a profile, or go on with its run, and return where the model lies and what it scored.
 
     profile, sets: as in `load_profile`.  out: the run folder, by default $USEP_RUNS or runs, and the profile's name.
-    dry_run: return sizes, steps, memory and time instead, and write nothing.  Data that are not there and a device that
-    is none are told before torch is loaded.
+    dry_run: return sizes, steps, memory and time instead, and write nothing.  Data that are not there, a device that is
+    none and a folder with a run of other settings are told before torch is loaded.
     """
     loaded = load_profile(profile, sets)
     device.check(loaded.train.device)
@@ -28,9 +29,10 @@ def train(
         from usepcli.engine.training.plan import plan
 
         return plan(loaded)
+    folder = out or Path(os.environ.get("USEP_RUNS", "runs")) / loaded.name
+    RunFolder(folder, take=False).refuse_other(loaded.as_dict(), force)
     from usepcli.engine.training.train import Trainer
 
-    folder = out or Path(os.environ.get("USEP_RUNS", "runs")) / loaded.name
     trainer = Trainer(loaded, folder, force)
     trainer.fit()
     if not trainer.ranks.main:

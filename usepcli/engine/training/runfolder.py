@@ -48,13 +48,14 @@ class RunFolder(Folder):
 
     name, command = "run", "usep train"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, take: bool = True) -> None:
         super().__init__(path)
-        self.lock.take()
-        self.clean()
+        if take:
+            self.lock.take()
+            self.clean()
 
-    def begin(self, profile: dict[str, Any], force: bool) -> None:
-        """Record what the run starts with; ConfigError if the folder holds a run of other settings.
+    def refuse_other(self, profile: dict[str, Any], force: bool) -> None:
+        """Raise ConfigError if the folder holds a run of other settings; looks only, so that it needs no lock.
 
         A start that was refused, or ended before anything was saved, has learned nothing: its settings bind nobody.
         """
@@ -65,6 +66,10 @@ class RunFolder(Folder):
             raise ConfigError(
                 f"{self.path}: holds a run of other settings ({differences}); choose another -o, or --force"
             )
+
+    def begin(self, profile: dict[str, Any], force: bool) -> None:
+        """Record what the run starts with; errors as for `refuse_other`."""
+        self.refuse_other(profile, force)
         self._begun = {"argv": sys.argv, "versions": versions("torch"), "started": time.strftime("%F %T")}
         self.finish(self._begun)
 
