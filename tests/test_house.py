@@ -120,6 +120,18 @@ def test_floors_of_the_engine():
     assert not wrong, "\n".join(wrong)
 
 
+def test_every_import_of_the_package_is_there():
+    there = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in SOURCES}
+    wrong = [
+        f"{_name(path)} imports {node.module}"
+        for path in SOURCES
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "usepcli"
+        if node.module not in there
+    ]
+    assert not wrong, "\n".join(wrong)  # type checkers take what they cannot find for Any
+
+
 def test_every_part_has_a_floor():
     assert {_part(path) for path in SOURCES} - {"__init__", "__main__"} == set().union(*FLOORS)
 

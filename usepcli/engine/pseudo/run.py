@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from usepcli import device as devices
 from usepcli.data.manifest import Manifest
 from usepcli.engine.pseudo.plan import Settings, rows_of
-from usepcli.engine.pseudo.record import Record
+from usepcli.engine.pseudo.shuffled_folder import ShuffledFolder
 from usepcli.engine.separation.ending import Ending
 from usepcli.weights import cards, reach
 
@@ -57,7 +57,7 @@ def shuffle(
     rows_of(table, split)
     if model is not None:
         cards.read_card(reach.find_model(model))
-    folder = Record(out, {})
+    folder = ShuffledFolder(out, {})
     folder.refuse_input(table)
     if out.is_file() or folder.earlier() is None:  # what an earlier set was made with is compared when all is known
         folder.check(overwrite)
