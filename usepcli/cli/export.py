@@ -19,6 +19,12 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write; by default the model's name.", show_default=False)
     ] = None,
+    queries: Annotated[
+        list[str],
+        typer.Option(
+            "--query", metavar="WORDS", help="What a model by query is asked for in this file; one output each."
+        ),
+    ] = [],  # noqa: B006 - Typer copies it
     seconds: Annotated[
         float, typer.Option("--seconds", min=0, help="Fix the length of the input; 0 leaves it open.")
     ] = 0.0,
