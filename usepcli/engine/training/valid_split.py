@@ -51,8 +51,7 @@ def read(profile: Any, model: Model) -> Split:
         return Split("the profile, data.manifest is empty", None, None, [], None, model.n_src)
     rows = Manifest.read(data.manifest).split(data.valid_split)
     where = f"split '{data.valid_split}' of {data.manifest}"
-    asked = [len(_queries(model, row, where)) for row in rows.rows]
-    n_out, most = min(asked, default=model.n_src), 2 * max(asked, default=0) if not model.n_src else model.n_src
+    n_out, most = _outputs(model, rows.rows, where)
     mixtures = rows.rows[: valid.limit] if valid.limit else rows.rows
     n_items = len(mixtures) if valid.mom_pairs else 0
     pairs = momi.mom_pairs(n_items if most <= MAX_OUTPUTS else 0, valid.mom_pairs, MOM_SEED)
@@ -66,12 +65,18 @@ def read(profile: Any, model: Model) -> Split:
     return Split(where, of(known), of(mixtures), pairs, of([mixtures[i] for i in chosen]), n_out)
 
 
-def _queries(model: Model, row: Row, where: str) -> Sequence[str]:
-    """Return the queries of a row for a model that is asked, as many places as outputs for any other."""
+def _outputs(model: Model, rows: Sequence[Row], where: str) -> tuple[int, int]:
+    """Return the least number of outputs for a mixture and the largest for a sum of two.
+
+    A model that is asked has as many as there are queries.
+    """
+    if model.n_src or not rows:
+        return model.n_src, model.n_src
     try:
-        return queries_of(model, row) or [""] * model.n_src
+        counts = [len(queries_of(model, row)) for row in rows]
     except BadInput as fault:
         raise ConfigError(f"data.valid_split: {where}: {fault}") from fault
+    return min(counts), 2 * max(counts)
 
 
 def choose(profile: Any, split: Split) -> Choice:
