@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import inspect
 import os
@@ -118,6 +119,26 @@ def test_floors_of_the_engine():
             if other != group and floor(other) >= floor(group):
                 wrong.append(f"{_name(path)} imports {module}")
     assert not wrong, "\n".join(wrong)
+
+
+def _typing_only(tree: ast.Module) -> set[ast.AST]:
+    blocks = (n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))
+    return {inner for block in blocks for part in block.body for inner in ast.walk(part)}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    def module(path: Path) -> str:
+        return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+    names = {module(path) for path in SOURCES}
+    graph: dict[str, set[str]] = {}
+    for path in SOURCES:
+        tree = _tree(path)
+        skipped = _typing_only(tree)
+        froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n not in skipped]
+        found = {str(n.module) for n in froms} | {f"{n.module}.{a.name}" for n in froms for a in n.names}
+        graph[module(path)] = (found & names) - {"usepcli", module(path)}
+    assert list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names a circle
 
 
 def test_every_import_of_the_package_is_there():

@@ -151,7 +151,7 @@ def test_it_learns_what_the_words_mean(trained: Path, asked: Path) -> None:
     assert [row["si-snri"] for row in batched] == pytest.approx([row["si-snri"] for row in right], abs=1e-2)
     rows, summary, _ = mom_scores.score(net, replace(manifest, rows=manifest.rows[:2]), 1, 0)
     assert math.isfinite(rows[0]["msi"]) and {row["metric"] for row in summary} == {"momi", "msi"}
-    heard = next(iter(ordered.by_model(net, manifest)))
+    heard = ordered.in_order(next(iter(evaluate.separated(net, manifest))))
     assert heard.ordered and heard.est.shape == heard.ref.shape
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,20 +13,8 @@ from usepcli.errors import BadInput, InputNotFound
 
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
-    from usepcli.models.queried import Model
 
-Say = Callable[[str], None]
 References = Mapping[str, Mapping[str, Path]]
-
-
-def by_model(
-    model: Model, manifest: Manifest, *, device: str = "cpu", limit: int = 0, say: Say = lambda line: None
-) -> Iterator[Signals]:
-    """Yield each item as the model separates it, est (K,T) in the order of ref (K,T); errors as for score_model."""
-    from usepcli.engine.scoring.evaluate import separated
-
-    for signals in separated(model, manifest, device=device, limit=limit, say=say):
-        yield in_order(signals)
 
 
 def by_files(estimates: Path, references: References) -> Iterator[Signals]:

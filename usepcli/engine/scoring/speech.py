@@ -110,6 +110,9 @@ def _items(job: Job, folders: Folders, means: Means) -> Iterator[Signals]:
     from usepcli.engine.scoring import ordered
 
     if job.net is not None and job.manifest is not None:
-        yield from ordered.by_model(job.net, job.manifest, device=job.device, limit=means.limit, say=means.say)
+        from usepcli.engine.scoring.evaluate import separated
+
+        found = separated(job.net, job.manifest, device=job.device, limit=means.limit, say=means.say)
+        yield from map(ordered.in_order, found)
     else:
         yield from ordered.by_files(Path(folders.estimates or ""), _references(folders, means.limit))
