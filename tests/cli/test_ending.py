@@ -143,7 +143,7 @@ def ended(words: list[object], folder: Path) -> None:
 
 def test_pull_leaves_no_folder(layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").mkdir(exist_ok=True)
-    monkeypatch.setattr(store, "load_model", terminate)
+    monkeypatch.setattr(store, "load_any", terminate)
     ended(["pull", layout, "-o", tmp_path / "models", "--name", "fresh"], tmp_path)
 
 

@@ -199,7 +199,7 @@ def test_the_loudest_share_is_that_of_the_mixtures_not_of_their_shuffled_sums() 
     assert float(objective.step_logs["loudest_share"]) == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("loss", list(registry.LOSSES))
+@pytest.mark.parametrize("loss", [n for n in registry.LOSSES if registry.load("loss", n).domain == "wave"])
 def test_the_log_is_the_snr_whatever_the_loss(loss: str) -> None:
     roles = {"roles": "fixed", "channel_shuffle": False}
     for options in ({"channel_shuffle": False}, roles):

@@ -215,7 +215,7 @@ def test_dynamic_mixtures_of_a_pool_with_queries_train_it(profile: Path, asked: 
     Pool(rows, asked.parent, asked.parent / "pool.csv").write()
     sets = ["data.mixing=dynamic", f"data.pool=[{asked.parent / 'pool.csv'}]", "train.max_steps=2"]
     trainer = Trainer(load_profile(str(profile), sets), tmp_path / "dynamic")
-    assert set(trainer.data[0, 0].queries) == {LOW, HIGH}
+    assert set(trainer.feed.data[0, 0].queries) == {LOW, HIGH}
     trainer.fit()
     assert len(table(tmp_path / "dynamic" / "train.csv")) == 2
 

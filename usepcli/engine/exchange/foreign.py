@@ -76,6 +76,7 @@ def import_model(
         raise OutputError(f"{out}: exists already; choose another name with -o, or --overwrite")
     found = read(source, kind, stated)
     from usepcli.engine.exchange import foreign_level
+    from usepcli.models.separator import SeparationModel
     from usepcli.weights import fitting, store
 
     model = fitting.model(found.model, found.state, str(source))
