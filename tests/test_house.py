@@ -239,6 +239,17 @@ def test_public_functions_are_annotated_and_explained():
     assert not wrong, "\n".join(wrong)
 
 
+def test_every_variable_that_is_read_elsewhere_is_no_key_of_a_profile():
+    from usepcli.profile.load import RESERVED
+
+    read = {
+        name
+        for path in SOURCES
+        for name in re.findall(r"""environ\S*\W["'](USEP_[A-Z_]+)["']""", path.read_text("utf-8"))
+    }
+    assert {"USEP_MODELS", "USEP_RUNS", "USEP_DEBUG"} <= read <= set(RESERVED)
+
+
 def test_module_heads():
     wrong = []
     for path in SOURCES:

@@ -22,13 +22,17 @@ _ENDS = (IOFault, WorkerDied, Stopped, BrokenPipeError)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 
 
+def stops(error: Exception) -> bool:
+    """Whether an error is no matter of one item, but of the disk, of a process or of somebody's wish."""
+    return isinstance(error, _ENDS) or (isinstance(error, OSError) and error.errno in _DISK)
+
+
 def fault(error: Exception, item: str | os.PathLike[str], ends: tuple[type[Exception], ...] = ()) -> UsepError:
     """Return why `item` failed, or raise the error again where it ends the run, as do the caller's own `ends`.
 
     With USEP_DEBUG set, the traceback goes to stderr.
     """
-    full = isinstance(error, OSError) and error.errno in _DISK
-    if full or isinstance(error, (*_ENDS, *ends)):
+    if stops(error) or isinstance(error, ends):
         raise error
     if os.environ.get("USEP_DEBUG", "") not in ("", "0"):
         import traceback
@@ -37,11 +41,11 @@ def fault(error: Exception, item: str | os.PathLike[str], ends: tuple[type[Excep
     if isinstance(error, UsepError):
         return error
     if isinstance(error, MemoryError):
-        return BadInput(f"{show(item)}: takes more memory than there is ({error or 'no details'}); leave it out")
+        return BadInput(f"{show(item)}: takes more memory than there is ({str(error) or 'no details'}); leave it out")
     if isinstance(error, OSError) and error.strerror:
         return BadInput(f"{show(item)}: {error.strerror}; check the file and run again")
-    said = " ".join(str(error).split())
-    return Unforeseen(f"{show(item)}: {type(error).__name__}: {said} (unforeseen; USEP_DEBUG=1 shows where)")
+    said = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+    return Unforeseen(f"{show(item)}: {said} (unforeseen; USEP_DEBUG=1 shows where)")
 
 
 def reason(error: Exception, item: str | os.PathLike[str], ends: tuple[type[Exception], ...] = ()) -> str:

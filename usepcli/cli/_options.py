@@ -88,9 +88,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
-Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="More notes; -vv shows the traceback of an error.")
-]
 
 
 def but(asked: Mapping[str, Any], *own: str) -> dict[str, Any]:

@@ -70,6 +70,8 @@ def _of_model(ref: str) -> dict[str, Any]:
         "settings": card.model,
         "versions": card.versions,
         "sha256": header.sha256,
+        **({"fixed": card.fixed} if card.fixed else {}),
+        **_pulled(path),
     }
 
 

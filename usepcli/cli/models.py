@@ -55,7 +55,9 @@ def models(as_json: options.Json = False) -> None:
     rows = []
     for name, paths in reach.known().items():
         try:
-            rows.append(_row(name, paths[0], cards.read_header(paths[0]), as_json))
+            header = cards.read_header(paths[0])
+            if header.card.model:  # else a critic, for instance, which a run keeps beside its model
+                rows.append(_row(name, paths[0], header, as_json))
         except UsepError as fault:
             options.say(f"usep: note: left out: {fault}")
         for hidden in paths[1:]:

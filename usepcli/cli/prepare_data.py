@@ -246,9 +246,12 @@ def prepare_data(
     if out is None:
         raise UsageError("--out is missing: name the folder to make, e.g. -o data/mine")
     from usepcli.engine.preparing.prepare import prepare
+    from usepcli.engine.separation.ending import Ending
 
+    how: dict[str, Any] = {"workers": workers, "overwrite": overwrite, "dry_run": dry_run, "quiet": quiet}
     try:
-        done = prepare(source, out, corpus, given, workers=workers, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
+        with Ending():
+            done = prepare(source, out, corpus, given, **how)
     except ConfigError as err:  # here the values came from the command line, not from a profile
         raise UsageError(str(err)) from err
     if as_json:

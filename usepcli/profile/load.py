@@ -23,7 +23,7 @@ __all__ = ["Profile", "load_profile", "profiles_available", "render_config"]
 
 # Read elsewhere; every other USEP_ variable names a profile key.
 RESERVED = frozenset(
-    f"USEP_{name}" for name in ("PROFILES", "DEBUG", "CACHE", "SHARED_DATA", "THREADS", "RUNS", "KEEP_HEAP")
+    f"USEP_{name}" for name in ("PROFILES", "MODELS", "DEBUG", "CACHE", "SHARED_DATA", "THREADS", "RUNS", "KEEP_HEAP")
 )
 _DEFAULT_NAMES = {"loss": "snr", "objective": "pit"}
 

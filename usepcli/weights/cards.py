@@ -187,8 +187,11 @@ def _header(path: Path) -> dict[str, Any]:
 
 def what_instead(path: Path) -> str:
     """Say what a file that should hold a model is by its first bytes, where that is a usual mishap; else ''."""
-    with open(path, "rb") as file:
-        start = file.read(200).lstrip().lower()
+    try:
+        with open(path, "rb") as file:
+            start = file.read(200).lstrip().lower()
+    except OSError:
+        return ""  # its own fault says more
     if not start:
         return "an empty file"
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):

@@ -31,7 +31,7 @@ class _TooMany(Exception):
 def model(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> Model:
     """Return the model of the settings with the weights of the file; BadInput where they do not fit each other."""
     if not isinstance(settings, Mapping) or not isinstance(settings.get("name"), str):
-        raise BadInput(f"{where}: names no architecture; a file that usep wrote says it under model.name")
+        raise BadInput(f"{where}: names no architecture under model.name: no separator, a part of a training perhaps")
     sizes = [value for key, value in settings.items() if isinstance(value, (int, float)) and key != "sample_rate"]
     try:
         if max(map(abs, sizes), default=0) > _USUAL:

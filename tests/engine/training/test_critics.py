@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from usepcli import registry
+from usepcli.cli.app import app
 from usepcli.engine.training import states, stepping
 from usepcli.engine.training.average import part_file
 from usepcli.engine.training.train import Trainer
@@ -192,7 +195,7 @@ def test_killed_and_resumed_critics_and_all_are_equal_bit_by_bit(
 
 
 def test_best_weights_and_init_from_know_every_part_that_trains(
-    adversarial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    adversarial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
     first = Trainer(load_profile(str(adversarial), ["train.epochs=1"]), run)
@@ -204,6 +207,13 @@ def test_best_weights_and_init_from_know_every_part_that_trains(
         own = second.objective.groups()[name].state_dict()
         assert all(torch.equal(own[key], value) for key, value in state.items())
     second.folder.release()
+    again = Trainer(load_profile(str(adversarial), [f"init_from={next((run / 'best').iterdir())}"]), tmp_path / "again")
+    own = again.objective.groups()["wave"].state_dict()
+    assert all(torch.equal(own[key], value) for key, value in held["wave"].items())
+    again.folder.release()
+    monkeypatch.setenv("USEP_MODELS", str(run))
+    listed = json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)
+    assert {"best"} == {row["name"] for row in listed if row["path"].startswith(str(run))}
     part_file(run, "mask").unlink()
     assert "best_mask" not in reach.find_model(str(run)).name
     capsys.readouterr()

@@ -18,7 +18,7 @@ import torch
 
 from usepcli.engine.training import feed, signals, states
 from usepcli.engine.training.train import Trainer
-from usepcli.errors import BadInput, ConfigError, Diverged, OutputError
+from usepcli.errors import BadInput, ConfigError, Diverged, OutputError, Stopped
 from usepcli.objectives.pit import PIT
 from usepcli.profile.load import load_profile
 from usepcli.weights import store
@@ -274,6 +274,49 @@ def test_two_ranks_equal_one_process_at_the_same_global_batch(profile_file: Path
     assert both.returncode == 0, both.stderr[-2000:]
     one, two = ([float(row[1]) for row in curve(tmp_path / name)] for name in ("one", "two"))
     assert one == pytest.approx(two, abs=5e-3) and len(one) == 12
+
+
+def validations(run: Path) -> list[list[str]]:
+    with open(run / "valid.csv", newline="") as file:
+        return [[row["step"], row["si-snri"], row["best"]] for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("when", ["before the row", "after the row"])
+def test_a_validation_that_fails_costs_nothing_of_what_was_learned(
+    profile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    Trainer(load_profile(str(profile_file)), tmp_path / "whole").fit()
+    name = "score" if when == "before the row" else "lines"
+    with monkeypatch.context() as patch:
+
+        def fails(*_: object) -> None:
+            raise RuntimeError("the validation set is gone")
+
+        patch.setattr(f"usepcli.engine.training.validate.Validator.{name}", fails)
+        with pytest.raises(RuntimeError, match="is gone"):
+            Trainer(load_profile(str(profile_file)), tmp_path / "run").fit()
+    state = states.load_state(tmp_path / "run" / "last.ckpt")
+    assert (state["step"], state["epoch"], state["due"]) == (6, 1, True)
+    Trainer(load_profile(str(profile_file)), tmp_path / "run").fit()
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+    assert validations(tmp_path / "run") == validations(tmp_path / "whole")
+
+
+def test_a_stop_in_the_last_step_leaves_the_validation_to_the_next_start(profile_file: Path, tmp_path: Path) -> None:
+    Trainer(load_profile(str(profile_file)), tmp_path / "whole").fit()
+    trainer = Trainer(load_profile(str(profile_file)), tmp_path / "run")
+    step = trainer._one_step
+
+    def stopped(micro: list[Any]) -> None:
+        step(micro)
+        if trainer.step == trainer.total:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer._one_step = stopped  # type: ignore[method-assign]
+    with pytest.raises(Stopped):
+        trainer.fit()
+    Trainer(load_profile(str(profile_file)), tmp_path / "run").fit()
+    assert validations(tmp_path / "run") == validations(tmp_path / "whole")
 
 
 def test_pit_learns_to_separate(profile_file: Path, tmp_path: Path) -> None:

@@ -89,8 +89,15 @@ def readme(card: Card, target: hub.Place, datasets: Sequence[str] = ()) -> str:
     repo = f"./{title}" if target.folder else target.repo
     top = yaml.safe_dump(head(card, title, datasets), sort_keys=False, allow_unicode=True, width=1000)
     lines = [f"---\n{top}---\n", f"# {title}\n", f"{card.about or card.name}.\n"]
-    lines += [f"{card.n_src} outputs at {card.sample_rate} Hz, architecture `{card.model.get('name', '')}`.\n"]
-    lines += ["```sh", f"usep pull {repo}", f"usep separate meeting.wav -o separated --model {title}", "```\n"]
+    made_of = f"at {card.sample_rate} Hz, architecture `{card.model.get('name', '')}`.\n"
+    if card.n_src:
+        lines += [f"{card.n_src} outputs {made_of}"]
+        lines += ["```sh", f"usep pull {repo}", f"usep separate meeting.wav -o separated --model {title}", "```\n"]
+    else:
+        lines += [f"Separates what it is asked for in words, {made_of}", "```sh", f"usep pull {repo}", "```\n"]
+        lines += ["```python", f'Separator.load("{title}").ask(["rain", "a dog barks"])(wave, rate)', "```\n"]
+    for name, part in card.fixed.items():
+        lines.append(f"Frozen part `{name}`, not in the file: {part['reference']}, sha256 {part['sha256']}.\n")
     if card.scores:
         lines += ["| Metric | Value | 95 % interval | n | Data | Protocol |", "|---|---|---|---|---|---|"]
         for score in card.scores:

@@ -77,6 +77,8 @@ def mix(
         outputs = cards.read_card(reach.find_model(ref))[0].n_src
         if not outputs:  # the card does not say
             loaded = _loaded(ref, device, threads)
+            if loaded.by_query:
+                raise UsageError(f"--model {ref}: separates what it is asked for in words; separate first, then remix")
             outputs = loaded.n_src
         names = names_of(outputs)
     where = f"--automation {show(str(automation or ''))}"

@@ -142,7 +142,12 @@ class _Maker:
 
     @property
     def n_src(self) -> int:
-        """The number of outputs."""
+        """The number of outputs; UsageError for a model that separates what it is asked for."""
+        if not self.card.n_src and self.separator.by_query:
+            raise UsageError(
+                f"--model {self.ref}: separates what it is asked for in words; from Python: "
+                "Separator.load(...).ask(['rain', 'a dog']), or fix the words with usep export --query"
+            )
         return self.card.n_src or self.separator.n_src
 
     @cached_property

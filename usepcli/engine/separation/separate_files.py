@@ -145,6 +145,8 @@ def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watc
         identity = Identity.of(job.source)
     except OSError as fault:
         _take_back(placed)
+        if not guard.stops(fault):  # a sector of this recording, say, and not of the disk that all are written to
+            raise
         raise IOFault(f"{io.show(job.file)}: {fault.strerror or fault}; nothing of it was kept") from fault
     except BaseException:
         _take_back(placed)

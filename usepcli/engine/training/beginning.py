@@ -30,14 +30,15 @@ def first_parts(profile: Any, objective: Objective) -> list[str]:
     if not profile.init_from:
         return said
     home = _find("init_from", profile.init_from)
+    run = home.parent.parent if home.parent.name == "best" else home.parent
     for group, module in objective.groups().items():
         if group == MAIN:
             continue
-        path = part_file(home.parent, group)
+        path = part_file(run, group)
         if path.is_file():
             fitting.load_into(module, store.read_weights(path), f"init_from: {path}")
         else:
-            said.append(f"init_from: {home.parent} keeps no weights of '{group}', which begins anew")
+            said.append(f"init_from: {run} keeps no weights of '{group}', which begins anew")
     return said
 
 

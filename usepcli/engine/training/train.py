@@ -169,9 +169,13 @@ class Trainer:
                 self.save()
             while self.epoch < self.t.epochs and self.step < self.total and not self._out_of_time():
                 self._epoch(flag)
-        finally:
-            flag.close()
             self.ranks.barrier()
+        except Stopped:  # all ranks stop at the same step
+            self.ranks.barrier()
+            raise
+        finally:
+            # After a fault no barrier: the other ranks wait elsewhere, and learn of it by this one's end.
+            flag.close()
             self.ranks.close()
             self._close()
 
@@ -186,6 +190,9 @@ class Trainer:
             self._one_step(micro)
             done = self.step >= self.total or self._out_of_time()
             if self.ranks.any(bool(flag.by), self.device):
+                if done and self.in_epoch == self.feed.steps_per_epoch:
+                    self._end_epoch()
+                self.due = done  # the last step was taken: what is left is to validate, and the next start does
                 self.save()
                 raise Stopped(
                     f"{flag.by or 'a signal'}: saved at step {self.step} in {self.path}; run the same command to resume"

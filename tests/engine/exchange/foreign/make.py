@@ -1,7 +1,7 @@
 """How the stored checkpoints were made: tiny untrained models of asteroid 0.7.0, their input and their output.
 
     pip install asteroid
-    python tests/engine/foreign/make.py
+    python tests/engine/exchange/foreign/make.py
 
 Every NAME.pth is torch.save(model.serialize()), with what a published file says besides; every NAME.npz holds
 `mix` (B, T) and what asteroid's own forward makes of it, `est` (B, N, T).
