@@ -5,14 +5,21 @@ from __future__ import annotations
 import csv
 import math
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from usepcli import registry
 from usepcli.audio import io
 from usepcli.engine.exchange import export
+from usepcli.engine.training import states
 from usepcli.engine.training.train import Trainer
 from usepcli.profile.faults import ProfileError
 from usepcli.profile.load import load_profile
@@ -55,6 +62,33 @@ def test_a_new_model_trains_validates_separates_streams_and_travels(
     assert np.abs(sources - whole).max() <= 1e-5 * np.abs(whole).max()
     facts = export.export(str(run / "best.safetensors"), tmp_path / "new.pt2", "torch-export", live=True)
     assert facts["max_difference"] < 1e-5 and [each["input"] for each in facts["state"]] == ["heard", "inner.cell"]
+
+
+PROGRAM = f"""
+import sys
+sys.path.insert(0, {str(PARTS)!r})
+from usepcli import registry
+registry.MODELS["recurrent_net"] = "recurrent_net:RecurrentNet"
+from usepcli.cli.app import main
+main()
+"""
+
+
+def test_killed_and_resumed_it_is_equal_bit_by_bit(profile: Path, tmp_path: Path, until: Callable[..., Any]) -> None:
+    def command(run: Path) -> list[str]:
+        return [sys.executable, "-c", PROGRAM, "train", "--profile", str(profile), "-o", str(run)]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    run, log = tmp_path / "killed", tmp_path / "killed" / "train.csv"
+    with subprocess.Popen(command(run), stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: (log.exists() and log.read_bytes().count(b"\n") > 5) or process.poll() is not None, "step 5")
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL, "training ended before it could be killed"
+    subprocess.run(command(run), check=True, capture_output=True)
+    ends = [states.load_state(tmp_path / name / "last.ckpt")["objective"] for name in ("whole", "killed")]
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
 
 
 def test_its_signature_is_the_schema(profile: Path) -> None:
