@@ -145,3 +145,14 @@ def test_the_model_comes_back_as_it_was() -> None:
 def test_more_outputs_than_can_be_dealt_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="20 outputs"):
         momi.score_moms(Shares((0.05,) * 20), tones(tmp_path, (100, 100)), [(0, 1)])
+
+
+def test_a_pair_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    manifest = tones(tmp_path, (800, 800, 800, 800))
+    (tmp_path / "2.wav").write_bytes(b"RIFF no more")
+    rows = momi.score_moms(Bands(1500), manifest, [(0, 2), (1, 3)])
+    assert [row["id"] for row in rows] == ["t1+t3", "t0+t2"]
+    assert math.isfinite(rows[0]["momi"]) and math.isnan(rows[1]["momi"])
+    assert "2.wav" in rows[1]["reason"] and "reason" not in rows[0]
+    with pytest.raises(BadInput, match=r"no sum of two mixtures can be made; the first, .*2\.wav"):
+        momi.score_moms(Bands(1500), manifest, [(0, 2)])

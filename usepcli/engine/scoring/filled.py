@@ -62,10 +62,15 @@ def add_items(found: Results, job: Job, wanted: Measures, quiet: bool) -> Rows:
     return rows
 
 
-def tell_failures(rows: Rows, folder: Path) -> None:
-    """Raise PartialFailure where items could not be scored: how many, and why the first could not."""
+def tell_failures(rows: Rows, lost: Rows, folder: Path) -> None:
+    """Raise PartialFailure where items, or sums of two, could not be scored: how many, and why the first could not."""
     from usepcli.engine.scoring import results, scoring
 
+    if lost:
+        raise PartialFailure(
+            f"{len(lost)} sums of two mixtures have no score, e.g. {lost[0]['id']}: {lost[0]['reason']}; all of them "
+            f"are in {folder / results.MOMS}"
+        )
     failed = scoring.failures(rows)
     if failed:
         first = next(row["reason"] for row in rows if row["id"] == failed[0])
@@ -75,8 +80,8 @@ def tell_failures(rows: Rows, folder: Path) -> None:
         )
 
 
-def add_moms(found: Results, job: Job, means: Means, pairs: int, seed: int, out: Path) -> None:
-    """Score sums of two mixtures."""
+def add_moms(found: Results, job: Job, means: Means, pairs: int, seed: int, out: Path) -> Rows:
+    """Score sums of two mixtures; return the rows of those that could not be read."""
     from dataclasses import replace
 
     from usepcli.engine.scoring import mom_scores, results
@@ -91,9 +96,11 @@ def add_moms(found: Results, job: Job, means: Means, pairs: int, seed: int, out:
     if why:
         means.say(f"no picture of momi against msi: {why}")
     found.facts["momi"] = results.strict(facts) | {"picture": "" if why else results.PICTURES[0]}
-    found.tables[results.MOMS] = (rows, list(mom_scores.COLUMNS))
+    lost = [row for row in rows if "reason" in row]
+    found.tables[results.MOMS] = (rows, [*mom_scores.COLUMNS, *(["reason"] if lost else [])])
     several = any("system" in row for row in found.summary)
     found.summary += [{"system": "separated", **row} if several else row for row in summary]
+    return lost
 
 
 def add_comparisons(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Protocol, TypeVar
 
@@ -10,17 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from usepcli import guard
 from usepcli.data.items import Reader, fitted
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng
 from usepcli.engine.scoring.asking import asked, queries_of
-from usepcli.errors import BadInput
+from usepcli.errors import BadInput, ConfigError, MissingDependency, UsageError
 from usepcli.metrics import momi
 from usepcli.models.queried import Model
 from usepcli.separator.separator import borrowed
 
 # Audio in one batch on a GPU; on a CPU a batch saves nothing.
 BATCH_S = 60.0
+# What no other pair would do better.
+_ENDS = (UsageError, ConfigError, MissingDependency)
 
 
 class Asked(Sized, Protocol):
@@ -50,11 +54,15 @@ def score_moms(
     """Return one row per pair of items: id, momi and msi in dB; msi is nan where no sources are listed or opened.
 
     The longer mixture of a pair is cut to the shorter, and both to `seconds` (0: whole).  sources false opens none.
-    BadInput for a model with more outputs than the search can deal out.
+    A pair that cannot be read comes last, without numbers and with a reason.  BadInput for a model with more outputs
+    than the search can deal out, and where no pair can be read.
     """
+    if model.n_src > momi.MAX_OUTPUTS:
+        raise BadInput(f"momi: a model with {model.n_src} outputs; expected at most {momi.MAX_OUTPUTS}")
     reader = Reader(manifest, model.sample_rate, seconds)
-    moms = (_Mom(reader, model, [manifest.rows[i] for i in pair]) for pair in pairs)
-    rows = []
+    lost: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    moms = _readable(reader, model, [[manifest.rows[i] for i in pair] for pair in pairs], lost)
     for batch in batches(moms, model.sample_rate, device):
         mixtures = np.stack([mom.mixtures for mom in batch])  # (B, 2, T)
         found = separate(model, torch.from_numpy(mixtures.sum(1)), device, batch[0].queries)
@@ -63,7 +71,21 @@ def score_moms(
             whole = mix.sum(0, dtype=np.float64)
             msi = float("nan") if known is None else momi.msi(est, known, whole, model.ordered)
             rows.append({"id": mom.id, "momi": momi.momi(est, mix, mom.owner), "msi": msi})
-    return rows
+    if lost and not rows:
+        raise BadInput(f"{manifest.path}: no sum of two mixtures can be made; the first, {lost[0]['reason']}")
+    return [*rows, *lost]
+
+
+def _readable(
+    reader: Reader, model: Model, pairs: Sequence[Sequence[Row]], lost: list[dict[str, Any]]
+) -> Iterator[_Mom]:
+    """Yield the pairs that can be read, and put a row for each of the others into `lost`."""
+    for rows in pairs:
+        name = "+".join(row.id for row in rows)
+        try:
+            yield _Mom(reader, model, rows)
+        except Exception as error:
+            lost.append({"id": name, "momi": math.nan, "msi": math.nan, "reason": guard.reason(error, name, _ENDS)})
 
 
 class Heard:

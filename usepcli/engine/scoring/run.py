@@ -95,8 +95,9 @@ def evaluate(
     if wanted.metrics or wanted.protocol:
         rows = filled.add_items(found, job, wanted, quiet)
         filled.add_comparisons(found, job, rows, others, stats, by, seed)
+    lost: Rows = []
     if "momi" in metric:
-        filled.add_moms(found, job, means, mom_pairs, seed, place)
+        lost = filled.add_moms(found, job, means, mom_pairs, seed, place)
     if "wer" in metric:
         speech.add_words(found, job, words, folders, means)
     if kaldi_export is not None:
@@ -108,7 +109,7 @@ def evaluate(
         _page(done, job, folders, wanted, rows, report_by, means)
     if fault:  # the scores are written and shown all the same
         raise fault
-    filled.tell_failures(rows, place)
+    filled.tell_failures(rows, lost, place)
     return done
 
 
