@@ -74,8 +74,8 @@ def test_a_joined_flac_says_what_is_left(tmp_path: Path):
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
 def test_a_flac_from_a_pipe(tmp_path: Path):
     written(tmp_path / "a.wav")
-    line = f"ffmpeg -v error -i {tmp_path}/a.wav -f flac pipe:1 > {tmp_path}/a.flac"
-    subprocess.run(line, shell=True, check=True)
+    line = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.wav"), "-f", "flac", "pipe:1"]
+    (tmp_path / "a.flac").write_bytes(subprocess.run(line, check=True, capture_output=True).stdout)
     assert np.array_equal(decoded(tmp_path / "a.flac"), io.read(tmp_path / "a.wav")[0][0])
 
 
