@@ -7,14 +7,16 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from usepcli.audio import io
 from usepcli.data.manifest import Manifest
 from usepcli.engine.training import valid_split
 from usepcli.engine.training.train import Trainer
 from usepcli.engine.training.validate import Validator
-from usepcli.errors import ConfigError
+from usepcli.errors import BadInput, ConfigError
 from usepcli.models.separator import SeparationModel
 from usepcli.profile.faults import ProfileError
 from usepcli.profile.load import load_profile
@@ -221,6 +223,58 @@ def test_a_score_that_does_not_exist_never_wins(
     assert check.score(check.model.state_dict(), 2) == -math.inf
     assert check.best.scores == [(first, 1), (-math.inf, 2)]
     assert check.card(2, 2).scores == []
+
+
+def test_no_best_model_comes_of_nothing(
+    profile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("usepcli.engine.scoring.momi.score_moms", lambda *a, **k: [{"momi": math.nan}])
+    sets = [*MIXTURES, "valid.metric=momi", "train.ema=0.9"]
+    trainer = Trainer(load_profile(str(profile_file), sets), tmp_path / "run")
+    trainer.fit()
+    assert not (tmp_path / "run" / "best.safetensors").exists() and trainer.model_file.name == "last.safetensors"
+    assert trainer.average is not None
+    kept = store.read_weights(trainer.model_file)
+    assert all(torch.equal(kept[key], value) for key, value in trainer.average.state.items())
+    said = capsys.readouterr().err
+    assert said.count("nothing is chosen, there is no best model yet") == 2 and "-inf" not in said
+    assert f"the latest weights are in {trainer.model_file}" in said
+    assert [row["best"] for row in table(tmp_path / "run")] == ["", ""]
+
+
+def test_states_without_a_score_have_no_part_in_the_mean(profile_file: Path, tmp_path: Path) -> None:
+    check = validator(profile_file, tmp_path, "valid.average=5")
+    card, one = check.card(1, 1), check.model.state_dict()
+    other = {key: value + 1 if value.is_floating_point() else value for key, value in one.items()}
+    check.best.offer(-math.inf, 1, other, card)
+    check.best.offer(2.0, 2, dict(one), card)
+    assert all(torch.equal(value, one[key]) for key, value in check.best.mean().items())
+
+
+@pytest.mark.parametrize("sets", [(), ("objective.name=mixit", "valid.metric=momi")])
+def test_a_split_that_is_silent_throughout_is_told_before_training(
+    profile_file: Path, corpus: Path, tmp_path: Path, sets: tuple[str, ...]
+) -> None:
+    manifest = Manifest.read(corpus)
+    rows = manifest.split("valid").rows
+    for i, row in enumerate(rows):
+        for path in (row.mixture, *row.sources):
+            io.write(manifest.resolve(path), np.zeros(row.frames, np.float32), 8000, overwrite=True)
+        if i == 0:  # one item that sounds is enough
+            assert validator(profile_file, tmp_path, *sets, "valid.limit=0").metric
+    with pytest.raises(BadInput, match=r"of all \d items of split 'valid' of .* are silent"):
+        validator(profile_file, tmp_path, *sets, "valid.limit=0")
+
+
+def test_a_mixture_that_cannot_be_read_ends_no_validation(profile_file: Path, corpus: Path, tmp_path: Path) -> None:
+    manifest = Manifest.read(corpus)
+    check = validator(profile_file, tmp_path, *MIXTURES, "valid.metric=momi", "valid.limit=3", "valid.mom_pairs=3")
+    whole = check.score(check.model.state_dict(), 1)
+    for row in manifest.split("valid").rows[:2]:
+        manifest.resolve(row.mixture).write_bytes(b"no sound")
+    assert check.score(check.model.state_dict(), 2) in (-math.inf, whole)
+    assert "valid-000" in check.unscored["momi"] or "valid-001" in check.unscored["momi"]
+    assert math.isfinite(check.figures["loudest_share"])
 
 
 def test_unknown_names_are_told_with_the_profile(profile_file: Path) -> None:

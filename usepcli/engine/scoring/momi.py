@@ -98,6 +98,15 @@ class Heard:
         return len(self.wave)
 
 
+def heard(reader: Reader, model: Model, rows: Iterable[Row]) -> Iterator[Heard]:
+    """Yield the mixtures of rows; one that cannot be read is left out."""
+    for row in rows:
+        try:
+            yield Heard(reader, model, row)
+        except Exception as error:
+            guard.fault(error, row.id, _ENDS)
+
+
 class _Mom:
     """Two mixtures of one length; their sources are read when asked for.
 

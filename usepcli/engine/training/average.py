@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,9 +63,9 @@ class BestStates:
         return True
 
     def mean(self) -> dict[str, Tensor]:
-        """Return the mean of the best `average` states in float64, cast back."""
-        chosen = self.scores[: self.average]
-        states = [store.read_weights(self.path(step)) for _, step in chosen]
+        """Return the mean of the best `average` states in float64, cast back; one without a score has no part in it."""
+        chosen = [step for score, step in self.scores[: self.average] if math.isfinite(score)]
+        states = [store.read_weights(self.path(step)) for step in chosen]
         return mean_state(states)
 
 

@@ -48,11 +48,12 @@ def from_mixtures(
 ) -> dict[str, float]:
     """Return the figures above over the mixtures of a manifest, each cut to `seconds` (0: whole).
 
-    Models with one output have none of a share; teacher_agreement is there with a teacher.
+    Models with one output have none of a share; teacher_agreement is there with a teacher.  What cannot be read is left
+    out.
     """
     found: dict[str, list[float]] = {}
     reader = Reader(manifest, model.sample_rate, seconds)
-    heard = (momi.Heard(reader, model, row) for row in manifest.rows)
+    heard = momi.heard(reader, model, manifest.rows)
     for batch in momi.batches(heard, model.sample_rate, device):
         mix = torch.from_numpy(np.stack([one.wave for one in batch]))
         est = momi.separate(model, mix, device, batch[0].queries)
@@ -104,7 +105,7 @@ def likeness_to_input(
     """
     values: list[float] = []
     reader = Reader(manifest, model.sample_rate, seconds)
-    heard = (momi.Heard(reader, model, row) for row in manifest.rows)
+    heard = momi.heard(reader, model, manifest.rows)
     for batch in momi.batches(heard, model.sample_rate, device):
         mix = torch.from_numpy(np.stack([one.wave for one in batch]))
         est = project(momi.separate(model, mix, device, batch[0].queries), mix).double().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,9 +39,9 @@ def train(
     if not trainer.ranks.main:
         return {}
     facts: dict[str, Any] = {"run": str(folder), "steps": trainer.step}
-    if metric := trainer.validator.metric:
+    if (metric := trainer.validator.metric) and math.isfinite(trainer.best):
         facts[metric] = round(trainer.validator.sign * trainer.best, 3)
-    return {**facts, "model": str(folder / "best.safetensors")}
+    return {**facts, "model": str(trainer.model_file)}
 
 
 def _look(data: Any) -> None:

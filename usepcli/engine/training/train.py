@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from usepcli import device
 from usepcli.data.batch import Batch
@@ -25,7 +26,7 @@ from usepcli.engine.training.runfolder import RunFolder
 from usepcli.engine.training.schedule import Schedule
 from usepcli.engine.training.signals import StopFlag
 from usepcli.engine.training.stepping import Stepper
-from usepcli.engine.training.validate import Validator
+from usepcli.engine.training.validate import LATEST, Validator
 from usepcli.errors import ConfigError, Diverged, Stopped
 from usepcli.objectives.base import MAIN
 from usepcli.weights import build, fitting
@@ -169,6 +170,7 @@ class Trainer:
                 self.save()
             while self.epoch < self.t.epochs and self.step < self.total and not self._out_of_time():
                 self._epoch(flag)
+            self._conclude()
             self.ranks.barrier()
         except Stopped:  # all ranks stop at the same step
             self.ranks.barrier()
@@ -178,6 +180,20 @@ class Trainer:
             flag.close()
             self.ranks.close()
             self._close()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.average.state if self.average else self.student.state_dict()
+
+    def _conclude(self) -> None:
+        """Settle which file is the run's model, and say so where it is not one that a validation chose."""
+        if not self.ranks.main:
+            return
+        self.model_file = self.validator.keep_latest(self._weights(), self.step)
+        if self.model_file.name == LATEST:
+            self.log.say(
+                f"warning: no validation had a score in {self.validator.metric}, so nothing was chosen; the latest "
+                f"weights are in {self.model_file}"
+            )
 
     def _out_of_time(self) -> bool:
         late = self.log.spent_s > self.t.max_hours * 3600
@@ -247,8 +263,7 @@ class Trainer:
         started = time.monotonic()
         score = 0.0
         if self.ranks.main:
-            weights = self.average.state if self.average else self.student.state_dict()
-            score = self.validator.score(weights, self.step, self.objective.teacher, self.skipped)
+            score = self.validator.score(self._weights(), self.step, self.objective.teacher, self.skipped)
         score = self.ranks.share(score, self.device)
         self.schedule.validated(score)
         better = score > self.best

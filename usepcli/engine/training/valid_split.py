@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from usepcli import registry
+from usepcli import guard, registry
+from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest, Row
 from usepcli.engine.scoring import momi
 from usepcli.engine.scoring.asking import queries_of
@@ -100,6 +101,32 @@ def choose(profile: Any, split: Split) -> Choice:
         notes.append(f"valid.also: no sources are listed in {split.where}: {', '.join(also)} not scored")
         also = []
     return Choice(metric, also, notes)
+
+
+def check_sounding(split: Split, metric: str, rate: int, limit: int = 0) -> None:
+    """Raise BadInput where `metric` has nothing to hear: every mixture, or every source of every item, is silent.
+
+    Better before a training than after it. The first of at most `limit` items (0: all) that sounds ends the search, or
+    one that cannot be read, which the validation tells.
+    """
+    blind = metric in BLIND
+    table = split.single if blind else split.references
+    if table is None:
+        return
+    reader, rows = Reader(table, rate), table.rows[:limit] if limit else table.rows
+    for row in rows:
+        try:
+            item = reader.whole(row, not blind)
+        except Exception as error:
+            guard.fault(error, row.id)
+            return
+        if (item.mix if item.sources is None else item.sources).any():
+            return
+    what = "mixtures" if blind else "sources"
+    raise BadInput(
+        f"data.valid_split: the {what} of all {len(rows)} items of {split.where} are silent, the first of them "
+        f"{rows[0].id}; {metric} can choose nothing there: mend them, or name another split"
+    )
 
 
 def _without_references(profile: Any, split: Split) -> str:

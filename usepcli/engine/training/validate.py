@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from usepcli.data.manifest import Manifest
 from usepcli.engine import tables
 from usepcli.engine.scoring import evaluate, momi
 from usepcli.engine.scoring.scoring import FAILED
 from usepcli.engine.training import health, valid_split
 from usepcli.engine.training.average import BestStates, part_file
 from usepcli.engine.training.runfolder import training_data
-from usepcli.errors import ConfigError, MissingDependency
+from usepcli.errors import BadInput, ConfigError, MissingDependency
 from usepcli.models.separator import SeparationModel
 from usepcli.profile.schema import BLIND
 from usepcli.report import plots
@@ -25,6 +26,7 @@ from usepcli.versions import versions
 from usepcli.weights import build, cards, store
 
 TABLE = "valid.csv"
+LATEST = "last.safetensors"  # of a run in which no validation had a score
 
 
 class Validator:
@@ -43,6 +45,7 @@ class Validator:
         self.best = BestStates(folder, profile.valid.keep_best, profile.valid.average)
         self.split = valid_split.read(profile, self.model)
         self.metric, self.also, self.notes = valid_split.choose(profile, self.split)
+        valid_split.check_sounding(self.split, self.metric, self.model.sample_rate, profile.valid.limit)
         self.sign = 1.0 if not self.metric or health.higher_is_better(self.metric) else -1.0
         self.step = 0
         self.figures: dict[str, float] = {}
@@ -78,17 +81,26 @@ class Validator:
         state = {k: v.detach().cpu().clone() for k, v in weights.items()}
         self.model.load_state_dict(state)
         self.model.to(self.device).eval()
+        self.unscored = {}
         self.step, self.figures = step, {**self._referenced(), **self._blind(teacher), "skipped": skipped}
         score = float(step)
         if self.metric:
-            value = self.figures[self.metric]
+            value = self.figures.setdefault(self.metric, math.nan)
             # A score that does not exist must not win.
             score = self.sign * value if math.isfinite(value) else -math.inf
-        if self.best.offer(score, step, state, self.card(step, step)):
+        if self.best.offer(score, step, state, self.card(step, step)) and math.isfinite(self.best.scores[0][0]):
             # The mean of several states has the score of the best of them, and says so.
             card = self.card(step, self.best.scores[0][1])
             store.save_model(self.folder / "best.safetensors", self.best.mean(), card)
         return score
+
+    def keep_latest(self, weights: Mapping[str, Tensor], step: int) -> Path:
+        """Return the run's model; where no validation had a score, the weights given, which nothing has chosen."""
+        if (self.folder / "best.safetensors").exists():
+            return self.folder / "best.safetensors"
+        state = {k: v.detach().cpu().clone() for k, v in weights.items()}
+        store.save_model(self.folder / LATEST, state, self.card(step, step))
+        return self.folder / LATEST
 
     def keep_parts(self, parts: Mapping[str, nn.Module], step: int) -> None:
         """Write the weights of the other groups, a critic for instance, as they are beside the best model."""
@@ -104,7 +116,7 @@ class Validator:
         rows = evaluate.score_model(
             self.model, self.split.references, names, device=self.device, limit=self.p.valid.limit
         )
-        self.unscored = {row["id"]: row["reason"] for row in rows if row["reason"].startswith(FAILED)}
+        self.unscored |= {row["id"]: row["reason"] for row in rows if row["reason"].startswith(FAILED)}
         return {row["metric"]: row["mean"] for row in evaluate.summary(rows, names)}
 
     def _blind(self, teacher: SeparationModel | None) -> dict[str, float]:
@@ -112,11 +124,19 @@ class Validator:
         figures: dict[str, float] = {}
         where: dict[str, Any] = {"device": self.device, "seconds": self.p.valid.mom_seconds}
         if self.split.pairs and self.split.mixtures is not None:
-            rows = momi.score_moms(self.model, self.split.mixtures, self.split.pairs, sources=False, **where)
-            figures["momi"] = tables.summarise(row["momi"] for row in rows).mean
+            figures["momi"] = self._momi(self.split.mixtures, where)
         if self.split.single is not None:
             figures |= health.from_mixtures(self.model, self.split.single, teacher=teacher, **where)
         return figures
+
+    def _momi(self, mixtures: Manifest, where: dict[str, Any]) -> float:
+        """Return the mean over the sums of two mixtures that can be read; nan where none can."""
+        try:
+            rows = momi.score_moms(self.model, mixtures, self.split.pairs, sources=False, **where)
+        except BadInput as fault:
+            self.unscored["momi"] = str(fault)
+            return math.nan
+        return tables.summarise(row["momi"] for row in rows).mean
 
     def card(self, step: int, scored: int) -> cards.Card:
         """Return what a model of this run after `step` steps says of itself, with the scores of step `scored`."""
@@ -169,7 +189,7 @@ class Validator:
             return
         row: dict[str, Any] = {"epoch": epoch, "step": step}
         if self.metric:
-            row |= {self.metric: self.figures[self.metric], "best": self.sign * best}
+            row |= {self.metric: self.figures[self.metric], "best": self.sign * best if math.isfinite(best) else ""}
         row |= {"seconds": round(seconds, 1), **{k: v for k, v in self.figures.items() if k != self.metric}}
         if not (self.folder / TABLE).exists():
             row |= self.at_start
@@ -184,7 +204,12 @@ class Validator:
     def lines(self, best: float, better: bool) -> list[str]:
         """Return in words what the last validation found, warnings last; better: it is the best so far."""
         figures, found = self.figures, []
-        if self.metric:
+        if self.metric and not math.isfinite(figures[self.metric]):
+            so_far = (
+                f"the best so far is {self.sign * best:.2f}" if math.isfinite(best) else "there is no best model yet"
+            )
+            found.append(f"warning: no item has a score in {self.metric}: nothing is chosen, {so_far}")
+        elif self.metric:
             mark = ", the best so far" if better else f", best {self.sign * best:.2f}"
             found.append(f"{self.metric} {figures[self.metric]:.2f}{mark}")
         else:
