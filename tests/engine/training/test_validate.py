@@ -273,7 +273,7 @@ def test_a_mixture_that_cannot_be_read_ends_no_validation(profile_file: Path, co
     bad = check.split.single.rows[0]
     manifest.resolve(bad.mixture).write_bytes(b"no sound")
     assert check.score(check.model.state_dict(), 2) == -math.inf
-    assert bad.id in check.unscored["momi"]
+    assert bad.mixture in check.unscored["momi"]
     assert math.isfinite(check.figures["loudest_share"])
 
 
