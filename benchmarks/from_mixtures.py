@@ -85,8 +85,8 @@ TASKS = {
         ("--corpus", "events", "--rate", "8000", "--seconds", "4", *COUNTS),
         (
             Row("mixit", "small_mixit", ("model.n_src=8", "objective.normalize_mom=true")),
-            Row("remixit", "small_remixit", ("model.n_src=4", "objective.ema=0.95")),
-            Row("self_remixing", "small_self_remixing", ("model.n_src=4", "objective.ema=0.95")),
+            Row("remixit", "small_remixit", ("model.n_src=4",)),
+            Row("self_remixing", "small_self_remixing", ("model.n_src=4",)),
             Row("pit", "small_sup_pit", ("model.n_src=4",), supervised=True),
         ),
         ("--protocol", "saijo2023"),

@@ -68,6 +68,11 @@ TABLES = {
     "metric": METRICS,
     "corpus": CORPORA,
 }
+# What parts did by default when run folders did not yet record the defaults that a run began with.
+FORMER: dict[str, dict[str, dict[str, Any]]] = {
+    "loss": {"mrl1": {"select_by": "snr"}},
+    "objective": {"mixcycle": {"shuffle": "free"}},
+}
 
 
 def target(kind: str, name: str) -> str:

@@ -392,6 +392,38 @@ def test_mixcycle_changes_its_way_after_the_first_epochs() -> None:
     assert not any(key.startswith("first.") for key in objective.state_dict())
 
 
+@pytest.mark.parametrize("batch", [2, 3, 4, 5, 7, 8, 16])
+@pytest.mark.parametrize("channel_shuffle", [True, False])
+def test_mixcycle_never_puts_an_old_mixture_together_again(batch: int, channel_shuffle: bool) -> None:
+    objective = MixCycle(Bands(2), SNR(), init_epochs=0, channel_shuffle=channel_shuffle)
+    objective.check(batch)
+    mix = batch_of(batch, n_src=2).mix
+    for seed in range(20):
+        objective.rng.manual_seed(seed)
+        remixed = objective.remix(mix)
+        assert (remixed.order[0] != remixed.order[1]).all()  # two different mixtures in every sum
+        apart = (remixed.pseudo[:, None] - mix[None]).norm(dim=-1) / mix.norm(dim=-1)
+        assert float(apart.min()) > 0.1
+
+
+def test_mixcycle_needs_two_mixtures() -> None:
+    with pytest.raises(ConfigError, match=r"found 1 mixtures for 2 outputs; raise train\.batch_size"):
+        MixCycle(Bands(2), SNR(), init_epochs=0).check(1)
+
+
+def test_mixcycle_counts_its_start_in_updates() -> None:
+    objective = MixCycle(Bands(), SNR(), init_updates=2)
+    objective.on_epoch_end()
+    for expected in ("mixpit", "mixpit", "mixcycle"):
+        assert set(objective.losses(batch_of())) == {expected}
+        objective.on_step_end()
+    assert "updates" in objective.state_dict() and "updates" not in MixCycle(Bands(), SNR()).state_dict()
+    with pytest.raises(ConfigError, match=r"objective\.init_epochs: found 3 beside objective\.init_updates 2"):
+        MixCycle(Bands(), SNR(), init_epochs=3, init_updates=2)
+    with pytest.raises(ConfigError, match=r"objective\.init_updates: found -1"):
+        MixCycle(Bands(), SNR(), init_updates=-1)
+
+
 @pytest.mark.parametrize(
     ("options", "key"),
     [

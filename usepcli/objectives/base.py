@@ -141,6 +141,10 @@ class Objective(nn.Module):
     def on_start(self, steps_per_epoch: int) -> None:
         """Learn how many steps an epoch has; called once by the engine before the first."""
 
+    def notes(self) -> list[str]:
+        """Return what to say before training, once `on_start` has told how long an epoch is; nothing by default."""
+        return []
+
     def on_step_end(self) -> None:
         """Do what belongs to the end of an optimiser step; nothing by default, not called for a skipped step."""
 

@@ -1,8 +1,10 @@
-"""MixCycle: MixPIT for the first epochs, then pseudo-mixtures of the network's own outputs (Karamatli & Kirbiz 2022).
+"""MixCycle: MixPIT at first, then pseudo-mixtures of the network's own outputs (Karamatli & Kirbiz 2022).
 
 In the second part the present weights separate each mixture without gradient, the outputs are put in random order and
 meet those of other mixtures, and the same network learns by PIT to take the new sums apart: RemixIT with a teacher
-that equals the student at every step.
+that equals the student at every step. The authors exchange an output of one mixture for one of another, so that no sum
+is a mixture that was there before, for which every split that adds up would be right: `constrained` asks the same. A
+free shuffle puts one sum in B back together at a batch of B and two outputs.
 """
 
 from __future__ import annotations
@@ -19,28 +21,43 @@ from usepcli.objectives.mixpit import MixPIT
 from usepcli.objectives.pit import Matched
 from usepcli.objectives.remixing import Remixed, Remixing, mean_sounding
 
+INIT_EPOCHS = 50
+
 
 class MixCycle(Remixing):
-    """MixPIT for init_epochs, then remixing of the student's own outputs."""
+    """MixPIT for init_epochs or init_updates, then remixing of the student's own outputs."""
 
     epochs: Tensor
+    updates: Tensor
     first: MixPIT
 
     def __init__(
         self,
         model: SeparationModel,
         loss: Loss,
-        init_epochs: int = 50,
-        shuffle: Shuffle = "free",
+        init_epochs: int = INIT_EPOCHS,
+        shuffle: Shuffle = "constrained",
         channel_shuffle: bool = True,
         renormalize: bool = True,
+        init_updates: int = 0,
     ) -> None:
-        """Set the epochs of MixPIT (its authors: 50, and 250 for a twentieth of the data) and the shuffle after it."""
+        """Set the epochs of MixPIT (its authors: 50, and 250 for a twentieth of the data) and the shuffle after it.
+
+        init_updates: its optimiser steps instead, however long an epoch is; 0 for the rule by epochs.
+        """
         super().__init__(model, loss, shuffle, channel_shuffle, 0, "permuted", None, renormalize, 0.0, False)
-        if init_epochs < 0:
-            raise ConfigError(f"objective.init_epochs: found {init_epochs}; expected 0 or more")
-        self.init_epochs = init_epochs
+        for key, value in (("init_epochs", init_epochs), ("init_updates", init_updates)):
+            if value < 0:
+                raise ConfigError(f"objective.{key}: found {value}; expected 0 or more")
+        if init_updates and init_epochs != INIT_EPOCHS:
+            raise ConfigError(
+                f"objective.init_epochs: found {init_epochs} beside objective.init_updates {init_updates}; give one of "
+                "them: init_updates 0 for the rule by epochs"
+            )
+        self.init_epochs, self.init_updates = init_epochs, init_updates
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
+        # Stored where it decides: the states of earlier runs know nothing of it.
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64), persistent=bool(init_updates))
         # Past nn.Module.__setattr__: its student is this one's, and would be stored twice.
         object.__setattr__(self, "first", MixPIT(model, loss))
         self.first.rng = self.rng
@@ -48,16 +65,24 @@ class MixCycle(Remixing):
     def check(self, batch_size: int) -> None:
         """Raise ConfigError where batch_size does not fit MixPIT or the shuffle."""
         super().check(batch_size)
-        if self.init_epochs:
+        if self.init_epochs or self.init_updates:
             self.first.check(batch_size)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean loss in dB of the part that the epoch belongs to."""
-        if int(self.epochs) >= self.init_epochs:
+        """Return the mean loss in dB of the part that the step belongs to."""
+        if self.init_updates:
+            begun = int(self.updates) >= self.init_updates
+        else:
+            begun = int(self.epochs) >= self.init_epochs
+        if begun:
             return super().losses(batch)
         terms = self.first.losses(batch)
         self.step_logs = self.first.step_logs
         return terms
+
+    def on_step_end(self) -> None:
+        """Count the updates of MixPIT."""
+        self.updates += 1
 
     def on_epoch_end(self) -> None:
         """Count the epochs of MixPIT."""

@@ -25,7 +25,7 @@ from usepcli.models.fixed import Fixed
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
 from usepcli.objectives.pit import Matched, match, mean_snr_db, references, snr_db, take
-from usepcli.objectives.teacher import Init, Protocol, Teacher
+from usepcli.objectives.teacher import EMA, FAST, Init, Protocol, Teacher
 
 Roles = Literal["permuted", "fixed"]
 
@@ -231,12 +231,13 @@ class _Taught(Remixing):
         shuffled: list[int] | None = None,
         renormalize: bool = False,
         teacher: Protocol = "ema_epoch",
-        ema: float = 0.8,
+        ema: float = EMA,
         period: int = 1,
         teacher_init: Init = "independent",
         teacher_model: str = "",
         supervised_fraction: float = 0.0,
         residual: bool = True,
+        teacher_half_life_updates: float = 0.0,
     ) -> None:
         """Say how sources are shuffled and how the teacher follows.
 
@@ -245,6 +246,8 @@ class _Taught(Remixing):
         roles fixed: outputs keep their meaning and no permutation is searched; shuffled: the outputs that the
         batch shuffle moves, all by default.  renormalize: pseudo-mixtures are brought to the level of mixtures.
         teacher, ema, period, teacher_init: see Teacher.  teacher_model: a stored model teaches instead.
+        teacher_half_life_updates: updates in which the teacher's average forgets half of itself, however long an
+        epoch is; 0 for the paper's rule, the share `ema` per epoch.
         supervised_fraction of each batch trains by PIT on references; residual: what they leave of the mixture
         counts as one more. ConfigError for values that do not fit.
         """
@@ -252,7 +255,9 @@ class _Taught(Remixing):
             model, loss, shuffle, channel_shuffle, n_remix, roles, shuffled, renormalize, supervised_fraction, residual
         )
         self.teacher_model = teacher_model
-        self._teacher = Teacher(model, teacher, ema, period, teacher_init, bool(teacher_model))
+        self._teacher = Teacher(
+            model, teacher, ema, period, teacher_init, bool(teacher_model), teacher_half_life_updates
+        )
 
     @property
     def teacher(self) -> SeparationModel:
@@ -293,6 +298,18 @@ class _Taught(Remixing):
     def on_start(self, steps_per_epoch: int) -> None:
         """Learn how long an epoch is."""
         self._teacher.steps_per_epoch = steps_per_epoch
+
+    def notes(self) -> list[str]:
+        """Return a warning of a teacher that follows too fast to teach."""
+        half = self._teacher.half_life()
+        if not half < FAST:
+            return []
+        rule = f"objective.ema {self._teacher.ema:g} per epoch of {self._teacher.steps_per_epoch} updates"
+        return [
+            f"warning: the teacher forgets half of itself in {half:.0f} updates"
+            f"{'' if self._teacher.half_life_updates else f' ({rule})'}; with fewer than {FAST}, student and teacher "
+            "tend to agree on nothing separated: see objective.teacher_half_life_updates, 3289 in small_remixit"
+        ]
 
     def on_step_end(self) -> None:
         """Let the teacher follow."""

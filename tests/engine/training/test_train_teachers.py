@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,13 @@ OBJECTIVES = [
     ["objective.name=self_remixing", "objective.teacher=ema_epoch", "objective.shuffle=free"],
     ["objective.name=remixit", "objective.teacher=sequential", "objective.period=2"],
     ["objective.name=mixcycle", "objective.init_epochs=1"],
+    ["objective.name=mixcycle", "objective.init_updates=9"],
+    ["objective.name=remixit", "objective.teacher=ema_epoch", "objective.teacher_half_life_updates=9"],
     ["objective.name=sup_remixit", "model.n_src=3"],
 ]
 
 
-@pytest.mark.parametrize("sets", OBJECTIVES, ids=lambda sets: sets[0].split("=")[1])
+@pytest.mark.parametrize("sets", OBJECTIVES, ids=lambda sets: "-".join(word.split("=")[1] for word in sets))
 def test_a_run_in_two_parts_is_the_run_in_one(profile_file: Path, tmp_path: Path, sets: list[str]) -> None:
     whole = trainer(profile_file, tmp_path / "whole", *sets)
     whole.fit()
@@ -59,6 +62,42 @@ def test_the_teacher_follows_once_a_step_and_not_before_validation_of_its_epoch(
     for key, value in run.objective.teacher.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(value, kept * before[key] + (1 - kept) * student[key])
+
+
+def test_a_half_life_is_counted_in_updates_not_in_epochs(profile_file: Path, tmp_path: Path) -> None:
+    kept = {}
+    for batch, epochs in ((4, 2), (12, 6)):  # six updates an epoch, and two
+        run = trainer(
+            profile_file, tmp_path / str(batch), "objective.name=remixit", "objective.teacher=ema_step",
+            "objective.teacher_half_life_updates=6", f"train.batch_size={batch}", f"train.epochs={epochs}",
+            "optim.lr=1e-30", "valid.every_epochs=9",
+        )  # fmt: skip
+        before, student = copy.deepcopy(run.objective.teacher.state_dict()), run.objective.student.state_dict()
+        run.fit()
+        after = run.objective.teacher.state_dict()
+        key = max((k for k in before if before[k].is_floating_point()), key=lambda k: (before[k] - student[k]).norm())
+        kept[batch] = float((after[key] - student[key]).norm() / (before[key] - student[key]).norm())
+    assert kept[4] == pytest.approx(0.25, abs=1e-4) and kept[12] == pytest.approx(0.25, abs=1e-4)
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_what_it_began_with(profile_file: Path, tmp_path: Path) -> None:
+    sets = ("objective.name=mixcycle", "objective.init_epochs=1", "train.epochs=2")
+    for place in ("whole", "parts"):
+        until = () if place == "whole" else ("train.max_steps=8",)
+        trainer(profile_file, tmp_path / place, *sets, *until, "objective.shuffle=free").fit()
+    # What it was recorded as: without the defaults, among which the free shuffle was.
+    record = tmp_path / "parts" / "run.json"
+    facts = json.loads(record.read_text())
+    del facts["defaults"], facts["profile"]["objective"]["shuffle"]
+    record.write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match=r"objective\.shuffle: 'free' then, 'constrained' now.*--set"):
+        trainer(profile_file, tmp_path / "parts", *sets)
+    # A key that came since, set to its default, is no other setting.
+    again = trainer(
+        profile_file, tmp_path / "parts", *sets, "objective.shuffle=free", "objective.init_updates=0", "valid.limit=2"
+    )
+    again.fit()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
 def test_a_stored_model_teaches_and_refines(profile_file: Path, tmp_path: Path) -> None:

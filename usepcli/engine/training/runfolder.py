@@ -10,10 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from usepcli import registry
 from usepcli.engine import tables
 from usepcli.engine.folder import Folder
 from usepcli.engine.training import states
 from usepcli.errors import ConfigError
+from usepcli.profile import signature
+from usepcli.profile.bind import OPEN
+from usepcli.profile.schema import Profile, plain
 from usepcli.versions import versions
 
 # Settings that may differ when a run goes on: they do not change what is learned from a given step on.
@@ -22,6 +26,20 @@ FREE = {
     "train.worker_timeout_s", "train.threads", "train.device", "train.checkpoint_every_s", "train.log_every",
     "valid.workers", "valid.also", "data.cache",
 }  # fmt: skip
+
+
+def defaults(profile: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of model, loss and objective that a profile leaves to their defaults, by dotted key."""
+    found: dict[str, Any] = {}
+    for kind in OPEN:
+        section = profile.get(kind) or {}
+        try:
+            parameters = signature.signature(kind, section.get("name", "")).parameters.values()
+        except (ConfigError, KeyError):  # a part that this version does not have: its settings differ anyhow
+            continue
+        unset = [one for one in parameters if one.name not in section and not one.required]
+        found |= {f"{kind}.{one.name}": plain(one.default) for one in unset}
+    return found
 
 
 def training_data(manifest: str, pools: Iterable[str]) -> str:
@@ -59,12 +77,13 @@ class RunFolder(Folder):
 
         A start that was refused, or ended before anything was saved, has learned nothing: its settings bind nobody.
         """
-        self.facts = {"profile": json.loads(json.dumps(profile))}
+        self.facts = json.loads(json.dumps({"profile": profile, "defaults": defaults(profile)}))
         earlier = self.earlier()
         begun = any((self.path / name).exists() for name in (*states.SAVED, "best.safetensors"))
         if begun and earlier is not None and not force and (differences := self.differences(earlier)):
             raise ConfigError(
-                f"{self.path}: holds a run of other settings ({differences}); choose another -o, or --force"
+                f"{self.path}: holds a run of other settings ({differences}); choose another -o, or --force, or give the "
+                "former values with --set"
             )
 
     def begin(self, profile: dict[str, Any], force: bool) -> None:
@@ -80,7 +99,17 @@ class RunFolder(Folder):
 
     def differences(self, earlier: dict[str, Any]) -> str:
         """Return the settings, at most eight, that bind a run and differ from an earlier record's; '' for none."""
-        before, now = flatten(earlier.get("profile", {})), flatten(self.facts["profile"])
+        then = earlier.get("profile", {})
+        told = earlier.get("defaults")
+        if told is None:  # an earlier version's record: as things are now, but for what has changed since
+            told = json.loads(json.dumps(defaults(then)))
+            for kind, parts in registry.FORMER.items():
+                former = parts.get((then.get(kind) or {}).get("name"), {})
+                told |= {f"{kind}.{key}": value for key, value in former.items()}
+        # Keys that came since stand at their defaults; a key that is set to its default is no other setting.
+        fixed = flatten(Profile().as_dict())
+        before = {**fixed, **told, **flatten(then)}
+        now = {**fixed, **self.facts["defaults"], **flatten(self.facts["profile"])}
         changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and k not in FREE]
         return "; ".join(f"{k}: {before.get(k)!r} then, {now.get(k)!r} now" for k in changed[:8])
 

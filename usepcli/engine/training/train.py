@@ -163,7 +163,8 @@ class Trainer:
         self._saved = time.monotonic()
         self.log.start()
         try:
-            for line in self.validator.start(self.step, self.objective.teacher) if self.ranks.main else ():
+            started = self.validator.start(self.step, self.objective.teacher) if self.ranks.main else []
+            for line in (*self.objective.notes(), *started):
                 self.log.say(line)
             if self.due:  # the run ended between the save of an epoch and its validation
                 self._validate()
