@@ -80,6 +80,14 @@ Corpus = Annotated[
     str,
     typer.Option("--corpus", help="Kind of source material.", autocompletion=complete_corpus, show_default=False),
 ]
+Heard = Annotated[
+    str,
+    typer.Option(
+        "--channels",
+        help="Of files with several channels: each by itself, the first, or their mean (mix).",
+        autocompletion=lambda incomplete: _starting(("each", "first", "mix"), incomplete),
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything drawn at random.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Parallel processes; 0 decides by itself.")]

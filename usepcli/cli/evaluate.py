@@ -144,6 +144,7 @@ def evaluate(
         Path | None,
         typer.Option("--kaldi-export", help="Write the estimates here as Kaldi data at 8 kHz.", show_default=False),
     ] = None,
+    channels: options.Heard = "each",
     seed: options.Seed = 0,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Score the first items only; 0 scores all.")] = 0,
     device: options.Device = "auto",

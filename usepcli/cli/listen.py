@@ -75,6 +75,7 @@ def make(
         Path | None, typer.Option("--references", help="Folder of true sources.", show_default=False)
     ] = None,
     mixtures: Annotated[Path | None, typer.Option("--mixtures", help="Folder of mixtures.", show_default=False)] = None,
+    channels: options.Heard = "each",
     seed: options.Seed = 0,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Draw from the first items only; 0: from all.")] = 0,
     device: options.Device = "auto",

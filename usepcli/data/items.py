@@ -1,7 +1,8 @@
 """One reader of items: the mixture and the sources of a manifest's row, and files that belong to one item.
 
-All that trains, scores or listens reads here. A row without a mixture file is the sum of its sources, the shorter
-ones followed by silence. Lengths are brought together in one of three ways:
+All that trains, scores or listens reads here. Training hears the mean of a file's channels; scores are taken channel
+by channel, unless one is chosen. A row without a mixture file is the sum of its sources, the shorter ones followed by
+silence. Lengths are brought together in one of three ways:
   segment   every file from the same sample on, followed by silence where it ends: training
   whole     the sources are cut or followed by silence as the mixture is long: shuffled sets, sums of mixtures
   trimmed   all files are cut to the shortest of them, and a note says so: scores, where nothing may be made up
@@ -21,9 +22,14 @@ from usepcli.data.manifest import Manifest, Row
 from usepcli.data.store import AudioStore
 from usepcli.errors import BadInput
 
+CHANNELS = ("each", "first", "mix")  # what is made of a file's channels: all of them, the first, or their mean
+
 
 class Item(NamedTuple):
-    """One item, float32 at `rate` Hz: mix (T,), sources (K, T) or None where none were asked for, and a note."""
+    """One item, float32 at `rate` Hz: mix (T,), sources (K, T) or None where none were asked for, and a note.
+
+    Of several channels mix is (C, T) and sources are (K, C, T).
+    """
 
     mix: np.ndarray
     sources: np.ndarray | None
@@ -34,11 +40,14 @@ class Item(NamedTuple):
 class Reader:
     """Reads a manifest's items at `rate` Hz; `seconds` is the length of a segment, or the most that is read (0: all).
 
-    keep: decoded files stay in memory, as 16 bits.  BadInput or InputNotFound for files that cannot be used.
+    keep: decoded files stay in memory, as 16 bits.  channels: one of CHANNELS; segments are means.
+    BadInput or InputNotFound for files that cannot be used.
     """
 
-    def __init__(self, manifest: Manifest, rate: int, seconds: float = 0.0, keep: bool = False) -> None:
-        self.manifest, self.rate, self.seconds = manifest, rate, seconds
+    def __init__(
+        self, manifest: Manifest, rate: int, seconds: float = 0.0, keep: bool = False, channels: str = "mix"
+    ) -> None:
+        self.manifest, self.rate, self.seconds, self.channels = manifest, rate, seconds, channels
         self.frames = round(seconds * rate)
         self._store = AudioStore(rate, keep)
 
@@ -70,7 +79,7 @@ class Reader:
         refs = None
         if mix is None or (with_sources and row.sources):
             waves = [read(path) for path in self._listed(row)]
-            refs = fitted(waves, len(mix) if mix is not None else max(map(len, waves)))
+            refs = fitted(waves, mix.shape[-1] if mix is not None else max(wave.shape[-1] for wave in waves))
         if mix is None:
             assert refs is not None
             mix = refs.sum(0)
@@ -88,26 +97,27 @@ class Reader:
         return [self.manifest.resolve(path) for path in row.sources]
 
     def _first(self, path: Path) -> np.ndarray:
-        if not self.seconds:
+        if not self.seconds and self.channels == "mix":
             return self._store.whole(path)
-        wave, own = io.read_mono(path, 0, round(self.seconds * io.info(path).rate))
+        wave, own = _heard(path, self.channels, round(self.seconds * io.info(path).rate) if self.seconds else -1)
         if not wave.size:
             raise BadInput(f"{io.show(path)}: empty; replace or remove the file")
         return resample(wave, own, self.rate)
 
 
-def trimmed_item(manifest: Manifest, row: Row, summed: bool = False) -> Item:
-    """Return a row's mixture and sources at their files' own rate, cut to the shortest; BadInput for unequal rates.
+def trimmed_item(manifest: Manifest, row: Row, summed: bool = False, channels: str = "mix") -> Item:
+    """Return a row's mixture and sources at their files' own rate, cut to the shortest; BadInput as for `together`.
 
     summed: the mixture is the sum of the sources, as long as the row says; its file is not opened.
     """
     check(manifest, row)
     names = row.sources if summed or not row.mixture else (row.mixture, *row.sources)
-    waves, rate = together([manifest.resolve(name) for name in names])
+    waves, rate = together([manifest.resolve(name) for name in names], channels)
     if len(names) > len(row.sources):
         cut, note = trimmed(waves)  # (1 + K, T)
         return Item(cut[0], cut[1:], rate, note)
-    length = row.frames if summed and row.frames and row.sample_rate == rate else max(map(len, waves))
+    longest = max(wave.shape[-1] for wave in waves)
+    length = row.frames if summed and row.frames and row.sample_rate == rate else longest
     sources = fitted(waves, length)
     return Item(sources.sum(0), sources, rate)
 
@@ -118,22 +128,44 @@ def check(manifest: Manifest, row: Row) -> None:
         raise BadInput(f"{manifest.path}: item {row.id} has neither a mixture nor sources")
 
 
-def together(paths: Sequence[Path]) -> tuple[list[np.ndarray], int]:
-    """Read files whole, channels averaged, float32 (T,) each; return them and their rate; BadInput for two rates."""
-    waves, rates = zip(*(io.read_mono(path) for path in paths), strict=True)
+def together(paths: Sequence[Path], channels: str = "mix") -> tuple[list[np.ndarray], int]:
+    """Read files whole, float32 (T,), or (C, T) of several channels each; return them and their rate.
+
+    channels: one of CHANNELS.  BadInput for two rates, and for two numbers of channels where each is read.
+    """
+    waves, rates = zip(*(_heard(path, channels) for path in paths), strict=True)
     odd = next((i for i, rate in enumerate(rates) if rate != rates[0]), None)
     if odd is not None:
         raise BadInput(f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item")
+    counts = [len(np.atleast_2d(wave)) for wave in waves]
+    odd = next((i for i, count in enumerate(counts) if count != counts[0]), None)
+    if odd is not None:
+        raise BadInput(
+            f"{paths[odd]}: channels: {counts[odd]}, but {counts[0]} in {paths[0]}; expected as many in every file of "
+            "an item: choose --channels first or mix"
+        )
     return list(waves), rates[0]
 
 
+def _heard(path: Path, channels: str, frames: int = -1) -> tuple[np.ndarray, int]:
+    if channels == "mix":
+        return io.read_mono(path, 0, frames)
+    wave, rate = io.read(path, 0, frames)
+    return (wave[0] if len(wave) == 1 or channels == "first" else wave), rate
+
+
 def trimmed(waves: Sequence[np.ndarray]) -> tuple[np.ndarray, str]:
-    """Return waves cut to the shortest of them (N, T), and a note if any was longer."""
-    lengths = sorted({len(wave) for wave in waves})
+    """Return waves (T,) or (C, T) cut to the shortest of them (N, ..., T), and a note if any was longer."""
+    lengths = sorted({wave.shape[-1] for wave in waves})
     note = "" if len(lengths) == 1 else f"trimmed from {lengths[-1]} to {lengths[0]} samples"
     return fitted(waves, lengths[0]), note
 
 
 def fitted(waves: Sequence[np.ndarray], length: int) -> np.ndarray:
-    """Return waves (N, length), each cut or followed by silence."""
-    return np.stack([np.pad(wave[:length], (0, max(0, length - len(wave)))) for wave in waves])
+    """Return waves (N, ..., length), each cut or followed by silence."""
+    return np.stack([_fit(wave, length) for wave in waves])
+
+
+def _fit(wave: np.ndarray, length: int) -> np.ndarray:
+    missing = max(0, length - wave.shape[-1])
+    return np.pad(wave[..., :length], [*[(0, 0)] * (wave.ndim - 1), (0, missing)])

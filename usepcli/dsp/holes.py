@@ -36,10 +36,13 @@ class Holes(NamedTuple):
 
 
 def find(est: FloatArray, ref: FloatArray, rate: int) -> Holes:
-    """Return the holes of an estimate (T,) against its reference (T,) at `rate` Hz; ValueError for unequal lengths."""
+    """Return the holes of an estimate (T,) against its reference (T,) at `rate` Hz; ValueError for unequal shapes.
+
+    Of channels (C, T) the powers are added up.
+    """
     est, ref = np.asarray(est, np.float64), np.asarray(ref, np.float64)
-    if est.ndim != 1 or est.shape != ref.shape:
-        raise ValueError(f"estimate {est.shape}, reference {ref.shape}; expected (T,) twice")
+    if est.ndim not in (1, 2) or est.shape != ref.shape:
+        raise ValueError(f"estimate {est.shape}, reference {ref.shape}; expected (T,) or (C, T) twice")
     window, hop = _sizes(rate)
     sounds, heard = _power(ref, window, hop), _power(est, window, hop) * _gain(est, ref) ** 2
     times = np.arange(sounds.shape[1]) * hop / rate
@@ -79,7 +82,7 @@ def _sizes(rate: int) -> tuple[int, int]:
 
 def _gain(est: FloatArray, ref: FloatArray) -> float:
     """Return the factor that brings the estimate to the reference's level; 1 for a silent one."""
-    both, e, s = float(est @ ref), float(est @ est), float(ref @ ref)
+    both, e, s = float(np.vdot(est, ref)), float(np.vdot(est, est)), float(np.vdot(ref, ref))
     if e == 0 or s == 0:
         return 1.0
     cosine = abs(both) / np.sqrt(e * s)
@@ -87,7 +90,12 @@ def _gain(est: FloatArray, ref: FloatArray) -> float:
 
 
 def _power(wave: FloatArray, window: int, hop: int) -> FloatArray:
-    """Return the power spectrogram (F, L) of a wave (T,), Hann window, frames centred on multiples of the hop."""
+    """Return the power spectrogram (F, L) of a wave (T,), Hann window, frames centred on multiples of the hop.
+
+    Of channels (C, T) it is their sum.
+    """
+    if wave.ndim == 2:
+        return np.asarray(sum(_power(one, window, hop) for one in wave))
     padded = np.pad(wave, (window // 2, window // 2 + (-len(wave)) % hop))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
     shape = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)

@@ -52,13 +52,14 @@ class Metric:
     def reason(self, est: FloatArray, ref: FloatArray, mix: FloatArray | None = None) -> list[str]:
         """Return per source what in the signals rules a value out, '' where nothing does."""
         est, ref, mix = self._signals(est, ref, mix)
-        whole = self._common_reason(ref, mix)
+        whole = self.common_reason(ref, mix)
         return [whole or self._own_reason(e, s) for e, s in zip(est, ref, strict=True)]
 
     def _values(self, est: FloatArray, ref: FloatArray, mix: FloatArray | None) -> FloatArray:
         raise NotImplementedError
 
-    def _common_reason(self, ref: FloatArray, mix: FloatArray | None) -> str:
+    def common_reason(self, ref: FloatArray, mix: FloatArray | None) -> str:
+        """Return what in the references (N, T) or the mixture (T,) rules every value out, '' where nothing does."""
         if not np.isfinite(ref).all():
             return "reference not finite"
         if self.needs_mixture and mix is not None:

@@ -147,8 +147,8 @@ class _BSSEval(Metric):
         found = bss_eval(est, ref, known)
         return found[self._key] - found["mix_sdr"] if self.needs_mixture else found[self._key]
 
-    def _common_reason(self, ref: FloatArray, mix: FloatArray | None) -> str:
-        why = super()._common_reason(ref, mix)
+    def common_reason(self, ref: FloatArray, mix: FloatArray | None) -> str:
+        why = super().common_reason(ref, mix)
         n_ref = int(ref.any(1).sum())
         if not why and n_ref and too_short(ref.shape[1], n_ref):
             why = f"{ref.shape[1]} samples, too short for {n_ref} filters of {TAPS} taps"

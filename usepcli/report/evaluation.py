@@ -33,7 +33,10 @@ _HOLES_SAID = (
 
 @dataclass
 class Item:
-    """An item to listen to: why it was chosen, its signals (T,) and (K,T) at `rate` Hz, and its rows of scores."""
+    """An item to listen to: why it was chosen, its signals at `rate` Hz, and its rows of scores.
+
+    mix (T,), est and ref (K,T), or with two channels (2,T) and (K,2,T).
+    """
 
     why: str
     id: str

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
     from usepcli.data.manifest import Row as ManifestRow
     from usepcli.models.queried import Model
+    from usepcli.separator.separator import Separator
 
 __all__ = ["UNPROCESSED", "Files", "Scorer", "score_files", "score_folders", "score_model", "separated", "summary"]
 
@@ -51,6 +52,7 @@ class Scorer:
     metrics: tuple[str, ...]
     protocol: Protocol | None = None
     unprocessed: bool = False
+    channels: str = "each"
 
     def __call__(self, signals: Signals) -> list[dict[str, Any]]:
         """Return the item's rows; with `unprocessed` those of the mixture as every estimate follow, system set."""
@@ -101,6 +103,7 @@ def score_model(
     limit: int = 0,
     protocol: Protocol | None = None,
     unprocessed: bool = False,
+    channels: str = "each",
     batch_seconds: float = 60,
     say: Say = _silent,
     track: Progress = _untracked,
@@ -109,6 +112,7 @@ def score_model(
 
     workers: processes for the metrics (0: this one).  limit: the first items only (0: all).
     protocol: its scores, in place of metrics, on the sum of the references.  unprocessed: see Scorer.
+    channels: of every file, one of items.CHANNELS; several are separated by one decision, as `usep separate` does.
     batch_seconds: audio per batch on a GPU.  say, track: where notes and progress go.
     A model that separates by query is asked for the queries of each row.  BadInput for items without references.
     """
@@ -117,8 +121,9 @@ def score_model(
     rows = referenced(manifest, limit)
     # On a CPU a batch saves nothing; on a GPU the order of the items changes, and is put back at the end.
     batches = _batches(rows, 0 if str(device) == "cpu" else batch_seconds)
-    signals = _separated(model, manifest, batches, device, protocol is not None, say, strict=False)
-    scorer = Scorer(tuple(metrics), protocol, unprocessed)
+    reading = Reading(manifest, model.sample_rate, protocol is not None, channels, say)
+    signals = _separated(model, reading, batches, device, strict=False)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels)
     scored = _scored(signals, partial(_item_rows, score=scorer, scorer=scorer), workers)
     return _in_order(track(scored, len(rows)), [row.id for row in rows])
 
@@ -144,14 +149,16 @@ def separated(
     device: str | torch.device = "cpu",
     limit: int = 0,
     summed: bool = False,
+    channels: str = "each",
     say: Say = _silent,
 ) -> Iterator[Signals]:
-    """Yield each item of a manifest with the model's estimates (N,T), in the manifest's order.
+    """Yield each item of a manifest with the model's estimates (N,T) or (N,C,T), in the manifest's order.
 
     summed: the sum of the references is separated, as under a protocol, and no mixture file is opened.
     """
     rows = manifest.rows[:limit] if limit else manifest.rows
-    return _separated(model, manifest, ([row] for row in rows), device, summed, say, strict=True)
+    reading = Reading(manifest, model.sample_rate, summed, channels, say)
+    return _separated(model, reading, ([row] for row in rows), device, strict=True)
 
 
 def score_folders(
@@ -165,12 +172,13 @@ def score_folders(
     skip_missing: bool = False,
     protocol: Protocol | None = None,
     unprocessed: bool = False,
+    channels: str = "each",
     say: Say = _silent,
     track: Progress = _untracked,
 ) -> list[dict[str, Any]]:
     """Score separated files against reference files with the same ids; layouts as in engine/scoring/layouts.py.
 
-    protocol, unprocessed: as for score_model; a protocol opens no mixture.
+    protocol, unprocessed, channels: as for score_model; a protocol opens no mixture.
     InputNotFound where an item has no estimates (skip_missing: rows that say so), BadInput for unequal rates.
     """
     if protocol is None:
@@ -190,7 +198,7 @@ def score_folders(
     if mixtures is not None and (lost := [i for i in ids if i not in mixes]):
         raise InputNotFound(f"{mixtures}: no mixture for {len(lost)} of {len(ids)} items, the first is {lost[0]}")
     files = (Files(i, ests[i], refs[i], mixes.get(i)) for i in ids if i not in absent)
-    scorer = Scorer(tuple(metrics), protocol, unprocessed)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels)
     score = partial(_item_rows, score=partial(score_files, scorer=scorer), scorer=scorer)
     scored = track(_scored(files, score, workers), len(ids) - len(absent))
     missing = [[scorer.blank(i, name, len(refs[i]), "no estimate") for name in refs[i]] for i in absent]
@@ -198,9 +206,9 @@ def score_folders(
 
 
 def score_files(files: Files, scorer: Scorer) -> list[dict[str, Any]]:
-    """Read one item's files (channels averaged) and score them; BadInput for unequal sample rates."""
+    """Read one item's files and score them; BadInput for unequal sample rates or numbers of channels."""
     mixture = None if scorer.protocol else files.mix
-    return scorer(read_item(files.id, files.est, files.ref, mixture, padded=scorer.protocol is not None))
+    return scorer(read_item(files.id, files.est, files.ref, mixture, scorer.protocol is not None, scorer.channels))
 
 
 def _item_rows(
@@ -230,76 +238,89 @@ def _in_order(per_item: Iterable[list[dict[str, Any]]], ids: Sequence[str]) -> l
     return rows
 
 
+class Reading:
+    """Reads the items of a manifest at the model's rate (Hz), trimmed to one length, and says once what it changes.
+
+    summed: the mixture is the sum of the sources, padded to the row's length; its file is not opened.
+    """
+
+    def __init__(self, manifest: Manifest, rate: int, summed: bool, channels: str, say: Say) -> None:
+        self.manifest, self.rate, self.summed, self.channels, self.say = manifest, rate, summed, channels, say
+        self._resampled: set[int] = set()
+
+    def __call__(self, row: ManifestRow) -> Signals:
+        """Return mixture and sources of one row, without estimates; errors as trimmed_item."""
+        from usepcli.audio.resample import resample
+
+        item = trimmed_item(self.manifest, row, self.summed, self.channels)
+        assert item.sources is not None
+        waves = np.concatenate([item.mix[None], item.sources])  # (1+K,T) or (1+K,C,T)
+        if item.rate != self.rate:
+            waves = resample(waves, item.rate, self.rate)
+            if item.rate not in self._resampled:
+                self._resampled.add(item.rate)
+                first = self.manifest.resolve(row.sources[0] if self.summed or not row.mixture else row.mixture)
+                self.say(f"{first}: {item.rate} Hz, resampled and scored at the model's {self.rate} Hz")
+        names = tuple(f"s{k + 1}" for k in range(len(row.sources)))
+        return Signals(row.id, names, waves[:0], waves[1:], waves[0], item.note, self.rate)
+
+
 def _separated(
-    model: Model,
-    manifest: Manifest,
-    batches: Iterable[list[ManifestRow]],
-    device: Any,
-    summed: bool,
-    say: Say,
-    strict: bool,
+    model: Model, reading: Reading, batches: Iterable[list[ManifestRow]], device: Any, strict: bool
 ) -> Iterator[Signals]:
     """Yield each item with the model's estimates; the model comes back to its mode and its device.
 
-    summed: separate the sum of the references, not the mixture file.  strict: raise for an item that cannot be read
-    or separated; otherwise it comes without signals, and its note says why.
+    strict: raise for an item that cannot be read or separated; otherwise it comes without signals, and its note says
+    why.
     """
     from usepcli.separator.separator import borrowed
 
-    resampled: set[int] = set()
     with borrowed(model, device) as separator:
         for batch in batches:
             items = []
             for row in batch:
                 try:
-                    read = _read_item(manifest, row, model.sample_rate, summed, resampled, say)
-                    items.append((read, queries_of(model, row)))
+                    items.append((reading(row), queries_of(model, row)))
                 except Exception as error:
                     if strict:
                         raise
                     yield _lost(row, error)
             # A stale manifest may promise equal lengths that the files do not have.
-            for (_, queries), same in itertools.groupby(items, key=lambda item: (item[0].ref.shape[-1], item[1])):
+            for (_, queries), same in itertools.groupby(items, key=lambda item: (item[0].ref.shape[1:], item[1])):
                 group, fitted = [item for item, _ in same], separator.fits_s
                 try:
                     separator = asked(separator, queries)
-                    est = separator.rows(np.stack([item.mix for item in group if item.mix is not None]))  # (B,N,T)
+                    est = estimated(separator, np.stack([item.mix for item in group if item.mix is not None]))
                 except Exception as error:
                     if strict:
                         raise
                     yield from (_lost(row, error) for row in batch if row.id in {item.id for item in group})
                     continue
                 if separator.fits_s < fitted:
-                    say(
+                    reading.say(
                         f"{group[0].id}: too long for the memory of {device} at once; items above "
                         f"{separator.fits_s:g} s are separated in overlapping chunks"
                     )
                 yield from (item._replace(est=e, ordered=model.ordered) for item, e in zip(group, est, strict=True))
 
 
+def estimated(separator: Separator, mixes: np.ndarray) -> np.ndarray:
+    """Return the model's estimates (B,N,T) of whole mixtures (B,T), or (B,N,C,T) of (B,C,T), at its rate.
+
+    Several channels get one decision, as in `usep separate`; what the model leaves over stays out.
+    """
+    from usepcli.separator.flow import estimate
+    from usepcli.separator.how import How
+
+    if mixes.ndim == 2:
+        return separator.rows(mixes)
+    how, n_src, rate = How("linked", "leave"), separator.n_src, separator.rate
+    return np.stack([estimate(mix, n_src, rate, how, separator.rows, separator.model.ordered) for mix in mixes])
+
+
 def _lost(row: ManifestRow, error: Exception) -> Signals:
     names, none = tuple(f"s{k + 1}" for k in range(len(row.sources))), np.zeros((0, 0), np.float32)
     return Signals(row.id, names, none, none, None, _reason(error, row.id))
-
-
-def _read_item(manifest: Manifest, row: ManifestRow, rate: int, summed: bool, resampled: set[int], say: Say) -> Signals:
-    """Read mixture and sources of one row at the model's rate (Hz), trimmed to one length.
-
-    summed: the mixture is the sum of the sources, padded to the row's length; its file is not opened.
-    """
-    from usepcli.audio.resample import resample
-
-    item = trimmed_item(manifest, row, summed)
-    assert item.sources is not None
-    waves = np.concatenate([item.mix[None], item.sources])  # (1+K,T)
-    if item.rate != rate:
-        waves = resample(waves, item.rate, rate)
-        if item.rate not in resampled:
-            resampled.add(item.rate)
-            first = manifest.resolve(row.sources[0] if summed or not row.mixture else row.mixture)
-            say(f"{first}: {item.rate} Hz, resampled and scored at the model's {rate} Hz")
-    names = tuple(f"s{k + 1}" for k in range(len(row.sources)))
-    return Signals(row.id, names, waves[:0], waves[1:], waves[0], item.note, rate)
 
 
 def _batches(rows: Sequence[ManifestRow], seconds: float) -> Iterator[list[ManifestRow]]:

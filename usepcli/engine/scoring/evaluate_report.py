@@ -100,8 +100,8 @@ def _item(system: System, why: str, item: str, rows: Sequence[Mapping[str, Any]]
     ]
     told = [{"source": name, **{key: own.get(name, {}).get(key) for key in columns}} for name in signals.sources]
     return evaluation.Item(
-        why, item, signals.sources, signals.est[:, start:stop], signals.ref[:, start:stop],
-        None if signals.mix is None else signals.mix[start:stop], rate, told, start / rate,
+        why, item, signals.sources, signals.est[..., start:stop], signals.ref[..., start:stop],
+        None if signals.mix is None else signals.mix[..., start:stop], rate, told, start / rate,
     )  # fmt: skip
 
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from usepcli.engine.scoring.versus import Evaluation
 
 
-def conventions(wanted: Measures, ordered: bool = False) -> dict[str, Any]:
+def conventions(wanted: Measures, ordered: bool = False, channels: str = "each") -> dict[str, Any]:
     """Return what the numbers of this evaluation mean, for evaluate.json; ordered: of estimates that were asked for."""
+    from usepcli.engine.scoring import channels as joined
     from usepcli.engine.scoring import protocols, scoring
 
     found: dict[str, Any]
@@ -27,6 +28,8 @@ def conventions(wanted: Measures, ordered: bool = False) -> dict[str, Any]:
         found = {"name": protocols.OWN, **scoring.CONVENTIONS, "metrics": said}
     if ordered:
         found["assignment"] = scoring.ASKED
+    together = wanted.protocol is not None and channels == "each"
+    found["channels"] = joined.JOINED if together else joined.MEANT[channels]
     if "momi" in wanted.asked:
         from usepcli.engine.scoring import mom_scores
 
@@ -34,9 +37,9 @@ def conventions(wanted: Measures, ordered: bool = False) -> dict[str, Any]:
     return found
 
 
-def add_items(found: Results, job: Job, wanted: Measures, quiet: bool) -> Rows:
+def add_items(found: Results, job: Job, wanted: Measures, means: Means, quiet: bool) -> Rows:
     """Score the items, fill in their tables and the summary, and return the rows of the separated signals."""
-    from usepcli.engine.scoring import fuss_scores, results, scoring
+    from usepcli.engine.scoring import channels, fuss_scores, results, scoring
     from usepcli.engine.scoring.evaluate import UNPROCESSED
 
     every = job.run(_tracker(quiet))
@@ -54,6 +57,12 @@ def add_items(found: Results, job: Job, wanted: Measures, quiet: bool) -> Rows:
         columns = ["id", "source", "n_src", *wanted.metrics, "reason"]
         found.summary += scoring.summary(rows, wanted.metrics)
         below = scoring.summary(untouched, wanted.metrics) if untouched else []
+    found.facts["channels"] = channels.counted(rows, means.channels)
+    if found.facts["channels"]["most"] > 1:
+        columns.insert(3, "channels")
+        for row in every:
+            row.setdefault("channels", "" if row["reason"].startswith((scoring.FAILED, "no estimate")) else 1)
+        means.say(channels.line(found.facts["channels"]["most"], bool(protocol)))
     found.tables[results.ITEMS] = (rows, columns)
     if untouched:
         found.tables[results.UNTOUCHED] = (untouched, columns)
@@ -84,20 +93,24 @@ def add_moms(found: Results, job: Job, means: Means, pairs: int, seed: int, out:
     """Score sums of two mixtures; return the rows of those that could not be read."""
     from dataclasses import replace
 
-    from usepcli.engine.scoring import mom_scores, results
+    from usepcli.engine.scoring import channels, mom_scores, results
 
     if job.net is None or job.manifest is None:  # separated files have been refused
         raise UsageError("--metric momi needs a MODEL")
     manifest = replace(job.manifest, rows=job.manifest.rows[: means.limit or None])
     sums = min(pairs, len(manifest) // 2)
     means.say(f"momi: {sums} sums of two of {len(manifest)} mixtures, drawn with seed {seed}")
-    rows, summary, facts = mom_scores.score(job.net, manifest, pairs, seed, job.device)
+    rows, summary, facts = mom_scores.score(job.net, manifest, pairs, seed, job.device, means.channels)
     why = mom_scores.draw(rows, facts, out)
     if why:
         means.say(f"no picture of momi against msi: {why}")
     found.facts["momi"] = results.strict(facts) | {"picture": "" if why else results.PICTURES[0]}
     lost = [row for row in rows if "reason" in row]
-    found.tables[results.MOMS] = (rows, [*mom_scores.COLUMNS, *(["reason"] if lost else [])])
+    more = [name for name in ("channels", "reason") if any(name in row for row in rows)]
+    found.tables[results.MOMS] = (rows, [*mom_scores.COLUMNS, *more])
+    if "channels" in more and "channels" not in found.facts:
+        found.facts["channels"] = channels.counted(rows, means.channels)
+        means.say(channels.line(found.facts["channels"]["most"]))
     several = any("system" in row for row in found.summary)
     found.summary += [{"system": "separated", **row} if several else row for row in summary]
     return lost

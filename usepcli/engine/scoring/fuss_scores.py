@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from usepcli.engine import tables
+from usepcli.engine.scoring.channels import SILENT_RMS, joined
 from usepcli.engine.scoring.protocols import QUIET, Protocol
-from usepcli.engine.scoring.scoring import SILENT_RMS, Signals
+from usepcli.engine.scoring.scoring import Signals
 from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput
 
@@ -31,11 +32,13 @@ def score_item(signals: Signals, protocol: Protocol) -> list[Scores]:
 
     k: sounding references.  n_est: outputs that are not quiet, of n_out.  si-snr, mix, imp in dB; power, ref_power:
     mean squares of the output and of the reference.  counted: 1 where the row goes into the means, else reason.
+    Several channels are one after the other, one long signal, and the rows say how many there are (channels).
     BadInput for references that are not finite; samples of an output that are not count as zero, and its row says so.
     """
     from scipy.optimize import linear_sum_assignment
 
-    est, ref = (np.asarray(x, np.float64) for x in (signals.est, signals.ref))
+    several = len(signals.ref[0]) if np.ndim(signals.ref) > 2 else 1
+    est, ref = (joined(x, protocol.zero_mean) for x in (signals.est, signals.ref))  # (N, T), (K, T)
     if not np.isfinite(ref).all():
         raise BadInput(f"{signals.id}: a reference is not finite; mend or remove the item")
     broken = np.asarray(~np.isfinite(est).all(-1))
@@ -44,6 +47,7 @@ def score_item(signals: Signals, protocol: Protocol) -> list[Scores]:
     active = np.flatnonzero(np.sqrt(ref_power) > SILENT_RMS)
     floor = QUIET * float(ref_power[active].min()) if len(active) else math.inf
     shared = {"k": len(active), "n_est": int((power > floor).sum()), "n_out": len(est)}
+    shared |= {"channels": several} if several > 1 else {}
     rows = [blank_row(signals.id, name, "silent reference") | shared for name in signals.sources]
     for row, value in zip(rows, ref_power, strict=True):
         row["ref_power"] = float(value)

@@ -22,6 +22,7 @@ Say = Callable[[str], None]
 SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "testset"
 # Scores of a whole set, or of sums of its mixtures: no metric of one source against its reference.
 OF_SETS = ("momi", "wer")
+CHANNELS = ("each", "first", "mix")  # those of data.items, which loads numpy
 BY = ("label", "origin", "speakers", "split", "n_src", "source", "k")
 
 
@@ -71,13 +72,17 @@ class Measures:
 
 @dataclass(frozen=True)
 class Means:
-    """With what it is scored: how many items, on which device, by how many processes and threads, said to whom."""
+    """With what it is scored: how many items, on which device, by how many processes and threads, said to whom.
+
+    channels: what is heard of files that have several, one of items.CHANNELS.
+    """
 
     limit: int
     device: str
     workers: int
     threads: int
     say: Say
+    channels: str = "each"
 
 
 @dataclass
@@ -119,6 +124,13 @@ def measures(metric: Sequence[str], protocol: str, unprocessed: bool, folders: F
     if unprocessed and folders.named and folders.mixtures is None and not found.protocol:
         raise UsageError("--unprocessed scores the mixtures: give --mixtures DIR")
     return found
+
+
+def checked(channels: str) -> str:
+    """Return a choice of channels; UsageError where there is none of that name."""
+    if channels not in CHANNELS:
+        raise UsageError(choices("choice for --channels", channels, CHANNELS))
+    return channels
 
 
 def check_subject(folders: Folders, model: str | None, data: Path | None, split: str) -> None:
@@ -172,13 +184,15 @@ def files_job(folders: Folders, wanted: Measures, means: Means) -> Job:
     names = {"estimates": estimates, "references": references, "mixtures": mixtures}
     facts = {key: str(path.resolve()) if path else "" for key, path in names.items()}
     settings = {"limit": means.limit, "skip_missing": folders.skip_missing, "metrics": wanted.metrics}
+    settings["channels"] = means.channels
     return Job(
         {**facts, "settings": settings},
         Path("evaluation"),
         lambda track: score_folders(
             estimates, references, mixtures, wanted.metrics, protocol=wanted.protocol,
             unprocessed=wanted.unprocessed, workers=means.workers or _workers(wanted.metrics, means.limit),
-            limit=means.limit, skip_missing=folders.skip_missing, say=means.say, track=track,
+            limit=means.limit, skip_missing=folders.skip_missing, channels=means.channels, say=means.say,
+            track=track,
         ),
     )  # fmt: skip
 
@@ -206,8 +220,10 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     facts: dict[str, Any] = {
         "model": {"ref": ref, "path": str(path), "sha256": digest, **_about(card)},
         "data": results.about_data(manifest, split, card.sample_rate),
-        "settings": {"limit": means.limit, "device": means.device, "metrics": wanted.metrics},
-    }
+        "settings": {
+            "limit": means.limit, "device": means.device, "metrics": wanted.metrics, "channels": means.channels,
+        },
+    }  # fmt: skip
 
     def opened() -> None:
         from usepcli.weights import store
@@ -221,7 +237,8 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
         assert job.net is not None  # open() came first
         return score_model(
             job.net, manifest, wanted.metrics, device=job.device, workers=count, limit=means.limit,
-            protocol=wanted.protocol, unprocessed=wanted.unprocessed, say=means.say, track=track,
+            protocol=wanted.protocol, unprocessed=wanted.unprocessed, channels=means.channels, say=means.say,
+            track=track,
         )  # fmt: skip
 
     place = run / f"eval_{split or 'all'}" if run else Path("evaluation")

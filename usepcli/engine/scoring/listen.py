@@ -27,6 +27,7 @@ def make(
     against: str = "",
     kind: str = "",
     trials: int = 30,
+    channels: str = "each",
     seed: int = 0,
     limit: int = 0,
     device: str = "auto",
@@ -38,10 +39,11 @@ def make(
     """Write the page and the key of a blind listening test into the folder `out`, and return what it holds.
 
     What is heard is that of `evaluate`: a model on a manifest, or folders of separated files.  against: a second
-    system, a model or a folder of estimates.  kind: see listening.py; preference where there are two systems.
+    system, a model or a folder of estimates.  channels: of every file, as in `evaluate`; two can be heard.
+    kind: see listening.py; preference where there are two systems.
     """
     folders = Folders(estimates, references, mixtures)
-    means = Means(limit, device, 0, threads, say)
+    means = Means(limit, device, 0, threads, say, jobs.checked(channels))
     jobs.check_subject(folders, model, data, split)
     kind = kind or (listening.PREFERENCE if against else listening.WHICH)
     listening.check(kind, 2 if against else 1)
@@ -50,7 +52,7 @@ def make(
     job = jobs.files_job(folders, wanted, means) if folders.named else jobs.model_job(model, data, split, wanted, means)
     other = _other(job, against, folders, means) if against else None
     job.open()
-    both = [system(job, folders, limit), *([other()] if other else [])]
+    both = [system(job, folders, means), *([other()] if other else [])]
     return _written(out, both, kind, trials, seed, quiet, say)
 
 
@@ -75,14 +77,16 @@ def _written(
     return {"page": str(place), "key": str(key), "trials": len(keys), "kind": kind, "test": test}
 
 
-def system(job: Job, folders: Folders, limit: int, summed: bool = False) -> System:
+def system(job: Job, folders: Folders, means: Means, summed: bool = False) -> System:
     """Return what is scored as something that can be asked for single items; summed: as a protocol separates."""
     if job.net is not None and job.manifest is not None:
         name = str(job.facts["model"]["ref"])
-        return systems.of_model(name, job.net, job.manifest, device=job.device, limit=limit, summed=summed)
+        return systems.of_model(
+            name, job.net, job.manifest, device=job.device, limit=means.limit, summed=summed, channels=means.channels
+        )
     if folders.estimates is None or folders.references is None:
         raise UsageError("words alone cannot be heard: give a MODEL, or --estimates and --references")
-    return systems.of_folders(folders.estimates, folders.references, folders.mixtures, limit)
+    return systems.of_folders(folders.estimates, folders.references, folders.mixtures, means.limit, means.channels)
 
 
 def _other(job: Job, against: str, folders: Folders, means: Means) -> Callable[[], System]:
@@ -92,8 +96,10 @@ def _other(job: Job, against: str, folders: Folders, means: Means) -> Callable[[
     place, manifest = Path(against), job.manifest
     if place.is_dir() and not (place / "best.safetensors").is_file():
         if manifest is not None:
-            return lambda: systems.of_manifest_files(place, manifest, means.limit)
-        return lambda: systems.of_folders(place, folders.references or Path(), folders.mixtures, means.limit)
+            return lambda: systems.of_manifest_files(place, manifest, means.limit, means.channels)
+        return lambda: systems.of_folders(
+            place, folders.references or Path(), folders.mixtures, means.limit, means.channels
+        )
     if manifest is None:
         raise UsageError(f"--against {against}: beside --estimates stands another folder of estimates; none is here")
     path = reach.find_model(against)
@@ -104,7 +110,7 @@ def _other(job: Job, against: str, folders: Folders, means: Means) -> Callable[[
 
         net, _ = store.load_any(path)
         means.say(f"against: {against}, {card.n_src} outputs at {card.sample_rate} Hz")
-        return systems.of_model(against, net, manifest, device=job.device, limit=means.limit)
+        return systems.of_model(against, net, manifest, device=job.device, limit=means.limit, channels=means.channels)
 
     return loaded
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from usepcli.engine import tables
-from usepcli.engine.scoring import scoring
+from usepcli.engine.scoring.channels import SILENT_RMS, split
 from usepcli.engine.scoring.scoring import Signals
 from usepcli.engine.scoring.systems import System
 from usepcli.errors import BadInput, OutputError, UsageError, choices
@@ -37,7 +37,7 @@ NO_SYSTEM = ""
 
 @dataclass(frozen=True)
 class Trial:
-    """One question: the row of the key, and its sounds {role: (wave (T,), rate)}; roles x, a, b, mixture."""
+    """One question: the row of the key, and its sounds {role: (wave (T,) or (2, T), rate)}; roles x, a, b, mixture."""
 
     key: dict[str, Any]
     sounds: dict[str, tuple[np.ndarray, int]]
@@ -122,14 +122,18 @@ def _fresh(random: np.random.Generator, used: set[str]) -> str:
 
 def _sounds(signals: Signals, source: int, kind: str) -> bool:
     """Return whether the reference sounds, and for `which` another one, too."""
-    levels = np.sqrt(np.mean(np.asarray(signals.ref, np.float64) ** 2, axis=-1))
-    sounding = levels > scoring.SILENT_RMS
+    sounding = np.sqrt(_powers(signals.ref)) > SILENT_RMS
     return bool(sounding[source]) and (kind == PREFERENCE or int(sounding.sum()) >= 2)
 
 
+def _powers(refs: np.ndarray) -> np.ndarray:
+    """Return the mean squares (K,) of references (K,T) or (K,C,T)."""
+    return np.asarray(np.mean(split(refs) ** 2, (-2, -1)))
+
+
 def _which(name: str, system: str, signals: Signals, source: int, random: np.random.Generator) -> Trial:
-    levels = np.mean(np.asarray(signals.ref, np.float64) ** 2, axis=-1)
-    others = [k for k in range(len(levels)) if k != source and math.sqrt(levels[k]) > scoring.SILENT_RMS]
+    levels = _powers(signals.ref)
+    others = [k for k in range(len(levels)) if k != source and math.sqrt(levels[k]) > SILENT_RMS]
     pair = [source, int(random.choice(others))]
     pair = [pair[i] for i in random.permutation(2)]
     start, stop = excerpt(signals.ref[pair], signals.rate or 1)
@@ -138,7 +142,7 @@ def _which(name: str, system: str, signals: Signals, source: int, random: np.ran
     key = _key(name, WHICH, signals, source, start, stop) | {
         "system": system, "a": signals.sources[pair[0]], "b": signals.sources[pair[1]],
     }  # fmt: skip
-    return Trial(key, matched({role: (wave[start:stop], rate) for role, wave in waves.items()}))
+    return Trial(key, matched({role: (wave[..., start:stop], rate) for role, wave in waves.items()}))
 
 
 def _preference(
@@ -156,7 +160,8 @@ def _preference(
     if own.mix is not None:
         parts["mixture"] = (own.mix, own_rate)
     cut = {
-        role: (wave[start * rate // own_rate : stop * rate // own_rate], rate) for role, (wave, rate) in parts.items()
+        role: (wave[..., start * rate // own_rate : stop * rate // own_rate], rate)
+        for role, (wave, rate) in parts.items()
     }
     key = _key(name, PREFERENCE, own, source, start, stop) | {
         "system": NO_SYSTEM, "a": systems[first].name, "b": systems[second].name,
@@ -171,14 +176,14 @@ def _key(name: str, kind: str, signals: Signals, source: int, start: int, stop: 
 
 
 def excerpt(refs: np.ndarray, rate: int, seconds: float = EXCERPT_S) -> tuple[int, int]:
-    """Return where (samples) references (K,T) are to be heard: all, or the `seconds` in which the quietest is loudest.
+    """Return where (samples) references are to be heard: all, or the `seconds` in which the quietest is loudest.
 
-    Each is weighed by its own energy, and the start lies on a whole half second.
+    refs: (K,T) or (K,C,T).  Each is weighed by its own energy, and the start lies on a whole half second.
     """
     total, length = refs.shape[-1], round(seconds * rate)
     if total <= length:
         return 0, total
-    energy = np.cumsum(np.pad(np.asarray(refs, np.float64) ** 2, ((0, 0), (1, 0))), axis=-1)
+    energy = np.cumsum(np.pad((split(refs) ** 2).sum(1), ((0, 0), (1, 0))), axis=-1)  # (K, T + 1)
     starts = np.arange(0, total - length + 1, max(1, rate // 2))
     share = (energy[:, starts + length] - energy[:, starts]) / np.maximum(energy[:, -1:], np.finfo(float).tiny)
     start = int(starts[np.argmax(share.min(0))])
@@ -186,7 +191,7 @@ def excerpt(refs: np.ndarray, rate: int, seconds: float = EXCERPT_S) -> tuple[in
 
 
 def matched(sounds: dict[str, tuple[np.ndarray, int]]) -> dict[str, tuple[np.ndarray, int]]:
-    """Return the sounds {role: (wave (T,), rate)} at one loudness; silence stays silent.
+    """Return the sounds {role: (wave (T,) or (C, T), rate)} at one loudness; silence stays silent.
 
     Where one would clip, all come down by the same factor.
     """
@@ -203,11 +208,11 @@ def _gains(sounds: dict[str, tuple[np.ndarray, int]]) -> dict[str, float]:
     lufs, powers = {}, {}
     for role, (wave, rate) in sounds.items():
         finite = np.nan_to_num(np.asarray(wave, np.float64))
-        powers[role] = float(np.mean(finite**2)) if len(finite) else 0.0
+        powers[role] = float(np.mean(finite**2)) if finite.size else 0.0
         # To the loudness meter a quiet estimate is silence: it is brought near before it is measured.
-        near = RMS / math.sqrt(powers[role]) if powers[role] > scoring.SILENT_RMS**2 else 0.0
-        meter = LoudnessMeter(rate, 1)
-        meter.push(finite[None] * near)
+        near = RMS / math.sqrt(powers[role]) if powers[role] > SILENT_RMS**2 else 0.0
+        meter = LoudnessMeter(rate, len(np.atleast_2d(finite)))
+        meter.push(np.atleast_2d(finite) * near)
         lufs[role] = (near, meter.lufs())
     audible = [role for role in sounds if lufs[role][0] > 0]
     if all(math.isfinite(lufs[role][1]) for role in audible):

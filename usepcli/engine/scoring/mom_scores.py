@@ -22,12 +22,18 @@ NOTES = {
     "momi": "of a sum of two mixtures: SI-SNR of each mixture, put together from the outputs in the best way, minus "
     "that of the sum; mean over the two, in dB; no sources are needed",
     "msi": "of the same sum: SI-SNR improvement of its sources, mean over them, in dB",
+    "channels": "several are separated and scored one by one; mean over those that have a value",
     "pairs": "mixtures 2i and 2i + 1 of a seeded permutation",
 }
 
 
 def score(
-    model: Model, manifest: Manifest, n_pairs: int, seed: int, device: str | torch.device = "cpu"
+    model: Model,
+    manifest: Manifest,
+    n_pairs: int,
+    seed: int,
+    device: str | torch.device = "cpu",
+    channels: str = "mix",
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Return one row per sum of two mixtures, the summary's rows, and how MoMi goes with MSi where sources exist.
 
@@ -36,7 +42,7 @@ def score(
     pairs = momi.mom_pairs(len(manifest), n_pairs, seed)
     if not pairs:
         raise BadInput(f"{manifest.path}: {len(manifest)} mixtures; momi adds two up, so give two at least")
-    rows = momi.score_moms(model, manifest, pairs, device=device)
+    rows = momi.score_moms(model, manifest, pairs, device=device, channels=channels)
     facts: dict[str, Any] = {"pairs": len(pairs), "seed": seed}
     summary = []
     for name in COLUMNS[1:]:

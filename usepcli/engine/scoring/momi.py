@@ -50,30 +50,49 @@ def score_moms(
     device: str | torch.device = "cpu",
     seconds: float = 0,
     sources: bool = True,
+    channels: str = "mix",
 ) -> list[dict[str, Any]]:
     """Return one row per pair of items: id, momi and msi in dB; msi is nan where no sources are listed or opened.
 
-    The longer mixture of a pair is cut to the shorter, and both to `seconds` (0: whole).  sources false opens none.
-    A pair that cannot be read comes last, without numbers and with a reason.  BadInput for a model with more outputs
-    than the search can deal out, and where no pair can be read.
+    channels: of every file, one of items.CHANNELS; several are separated and scored one by one, and the row holds their
+    means and their number.  The longer mixture of a pair is cut to the shorter, and both to `seconds` (0: whole).
+    sources false opens none.  A pair that cannot be read comes last, without numbers and with a reason.  BadInput for a
+    model with more outputs than the search can deal out, and where no pair can be read.
     """
     if model.n_src > momi.MAX_OUTPUTS:
         raise BadInput(f"momi: a model with {model.n_src} outputs; expected at most {momi.MAX_OUTPUTS}")
-    reader = Reader(manifest, model.sample_rate, seconds)
+    reader = Reader(manifest, model.sample_rate, seconds, channels=channels)
     lost: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     moms = _readable(reader, model, [[manifest.rows[i] for i in pair] for pair in pairs], lost)
     for batch in batches(moms, model.sample_rate, device):
-        mixtures = np.stack([mom.mixtures for mom in batch])  # (B, 2, T)
-        found = separate(model, torch.from_numpy(mixtures.sum(1)), device, batch[0].queries)
-        for mom, mix, est in zip(batch, mixtures, found.double().numpy(), strict=True):
-            known = mom.sources() if sources else None
-            whole = mix.sum(0, dtype=np.float64)
-            msi = float("nan") if known is None else momi.msi(est, known, whole, model.ordered)
-            rows.append({"id": mom.id, "momi": momi.momi(est, mix, mom.owner), "msi": msi})
+        several = {mom.channels for mom in batch}
+        if several == {1}:
+            mixtures = np.stack([mom.mixtures[:, 0] for mom in batch])  # (B, 2, T)
+            found = separate(model, torch.from_numpy(mixtures.sum(1)), device, batch[0].queries).double().numpy()
+            rows += [_row(mom, est[:, None], model.ordered, sources) for mom, est in zip(batch, found, strict=True)]
+            continue
+        for mom in batch:
+            sums = torch.from_numpy(mom.mixtures.sum(0))  # (C, T)
+            found = separate(model, sums, device, mom.queries).double().numpy().swapaxes(0, 1)  # (N, C, T)
+            rows.append(_row(mom, found, model.ordered, sources))
     if lost and not rows:
         raise BadInput(f"{manifest.path}: no sum of two mixtures can be made; the first, {lost[0]['reason']}")
     return [*rows, *lost]
+
+
+def _row(mom: _Mom, est: np.ndarray, ordered: bool, sources: bool) -> dict[str, Any]:
+    """Return the row of a sum from its estimates (N, C, T): means over the channels that have a value."""
+    known = mom.sources() if sources else None  # (K, C, T)
+    found: dict[str, list[float]] = {"momi": [], "msi": []}
+    for c in range(mom.channels):
+        mix = mom.mixtures[:, c]
+        found["momi"].append(momi.momi(est[:, c], mix, mom.owner))
+        if known is not None:
+            found["msi"].append(momi.msi(est[:, c], known[:, c], mix.sum(0, dtype=np.float64), ordered))
+    values = {name: [value for value in of if not math.isnan(value)] for name, of in found.items()}
+    means = {name: math.fsum(of) / len(of) if of else math.nan for name, of in values.items()}
+    return {"id": mom.id, **means, **({"channels": mom.channels} if mom.channels > 1 else {})}
 
 
 def _readable(
@@ -89,13 +108,13 @@ def _readable(
 
 
 class Heard:
-    """A mixture (T,) and what a model that is asked is asked for in it."""
+    """A mixture (T,) or (C, T) and what a model that is asked is asked for in it."""
 
     def __init__(self, reader: Reader, model: Model, row: Row) -> None:
         self.wave, self.queries = reader.whole(row).mix, queries_of(model, row)
 
     def __len__(self) -> int:
-        return len(self.wave)
+        return int(self.wave.shape[-1])
 
 
 def heard(reader: Reader, model: Model, rows: Iterable[Row]) -> Iterator[Heard]:
@@ -122,16 +141,27 @@ class _Mom:
         if n_out > momi.MAX_OUTPUTS:
             raise BadInput(f"momi: a model with {n_out} outputs; expected at most {momi.MAX_OUTPUTS}")
         self.owner = [p for p, one in enumerate(heard) for _ in one.queries] or None
-        self.mixtures = fitted([one.wave for one in heard], min(map(len, heard)))  # (2, T)
+        waves = [np.atleast_2d(one.wave) for one in heard]
+        self.channels = len(waves[0])
+        if len(waves[1]) != self.channels:
+            raise BadInput(
+                f"{self.id}: {len(waves[0])} and {len(waves[1])} channels; expected as many in both: choose --channels "
+                "first or mix"
+            )
+        self.mixtures = fitted(waves, min(map(len, heard)))  # (2, C, T)
 
     def __len__(self) -> int:
         return int(self.mixtures.shape[-1])
 
     def sources(self) -> np.ndarray | None:
-        """Return the sources (K, T) of both mixtures, None where a row lists none."""
+        """Return the sources (K, C, T) of both mixtures, None where a row lists none; BadInput for other channels."""
         if not all(row.sources for row in self.rows):
             return None
-        return np.concatenate([self.reader.sources(row, len(self)) for row in self.rows])
+        found = np.concatenate([self.reader.sources(row, len(self)) for row in self.rows])
+        found = found[:, None] if found.ndim == 2 else found
+        if found.shape[1] != self.channels:
+            raise BadInput(f"{self.id}: mixtures of {self.channels} channels, sources of {found.shape[1]}")
+        return found
 
 
 def batches(items: Iterable[T], rate: int, device: str | torch.device) -> Iterator[list[T]]:

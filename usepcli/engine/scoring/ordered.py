@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 References = Mapping[str, Mapping[str, Path]]
 
 
-def by_files(estimates: Path, references: References) -> Iterator[Signals]:
+def by_files(estimates: Path, references: References, channels: str = "each") -> Iterator[Signals]:
     """Yield each item of references {id: {source: file}} with separated files from a folder, trimmed to one length.
 
-    InputNotFound where an item has no estimates, BadInput for unequal rates.
+    channels: of every file, one of items.CHANNELS.  InputNotFound where an item has no estimates, BadInput for unequal
+    rates.
     """
     _, found = layouts.find_sources(estimates)
     for item, sources in references.items():
@@ -28,7 +29,7 @@ def by_files(estimates: Path, references: References) -> Iterator[Signals]:
             raise InputNotFound(
                 f"{estimates}: no estimates for {item} (found there: {next(iter(found))}); give them the same names"
             )
-        yield in_order(read_item(item, found[item], sources))
+        yield in_order(read_item(item, found[item], sources, channels=channels))
 
 
 def read_item(
@@ -37,17 +38,19 @@ def read_item(
     sources: Mapping[str, Path],
     mixture: Path | None = None,
     padded: bool = False,
+    channels: str = "each",
 ) -> Signals:
-    """Read one item's files (channels averaged): est (N,T) as they are named, ref (K,T), and mix (T,) where given.
+    """Read one item's files: est (N,T) as they are named, ref (K,T), and mix (T,) where given, or with channels (C,T).
 
-    All are trimmed to the shortest, or with `padded` brought to the longest reference.  BadInput for unequal rates.
+    All are trimmed to the shortest, or with `padded` brought to the longest reference.  BadInput for unequal rates or
+    numbers of channels.
     """
     places = [*estimates.values(), *sources.values(), *([] if mixture is None else [mixture])]
-    waves, rate = items.together(places)
+    waves, rate = items.together(places, channels)
     cut, note = items.trimmed(waves)  # (N+K,T) or (N+K+1,T)
     first, last = len(estimates), len(estimates) + len(sources)
     if padded:
-        cut = items.fitted(waves, max(map(len, waves[first:last])))
+        cut = items.fitted(waves, max(wave.shape[-1] for wave in waves[first:last]))
     mix = None if mixture is None else cut[-1]
     return Signals(item, tuple(sources), cut[:first], cut[first:last], mix, note, rate)
 
@@ -59,7 +62,7 @@ def of_manifest(manifest: Manifest, limit: int = 0) -> References:
 
 
 def in_order(signals: Signals) -> Signals:
-    """Return the item with est (K,T) in the order of its references, by the best mean SI-SNR; others are dropped.
+    """Return the item with est (K,T), (K,C,T) in the order of its references, by the best mean SI-SNR; drop others.
 
     Estimates that were asked for stand in that order already.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli.engine.scoring import filled, jobs, speech
-from usepcli.engine.scoring.jobs import Folders, Job, Means, Measures, Rows, Speech
+from usepcli.engine.scoring.jobs import Folders, Job, Means, Measures, Rows, Speech, checked
 from usepcli.errors import UsageError, choices
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def evaluate(
     texts: Path | None = None,
     kaldi_export: Path | None = None,
     seed: int = 0,
+    channels: str = "each",
     limit: int = 0,
     device: str = "auto",
     workers: int = 0,
@@ -66,7 +67,7 @@ def evaluate(
     """
     folders = Folders(estimates, references, mixtures, skip_missing)
     words = Speech(hypotheses, asr, language, texts, kaldi_export)
-    means = Means(limit, device, workers, threads, say)
+    means = Means(limit, device, workers, threads, say, checked(channels))
     wanted = jobs.measures(metric, protocol, unprocessed, folders)
     jobs.check_subject(folders, model, data, split)
     jobs.check_comparisons(wanted, stats, by, versus, compare)
@@ -84,7 +85,7 @@ def evaluate(
     place = out or job.out
     results.refuse_existing(place, overwrite)
     speech.refuse(job, kaldi_export, limit, overwrite)
-    found = results.Results(job.facts, filled.conventions(wanted, job.ordered))
+    found = results.Results(job.facts, filled.conventions(wanted, job.ordered, channels))
     others = [earlier.read(one) for one in versus]
     for other in others:
         earlier.refuse_unlike(found.facts, found.conventions, other)
@@ -93,7 +94,7 @@ def evaluate(
     job.open()
     rows: Rows = []
     if wanted.metrics or wanted.protocol:
-        rows = filled.add_items(found, job, wanted, quiet)
+        rows = filled.add_items(found, job, wanted, means, quiet)
         filled.add_comparisons(found, job, rows, others, stats, by, seed)
     lost: Rows = []
     if "momi" in metric:
@@ -136,7 +137,7 @@ def _page(
     from usepcli.engine.scoring import evaluate_report, listen, results, versus
 
     scored, scores = versus.columns(rows, done.found.conventions)
-    heard = listen.system(job, folders, means.limit, summed=wanted.protocol is not None)
+    heard = listen.system(job, folders, means, summed=wanted.protocol is not None)
     place, lost = evaluate_report.write(done.out, done.found, done.record, scored, scores, heard, report_by)
     tables.write_csv(done.out / results.HOLES, lost)
     means.say(f"page: {place}")

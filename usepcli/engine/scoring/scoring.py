@@ -14,9 +14,10 @@ import numpy as np
 
 from usepcli import guard, registry
 from usepcli.engine import tables
+from usepcli.engine.scoring import channels
+from usepcli.engine.scoring.channels import SILENT_RMS
 from usepcli.errors import BadInput, MissingDependency, UsageError, choices
 
-SILENT_RMS = 1e-8
 FAILED = "not scored: "  # begins the reason of an item that could not be read, separated or scored
 ASKED = "of estimates asked for: estimate k answers the query of source k, no permutation is searched"
 CONVENTIONS = {
@@ -32,6 +33,7 @@ CONVENTIONS = {
 class Signals(NamedTuple):
     """What one item needs to be scored: est (N,T), ref (K,T), mix (T,) or None, all at `rate` Hz where known.
 
+    Of several channels est is (N,C,T), ref (K,C,T) and mix (C,T).
     ordered: estimate k is meant for reference k, whatever else it may resemble.
     """
 
@@ -74,14 +76,17 @@ def missing_metrics(metrics: Sequence[str]) -> dict[str, str]:
 
 
 def score_signals(signals: Signals, metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one row per reference: id, source, n_src, one value per metric (nan if missing), reason."""
+    """Return one row per reference: id, source, n_src, one value per metric (nan if missing), reason.
+
+    Of several channels a value is the mean over those in which the reference sounds (scoring/channels.py), and
+    `channels` says how many there are.
+    """
     from usepcli.metrics.align import permutation
 
-    length = min(len(wave) for wave in (*signals.est, *signals.ref, *(() if signals.mix is None else [signals.mix])))
-    est, ref = (np.asarray(x[..., :length], dtype=np.float64) for x in (signals.est, signals.ref))
-    mix = None if signals.mix is None else np.asarray(signals.mix[:length], dtype=np.float64)
+    est, ref, mix = _aligned(signals)
+    heard = channels.sounding(ref)  # (K, C)
     rows = [blank_row(signals.id, name, len(ref), metrics, signals.note) for name in signals.sources]
-    active = [k for k, wave in enumerate(ref) if length and not np.sqrt(np.mean(wave**2)) <= SILENT_RMS]
+    active = [k for k, where in enumerate(heard) if where.any()]
     for k in set(range(len(rows))) - set(active):
         rows[k]["reason"] = _join(signals.note, "silent reference")
     if signals.ordered and len(est) != len(ref):
@@ -92,8 +97,24 @@ def score_signals(signals: Signals, metrics: Sequence[str]) -> list[dict[str, An
         raise BadInput(f"{signals.id}: {len(est)} estimates for {len(active)} sounding references; expected as many")
     if active:
         est = est if signals.ordered else est[permutation(est, ref[active])]
-        _fill([rows[k] for k in active], est, ref[active], mix, signals.rate, metrics)
+        for k, own in zip(active, est, strict=False):
+            rows[k]["reason"] = _join(signals.note, channels.left_out(own, ref[k], heard[k]))
+        _fill([rows[k] for k in active], Sounds(est, ref[active], mix, heard[active], signals.rate), metrics)
+    if ref.shape[1] > 1:
+        rows = [row | {"channels": ref.shape[1]} for row in rows]
     return rows
+
+
+def _aligned(signals: Signals) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return est (N,C,T), ref (K,C,T) and mix (C,T) of an item, cut to the shortest; BadInput for other channels."""
+    est, ref = channels.split(signals.est), channels.split(signals.ref)
+    mix = None if signals.mix is None else channels.split(np.asarray(signals.mix)[None])[0]
+    there = [est, ref, *([] if mix is None else [mix])]
+    counts = {wave.shape[-2] for wave in there}
+    if len(counts) > 1:
+        raise BadInput(f"{signals.id}: {' and '.join(map(str, sorted(counts)))} channels; expected one number for all")
+    length = min(wave.shape[-1] for wave in there)
+    return est[..., :length], ref[..., :length], None if mix is None else mix[..., :length]
 
 
 def blank_row(item: str, source: str, n_src: int, metrics: Sequence[str], reason: str) -> dict[str, Any]:
@@ -107,25 +128,64 @@ def failures(rows: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(row["id"] for row in rows if row["reason"].startswith(FAILED)))
 
 
-def _fill(
-    rows: list[dict[str, Any]],
-    est: np.ndarray,
-    ref: np.ndarray,
-    mix: np.ndarray | None,
-    rate: int | None,
-    metrics: Sequence[str],
-) -> None:
-    """Write each metric's values of est (K,T) for the sounding references ref (K,T) into rows."""
+class Sounds(NamedTuple):
+    """The sounding references (K,C,T) of an item, their estimates, the mixture (C,T), and where they sound (K,C)."""
+
+    est: np.ndarray
+    ref: np.ndarray
+    mix: np.ndarray | None
+    heard: np.ndarray
+    rate: int | None
+
+
+def _fill(rows: list[dict[str, Any]], sounds: Sounds, metrics: Sequence[str]) -> None:
+    """Write each metric's values into the rows of the sounding references."""
     for name in metrics:
-        try:
-            values, reasons = metric(name).score(est, ref, mix, rate)
-        except Exception as error:  # one metric that cannot take an item leaves the others their values
-            values, reasons = [math.nan] * len(rows), [guard.reason(error, name)] * len(rows)
+        values, reasons = _scored(metric(name), sounds)
         for row, value, reason in zip(rows, values, reasons, strict=True):
             row[name] = round(float(value), 6)
             if not math.isfinite(value):
                 said = reason or ("infinite" if math.isinf(value) else "undefined")
                 row["reason"] = _join(row["reason"], f"{name}: {said}")
+            elif reason:
+                row["reason"] = _join(row["reason"], f"{name}: {reason}")
+
+
+def _scored(of: Any, sounds: Sounds) -> tuple[np.ndarray, list[str]]:
+    """Return a metric's values (K,), means over channels, and why one is missing or which channels it leaves out.
+
+    A channel to which the references or the mixture give no score counts for nothing; one to which the estimate gives
+    none takes the value away.
+    """
+    n_src, several = len(sounds.ref), sounds.heard.shape[1] > 1
+    values = np.full(sounds.heard.shape, np.nan)  # (K, C)
+    counts = sounds.heard.copy()
+    reasons: list[dict[int, str]] = [{} for _ in range(n_src)]
+    for c in range(sounds.heard.shape[1]):
+        own = np.flatnonzero(sounds.heard[:, c])
+        if not len(own):
+            continue
+        mix = None if sounds.mix is None else sounds.mix[c]
+        try:
+            found, why = of.score(sounds.est[own, c], sounds.ref[own, c], mix, sounds.rate)
+            unfit = bool(of.common_reason(sounds.ref[own, c], mix))
+        except Exception as error:  # one metric that cannot take an item leaves the others their values
+            found, why, unfit = np.full(len(own), np.nan), [guard.reason(error, of.name)] * len(own), False
+        values[own, c] = found
+        counts[own, c] = not unfit
+        for k, said in zip(own, why, strict=True):
+            if said:
+                reasons[k][c] = said
+    counts[~counts.any(1)] = sounds.heard[~counts.any(1)]
+    return channels.mean(values, counts), [_told(said) if several else said.get(0, "") for said in reasons]
+
+
+def _told(said: dict[int, str]) -> str:
+    """Return the reasons of channels in words, channels of one reason together."""
+    return "; ".join(
+        f"{channels.named([c for c, other in said.items() if other == why])}: {why}"
+        for why in dict.fromkeys(said.values())
+    )
 
 
 def _join(*parts: str) -> str:

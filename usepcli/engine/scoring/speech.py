@@ -106,13 +106,23 @@ def _references(folders: Folders, limit: int) -> References:
 
 
 def _items(job: Job, folders: Folders, means: Means) -> Iterator[Signals]:
-    """Yield what is scored, estimates in the references' order."""
-    from usepcli.engine.scoring import ordered
+    """Yield what is scored, estimates in the references' order, each source in one channel."""
+    from usepcli.engine.scoring import channels, ordered
+
+    items: Iterator[Signals]
 
     if job.net is not None and job.manifest is not None:
         from usepcli.engine.scoring.evaluate import separated
 
-        found = separated(job.net, job.manifest, device=job.device, limit=means.limit, say=means.say)
-        yield from map(ordered.in_order, found)
+        found = separated(
+            job.net, job.manifest, device=job.device, limit=means.limit, channels=means.channels, say=means.say
+        )
+        items = map(ordered.in_order, found)
     else:
-        yield from ordered.by_files(Path(folders.estimates or ""), _references(folders, means.limit))
+        items = ordered.by_files(Path(folders.estimates or ""), _references(folders, means.limit), means.channels)
+    said = False
+    for item in items:
+        if item.ref.ndim > 2 and not said:
+            said = True
+            means.say(f"channels: {item.ref.shape[1]}; for its words a source is heard where its reference is loudest")
+        yield channels.loudest(item)

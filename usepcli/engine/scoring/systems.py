@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli.engine.scoring import layouts, ordered
+from usepcli.engine.scoring.channels import few
 from usepcli.engine.scoring.scoring import Signals
 from usepcli.errors import BadInput, InputNotFound
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class System:
     """A name, the items that it can be asked for with their number of references, and the way to ask for one.
 
-    `signals(id)` gives est (K,T) in the order of ref (K,T), and mix (T,) where there is one.
+    `signals(id)` gives est (K,T) in the order of ref (K,T), and mix (T,) where there is one, or with two channels
+    (K,2,T) and (2,T); of more channels each source comes in the one in which its reference is loudest.
     """
 
     name: str
@@ -29,7 +31,14 @@ class System:
 
 
 def of_model(
-    name: str, net: Model, manifest: Manifest, *, device: Any = "cpu", limit: int = 0, summed: bool = False
+    name: str,
+    net: Model,
+    manifest: Manifest,
+    *,
+    device: Any = "cpu",
+    limit: int = 0,
+    summed: bool = False,
+    channels: str = "each",
 ) -> System:
     """Return a model on the items of a manifest; summed: it separates the sum of the references, as protocols do."""
     from usepcli.engine.scoring.evaluate import separated
@@ -38,7 +47,8 @@ def of_model(
 
     def signals(item: str) -> Signals:
         one = replace(manifest, rows=[rows[item]])
-        return ordered.in_order(next(iter(separated(net, one, device=device, summed=summed))))
+        found = next(iter(separated(net, one, device=device, summed=summed, channels=channels)))
+        return few(ordered.in_order(found))
 
     return System(name, _with_sources({item: len(row.sources) for item, row in rows.items()}, manifest.path), signals)
 
@@ -49,10 +59,11 @@ def of_files(
     references: ordered.References,
     mixtures: Mapping[str, Path] | None = None,
     summed: Collection[str] = (),
+    channels: str = "each",
 ) -> System:
     """Return a folder of estimates of references {id: {source: file}}; mixtures: {id: file} where known.
 
-    summed: items whose mixture is the sum of their references.
+    summed: items whose mixture is the sum of their references.  channels: of every file, one of items.CHANNELS.
     """
     _, there = layouts.find_sources(estimates)
     items = {item: len(sources) for item, sources in references.items() if item in there}
@@ -64,27 +75,30 @@ def of_files(
 
     def signals(item: str) -> Signals:
         mixture = (mixtures or {}).get(item)
-        found = ordered.read_item(item, there[item], references[item], mixture)
+        found = ordered.read_item(item, there[item], references[item], mixture, channels=channels)
         if item in summed:
             found = found._replace(mix=found.ref.sum(0))
-        return ordered.in_order(found)
+        return few(ordered.in_order(found))
 
     return System(name, items, signals)
 
 
-def of_folders(estimates: Path, references: Path, mixtures: Path | None = None, limit: int = 0) -> System:
+def of_folders(
+    estimates: Path, references: Path, mixtures: Path | None = None, limit: int = 0, channels: str = "each"
+) -> System:
     """Return a folder of estimates with a folder of references, in the layouts of engine/scoring/layouts.py."""
     _, found = layouts.find_sources(references)
     wanted = {item: found[item] for item in list(found)[: limit or None]}
-    return of_files(str(estimates), estimates, wanted, layouts.find_mixtures(mixtures) if mixtures else None)
+    mixed = layouts.find_mixtures(mixtures) if mixtures else None
+    return of_files(str(estimates), estimates, wanted, mixed, channels=channels)
 
 
-def of_manifest_files(estimates: Path, manifest: Manifest, limit: int = 0) -> System:
+def of_manifest_files(estimates: Path, manifest: Manifest, limit: int = 0, channels: str = "each") -> System:
     """Return a folder of estimates of a manifest's items."""
     references = ordered.of_manifest(manifest, limit)
     mixtures = {row.id: manifest.resolve(row.mixture) for row in manifest.rows if row.mixture}
     summed = references.keys() - mixtures.keys()
-    return of_files(str(estimates), estimates, _sounding(references, manifest.path), mixtures, summed)
+    return of_files(str(estimates), estimates, _sounding(references, manifest.path), mixtures, summed, channels)
 
 
 def _sounding(references: ordered.References, place: Path) -> ordered.References:

@@ -114,8 +114,8 @@ class Validator:
         if self.split.references is None or not names:
             return {}
         rows = evaluate.score_model(
-            self.model, self.split.references, names, device=self.device, limit=self.p.valid.limit
-        )
+            self.model, self.split.references, names, device=self.device, limit=self.p.valid.limit, channels="mix"
+        )  # as training hears them
         self.unscored |= {row["id"]: row["reason"] for row in rows if row["reason"].startswith(FAILED)}
         return {row["metric"]: row["mean"] for row in evaluate.summary(rows, names)}
 
