@@ -143,6 +143,7 @@ def write_record(folder: Path) -> None:
             "seed": SEED, "sample_rate": RATE, "n_src": 2, "items": ITEMS, "segment_s": SEGMENT_S,
             "level_db": LEVEL_DB, "common_dbfs": COMMON_DBFS,
         },
+        "tables": {Manifest.FILE: Manifest.read(folder).extent},
         "sha256": {p.relative_to(folder).as_posix(): digest(p) for p in files},
     }  # fmt: skip
     (folder / "prepare.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

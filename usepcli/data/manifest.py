@@ -17,6 +17,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
+from usepcli.data.rows import Table, check_last
+from usepcli.data.rows import read as read_table
 from usepcli.errors import BadInput, InputNotFound, did_you_mean
 from usepcli.files import write_text
 
@@ -27,6 +29,7 @@ COLUMNS = (
 POOL_COLUMNS = ("id", "split", "speaker", "path", "sample_rate", "frames", "origin", "licence")
 # Columns that a file has only where one of its rows uses them.
 WORDS, POOL_WORDS = ("queries", "caption", "phrases"), ("query",)
+RECORDS = ("prepare.json", "remix.json")  # what made a folder, by the command
 _INTS = frozenset({"sample_rate", "frames", "n_src"})
 _LISTS = frozenset({"sources", "speakers"})
 
@@ -124,17 +127,23 @@ class _Table(Generic[R]):
 
     @classmethod
     def read(cls, place: str | os.PathLike[str]) -> Self:
-        """Read a CSV file, or the standard one in a folder; InputNotFound, or BadInput for wrong columns."""
+        """Read a CSV file, or the standard one in a folder; InputNotFound, or BadInput for wrong columns or a cut."""
         path = Path(place)
         path = path / cls.FILE if path.is_dir() else path
         if not path.is_file():
             folder = path.parent if path.suffix else path
             raise InputNotFound(f"{path}: no such file or folder; make one with `usep prepare-data SOURCE -o {folder}`")
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            _check_columns(path, reader.fieldnames or (), cls.NEEDED, (*cls.COLUMNS, *cls.WORDS))
-            rows = [_parse(cls.ROW, record, path, reader.line_num) for record in reader]
-        return cls(rows, _root(path), path)
+        table, record = read_table(path), _record(path)
+        _check_columns(path, table.columns, cls.NEEDED, (*cls.COLUMNS, *cls.WORDS))
+        rows = [_parse(cls.ROW, row, f"{path}:{line}") for row, line in zip(table.rows, table.lines, strict=True)]
+        _check_whole(path, rows, table, (record.get("tables") or {}).get(path.name))
+        root = str(record.get("root") or "")
+        return cls(rows, (path.parent / root).resolve() if root else path.parent, path)
+
+    @property
+    def extent(self) -> dict[str, Any]:
+        """What a record beside the table says of it, so that a reader can tell whether rows are missing at its end."""
+        return {"rows": len(self.rows), "last": self.rows[-1].id if self.rows else ""}
 
     def write(self, path: str | os.PathLike[str] = "") -> None:
         """Write the CSV in one step (UTF-8, columns in one order) to `path`, or to where it came from."""
@@ -169,17 +178,34 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Iterable[objec
     write_text(path, text.getvalue())
 
 
-def _root(path: Path) -> Path:
-    """Return the recorded root of a table's paths (prepare.json beside it), else the table's own folder."""
-    record = path.parent / "prepare.json"
-    if not record.is_file():
-        return path.parent
-    try:
-        value: Any = json.loads(record.read_text(encoding="utf-8", errors="surrogateescape"))
-    except ValueError as err:
-        raise BadInput(f"{record}: not JSON ({err}); run `usep prepare-data` again") from err
-    root = value.get("root", "") if isinstance(value, dict) else ""
-    return (path.parent / root).resolve() if root else path.parent
+def _record(path: Path) -> dict[str, Any]:
+    """Return what stands beside a table of what made it: the root of its paths, and the rows of each table."""
+    for name in RECORDS:
+        record = path.parent / name
+        if not record.is_file():
+            continue
+        try:
+            found: Any = json.loads(record.read_text(encoding="utf-8", errors="surrogateescape"))
+        except ValueError as err:
+            raise BadInput(f"{record}: not JSON ({err}); run `usep prepare-data` again") from err
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _check_whole(path: Path, rows: Sequence[Row | PoolRow], table: Table, written: Any) -> None:
+    """BadInput where rows are missing at the end of a table, by its own looks or by the record of what was written."""
+    where = f"{path}:{table.lines[-1] if table.lines else 1}"
+    check_last(where, [len(row.sources) for row in rows if isinstance(row, Row)], table.ended)
+    if not isinstance(written, dict):
+        return
+    last = rows[-1].id if rows else ""
+    short = len(rows) < int(written.get("rows") or 0) and last != written.get("last")
+    if short or not table.ended:
+        raise BadInput(
+            f"{where}: {len(rows)} rows, the last is '{last}'; usep wrote {written.get('rows')}, the last was "
+            f"'{written.get('last')}'{'' if table.ended else ' and its line had an end'}; the table is cut short: make "
+            "it again, or if you took rows out yourself, give it another name and name it"
+        )
 
 
 def _check_columns(path: Path, found: Sequence[str], needed: Iterable[str], known: Iterable[str]) -> None:
@@ -189,7 +215,7 @@ def _check_columns(path: Path, found: Sequence[str], needed: Iterable[str], know
         raise BadInput(f"{path}: no column '{missing[0]}'{near}; expected columns: {','.join(known)}")
 
 
-def _parse(kind: type[R], record: dict[str | None, Any], path: Path, line: int) -> R:
+def _parse(kind: type[R], record: dict[str, str], where: str) -> R:
     values: dict[str, Any] = {}
     for field in fields(kind):
         text = record.get(field.name) or ""
@@ -197,18 +223,29 @@ def _parse(kind: type[R], record: dict[str | None, Any], path: Path, line: int) 
             try:
                 values[field.name] = int(text or 0)
             except ValueError as err:
-                raise BadInput(f"{path}:{line}: {field.name} is '{text}', a whole number was expected") from err
+                raise BadInput(f"{where}: {field.name} is '{text}', a whole number was expected") from err
         elif field.name in _LISTS:
-            values[field.name] = tuple(part for part in text.split(";") if part)
+            values[field.name] = read_list(text, f"{where}: {field.name}")
         elif field.name == "queries":
             values[field.name] = read_queries(text)
         elif field.name == "phrases":
-            values[field.name] = read_phrases(text, f"{path}:{line}")
+            values[field.name] = read_phrases(text, where)
         else:
             values[field.name] = text
-    if None in record:
-        raise BadInput(f"{path}:{line}: more cells than columns; quote values that contain a comma")
-    return kind(**values)
+    found = kind(**values)
+    if isinstance(found, Row) and found.sources and found.n_src and len(found.sources) != found.n_src:
+        raise BadInput(
+            f"{where}: {len(found.sources)} sources where n_src says {found.n_src}; complete or correct the row"
+        )
+    return found
+
+
+def read_list(text: str, where: str) -> tuple[str, ...]:
+    """Return the names that a cell joins by ';'; BadInput for an empty one among them."""
+    parts = tuple(part.strip() for part in text.split(";")) if text.strip() else ()
+    if not all(parts):
+        raise BadInput(f"{where} '{text}': nothing between or behind ';'; complete the list")
+    return parts
 
 
 def read_queries(text: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from usepcli.data.rows import read as read_table
 from usepcli.errors import BadInput, InputNotFound, IOFault
 from usepcli.files import show, write_text
 
@@ -132,16 +133,16 @@ def load(path: Path, columns: Sequence[str] = ()) -> list[Cells]:
     return [dict(zip(lines[0], line, strict=True)) for line in lines[1:] if len(line) == len(lines[0])]
 
 
-def read_csv(path: str | Path) -> list[Cells]:
-    """Return the rows of a CSV file as text; InputNotFound when absent, BadInput when it is no CSV text."""
+def read_csv(path: str | Path, own: bool = False) -> list[Cells]:
+    """Return the rows of a CSV file as text; InputNotFound when absent, BadInput when it is no CSV text or was cut.
+
+    own: a table that usep wrote (data/rows.py).
+    """
     path = Path(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [dict(row) for row in csv.DictReader(file)]
+        return read_table(path, own, errors="strict").rows
     except FileNotFoundError as fault:
         raise InputNotFound(f"{path}: no such table") from fault
-    except (UnicodeDecodeError, csv.Error) as fault:
-        raise BadInput(f"{path}: not a CSV table in UTF-8: {fault}") from fault
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -129,7 +129,7 @@ def test_automation_by_source(tmp_path: Path):
         ("time,source,gain\n", "no line under the header"),
         ("time,source,gain\n0,1,0\n1,1,loud\n", "line 3: gain 'loud'; expected dB"),
         ("time,source,gain\n0,1,\n", "line 2: gain ''"),
-        ("time,source,gain\n0,1\n", "line 2: gain ''"),
+        ("time,source,gain\n0,1\n", "rides.csv:2: 2 cells where the header names 3"),
         ("time,source,gain\n0,1,nan\n", "line 2: gain 'nan'"),
         ("time,source,gain\n0,1,inf\n", "line 2: gain inf; expected at most 120 dB"),
         ("time,source,gain\n1:30,1,0\n", "line 2: time '1:30'; expected seconds"),

@@ -119,7 +119,7 @@ def test_files_that_are_no_answers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no column 'listener' .did you mean 'listner'"):
         table(key, tmp_path / "odd.csv")
     (tmp_path / "torn.csv").write_text("test,listener,trial,answer\nfeed,a\n")
-    with pytest.raises(BadInput, match=r"torn.csv:2: fewer cells"):
+    with pytest.raises(BadInput, match=r"torn.csv:2: 2 cells where the header names 4"):
         table(key, tmp_path / "torn.csv")
     (tmp_path / "none.csv").write_text("test,listener,trial,answer\n")
     with pytest.raises(BadInput, match="no answers"):

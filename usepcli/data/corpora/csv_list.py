@@ -9,8 +9,9 @@ from pathlib import Path
 from usepcli.audio.io import Info, show
 from usepcli.audio.resample import length_after
 from usepcli.data.corpora.base import Bad, Corpus, Finder, probe, ratio_splits, some, split_of, split_word
-from usepcli.data.corpora.listing import column, read_rows
-from usepcli.data.manifest import Row, read_phrases, read_queries
+from usepcli.data.corpora.listing import column, read_table
+from usepcli.data.manifest import Row, read_list, read_phrases, read_queries
+from usepcli.data.rows import check_last
 from usepcli.errors import BadInput, InputNotFound
 
 _MIXTURE = ("mixture", "mix", "mixture_path", "path", "audio", "file")
@@ -43,7 +44,7 @@ class CsvList(Corpus):
     def scan(self, root: Path) -> list[Row]:
         """Read the list at root (a CSV, or a folder with one); paths count from the list's folder."""
         table = self._table(root)
-        columns, records = read_rows(table)
+        columns, records, lines, ended = read_table(table)
         mixture = column(table, columns, "", _MIXTURE)
         numbered = sorted((int(match[1]), name) for name in columns if (match := _SOURCE.fullmatch(name)))
         if not mixture and not numbered and "sources" not in columns:
@@ -54,7 +55,9 @@ class CsvList(Corpus):
             "split": column(table, columns, self.split_column, ("split", "subset")),
         }
         finder = Finder(Path(self.root) if self.root else table.parent)
-        rows = [self._row(i, record, [name for _, name in numbered], finder) for i, record in enumerate(records)]
+        names = [name for _, name in numbered]
+        rows = [self._row(i, record, f"{show(table)}:{lines[i]}", names, finder) for i, record in enumerate(records)]
+        check_last(f"{show(table)}:{lines[-1] if lines else 1}", [len(row.sources) for row in rows], ended)
         keep = set(some([row.id for row in rows], self.limit))
         return self._with_headers([row for row in rows if row.id in keep], finder.root, table.parent)
 
@@ -68,8 +71,8 @@ class CsvList(Corpus):
             raise InputNotFound(f"{show(root)}: {len(lists)} CSV files there, one was expected; name it with --csv")
         return lists[0]
 
-    def _row(self, i: int, record: dict[str, str], numbered: list[str], finder: Finder) -> Row:
-        listed = [record[name] for name in numbered] or record.get("sources", "").split(";")
+    def _row(self, i: int, record: dict[str, str], where: str, numbered: list[str], finder: Finder) -> Row:
+        listed = [record[name] for name in numbered] or read_list(record.get("sources", ""), f"{where}: sources")
         sources = tuple(finder.find(path) for path in listed if path)
         mixture = finder.find(record.get(self._columns["mixture"], ""))
         split = record.get(self._columns["split"], "")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from usepcli.audio.io import show
 from usepcli.data.corpora.base import Bad, Finder, probe, some, split_word, walk
+from usepcli.data.rows import Table, read
 from usepcli.errors import BadInput, InputNotFound, did_you_mean
 
 _PATHS = ("path", "file", "filename", "filepath", "audio", "wav")
@@ -32,17 +32,17 @@ class Recording:
     query: str = ""
 
 
-def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a CSV with a header line: its columns, and one dictionary per line; InputNotFound or BadInput."""
+def read_table(path: Path) -> Table:
+    """Read a CSV with a header line; InputNotFound or BadInput."""
     if not path.is_file():
         raise InputNotFound(f"{show(path)}: no such CSV file")
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        try:
-            reader = csv.DictReader(file)
-            rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
-        except csv.Error as err:
-            raise BadInput(f"{show(path)}: not a CSV file: {err}") from err
-    return list(reader.fieldnames or ()), rows
+    return read(path)
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read a CSV with a header line: its columns, and one dictionary per line; InputNotFound or BadInput."""
+    table = read_table(path)
+    return table.columns, table.rows
 
 
 def column(path: Path, columns: list[str], asked: str, usual: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ list of mixtures of mixtures (MoMs) holds two of these.  The lists of AudioScope
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path, PurePath
 
@@ -108,8 +109,13 @@ def _split(table: Path) -> str:
 
 def _lines(table: Path) -> list[list[Piece]]:
     """Return the clips of every line; a first line without numbers is a header."""
-    with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
+    text = table.read_bytes().decode("utf-8-sig", "surrogateescape")
+    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
+    if len(rows) > 1 and len(rows[-1]) < len(rows[-2]) and not text.endswith("\n"):
+        raise BadInput(
+            f"{show(table)}:{len(rows)}: {len(rows[-1])} cells, {len(rows[-2])} in the line before; the list is cut "
+            "short: fetch it again"
+        )
     result = []
     for n, row in enumerate(rows, 1):
         if len(row) not in _WIDTHS:

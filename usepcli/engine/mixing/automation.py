@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from usepcli.audio import io
+from usepcli.data.rows import read as read_table
 from usepcli.errors import BadInput, InputNotFound, did_you_mean
 
 FADE_S, MOST_DB = 0.01, 120.0
@@ -96,21 +96,18 @@ def read_automation(path: Path) -> dict[str, Curve]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Yield line numbers and rows; BadInput unless the columns are there."""
+    """Return line numbers and rows; BadInput unless the columns are there and the table is whole."""
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.DictReader(file, restval="")
-            for column in _COLUMNS:
-                names = reader.fieldnames or []
-                if column not in names:
-                    hint = did_you_mean(column, names)
-                    raise BadInput(f"{io.show(path)}: no column '{column}'{hint}; expected {', '.join(_COLUMNS)}")
-            for row in reader:
-                yield reader.line_num, row
+        table = read_table(path)
     except (FileNotFoundError, NotADirectoryError) as fault:
         raise InputNotFound(f"{io.show(path)}: no such automation file") from fault
-    except (OSError, csv.Error) as fault:
+    except OSError as fault:
         raise BadInput(f"{io.show(path)}: cannot be read as CSV: {fault}") from fault
+    for column in _COLUMNS:
+        if column not in table.columns:
+            hint = did_you_mean(column, table.columns)
+            raise BadInput(f"{io.show(path)}: no column '{column}'{hint}; expected {', '.join(_COLUMNS)}")
+    return zip(table.lines, table.rows, strict=True)
 
 
 def _number(text: str, where: str, expected: str) -> float:

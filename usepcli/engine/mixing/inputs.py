@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from usepcli.audio import io
+from usepcli.data import rows as tables
 from usepcli.errors import BadInput, InputNotFound, UsageError, did_you_mean
 
 LEDGER = "outputs.csv"
@@ -126,15 +126,12 @@ def _choose(path: Path, files: Sequence[str], recording: str) -> str:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            reader = csv.DictReader(file, restval="")
-            missing = [column for column in _COLUMNS if column not in (reader.fieldnames or [])]
-            if missing:
-                raise BadInput(
-                    f"{io.show(path)}: no column '{missing[0]}'; expected an {LEDGER} as `usep separate` writes it"
-                )
-            return list(reader)
+        table = tables.read(path, own=True)
     except (FileNotFoundError, NotADirectoryError) as fault:
         raise InputNotFound(f"{io.show(path)}: no such file") from fault
-    except (OSError, csv.Error) as fault:
+    except OSError as fault:
         raise BadInput(f"{io.show(path)}: cannot be read as CSV: {fault}") from fault
+    missing = [column for column in _COLUMNS if column not in table.columns]
+    if missing:
+        raise BadInput(f"{io.show(path)}: no column '{missing[0]}'; expected an {LEDGER} as `usep separate` writes it")
+    return table.rows

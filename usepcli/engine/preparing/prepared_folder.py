@@ -50,12 +50,14 @@ class PreparedFolder(Folder):
         self.tools: dict[str, str] = {}  # versions of libraries that only some corpora use
 
     def seal(self, tables: Sequence[Manifest | Pool], splits: list[dict[str, Any]], n_bad: int) -> None:
-        """Write the tables, then prepare.json with their checksums."""
+        """Write the tables, then prepare.json with their checksums and extents."""
         sums = {}
         for table in tables:
             table.write()
             sums[table.path.name] = hashlib.sha256(table.path.read_bytes()).hexdigest()
-        self.finish({"splits": splits, "bad_files": n_bad, "sha256": {**sums, "sources": self.sources}})
+        extents = {table.path.name: table.extent for table in tables}
+        sums |= {"sources": self.sources}
+        self.finish({"splits": splits, "bad_files": n_bad, "sha256": sums, "tables": extents})
 
     def text(self, results: dict[str, Any]) -> str:
         """Return the record with the versions of what made the files."""

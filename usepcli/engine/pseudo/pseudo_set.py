@@ -185,8 +185,9 @@ def _fill(
         facts = {
             key: value for key, value in summary.facts().items() if key not in ("manifest", "sources", "rate", "kept")
         }
-        Manifest(done, folder.path, folder.path / Manifest.FILE).write()
-        folder.finish({"results": facts})
+        table = Manifest(done, folder.path, folder.path / Manifest.FILE)
+        table.write()
+        folder.finish({"results": facts, "tables": {Manifest.FILE: table.extent}})
     return summary
 
 

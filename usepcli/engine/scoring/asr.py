@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from usepcli.data.rows import read as read_table
 from usepcli.engine import tables
 from usepcli.errors import BadInput, InputNotFound, MissingDependency, did_you_mean
 from usepcli.metrics.wer import NORMALISATION, Counts, align, pool, wer, words
@@ -41,32 +42,35 @@ Texts = dict[tuple[str, str], str]
 Say = Callable[[str], None]
 
 
-def read_texts(path: str | Path) -> Texts:
+def read_texts(path: str | Path, say: Say = lambda line: None) -> Texts:
     """Return the texts of a table with the columns id, source (s1, spk1 or 1) and text: tabs between them, or CSV.
 
-    InputNotFound when absent, BadInput for other columns or a source that comes twice.
+    InputNotFound when absent, BadInput for other columns, a cut, or a source that comes twice; say: of a last line
+    without an end.
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open("rb") as file:
+            tabs = b"\t" in file.readline()
+        # Transcripts may well hold a quotation mark, which means nothing between tabs.
+        kind: Mapping[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
+        table = read_table(path, errors="strict", dialect=kind)
     except FileNotFoundError as fault:
         raise InputNotFound(f"{path}: no such file; it should hold the columns id, source, text") from fault
-    except (OSError, UnicodeDecodeError) as fault:
+    except OSError as fault:
         raise BadInput(f"{path}: not a table in UTF-8: {fault}") from fault
-    tabs = bool(lines) and "\t" in lines[0]
-    # Transcripts may well hold a quotation mark, which means nothing between tabs.
-    kind: Mapping[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
-    reader = csv.DictReader(lines, **kind)
     for name in ("id", "source", "text"):
-        if name not in (reader.fieldnames or ()):
-            near = did_you_mean(name, reader.fieldnames or [""])
+        if name not in table.columns:
+            near = did_you_mean(name, table.columns or [""])
             raise BadInput(f"{path}: no column '{name}'{near}; expected the columns id, source, text")
     found: Texts = {}
-    for row in reader:
-        key = row["id"], source_name(row["source"] or "")
+    for row, line in zip(table.rows, table.lines, strict=True):
+        key = row["id"], source_name(row["source"])
         if key in found:
-            raise BadInput(f"{path}:{reader.line_num}: {key[0]} {key[1]} a second time; expected one text per source")
-        found[key] = row["text"] or ""
+            raise BadInput(f"{path}:{line}: {key[0]} {key[1]} a second time; expected one text per source")
+        found[key] = row["text"]
+    if not table.ended:
+        say(f"{path}: its last line has no end; if the table was cut short, the last text is, too")
     return found
 
 

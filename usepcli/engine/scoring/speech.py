@@ -58,7 +58,7 @@ def add_words(found: Results, job: Job, speech: Speech, folders: Folders, means:
 
     references = _texts(job, speech, folders, means)
     if speech.hypotheses is not None:
-        hypotheses = asr.read_texts(speech.hypotheses)
+        hypotheses = asr.read_texts(speech.hypotheses, means.say)
         heard = {"hypotheses": str(speech.hypotheses.resolve())}
     else:
         transcriber = asr.Transcriber(speech.asr or "", job.device, speech.language)
@@ -91,7 +91,7 @@ def _texts(job: Job, speech: Speech, folders: Folders, means: Means) -> Texts:
 
     if speech.texts is None and job.manifest is not None:
         return asr.texts_of(job.manifest, means.limit)
-    said = asr.read_texts(speech.texts or "")
+    said = asr.read_texts(speech.texts or "", means.say)
     if job.manifest is None and not folders.named:  # words alone
         return said
     items = ordered.of_manifest(job.manifest, means.limit) if job.manifest else _references(folders, means.limit)

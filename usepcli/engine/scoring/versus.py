@@ -35,7 +35,7 @@ class Evaluation(NamedTuple):
 def read(place: Path) -> Evaluation:
     """Read items.csv, or the folder that holds it, and the evaluate.json beside it; InputNotFound, BadInput."""
     path = place / ITEMS if place.is_dir() else place
-    rows = tables.read_csv(path)
+    rows = tables.read_csv(path, own=True)
     if not rows or not {"id", "source"} <= set(rows[0]):
         raise BadInput(f"{path}: expected columns id and source with at least one row; give an items.csv of usep")
     beside = path.parent / RECORD
@@ -47,6 +47,11 @@ def read(place: Path) -> Evaluation:
         raise BadInput(f"{beside}: not JSON ({fault}); score again") from fault
     if not isinstance(record, dict):
         raise BadInput(f"{beside}: expected a JSON object; score again")
+    if path.name == ITEMS and len(rows) < int(record.get("rows") or 0):
+        raise BadInput(
+            f"{path}: {len(rows)} rows, {beside.name} says {record['rows']} were written; the table is cut short: "
+            "score again, or give a table of your own another name"
+        )
     return Evaluation(path, rows, record)
 
 

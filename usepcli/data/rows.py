@@ -1,0 +1,79 @@
+"""CSV tables with a header line, read whole or refused.
+
+A disk that filled up or a copy that broke off leaves a table that ends too early: in a row with fewer cells than the
+header names, inside a quotation, or without a line end.  What is left of such a row still looks like a row, with one
+source less or a name cut short, so it is no row.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from usepcli.errors import BadInput
+from usepcli.files import show
+
+AGAIN = "copy or make it again, and where no row is missing, complete this one"
+
+
+class Table(NamedTuple):
+    """Columns, rows as text by column, the line (from 1) in which each ends, and whether the last line has an end."""
+
+    columns: list[str]
+    rows: list[dict[str, str]]
+    lines: list[int]
+    ended: bool
+
+
+def read(path: Path, own: bool = False, errors: str = "surrogateescape", dialect: Mapping[str, Any] = {}) -> Table:
+    """Return a table in UTF-8; BadInput where it is no CSV text or was cut short, OSError where it cannot be read.
+
+    own: a table that usep wrote, whose last line always has an end.  dialect: further arguments of csv.reader.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig", errors)
+    except UnicodeDecodeError as fault:
+        raise BadInput(f"{show(path)}: not a CSV table in UTF-8: {fault}") from fault
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, **dialect)
+    columns: list[str] = []
+    rows: list[dict[str, str]] = []
+    lines: list[int] = []
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if not columns:
+                columns = cells
+                continue
+            _check_width(f"{show(path)}:{reader.line_num}", cells, columns)
+            rows.append(dict(zip(columns, cells, strict=True)))
+            lines.append(reader.line_num)
+    except csv.Error as fault:
+        what = "a quotation without an end; the table is cut short" if "end of data" in str(fault) else str(fault)
+        raise BadInput(f"{show(path)}:{reader.line_num}: {what}: {AGAIN}") from fault
+    ended = not text or text.endswith(("\n", "\r"))
+    if own and not ended:
+        raise BadInput(f"{show(path)}:{reader.line_num}: the last line has no end; the table is cut short: {AGAIN}")
+    return Table(columns, rows, lines, ended)
+
+
+def _check_width(where: str, cells: list[str], columns: list[str]) -> None:
+    if len(cells) > len(columns):
+        raise BadInput(f"{where}: more cells than columns; quote values that contain a comma")
+    if len(cells) < len(columns):
+        raise BadInput(
+            f"{where}: {len(cells)} cells where the header names {len(columns)} columns; the table is cut short or a "
+            f"cell is missing: {AGAIN}"
+        )
+
+
+def check_last(where: str, counts: list[int], ended: bool) -> None:
+    """BadInput where the last row of a table without a last line end lists fewer files than any other row."""
+    if not ended and len(counts) > 1 and counts[-1] < min(counts[:-1]):
+        raise BadInput(
+            f"{where}: lists {counts[-1]} sources, all rows before it {min(counts[:-1])} or more, and its line has no "
+            f"end; the table is cut short: {AGAIN}, with a line break at its end"
+        )
