@@ -53,7 +53,7 @@ def make_recording(path: Path, minutes: float, rate: int, channels: int) -> None
 def run_usep(path: Path, model: str, size: str, threads: int) -> tuple[float, float]:
     """Return (seconds, idle MiB) of separating a file with a released model or with the network of this size."""
     from usepcli import device
-    from usepcli.engine.separation import jobs
+    from usepcli.engine.separation import inputs, jobs
     from usepcli.engine.separation.separate_files import separate_files
     from usepcli.separator.separator import Separator
     from usepcli.weights import build
@@ -66,7 +66,7 @@ def run_usep(path: Path, model: str, size: str, threads: int) -> tuple[float, fl
     else:
         separator = Separator.load(model, "cpu", threads)
     idle, out = peak_mib(), path.parent / "out"
-    plan = jobs.plan(jobs.find_sources([path], out), out, separator.n_src, overwrite=True)
+    plan = jobs.plan(inputs.find_sources([path], out), out, separator.n_src, overwrite=True)
 
     def fail(job: jobs.Job, fault: Exception) -> None:
         raise fault

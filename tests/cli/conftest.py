@@ -44,6 +44,22 @@ def command(
 
 
 @pytest.fixture
+def separating(command: Callable[..., Callable[..., Answer]], tmp_path: Path) -> Callable[..., Answer]:
+    """Run `usep separate ...` with an untrained but mixture-consistent model, in an empty folder."""
+    import torch
+
+    from usepcli.weights import build, cards, store
+
+    torch.manual_seed(0)
+    model = build.model(
+        {"name": "conformer_mask", "preset": "tiny", "n_src": 2, "sample_rate": 8000, "consistency": "uniform"}
+    )
+    card = cards.Card(name="toy", model=model.config, sample_rate=8000, n_src=2)
+    store.save_model(tmp_path / "toy.safetensors", model.state_dict(), card)
+    return command("separate", "--model", "toy.safetensors")
+
+
+@pytest.fixture
 def model_file(tmp_path: Path) -> Path:
     """An untrained tiny Conformer with a full card."""
     from usepcli.weights import build, cards, store

@@ -25,21 +25,13 @@ from usepcli import registry
 from usepcli.audio import io
 from usepcli.dsp.parts import Parts
 from usepcli.models.separator import SeparationModel
-from usepcli.weights import build, cards, store
 
 Usep = Callable[..., Any]
 
 
 @pytest.fixture
-def usep(command: Callable[..., Usep], tmp_path: Path) -> Usep:
-    """Run `usep separate ...` with an untrained but mixture-consistent model, in an empty folder."""
-    torch.manual_seed(0)
-    model = build.model(
-        {"name": "conformer_mask", "preset": "tiny", "n_src": 2, "sample_rate": 8000, "consistency": "uniform"}
-    )
-    card = cards.Card(name="toy", model=model.config, sample_rate=8000, n_src=2)
-    store.save_model(tmp_path / "toy.safetensors", model.state_dict(), card)
-    return command("separate", "--model", "toy.safetensors")
+def usep(separating: Usep) -> Usep:
+    return separating
 
 
 def noise(seconds: float, rate: int = 8000, channels: int = 1, level: float = 0.1) -> np.ndarray:
@@ -454,8 +446,11 @@ def test_lists_and_patterns_with_files_of_one_name(usep: Usep):
     assert usep("rec/**/*.wav", "-o", "found").code == 0
     assert left_over(Path("found")) == [f"found/{name}_{i}.wav" for name in ("a/x", "b/x", "y") for i in (1, 2)]
     assert "3 of 3 files are done already" in usep("rec/**/*.wav", "-o", "found").err
-    answer = usep("--files-from", "list", "-o", "listed")
-    assert answer.code == 73 and "--name '{folder}_{stem}_{i}'" in answer.err and not Path("listed").exists()
+    answer = usep("--files-from", "list", "-o", "first")
+    assert answer.code == 4 and "--name '{folder}_{stem}_{i}'" in answer.err
+    assert left_over(Path("first")) == [f"first/{name}_{i}.wav" for name in "xy" for i in (1, 2)]
+    assert {row["file"] for row in table("first/outputs.csv")} == {"rec/a/x.wav", "rec/y.wav"}
+    assert [(row["file"], row["code"]) for row in table("first/errors.csv")] == [("rec/b/x.wav", "73")]
     assert usep("--files-from", "list", "-o", "listed", "--name", "{folder}_{stem}_{i}").code == 0
     assert left_over(Path("listed")) == [f"listed/{name}_{i}.wav" for name in ("a_x", "b_x", "rec_y") for i in (1, 2)]
     # What a list held before keeps its place when it grows.
@@ -483,7 +478,9 @@ def test_two_files_do_not_share_a_page(usep: Usep):
         io.write(name, noise(0.1), 8000)
     names = ("--name", "{stem}_{ext}_{i}")
     answer = usep("x.wav", "x.flac", "-o", "out", *names, "--report")
-    assert answer.code == 73 and "x_report.html: would be made for both x.wav and x.flac" in answer.err
+    assert answer.code == 4 and "x_report.html: would be made for both x.wav and x.flac" in answer.err
+    assert len(table("out/outputs.csv")) == 4 and [row["file"] for row in table("out/errors.csv")] == ["x.flac"]
+    assert "x.wav" in Path("out/x_report.html").read_text("utf-8")
     assert usep("x.wav", "x.flac", "-o", "out", *names).code == 0
 
 

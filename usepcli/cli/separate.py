@@ -97,8 +97,12 @@ def separate(
     The output folder gets outputs.csv (every file written: hash, gain, loudness, activity), seams.csv (the joins
     of long recordings, with confidence) and errors.csv (what failed). The same command again does only what is
     missing: a file is done if its outputs are there, made with the same settings from the same input. Files that
-    fail are named on stderr and the rest goes on (exit code 4). One run at a time may use a folder, or one per
-    --shard.
+    fail, have changed, or have outputs of other settings are named on stderr and the rest goes on (exit code 4);
+    with --overwrite the same command makes these again. One run at a time may use a folder, or one per --shard.
+
+    What an outputs.csv in the folder of a file, or above it, names as an output is no input: it is skipped, however
+    it is named, and so is the sound of report pages. Only one output named alone, with the -o of another folder, is
+    separated again; copies in a folder without that table are recordings like any other.
 
     \b
     Examples:
@@ -125,6 +129,8 @@ def separate(
             _table(records)
     if dry_run:
         options.listing(found.planned, as_json)
+        if found.failure:
+            raise found.failure
 
 
 def _table(records: Sequence[Record]) -> None:

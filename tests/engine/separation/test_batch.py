@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 
 from usepcli.audio import io
-from usepcli.engine.separation import batch, jobs
+from usepcli.engine.separation import batch, inputs, jobs
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.record import Record
@@ -46,8 +46,8 @@ def sound(path: Path, seconds: float = 0.5, level: float = 0.1, seed: int = 0) -
     return path
 
 
-def layout(folder: Path, *names: str, **more: object) -> tuple[list[Job], list[jobs.Source]]:
-    sources = jobs.find_sources([folder / name for name in names], folder / "out")
+def layout(folder: Path, *names: str, **more: object) -> tuple[list[Job], list[inputs.Source]]:
+    sources = inputs.find_sources([folder / name for name in names], folder / "out")
     return jobs.lay_out(sources, folder / "out", 2, **more), sources  # type: ignore[arg-type]
 
 
@@ -56,11 +56,13 @@ def work(
     sources: str = "all", resume: bool = True,
 ) -> tuple[list[Record], list[Record], list[str]]:  # fmt: skip
     """Do a batch as the command does it; return what was done before, what was done now, and what failed."""
-    plan, inputs = layout(folder, *names)
-    plan = shard.of(plan) if shard else plan
-    faults: list[str] = []
+    everyone, sound = layout(folder, *names)
+    plan = shard.of(everyone) if shard else everyone
     with Ledger(folder / "out", shard) as ledger:
-        found = batch.triage(ledger, plan, key, inputs, resume=resume, overwrite=overwrite)
+        found = batch.triage(ledger, plan, key, sound, everyone=everyone, resume=resume, overwrite=overwrite)
+        if fault := found.nothing():
+            raise fault
+        faults = [job.source.name for job, _ in found.refused]
         wish = Wish(sources=sources, settings=key, replace=lambda path: overwrite or path in found.ours)
         run = batch.run(SEPARATOR, found.todo, ledger, wish, failed=lambda job, _: faults.append(job.source.name))
         return found.done, list(run), faults
@@ -124,7 +126,7 @@ def test_the_second_run_does_only_what_is_missing(tmp_path: Path):
         ("foreign", "exists already; choose"),
     ],
 )
-def test_what_is_not_this_runs_own_is_refused_before_any_work(tmp_path: Path, change: str, why: str):
+def test_what_is_not_this_runs_own_is_refused_and_stops_no_other(tmp_path: Path, change: str, why: str):
     sound(tmp_path / "0.wav"), sound(tmp_path / "1.wav")
     work(tmp_path, "0.wav")
     out, key = tmp_path / "out", KEY
@@ -138,11 +140,14 @@ def test_what_is_not_this_runs_own_is_refused_before_any_work(tmp_path: Path, ch
             file.write(b"more")
     else:
         (out / "outputs.csv").unlink()
+    before = (out / "0_1.wav").read_bytes()
     with pytest.raises(OutputError, match=why):
-        work(tmp_path, "1.wav", "0.wav", key=key)
-    assert not (out / "1_1.wav").exists()
+        work(tmp_path, "0.wav", key=key)
+    _, new, faults = work(tmp_path, "1.wav", "0.wav", key=key)
+    assert names(new) == ["1.wav"] and faults == ["0.wav"] and (out / "0_1.wav").read_bytes() == before
     assert names(work(tmp_path, "0.wav", key=key, overwrite=True)[1]) == ["0.wav"]
-    assert [row["settings"] for row in table(out / "outputs.csv")] == [key] * 2
+    rows = table(out / "outputs.csv")
+    assert [row["settings"] for row in rows if row["output"].startswith("0")] == [key] * 2
 
 
 def test_another_input_of_the_same_size_and_time_is_another_input(tmp_path: Path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from usepcli.engine.separation import jobs
+from usepcli.engine.separation import inputs, jobs
 from usepcli.errors import InputNotFound, OutputError, UsageError
 
 
@@ -28,18 +28,18 @@ def test_folders_keep_their_tree_and_skip_what_is_no_sound(tmp_path: Path):
         data / ".cache" / "y.wav",
         data / "b" / "._x.wav",
     )
-    plan = jobs.plan(jobs.find_sources([data], out), out, 2)
+    plan = jobs.plan(inputs.find_sources([data], out), out, 2)
     assert outputs(plan, out) == ["a/x_1.wav", "a/x_2.wav", "b/x_1.wav", "b/x_2.wav"]
 
 
 def test_outputs_inside_the_input_folder_are_not_inputs_of_the_next_run(tmp_path: Path):
     touch(tmp_path / "x.wav", tmp_path / "out" / "x_1.wav")
-    assert [s.path.name for s in jobs.find_sources([tmp_path], tmp_path / "out")] == ["x.wav"]
+    assert [s.path.name for s in inputs.find_sources([tmp_path], tmp_path / "out")] == ["x.wav"]
 
 
 def test_patterns_and_repeated_files(tmp_path: Path):
     touch(tmp_path / "a1.wav", tmp_path / "a2.wav", tmp_path / "b.wav", tmp_path / "a.txt")
-    found = jobs.find_sources([str(tmp_path / "a*"), tmp_path / "a1.wav"], tmp_path / "out")
+    found = inputs.find_sources([str(tmp_path / "a*"), tmp_path / "a1.wav"], tmp_path / "out")
     assert [s.path.name for s in found] == ["a1.wav", "a2.wav"]
 
 
@@ -58,7 +58,7 @@ def test_patterns_keep_the_tree_below_what_they_name(
     monkeypatch.chdir(tmp_path)
     touch(*(tmp_path / "rec" / name for name in ("x.wav", "a/x.wav", "b/deep/x.wav", "b/notes.txt")))
     for given in (pattern, str(tmp_path / pattern)):
-        found = jobs.find_sources([given], tmp_path / "out")
+        found = inputs.find_sources([given], tmp_path / "out")
         assert sorted(str(source.relative) for source in found) == expected
         assert len(jobs.plan(found, tmp_path / "out", 2)) == len(expected)
 
@@ -67,19 +67,19 @@ def test_a_pattern_goes_down_no_loop_of_links_and_takes_no_folder_for_a_file(tmp
     touch(tmp_path / "rec/in/x.wav", tmp_path / "rec/d.wav/y.wav")
     for name in ("one", "two"):
         (tmp_path / "rec/in" / name).symlink_to("..")
-    found = jobs.find_sources([str(tmp_path / "rec/**/*.wav")], tmp_path / "out")
+    found = inputs.find_sources([str(tmp_path / "rec/**/*.wav")], tmp_path / "out")
     assert [str(source.relative) for source in found] == ["d.wav/y", "in/x"]
     touch(tmp_path / "rec/z.wav")
-    assert [s.path.name for s in jobs.find_sources([str(tmp_path / "rec/*.wav")], tmp_path / "out")] == ["z.wav"]
-    assert len(jobs.find_sources([str(tmp_path / "rec/**")], tmp_path / "out")) == 3
+    assert [s.path.name for s in inputs.find_sources([str(tmp_path / "rec/*.wav")], tmp_path / "out")] == ["z.wav"]
+    assert len(inputs.find_sources([str(tmp_path / "rec/**")], tmp_path / "out")) == 3
     with pytest.raises(InputNotFound, match=r"a \[ that is part of a name is written \[\[\]"):
-        jobs.find_sources([str(tmp_path / "rec [1]/*.wav")], tmp_path / "out")
+        inputs.find_sources([str(tmp_path / "rec [1]/*.wav")], tmp_path / "out")
 
 
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
     out, paths = tmp_path / "out", [tmp_path / name for name in ("a/x.wav", "b/x.wav")]
     touch(*paths)
-    sources = jobs.find_sources(paths, out)
+    sources = inputs.find_sources(paths, out)
     with pytest.raises(OutputError, match=r"or --name '\{folder\}_\{stem\}_\{i\}'"):
         jobs.plan(sources, out, 1)
     assert outputs(jobs.plan(sources, out, 1, name="{folder}_{stem}_{i}"), out) == ["a_x_1.wav", "b_x_1.wav"]
@@ -87,7 +87,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
 
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path):
     touch(tmp_path / "take[1].wav")
-    found = jobs.find_sources([str(tmp_path / "take[1].wav")], tmp_path / "out")
+    found = inputs.find_sources([str(tmp_path / "take[1].wav")], tmp_path / "out")
     assert found[0].relative == Path("take[1]")
 
 
@@ -95,13 +95,13 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path):
 def test_a_folder_or_pattern_without_sound_files_is_a_mistake(tmp_path: Path, what: str):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputNotFound, match="no sound files there"):
-        jobs.find_sources([str(tmp_path / what)], tmp_path / "out")
+        inputs.find_sources([str(tmp_path / what)], tmp_path / "out")
 
 
 def test_links_that_lead_round_in_circles_end(tmp_path: Path):
     touch(tmp_path / "in" / "x.wav")
     os.symlink(tmp_path / "in", tmp_path / "in" / "again")
-    assert len(jobs.find_sources([tmp_path / "in"], tmp_path / "out")) == 1
+    assert len(inputs.find_sources([tmp_path / "in"], tmp_path / "out")) == 1
 
 
 @pytest.mark.parametrize("names", [("a/x.wav", "b/x.wav"), ("x.wav", "x.flac"), ("x.wav", "sub/X.wav")])
@@ -109,14 +109,14 @@ def test_two_files_for_one_name_are_refused_before_any_work(tmp_path: Path, name
     paths = [tmp_path / name for name in names]
     touch(*paths)
     with pytest.raises(OutputError, match="would be written for both"):
-        jobs.plan(jobs.find_sources(paths, tmp_path / "out"), tmp_path / "out", 2)
+        jobs.plan(inputs.find_sources(paths, tmp_path / "out"), tmp_path / "out", 2)
     assert not (tmp_path / "out").exists()
 
 
 def test_existing_outputs_are_refused_unless_asked_for(tmp_path: Path):
     out = tmp_path / "out"
     touch(tmp_path / "x.wav", out / "x_2.wav")
-    sources = jobs.find_sources([tmp_path / "x.wav"], out)
+    sources = inputs.find_sources([tmp_path / "x.wav"], out)
     with pytest.raises(OutputError, match=r"x_2\.wav: exists already"):
         jobs.plan(sources, out, 2)
     assert len(jobs.plan(sources, out, 2, overwrite=True)) == 1
@@ -130,7 +130,7 @@ def test_an_input_is_never_overwritten(tmp_path: Path, link: bool):
         source.unlink()
         os.symlink(tmp_path / "x.wav", source)
     with pytest.raises(OutputError, match="input is never overwritten"):
-        jobs.plan(jobs.find_sources([tmp_path / "x.wav", source], tmp_path), tmp_path, 2, overwrite=True)
+        jobs.plan(inputs.find_sources([tmp_path / "x.wav", source], tmp_path), tmp_path, 2, overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -138,17 +138,17 @@ def test_an_input_is_never_overwritten(tmp_path: Path, link: bool):
 )
 def test_bad_templates(tmp_path: Path, name: str):
     with pytest.raises(UsageError, match="--name"):
-        jobs.plan([jobs.Source(tmp_path / "x.wav", Path("x"))], tmp_path / "out", 2, name=name)
+        jobs.plan([inputs.Source(tmp_path / "x.wav", Path("x"))], tmp_path / "out", 2, name=name)
 
 
 def test_template_and_format(tmp_path: Path):
-    plan = jobs.plan([jobs.Source(tmp_path / "x.wav", Path("x"))], tmp_path, 2, name="{i:02d} of {stem}", form="flac")
+    plan = jobs.plan([inputs.Source(tmp_path / "x.wav", Path("x"))], tmp_path, 2, name="{i:02d} of {stem}", form="flac")
     assert outputs(plan, tmp_path) == ["01 of x.flac", "02 of x.flac"]
 
 
 def test_one_stem_with_two_suffixes_is_told_apart_by_ext(tmp_path: Path):
     touch(tmp_path / "in" / "x.wav", tmp_path / "in" / "x.mp3")
-    sources, out = jobs.find_sources([tmp_path / "in"], tmp_path / "out"), tmp_path / "out"
+    sources, out = inputs.find_sources([tmp_path / "in"], tmp_path / "out"), tmp_path / "out"
     with pytest.raises(OutputError, match=r"x\.mp3 and .*x\.wav; .*\{ext\}"):
         jobs.plan(sources, out, 1)
     plan = jobs.plan(sources, out, 1, name="{stem}.{ext}_{i}")
@@ -158,22 +158,11 @@ def test_one_stem_with_two_suffixes_is_told_apart_by_ext(tmp_path: Path):
 @pytest.mark.parametrize("name", ["{stem}{i!s:.0}", "{stem}_{i:.0e}"])
 def test_a_template_that_names_two_sources_alike_is_refused(tmp_path: Path, name: str):
     with pytest.raises(UsageError, match="gives two sources one name"):
-        jobs.plan([jobs.Source(tmp_path / "x.wav", Path("x"))], tmp_path / "out", 21, name=name)
-
-
-def test_what_earlier_runs_made_is_left_out_of_folders_and_patterns_but_may_be_named(tmp_path: Path):
-    touch(tmp_path / "x.wav", tmp_path / "x_1.wav")
-    made = {os.path.realpath(tmp_path / "x_1.wav")}
-    for text in (str(tmp_path), str(tmp_path / "*.wav")):
-        assert [s.path.name for s in jobs.find_sources([text], tmp_path, None, made)] == ["x.wav"]
-    assert len(jobs.find_sources([tmp_path / "x_1.wav"], tmp_path, None, made)) == 1
-    (tmp_path / "x.wav").unlink()
-    with pytest.raises(InputNotFound, match="are outputs in there"):
-        jobs.find_sources([tmp_path], tmp_path, None, made)
+        jobs.plan([inputs.Source(tmp_path / "x.wav", Path("x"))], tmp_path / "out", 21, name=name)
 
 
 def test_formats_and_sample_formats_are_checked_before_any_work(tmp_path: Path):
-    source = [jobs.Source(tmp_path / "x.wav", Path("x"))]
+    source = [inputs.Source(tmp_path / "x.wav", Path("x"))]
     with pytest.raises(UsageError, match=r"\.mp3 files hold MPEG_LAYER_III only"):
         jobs.plan(source, tmp_path, 2, form="mp3", subtype="PCM_24")
     with pytest.raises(UsageError, match=r"unknown format 'wave' \(did you mean 'wav'"):
@@ -185,17 +174,17 @@ def test_formats_and_sample_formats_are_checked_before_any_work(tmp_path: Path):
 def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path):
     touch(tmp_path / "x.wav", tmp_path / "out")
     with pytest.raises(OutputError, match="cannot be made"):
-        jobs.plan(jobs.find_sources([tmp_path / "x.wav"], tmp_path / "out"), tmp_path / "out" / "deeper", 2)
+        jobs.plan(inputs.find_sources([tmp_path / "x.wav"], tmp_path / "out"), tmp_path / "out" / "deeper", 2)
 
 
 def test_lists_hold_names_in_any_bytes():
-    assert jobs.read_list(b"a.wav\r\n\n-b \xff.wav\nlast") == ["a.wav", "-b \udcff.wav", "last"]
-    assert jobs.read_list(b"two\nlines.wav\0\0x\0", null=True) == ["two\nlines.wav", "x"]
-    assert jobs.read_list(b"") == []
+    assert inputs.read_list(b"a.wav\r\n\n-b \xff.wav\nlast") == ["a.wav", "-b \udcff.wav", "last"]
+    assert inputs.read_list(b"two\nlines.wav\0\0x\0", null=True) == ["two\nlines.wav", "x"]
+    assert inputs.read_list(b"") == []
 
 
 def test_standard_input_has_a_name_of_its_own(tmp_path: Path):
-    (found,) = jobs.find_sources(["-"], tmp_path, stdin=tmp_path / "copy.wav")
+    (found,) = inputs.find_sources(["-"], tmp_path, stdin=tmp_path / "copy.wav")
     (job,) = jobs.lay_out([found], tmp_path, ["1", "residual"])
     assert job.file == "-" and job.source == tmp_path / "copy.wav"
     assert outputs([job], tmp_path) == ["stdin_1.wav", "stdin_residual.wav"]
@@ -212,16 +201,35 @@ def test_chosen_sources():
 def test_an_input_is_known_under_its_other_names(tmp_path: Path):
     touch(tmp_path / "x.wav")
     os.link(tmp_path / "x.wav", tmp_path / "x_1.wav")
-    sources = jobs.find_sources([tmp_path / "x.wav"], tmp_path)
+    sources = inputs.find_sources([tmp_path / "x.wav"], tmp_path)
     with pytest.raises(OutputError, match=r"x_1\.wav: is an input"):
         jobs.plan(sources, tmp_path, 2, overwrite=True)
 
 
 def test_own_outputs_may_be_replaced_and_others_are_explained(tmp_path: Path):
     touch(tmp_path / "x.wav", tmp_path / "out" / "x_1.wav", tmp_path / "out" / "x_2.wav")
-    sources = jobs.find_sources([tmp_path / "x.wav"], tmp_path / "out")
-    plan = jobs.lay_out(sources, tmp_path / "out", 2)
-    paths = [source.path for source in sources]
-    jobs.refuse_outputs(plan, False, paths, set(plan[0].outputs))
+    sources = inputs.find_sources([tmp_path / "x.wav"], tmp_path / "out")
+    (job,) = jobs.lay_out(sources, tmp_path / "out", 2)
+    known = {jobs.identity(source.path) for source in sources}
+    jobs.refuse_outputs(job, False, known, set(job.outputs))
     with pytest.raises(OutputError, match=r"x_2\.wav: exists already, made by hand; choose"):
-        jobs.refuse_outputs(plan, False, paths, {plan[0].outputs[0]}, lambda _: ", made by hand")
+        jobs.refuse_outputs(job, False, known, {job.outputs[0]}, lambda _: ", made by hand")
+
+
+def test_an_output_that_several_want_is_the_first_ones_or_that_of_the_one_who_has_it(tmp_path: Path):
+    paths = [tmp_path / name for name in ("a/x.wav", "b/x.wav", "c/X.wav", "d/y.wav")]
+    touch(*paths)
+    plan = jobs.lay_out(inputs.find_sources(paths, tmp_path / "out"), tmp_path / "out", 2)
+    wanted = jobs.rivals(plan)
+    assert len(wanted) == 2  # x_1.wav and x_2.wav, in whatever case
+
+    def refused(done: tuple[str, ...]) -> list[str]:
+        found = []
+        for job in plan:
+            try:
+                jobs.refuse_rival(job, wanted, lambda one: one.source.parent.name in done)
+            except OutputError:
+                found.append(job.source.parent.name)
+        return found
+
+    assert refused(()) == ["b", "c"] and refused(("b",)) == ["a", "c"] and refused(("d",)) == ["b", "c"]

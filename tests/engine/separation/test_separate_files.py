@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor
 
 from usepcli.audio import io
-from usepcli.engine.separation import jobs
+from usepcli.engine.separation import inputs, jobs
 from usepcli.engine.separation.separate_files import separate_files
 from usepcli.errors import IOFault, UsepError
 from usepcli.models.separator import SeparationModel
@@ -28,7 +28,7 @@ class Doubler(SeparationModel):
 
 
 def plan(*names: str, tmp_path: Path) -> list[jobs.Job]:
-    return jobs.plan(jobs.find_sources([tmp_path / n for n in names], tmp_path / "out"), tmp_path / "out", 2)
+    return jobs.plan(inputs.find_sources([tmp_path / n for n in names], tmp_path / "out"), tmp_path / "out", 2)
 
 
 def fail(job: jobs.Job, fault: UsepError) -> None:

@@ -29,7 +29,7 @@ from usepcli.engine.mixing.inputs import Stems, check_stems
 from usepcli.engine.mixing.levels import Goal, Levels, Room, first_gain, measure
 from usepcli.engine.mixing.takes import Spool, listen, mix_file, mix_stems
 from usepcli.engine.separation import outputs
-from usepcli.engine.separation.jobs import check_subtype, refuse_existing
+from usepcli.engine.separation.jobs import check_subtype, identity, refuse_existing
 from usepcli.errors import IOFault, OutputError
 
 if TYPE_CHECKING:  # stems need no model, and torch is most of the memory
@@ -195,7 +195,7 @@ def check_output(out: Path, info: io.Info, inputs: Sequence[Path], subtype: str,
     # A lossy format has none of its own: then `kind` is what its decoder gives.
     if subtype or out.suffix.lower() not in LOSSY:
         check_subtype(out, kind)
-    refuse_existing(out, overwrite, inputs)
+    refuse_existing(out, overwrite, {identity(path) for path in inputs})
     return kind
 
 

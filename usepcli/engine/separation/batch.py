@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from usepcli.engine.separation.jobs import Job, Source, refuse_outputs
+from usepcli import guard
+from usepcli.audio import io
+from usepcli.engine.separation.inputs import Source
+from usepcli.engine.separation.jobs import Job, identity, refuse_outputs, refuse_rival, rivals
 from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish, separate_files
@@ -50,30 +54,50 @@ def fingerprint(facts: dict[str, Any]) -> str:
 
 @dataclass
 class Triage:
-    """The records of what is done, the jobs that are left, and which existing outputs these may replace."""
+    """The records of what is done, the jobs that are left, and which existing outputs these may replace.
+
+    `refused` are jobs that may not be done, each with the reason: they stop no other.
+    """
 
     done: list[Record] = field(default_factory=list)
     todo: list[Job] = field(default_factory=list)
     ours: set[Path] = field(default_factory=set)
+    refused: list[tuple[Job, UsepError]] = field(default_factory=list)
+
+    def nothing(self) -> UsepError | None:
+        """Return why nothing at all can be done, None where something can or is."""
+        if not self.refused or self.done or self.todo:
+            return None
+        first, count = self.refused[0][1], len(self.refused)
+        return first if count == 1 else type(first)(f"{first} (none of the {count} files can be done)")
 
 
 def triage(
-    ledger: Ledger, jobs: Sequence[Job], key: str, sources: Sequence[Source], *, resume: bool = True,
-    overwrite: bool = False,
+    ledger: Ledger, jobs: Sequence[Job], key: str, sources: Sequence[Source], *, everyone: Sequence[Job] = (),
+    resume: bool = True, overwrite: bool = False,
 ) -> Triage:  # fmt: skip
-    """Tell what is done from what is left; OutputError where an output of the latter exists and is not ours."""
-    found = Triage()
+    """Tell what is done from what is left, and what may not be done: an output of it is in the way, or another's.
+
+    `everyone` are the jobs of all shares, among which one output may be wanted twice.
+    """
+    found, wanted = Triage(), rivals(everyone or jobs)
+    inputs = {identity(source.path) for source in sources}
+    has = functools.cache(lambda job: resume and ledger.done(job, key) is not None)
     for job in jobs:
-        record = ledger.done(job, key) if resume else None
-        if record is not None:
-            found.done.append(record)
+        try:
+            record = ledger.done(job, key) if resume else None
+            if record is not None:
+                found.done.append(record)
+                continue
+            ours = ledger.ours(job, key) if resume else set()
+            io.check_codecs(job.source)
+            refuse_rival(job, wanted, has)
+            refuse_outputs(job, overwrite, inputs, ours, lambda path: ledger.why(path, key))
+        except Exception as error:
+            found.refused.append((job, guard.fault(error, job.file)))
             continue
         found.todo.append(job)
-        if resume:
-            found.ours |= ledger.ours(job, key)
-    refuse_outputs(
-        found.todo, overwrite, [source.path for source in sources], found.ours, lambda path: ledger.why(path, key)
-    )
+        found.ours |= ours
     return found
 
 
@@ -87,7 +111,7 @@ def run(
     """
 
     def broken(job: Job, fault: UsepError) -> None:
-        ledger.fail(job, fault)
+        ledger.fail(job.file, fault)
         failed(job, fault)
 
     for job in jobs:

@@ -1,10 +1,7 @@
-"""From files, folders and patterns to jobs: which file becomes which outputs; clashes are found here."""
+"""From recordings to jobs: which file becomes which outputs, and what stands in the way of one of them."""
 
 from __future__ import annotations
 
-import fnmatch
-import glob
-import itertools
 import os
 import string
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -13,21 +10,10 @@ from pathlib import Path
 
 from usepcli.audio import io
 from usepcli.audio.formats import LOSSY
-from usepcli.errors import InputNotFound, OutputError, UsageError, choices
+from usepcli.engine.separation.inputs import Source
+from usepcli.errors import OutputError, UsageError, choices
 
 FORMATS = ("wav", "flac", "ogg", "mp3", "aiff", "w64", "caf")
-
-
-@dataclass(frozen=True)
-class Source:
-    """An input file, the path below the output folder, without suffix, that its outputs build on, and its name.
-
-    `name` is what messages and tables call it; empty for the path itself.
-    """
-
-    path: Path
-    relative: Path
-    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,96 +36,24 @@ class Job:
         return self.name or os.fspath(self.source)
 
 
-def read_list(data: bytes, null: bool = False) -> list[str]:
-    """Return the paths in a list: one per line (LF or CR LF), or each ended by NUL; empty ones are left out."""
-    parts = data.split(b"\0") if null else [line.removesuffix(b"\r") for line in data.split(b"\n")]
-    return [os.fsdecode(part) for part in parts if part]
+Rivals = dict[str, list[Job]]  # the jobs that want one output, in their order
+FileId = tuple[int, int] | str  # device and number, or the path of a file that cannot be asked
 
 
-def find_sources(
-    inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, made: Container[str] = ()
-) -> list[Source]:
-    """Return the sound files that files, folders and glob patterns stand for.
-
-    Folders keep their tree, and patterns theirs below the folder that they name before the first wildcard; links to
-    folders are not followed into the depth.
-
-    Files in a folder `out` below an input are left out, and so are those in `made`, the real paths of what earlier
-    runs wrote: a second run does not separate the sources of the first. Named files are taken as they are (a bad
-    one fails later, alone); InputNotFound for a folder or pattern without any sound file. `-` stands for `stdin`,
-    where standard input was copied to.
-    """
-    found: dict[str, Source] = {}
-    for text in inputs:
-        path, named = Path(text), False
-        if stdin is not None and str(text) == "-":
-            sources = [Source(stdin, Path("stdin"), "-")]
-        elif path.is_dir():
-            sources = _below(path, _walk(path, out))
-        elif not os.path.lexists(path) and glob.has_magic(str(text)):
-            sources = _below(_fixed(path), _matches(path, out))
-        else:
-            sources, named = [Source(path, Path(path.stem))], True
-        if not sources:
-            hint = "; a [ that is part of a name is written [[]" if "[" in str(text) else ""
-            suffixes = " ".join(sorted(io.AUDIO_SUFFIXES))
-            raise InputNotFound(f"{io.show(text)}: no sound files there ({suffixes}){hint}")
-        for source in sources:
-            real = os.path.realpath(source.path)
-            if named or real not in made:
-                found.setdefault(real, source)
-    if not found:
-        raise InputNotFound(f"{io.show(out)}: all sound files named are outputs in there; name what they come from")
-    return list(found.values())
-
-
-def _below(folder: Path, paths: Iterable[Path]) -> list[Source]:
-    return [Source(path, path.relative_to(folder).with_suffix("")) for path in paths]
-
-
-def _fixed(pattern: Path) -> Path:
-    """Return the folder that a pattern names before its first wildcard."""
-    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
-
-
-def _matches(pattern: Path, out: Path) -> list[Path]:
-    """Return the sound files that a pattern names; ** stands for any number of folders."""
-    if "**" not in pattern.parts:
-        return sorted(p for p in map(Path, glob.glob(str(pattern))) if _is_sound(p) and not p.is_dir())
-    fixed = _fixed(pattern)
-    wanted = pattern.parts[len(fixed.parts) :]
-    return [path for path in _walk(fixed, out) if _fits(path.relative_to(fixed).parts, wanted)]
-
-
-def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
-    if not wanted or not parts:
-        return not parts and all(part == "**" for part in wanted)
-    if wanted[0] == "**":
-        return _fits(parts, wanted[1:]) or _fits(parts[1:], wanted)
-    return fnmatch.fnmatchcase(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
-
-
-def _walk(folder: Path, out: Path) -> list[Path]:
-    # os.walk does not follow links to folders, so a loop of links does no harm.
-    skip = os.path.realpath(out)
-    paths = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [f for f in folders if os.path.realpath(os.path.join(place, f)) != skip and not f.startswith(".")]
-        paths += [Path(place, name) for name in names if _is_sound(Path(name))]
-    return sorted(paths)
-
-
-def _is_sound(path: Path) -> bool:
-    return path.suffix.lower() in io.AUDIO_SUFFIXES and not path.name.startswith(".")
+class InTheWay(OutputError):
+    """An output exists already, and may be replaced by whoever says so."""
 
 
 def plan(
     sources: Sequence[Source], out: Path, names: int | Sequence[str], *, name: str = "{stem}_{i}", form: str = "wav",
     subtype: str = "", overwrite: bool = False,
 ) -> list[Job]:  # fmt: skip
-    """Return the jobs of `lay_out`; OutputError also where an output exists or hits an input."""
+    """Return the jobs of `lay_out`; OutputError where one of them may not be done."""
     jobs = lay_out(sources, out, names, name=name, form=form, subtype=subtype)
-    refuse_outputs(jobs, overwrite, [source.path for source in sources])
+    wanted, inputs = rivals(jobs), {identity(source.path) for source in sources}
+    for job in jobs:
+        refuse_rival(job, wanted)
+        refuse_outputs(job, overwrite, inputs)
     return jobs
 
 
@@ -149,8 +63,7 @@ def lay_out(
 ) -> list[Job]:  # fmt: skip
     """Return one job per source file, with an output for each of `names` (a number n stands for 1 to n).
 
-    UsageError for a wrong name, format or subtype; OutputError where two files want one output, or no folder
-    can be made there.
+    UsageError for a wrong name, format or subtype; OutputError where no folder can be made there.
     """
     check_template(name)
     if form not in FORMATS:
@@ -167,7 +80,6 @@ def lay_out(
             )
         outputs = tuple(out / source.relative.parent / file for file in files)
         jobs.append(Job(source.path, outputs, subtype, labels, source.relative, source.name))
-    _refuse_clashes(jobs)
     _refuse_folder(out)
     return jobs
 
@@ -221,48 +133,53 @@ def check_subtype(path: str | Path, subtype: str) -> None:
         raise UsageError(f"--subtype {subtype}: {fault}") from fault
 
 
-def _refuse_clashes(jobs: Sequence[Job]) -> None:
-    taken: dict[str, Path] = {}
+def rivals(jobs: Iterable[Job]) -> Rivals:
+    """Return the outputs that more than one job wants, under names without case: on many systems these are one file."""
+    wanted: Rivals = {}
     for job in jobs:
         for path in job.outputs:
-            # Names that differ in case only are one file on many systems.
-            other = taken.setdefault(str(path).casefold(), job.source)
-            if other != job.source:
-                if other.parent == job.source.parent:
-                    way = "rename one, or add {ext} to --name if they differ in that"
-                else:
-                    way = "give their common folder as input, or --name '{folder}_{stem}_{i}'"
-                raise OutputError(
-                    f"{io.show(path)}: would be written for both {io.show(other)} and {io.show(job.source)}; {way}"
-                )
+            wanted.setdefault(str(path).casefold(), []).append(job)
+    return {key: several for key, several in wanted.items() if len(several) > 1}
 
 
-def refuse_existing(path: Path, overwrite: bool, sources: Iterable[Path], why: str = "") -> None:
-    """Raise OutputError if the output exists and may not be replaced; an input may never be replaced."""
+def refuse_rival(job: Job, wanted: Rivals, done: Callable[[Job], bool] = lambda _: False) -> None:
+    """Raise OutputError if an output belongs to another job: to the one that has it already, else to the first."""
+    for path in job.outputs:
+        several = wanted.get(str(path).casefold(), [job])
+        first = next(filter(done, several), several[0])
+        if first is not job:
+            if first.source.parent == job.source.parent:
+                way = "rename one, or add {ext} to --name if they differ in that"
+            else:
+                way = "give their common folder as input, or --name '{folder}_{stem}_{i}'"
+            raise OutputError(
+                f"{io.show(path)}: would be written for both {io.show(first.file)} and {io.show(job.file)}; {way}"
+            )
+
+
+def refuse_existing(path: Path, overwrite: bool, inputs: Container[FileId] = (), why: str = "") -> None:
+    """Raise OutputError if the output exists and may not be replaced; an input may never be, under any of its names."""
     if not os.path.lexists(path):
         return
     if not overwrite:
-        raise OutputError(f"{io.show(path)}: exists already{why}; choose another folder or pass --overwrite")
-    if path.is_dir():
+        raise InTheWay(f"{io.show(path)}: exists already{why}; choose another folder or pass --overwrite")
+    if os.path.isdir(path):
         raise OutputError(f"{io.show(path)}: is a folder where a sound file is to be written")
-    real = os.path.realpath(path)
-    if any(os.path.realpath(source) == real for source in sources):
+    if identity(path) in inputs:
         raise OutputError(f"{io.show(path)}: is an input; an input is never overwritten, choose another folder")
 
 
 def refuse_outputs(
-    jobs: Iterable[Job], overwrite: bool, sources: Iterable[Path], ours: Container[Path] = (),
+    job: Job, overwrite: bool, inputs: Container[FileId], ours: Container[Path] = (),
     why: Callable[[Path], str] = lambda _: "",
 ) -> None:  # fmt: skip
-    """Do `refuse_existing` for every output; those in `ours` may be replaced, `why` explains the others."""
-    # An input under any of its names, also through links.
-    inputs = {_identity(source): source for source in sources}
-    for path in (path for job in jobs for path in job.outputs):
-        hit = inputs.get(_identity(path)) if os.path.lexists(path) else None
-        refuse_existing(path, overwrite or path in ours, [] if hit is None else [path], why(path))
+    """Do `refuse_existing` for every output of a job; those in `ours` may be replaced, `why` explains the others."""
+    for path in job.outputs:
+        refuse_existing(path, overwrite or path in ours, inputs, why(path))
 
 
-def _identity(path: Path) -> tuple[int, int] | str:
+def identity(path: Path) -> FileId:
+    """Return what tells one file from another, whatever links lead to it."""
     try:
         held = os.stat(path)
     except OSError:

@@ -1,16 +1,17 @@
 """The tables of a batch: outputs.csv, seams.csv and errors.csv in the output folder, and what they say is done.
 
-Cellss are added when a file's outputs are in place, so a kill costs the current file only. Shares of a batch write
+Rows are added when a file's outputs are in place, so a kill costs the current file only. Shares of a batch write
 tables of their own, `outputs-2-of-8.csv`; a later run of the whole folder merges them. Paths below the output
 folder are written relative to it, others as given; bytes that are no UTF-8 stand in the tables as they are.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -34,17 +35,6 @@ OUTPUTS = (
 )  # fmt: skip
 SEAMS = ("file", "seam", "time_s", "order", "swapped", "lead", "confidence", "quiet")
 ERRORS = ("file", "code", "error")
-
-
-def made(out: Path) -> set[str]:
-    """Return the real paths of all outputs that the tables of a folder, or the notes of killed runs, name."""
-    names: set[str] = set()
-    for path in [out / "outputs.csv", *out.glob("outputs-[0-9]*-of-[0-9]*.csv")]:
-        names.update(row["output"] for row in tables.load(path, OUTPUTS))
-    for note in out.glob(".usep*.pending"):
-        names.update(_noted(note))
-    base = os.path.realpath(out)
-    return {os.path.normpath(os.path.join(base, name)) for name in names}
 
 
 class Ledger:
@@ -246,15 +236,29 @@ class Ledger:
             tables.append(path, rows, SEAMS)
         self._seams = self._seams | {file} if rows else self._seams - {file}
 
-    def fail(self, job: Job, fault: UsepError) -> None:
-        """Name a file that failed in errors.csv."""
-        file = self._file(job.file)
+    def fail(self, file: str, fault: UsepError) -> None:
+        """Name an input that failed in errors.csv."""
+        file = self._file(file)
         self._errors[file] = {"file": file, "code": str(fault.code), "error": str(fault)}
         tables.save(self._path("errors"), self._errors.values(), ERRORS)
 
     def settle(self, file: str) -> None:
         """Take a file that is done out of errors.csv."""
         if self._errors.pop(self._file(file), None):
+            tables.save(self._path("errors"), self._errors.values(), ERRORS)
+
+    def settle_folders(self, inputs: Iterable[str], faults: Container[str]) -> None:
+        """Take the folders and patterns of this run that have come right out of errors.csv; files settle one by one."""
+        names = [self._file(name) for name in inputs]
+        mended = [
+            file
+            for file in self._errors
+            if (os.path.isdir(file) or (glob.has_magic(file) and not os.path.lexists(file)))
+            and any(file == name or file.startswith(name + os.sep) for name in names)
+            and file not in faults
+        ]
+        if mended:
+            self._errors = {file: row for file, row in self._errors.items() if file not in mended}
             tables.save(self._path("errors"), self._errors.values(), ERRORS)
 
     def failures(self) -> list[tuple[str, str]]:

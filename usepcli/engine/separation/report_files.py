@@ -18,6 +18,7 @@ import numpy as np
 from usepcli import __version__
 from usepcli.audio import io
 from usepcli.audio.loudness import LoudnessMeter
+from usepcli.audio.written import MEDIA, PAGE_MARK
 from usepcli.engine.separation import report_sound
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Record
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 255
 # By these the head of a page, a PNG or an SVG of ours is known.
-_MARKS = (b'<meta name="generator" content="usep">', b"Software\0usep", b"<dc:title>usep</dc:title>")
+_MARKS = (PAGE_MARK, b"Software\0usep", b"<dc:title>usep</dc:title>")
 
 
 def report_path(record: Record | Job, out: Path, alone: bool) -> Path:
@@ -59,7 +60,7 @@ def write_report(
     # One gain for all, so that they still add up, and only where something would pass full scale.
     top = max((track.peak * track.gain for track in tracks if math.isfinite(track.peak)), default=0.0)
     common = min(1.0, 0.999 / top) if top > 0 else 1.0
-    beside = path.with_name(f"{path.stem}_media")
+    beside = path.with_name(f"{path.stem}{MEDIA}")
     if where.sound == "linked":
         report_sound.forget(beside)
     louder = [replace(track, gain=track.gain * common) for track in tracks]

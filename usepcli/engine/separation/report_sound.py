@@ -19,6 +19,7 @@ import numpy as np
 
 from usepcli.audio import io
 from usepcli.audio.resample import StreamResampler
+from usepcli.audio.written import MEDIA
 from usepcli.engine.separation.record import Record
 from usepcli.report import html, listen, streamed
 from usepcli.report.separation import Lane
@@ -143,7 +144,7 @@ def track_of(track: Heard, page: Path, where: Place, record: Record) -> Lane:
     apart = where.sound == "linked" and (gone or not _played(track, info))
     src = html.link(track.path, page.parent) if where.sound == "linked" else ""
     if apart:
-        target = page.with_name(f"{page.stem}_media") / f"{track.name.lower().replace(' ', '_')}.flac"
+        target = page.with_name(f"{page.stem}{MEDIA}") / f"{track.name.lower().replace(' ', '_')}.flac"
         _copy(track, target, info)
         src = html.link(target, page.parent)
     encoder = streamed.Encoder(info.rate, track.channels, where.coding) if where.coding else None

@@ -5,6 +5,7 @@ Whatever can be told without the model is told before it is loaded: a wrong word
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -15,17 +16,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from usepcli import device as devices
 from usepcli import guard
-from usepcli.audio.io import check_codecs, show
 from usepcli.audio.spool import spooled
 from usepcli.engine.separation import batch, jobs, shards
+from usepcli.engine.separation import inputs as sounds
 from usepcli.engine.separation.batch import Triage
 from usepcli.engine.separation.ending import Ending
-from usepcli.engine.separation.jobs import Job, Source
-from usepcli.engine.separation.ledger import Ledger, made
+from usepcli.engine.separation.inputs import Found
+from usepcli.engine.separation.jobs import Job
+from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.notes import Notes
+from usepcli.engine.separation.pages import Pages
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
-from usepcli.errors import InputNotFound, OutputError, PartialFailure, UsageError, UsepError
+from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError
 from usepcli.separator.how import How, check_chunk, default_chunk_s, names_of
 from usepcli.weights import cards, reach
 
@@ -35,10 +38,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Done:
-    """What a call came to: a record per file, or, of a dry run, what it would do: file, outputs, done."""
+    """What a call came to: a record per file, or, of a dry run, what it would do (file, outputs, done) and not."""
 
     records: list[Record] = field(default_factory=list)
     planned: list[dict[str, Any]] = field(default_factory=list)
+    failure: UsepError | None = None
 
 
 def separate(
@@ -79,55 +83,41 @@ def separate(
     if residual and rest == "leave":
         raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
-    pages = _Pages(out, report, figure, overwrite)
+    pages = Pages(out, report, figure, overwrite)
     wish = Wish(How(channels, "source" if residual else rest), sources, clip)
     share = shards.parse(shard)
     jobs.check_template(name)
-    texts = _inputs([str(text) for text in inputs], files_from, null, bool(shard))
+    typed = [str(text) for text in inputs]
+    texts = sounds.texts(typed, files_from, null, bool(share))
     with ExitStack() as stack:
         ending = stack.enter_context(Ending())
-        stdin = None
-        if "-" in texts:
-            stdin = Path("stdin") if dry_run else stack.enter_context(spooled(sys.stdin.buffer))
-        found = jobs.find_sources(texts, out, stdin, made(out))
-        for source in found:
-            check_codecs(source.path)
+        stdin, faults = _standard_input(texts, dry_run, stack)
+        found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1)
+        found.faults |= faults
         maker = _Maker(model, device, threads, chunk_s)
         names = jobs.choose(names_of(maker.n_src, wish.how), keep)
-        plan = jobs.lay_out(found, out, names, name=name, form=form, subtype=subtype)
+        plan = jobs.lay_out(found.sources, out, names, name=name, form=form, subtype=subtype)
         pages.begin(plan)
         facts = batch.settings(model, maker.chunk_s, wish, names, name, form, subtype)
         wish = replace(wish, settings=batch.fingerprint(facts))
         run = _Run(
-            maker, found, share.of(plan) if share else plan, facts, wish, pages, Ledger(out, share),
+            maker, texts, found, plan, share.of(plan) if share else plan, facts, wish, pages, Ledger(out, share),
             resume, overwrite, fail_fast, quiet, ending, done, say,
         )  # fmt: skip
         return run.listing() if dry_run else run.go()
 
 
-def _inputs(inputs: Sequence[str], files_from: str, null: bool, shared: bool) -> list[str]:
-    """Return all inputs, those of --files-from behind the others; UsageError for what does not go together."""
-    texts = list(inputs)
-    if null and not files_from:
-        raise UsageError("-0: says how --files-from LIST is read; name a list, or leave -0 out")
-    once = UsageError("-: standard input can be read once; name it once, as sound or as --files-from -")
-    if "-" in texts and files_from == "-":
-        raise once  # before it is read
-    if files_from == "-":
-        texts += jobs.read_list(sys.stdin.buffer.read(), null)
-    elif files_from:
-        try:
-            texts += jobs.read_list(Path(files_from).read_bytes(), null)
-        except OSError as fault:
-            raise InputNotFound(f"{files_from}: cannot be read: {fault.strerror}; name a list of paths") from fault
-    if texts.count("-") > 1 or ("-" in texts and files_from == "-"):
-        raise once
-    if "-" in texts and shared:
-        raise UsageError("--shard: shares files by name, and standard input has none; leave one of them out")
-    if not texts:
-        where = f"{files_from or 'standard input'}: no path in this list" if files_from else "no input"
-        raise UsageError(f"{where}; name sound files, folders, quoted patterns, or - for standard input")
-    return texts
+def _standard_input(texts: list[str], dry_run: bool, stack: ExitStack) -> tuple[Path | None, dict[str, UsepError]]:
+    """Return where standard input was copied to, if it is an input; what is no sound is a fault among others."""
+    if "-" not in texts:
+        return None, {}
+    try:
+        return Path("stdin") if dry_run else stack.enter_context(spooled(sys.stdin.buffer)), {}
+    except BadInput as fault:
+        if len(texts) == 1:
+            raise
+        texts.remove("-")
+        return None, {"-": fault}
 
 
 class _Maker:
@@ -179,60 +169,18 @@ class _Late:
         return getattr(self._maker.separator, name)
 
 
-class _Pages:
-    """The pages and pictures of recordings, as far as they are wanted."""
-
-    def __init__(self, out: Path, report: bool, figure: str, overwrite: bool) -> None:
-        self.out, self.report, self.figure, self.overwrite = out, report, figure, overwrite
-        self.alone = True
-        if figure:
-            from usepcli.engine.separation.report_files import check_figures
-
-            check_figures(figure)
-
-    def begin(self, plan: Sequence[Job]) -> None:
-        """Take note of what is to be separated; OutputError where two recordings would have one page."""
-        self.alone = len(plan) == 1
-        taken: dict[str, Job] = {}
-        for job in plan:
-            for path in self.of(job):
-                other = taken.setdefault(str(path).casefold(), job)
-                if other is not job:
-                    raise OutputError(
-                        f"{show(path)}: would be made for both {show(other.file)} and {show(job.file)}; rename one, or "
-                        "leave --report and --figure out"
-                    )
-
-    def of(self, one: Record | Job) -> list[Path]:
-        """Return where the page and the picture of a recording go."""
-        if not (self.report or self.figure):
-            return []
-        from usepcli.engine.separation import report_files
-
-        page = [report_files.report_path(one, self.out, self.alone)] if self.report else []
-        return [*page, *([report_files.figure_path(one, self.out, self.figure)] if self.figure else [])]
-
-    def check(self, several: Sequence[Job | Record]) -> None:
-        """Raise OutputError before any work where something else stands under the name of a page."""
-        if not (self.report or self.figure):
-            return
-        from usepcli.engine.separation import report_files
-
-        index = [self.out / "report.html"] if self.report else []
-        for path in [*index, *(path for one in several for path in self.of(one))]:
-            report_files.check_replaceable(path, self.overwrite)
-
-
 @dataclass
 class _Run:
     """One call: the model, the settings, and what came of it so far."""
 
     maker: _Maker
-    sources: list[Source]
+    texts: list[str]
+    found: Found
+    everyone: list[Job]
     plan: list[Job]
     settings: dict[str, Any]
     wish: Wish
-    pages: _Pages
+    pages: Pages
     ledger: Ledger
     resume: bool
     overwrite: bool
@@ -242,42 +190,87 @@ class _Run:
     done: Callable[[Record], None]
     say: Callable[[str], None]
     faults: list[UsepError] = field(default_factory=list)
+    in_the_way: int = 0
     records: list[Record] = field(default_factory=list)
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one input, so that a fault of one is no fault of all."""
+        return len(self.plan) + len(self.found.faults) > 1
 
     def go(self) -> Done:
         """Separate what is not done, and raise what went wrong."""
-        if not self.ledger.out.exists() and any(job.source.exists() for job in self.plan):
-            _ = self.maker.separator  # a model that cannot be loaded leaves no folder behind
+        self._tell_inputs()
+        if not self.ledger.out.exists():
+            self.ledger.read()
+            if any(os.path.exists(job.source) for job in self._triage().todo):
+                _ = self.maker.separator  # a model that cannot be loaded leaves no folder behind
         with self.ledger:
             self._separate(self._triage())
-        if self.faults and len(self.plan) == 1:
-            raise self.faults[0]
-        if self.faults:
-            failed = f"{len(self.faults)} of {len(self.plan)} files failed (errors.csv)"
-            raise PartialFailure(f"{failed}; the others are done, and the same command tries the failed ones again")
+        if fault := self._failure():
+            raise fault
         return Done(records=self.records)
+
+    def _failure(self) -> UsepError | None:
+        """Return what went wrong: of a single input its own fault."""
+        if not self.faults or not self.several:
+            return self.faults[0] if self.faults else None
+        total = len(self.plan) + len(self.found.faults)
+        more = f", with --overwrite also the {self.in_the_way} whose outputs exist" if self.in_the_way else ""
+        return PartialFailure(
+            f"{len(self.faults)} of {total} files failed (errors.csv); the others are done, and the same command tries "
+            f"the failed ones again{more}"
+        )
 
     def listing(self) -> Done:
         """Return what would be done, and write nothing."""
+        self._tell_inputs()
         self.ledger.read()
-        done = {record.file for record in self._triage().done}
-        return Done(
-            planned=[
-                {"file": job.file, "outputs": [str(path) for path in job.outputs], "done": job.file in done}
-                for job in self.plan
-            ]
-        )
+        triage = self._triage()
+        done = {record.file for record in triage.done}
+        refused = dict(triage.refused)
+        for file, fault in self._known_faults(triage):
+            self._failed(file, fault)
+        planned = [
+            {"file": job.file, "outputs": [str(path) for path in job.outputs], "done": job.file in done}
+            for job in self.plan
+            if job not in refused
+        ]
+        return Done(planned=planned, failure=self._failure())
+
+    def _tell_inputs(self) -> None:
+        """Say what was left out, and why, before any work."""
+        found = self.found
+        for line in found.unread:
+            self.say(f"{line}; what it names cannot be told from recordings")
+        if found.own and not self.quiet:
+            self.say(found.skipped())
+        if found.again and not self.quiet:
+            self.say(f"{found.sources[0].path}: an output of an earlier run ({found.again}), separated again")
 
     def _triage(self) -> Triage:
-        return batch.triage(
-            self.ledger, self.plan, self.wish.settings, self.sources, resume=self.resume, overwrite=self.overwrite
-        )
+        found = batch.triage(
+            self.ledger, self.plan, self.wish.settings, self.found.sources, everyone=self.everyone, resume=self.resume,
+            overwrite=self.overwrite,
+        )  # fmt: skip
+        if fault := found.nothing():
+            raise fault
+        return found
+
+    def _known_faults(self, found: Triage) -> list[tuple[str, UsepError]]:
+        """Return the inputs that cannot be done, as is known before the work."""
+        self.in_the_way = sum(isinstance(fault, jobs.InTheWay) for _, fault in found.refused)
+        return [*self.found.faults.items(), *((job.file, fault) for job, fault in found.refused)]
 
     def _separate(self, found: Triage) -> None:
         said = Notes(self.say, self.wish.how.rest, self.quiet)
         said.skipped(len(found.done), len(self.plan))
-        bare = [record for record in found.done if not all(path.is_file() for path in self.pages.of(record))]
-        self.pages.check([*found.todo, *bare])
+        bare = [record for record in found.done if self.pages.lacks(record)]
+        self.pages.check(found.todo, bare)
+        self.ledger.settle_folders(self.texts, self.found.faults)
+        for file, fault in self._known_faults(found):
+            self.ledger.fail(file, fault)
+            self._failed(file, fault)
         for record in found.done:
             self.ledger.settle(record.file)
             self._result(record)
@@ -291,7 +284,11 @@ class _Run:
     def _rest(self, found: Triage, said: Notes) -> None:
         separator = cast("Separator", _Late(self.maker))
         wish = replace(self.wish, replace=lambda path: self.overwrite or path in found.ours)
-        for record in batch.run(separator, found.todo, self.ledger, wish, watch=self._watch, failed=self._failed):
+        run = batch.run(
+            separator, found.todo, self.ledger, wish, watch=self._watch,
+            failed=lambda job, fault: self._failed(job.file, fault),
+        )  # fmt: skip
+        for record in run:
             said.file(record, separator.rate)
             self._show(record)
             self._result(record)
@@ -301,11 +298,11 @@ class _Run:
         self.records.append(record)
         self.done(record)  # at once: a batch may run for days
 
-    def _failed(self, job: Job, fault: UsepError) -> None:
+    def _failed(self, file: str, fault: UsepError) -> None:
         if self.fail_fast:
             raise fault
         self.faults.append(fault)
-        if len(self.plan) > 1:
+        if self.several:
             self.say(f"usep: error: {fault}")
 
     def _watch(self, blocks: Iterable[Any], total: int, name: str) -> Iterator[Any]:
@@ -318,17 +315,15 @@ class _Run:
     def _show(self, record: Record) -> None:
         """Make the page and the picture; one that fails is a fault of its file, whose sources stay."""
         try:
+            self.pages.check_one(record)
             if self.pages.report:
                 self._page(record)
             if self.pages.figure:
                 self._figure(record)
         except Exception as error:
             fault = guard.fault(error, record.file)
-            if self.fail_fast:
-                raise fault from error
-            self.faults.append(fault)
-            if len(self.plan) > 1:
-                self.say(f"usep: error: {fault}")
+            self.ledger.fail(record.file, fault)
+            self._failed(record.file, fault)
 
     def _page(self, record: Record) -> None:
         from usepcli.engine.separation import report_files

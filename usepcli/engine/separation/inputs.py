@@ -1,0 +1,212 @@
+"""What a batch separates: from files, folders, patterns and lists to recordings, without what usep wrote itself."""
+
+from __future__ import annotations
+
+import codecs
+import fnmatch
+import glob
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from usepcli.audio import io
+from usepcli.audio.written import Written
+from usepcli.errors import BadInput, InputNotFound, UsageError, UsepError
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input file, the path below the output folder, without suffix, that its outputs build on, and its name.
+
+    `name` is what messages and tables call it; empty for the path itself.
+    """
+
+    path: Path
+    relative: Path
+    name: str = ""
+
+
+@dataclass
+class Found:
+    """The recordings; what usep wrote itself and is left out, with the table that says so; inputs without any sound.
+
+    `again` names the table of a single output that was named on purpose; `unread` tells of tables that say nothing.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    own: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, UsepError] = field(default_factory=dict)
+    again: str = ""
+    unread: list[str] = field(default_factory=list)
+
+    def skipped(self) -> str:
+        """Return in one line what was left out and what to do about it, '' for nothing."""
+        if not self.own:
+            return ""
+        tables = list(dict.fromkeys(self.own.values()))
+        more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+        one = len(self.own) == 1
+        what = f"{io.show(next(iter(self.own)))}: is an output" if one else f"{len(self.own)} inputs are outputs"
+        return (
+            f"{what} of earlier runs ({io.show(tables[0])}{more}), skipped; to separate one again, name it alone "
+            "with another -o"
+        )
+
+
+def texts(inputs: Sequence[str], files_from: str, null: bool, shared: bool) -> list[str]:
+    """Return all inputs, those of --files-from behind the others; UsageError for what does not go together."""
+    found = list(inputs)
+    if "" in found:  # a variable of a script that is not set; as a path it would be the whole folder
+        raise UsageError("an input is an empty text; name sound files, folders, quoted patterns, or -")
+    if null and not files_from:
+        raise UsageError("-0: says how --files-from LIST is read; name a list, or leave -0 out")
+    once = UsageError("-: standard input can be read once; name it once, as sound or as --files-from -")
+    if "-" in found and files_from == "-":
+        raise once  # before it is read
+    if files_from == "-":
+        found += read_list(sys.stdin.buffer.read(), null, "standard input")
+    elif files_from:
+        try:
+            found += read_list(Path(files_from).read_bytes(), null, files_from)
+        except OSError as fault:
+            raise InputNotFound(f"{files_from}: cannot be read: {fault.strerror}; name a list of paths") from fault
+    if found.count("-") > 1 or ("-" in found and files_from == "-"):
+        raise once
+    if "-" in found and shared:
+        raise UsageError("--shard: shares files by name, and standard input has none; leave one of them out")
+    if not found:
+        where = f"{files_from or 'standard input'}: no path in this list" if files_from else "no input"
+        raise UsageError(f"{where}; name sound files, folders, quoted patterns, or - for standard input")
+    return found
+
+
+def read_list(data: bytes, null: bool = False, where: str = "list") -> list[str]:
+    """Return the paths in a list: one per line (LF or CR LF), or each ended by NUL; empty ones are left out.
+
+    UsageError for a list of the other kind: no path holds NUL, and a list of NULs has one behind each path.
+    """
+    if not null and b"\0" in data:
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        way = "save it as UTF-8" if wide else "read it with -0 if its paths end in NUL, as from find -print0"
+        raise UsageError(f"--files-from {io.show(where)}: holds NUL bytes where one path per line was expected; {way}")
+    if null and b"\0" not in data and b"\n" in data:
+        raise UsageError(
+            f"--files-from {io.show(where)}: holds lines and no NUL, where -0 expects a NUL behind each path; leave -0 "
+            "out"
+        )
+    data = data.removeprefix(codecs.BOM_UTF8)
+    parts = data.split(b"\0") if null else [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    return [os.fsdecode(part) for part in parts if part]
+
+
+def find_sources(inputs: Iterable[str | Path], out: Path, stdin: Path | None = None) -> list[Source]:
+    """Return the recordings of `find`; InputNotFound where one of the inputs has none."""
+    found = find(inputs, out, stdin)
+    for fault in found.faults.values():
+        raise fault
+    return found.sources
+
+
+def find(inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, *, alone: bool = False) -> Found:
+    """Return the sound files that files, folders and glob patterns stand for.
+
+    Folders keep their tree, and patterns theirs below the folder that they name before the first wildcard; links to
+    folders are not followed into the depth. Files in a folder `out` below an input are left out, and so is all that
+    usep wrote, however it is named; only one file that stands `alone` on the command line may be an output, of
+    another folder than `out`. Other named files are taken as they are: a bad one fails later, by itself. `-` stands
+    for `stdin`, where standard input was copied to. InputNotFound if nothing is left.
+    """
+    found, written, seen = Found(), Written(), set()
+    listed = [
+        (str(text), *_listed(str(text), out, stdin, found.faults)) for text in inputs
+    ]  # before `written` is asked
+    for text, sources, named in listed:
+        if not sources:
+            found.faults.setdefault(text, _nothing(text))
+        for source in sources:
+            real = os.path.realpath(source.path)
+            table = "" if source.name else written.by(source.path)
+            if table and alone and named and not _same(os.path.dirname(table), out):
+                found.again, table = table, ""
+            if table:
+                found.own.setdefault(os.fspath(source.path), table)
+            elif real not in seen:
+                found.sources.append(source)
+                seen.add(real)
+    found.unread = written.unread
+    if not found.sources:
+        for fault in found.faults.values():
+            raise fault
+        raise InputNotFound(found.skipped() or f"{io.show(out)}: no input")
+    return found
+
+
+def _listed(text: str, out: Path, stdin: Path | None, faults: dict[str, UsepError]) -> tuple[list[Source], bool]:
+    """Return what one input stands for, and whether it is a file's name; folders that cannot be read are faults."""
+    path = Path(text)
+    if stdin is not None and text == "-":
+        return [Source(stdin, Path("stdin"), "-")], True
+    if os.path.isdir(path):  # Path.is_dir raises where nobody may look, or for a name that is too long
+        return _below(path, _walk(path, out, faults)), False
+    if not os.path.lexists(path) and glob.has_magic(text):
+        return _below(_fixed(path), _matches(path, out, faults)), False
+    return [Source(path, Path(path.stem))], True
+
+
+def _nothing(text: str) -> InputNotFound:
+    hint = "; a [ that is part of a name is written [[]" if "[" in text else ""
+    return InputNotFound(
+        f"{io.show(text)}: no sound files there: none of {len(io.AUDIO_SUFFIXES)} suffixes from .aac to .wv; a file "
+        f"of another suffix is read where it is named{hint}"
+    )
+
+
+def _same(folder: str, out: Path) -> bool:
+    return os.path.realpath(folder) == os.path.realpath(out)
+
+
+def _below(folder: Path, paths: Iterable[Path]) -> list[Source]:
+    return [Source(path, path.relative_to(folder).with_suffix("")) for path in paths]
+
+
+def _fixed(pattern: Path) -> Path:
+    """Return the folder that a pattern names before its first wildcard."""
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+
+
+def _matches(pattern: Path, out: Path, faults: dict[str, UsepError]) -> list[Path]:
+    """Return the sound files that a pattern names; ** stands for any number of folders."""
+    if "**" not in pattern.parts:
+        return sorted(p for p in map(Path, glob.glob(str(pattern))) if _is_sound(p) and not os.path.isdir(p))
+    fixed = _fixed(pattern)
+    wanted = pattern.parts[len(fixed.parts) :]
+    return [path for path in _walk(fixed, out, faults) if _fits(path.relative_to(fixed).parts, wanted)]
+
+
+def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    if not wanted or not parts:
+        return not parts and all(part == "**" for part in wanted)
+    if wanted[0] == "**":
+        return _fits(parts, wanted[1:]) or _fits(parts[1:], wanted)
+    return fnmatch.fnmatchcase(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
+
+
+def _walk(folder: Path, out: Path, faults: dict[str, UsepError]) -> list[Path]:
+    def lost(fault: OSError) -> None:
+        where = os.fsdecode(fault.filename)
+        faults[where] = BadInput(f"{io.show(where)}: cannot be listed: {fault.strerror}; ask for the right to read it")
+
+    # os.walk does not follow links to folders, so a loop of links does no harm.
+    skip = os.path.realpath(out)
+    paths = []
+    for place, folders, names in os.walk(folder, onerror=lost):
+        folders[:] = [f for f in folders if os.path.realpath(os.path.join(place, f)) != skip and not f.startswith(".")]
+        paths += [Path(place, name) for name in names if _is_sound(Path(name))]
+    return sorted(paths)
+
+
+def _is_sound(path: Path) -> bool:
+    return path.suffix.lower() in io.AUDIO_SUFFIXES and not path.name.startswith(".")
