@@ -70,7 +70,7 @@ TABLES = {
 }
 # What parts did by default when run folders did not yet record the defaults that a run began with.
 FORMER: dict[str, dict[str, dict[str, Any]]] = {
-    "loss": {"mrl1": {"select_by": "snr"}},
+    "loss": {"mrl1": {"select_by": "snr", "log_base": "10"}},
     "objective": {"mixcycle": {"shuffle": "free"}},
 }
 

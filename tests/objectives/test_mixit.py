@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -18,8 +19,10 @@ from usepcli.errors import BadInput, ConfigError
 from usepcli.losses.multires import MultiResolutionL1
 from usepcli.losses.scale_invariant import SISNR
 from usepcli.losses.thresholded import SNR
+from usepcli.objectives.base import Shared
 from usepcli.objectives.mixit import MixIT, deal
 from usepcli.objectives.sparsity import covariance, levels, sparsity
+from usepcli.objectives.supervised import Place
 
 
 def signals(*shape: int, seed: int = 0) -> Tensor:
@@ -186,8 +189,6 @@ def test_silent_references_do_not_count_against_the_outputs(make_model, make_bat
 def test_faults_name_the_setting(make_model) -> None:
     with pytest.raises(ConfigError, match=r"batch_size: found 5; expected a multiple of objective\.n_mix 2"):
         MixIT(make_model(4), SNR()).check(5)
-    with pytest.raises(ConfigError, match=r"supervised_fraction: 0\.1 of 2 MoMs is none"):
-        MixIT(make_model(4), SNR(), supervised_fraction=0.1).check(4)
     with pytest.raises(ConfigError, match=r"131072 assignments; .* set objective\.assign to ls"):
         MixIT(make_model(17), SNR())
     with pytest.raises(ConfigError, match=r"objective\.n_mix: found 1"):
@@ -256,7 +257,7 @@ def test_least_squares_trains_more_outputs_than_a_search_can_try(make_model, mak
 
 def test_mixtures_are_searched_by_the_whole_loss_on_request() -> None:
     sizes = {"n_fft": (64,), "win": (40,), "hop": (10,)}
-    whole, by_snr = MultiResolutionL1(**sizes, select_by="full"), MultiResolutionL1(**sizes)
+    whole, by_snr = MultiResolutionL1(**sizes), MultiResolutionL1(**sizes, select_by="snr")
     differ = 0
     for seed in range(4):
         est, mixtures = signals(2, 6, 120, seed=seed).double(), signals(2, 2, 120, seed=seed + 100).double()
@@ -359,6 +360,50 @@ def test_faults_of_the_variants_name_the_setting(options, message: str, make_mod
         MixIT(make_model(4), SNR(), **options)
 
 
-def test_least_squares_does_not_search_by_the_whole_loss(make_model) -> None:
-    with pytest.raises(ConfigError, match=r"set loss\.select_by to snr"):
-        MixIT(make_model(4), MultiResolutionL1(select_by="full"), assign="ls")
+def known_in(objective: MixIT, batch: Batch, place: Place) -> int:
+    """Return how many MoMs the objective trained with references at a place, read off the weights of its terms."""
+    terms = objective.steps()[0].terms(batch, Shared(True, place)).losses
+    assert set(terms) == {"mixit", "supervised"}
+    objective.place = place
+    return objective._n_supervised(len(batch.mix) // 2)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.3, 0.5, 1 / 3, 0.9])
+@pytest.mark.parametrize("parts", [1, 2, 8])
+def test_the_supervised_share_is_exact_over_time_on_micro_batches_of_any_size(
+    make_model, make_batch, share: float, parts: int
+) -> None:
+    objective = MixIT(make_model(4), SNR(), supervised_fraction=share)
+    batch, steps = make_batch(size=4, length=20), 20
+    objective.place = Place(parts=parts)
+    objective.check(4)
+    found = [[known_in(objective, batch, Place(s, p, parts)) for p in range(parts)] for s in range(1, steps + 1)]
+    total = 0
+    for step, each in enumerate(found, 1):
+        total += sum(each)
+        # The whole share of all MoMs so far, to half a MoM; and no micro-batch has two more than another.
+        assert abs(total - share * 2 * parts * step) <= 0.5
+        assert max(each) - min(each) <= 1
+
+
+def test_micro_batches_without_one_kind_of_mom_say_so_and_weigh_nothing(make_model, make_batch) -> None:
+    objective = MixIT(make_model(4), SNR(), supervised_fraction=0.25, sparsity="l1_l2", sparsity_weight=1.0)
+    batch = make_batch(size=4)
+    every = [objective.steps()[0].terms(batch, Shared(True, Place(1, p, 2))) for p in range(2)]
+    one, none = sorted(every, key=lambda terms: math.isnan(terms.logs["supervised_snr_db"]))
+    assert set(one.losses) == set(none.losses) == {"mixit", "weighted_sparsity", "supervised"}
+    assert float(none.losses["supervised"]) == 0 and math.isnan(none.logs["supervised_snr_db"])
+    assert float(one.losses["supervised"].detach()) != 0 and math.isfinite(one.logs["supervised_snr_db"])
+    assert math.isfinite(none.logs["snr_db"]) and math.isfinite(none.logs["loudest_share"])
+
+
+def test_least_squares_deal_outputs_out_and_the_whole_loss_of_a_spectral_one_is_theirs(make_model, make_batch) -> None:
+    loss = MultiResolutionL1(n_fft=(64,), win=(40,), hop=(10,))
+    MixIT(make_model(3), loss, assign="ls")
+    batch = make_batch(size=4, length=300)
+    mixtures = torch.stack([batch.mix[:2], batch.mix[2:]], 1)
+    est, mom = make_model(3)(mixtures.sum(1)), mixtures.sum(1)
+    found = deal(loss, est, mixtures, mom, "ls")
+    assert torch.equal(found.owner, deal(SNR(), est, mixtures, mom, "ls").owner)
+    dealt = (found.owner[:, None] == torch.arange(2)[:, None]).float() @ est
+    torch.testing.assert_close(found.loss, loss(dealt, mixtures, mom[:, None]).mean(-1), rtol=1e-4, atol=1e-4)

@@ -14,10 +14,12 @@ from usepcli.dsp import shuffle
 from usepcli.errors import BadInput, ConfigError
 from usepcli.models.fixed import Fixed
 from usepcli.models.separator import SeparationModel
+from usepcli.objectives.base import Shared
 from usepcli.objectives.mixcycle import MixCycle
 from usepcli.objectives.remix_cycle import RemixCycle
-from usepcli.objectives.remixing import RemixIT, SelfRemixing
+from usepcli.objectives.remixing import Remixed, RemixIT, SelfRemixing
 from usepcli.objectives.sup_remixing import SupRemixIT, SupSelfRemixing
+from usepcli.objectives.supervised import Place
 from usepcli.objectives.teacher import Teacher
 from usepcli.objectives.ts_mixit import TeacherStudentMixIT
 
@@ -120,6 +122,60 @@ def test_the_strongest_outputs_are_kept_in_order_and_made_consistent_again() -> 
     est = torch.tensor([[[1.0, 1.0], [0.1, 0.1], [3.0, 3.0]]])
     kept = objective.strongest(est, torch.tensor([[5.0, 5.0]]))
     torch.testing.assert_close(kept, torch.tensor([[[1.5, 1.5], [3.5, 3.5]]]))
+
+
+def by_hand(kind: str, loss, remixed, est: Tensor, n_remix: int) -> float:
+    """The authors' way, one pseudo-mixture after the other: loudest outputs, every order, restored one by one."""
+    values, kept = [], []
+    for refs, outputs in zip(remixed.sources, est, strict=True):
+        loudest = sorted(sorted(range(len(outputs)), key=lambda n: -float(outputs[n].square().mean()))[:n_remix])
+        orders = [[loudest[i] for i in order] for order in itertools.permutations(range(n_remix))]
+        each = [float(loss(outputs[order], refs, refs.sum(0)[None]).mean()) for order in orders]
+        values.append(min(each))
+        kept.append(outputs[orders[each.index(min(each))]])
+    if kind == "remixit":
+        return sum(values) / len(values)
+    back = torch.zeros(len(est), n_remix, est.shape[-1])
+    for b, outputs in enumerate(kept):
+        for n, output in enumerate(outputs):
+            back[remixed.order[n, b], n] = output
+    return float(loss(back.sum(1), remixed.mix).mean())
+
+
+class Spread(Bands):
+    """Bands at levels that differ from one mixture to the next, so that other outputs are the loudest."""
+
+    def estimate(self, mix: Tensor) -> Tensor:
+        level = mix[:, :4].softmax(-1)[:, : self.n_src, None] + 0.1
+        return super().estimate(mix) * level
+
+
+@pytest.mark.parametrize("kind", [RemixIT, SelfRemixing])
+@pytest.mark.parametrize("n_remix", [2, 3, 4])
+def test_the_students_loudest_outputs_alone_are_compared_with_fewer_sources(kind, n_remix: int) -> None:
+    objective = kind(Spread(4), SNR(), n_remix=n_remix, teacher_init="copy")
+    batch = batch_of(6, n_src=4)
+    objective.rng.manual_seed(3)
+    remixed = objective.remix(batch.mix)
+    objective.rng.manual_seed(3)
+    ((name, value),) = objective.losses(batch).items()
+    est = objective.student(remixed.pseudo).detach()
+    assert float(value.detach()) == pytest.approx(by_hand(name, SNR(), remixed, est, n_remix), abs=1e-4)
+    value.backward()
+    assert objective.student.gain.grad.abs() > 0
+    if n_remix < 4:  # other outputs in other mixtures, and not those of the teacher
+        energy = est.square().sum(-1).topk(n_remix, dim=-1).indices.sort(-1).values
+        assert len({tuple(row) for row in energy.tolist()}) > 1
+
+
+def test_no_output_beyond_those_remixed_is_asked_to_be_silent() -> None:
+    # A student with one loud output too many: its quietest, a tenth of the others, costs nothing.
+    objective = RemixIT(Bands(3), SNR(), n_remix=2, channel_shuffle=False, teacher_init="copy")
+    ref = batch_of(4, n_src=3).sources[:, :2]
+    remixed = Remixed(ref.sum(1), ref, ref.sum(1), torch.arange(4).repeat(2, 1))
+    spare = 0.1 * torch.randn(4, 1, ref.shape[-1], generator=torch.Generator().manual_seed(1))
+    objective._separate = lambda pseudo: torch.cat([spare, ref], 1)  # type: ignore[method-assign]
+    assert float(objective._unsupervised(remixed)["remixit"]) == pytest.approx(-30, abs=0.01)
 
 
 def test_the_enhancement_form_moves_the_noise_alone() -> None:
@@ -300,6 +356,31 @@ def test_a_supervised_share_weighs_its_part() -> None:
     assert float(terms["remixit"]) == pytest.approx(-30 * 0.75, abs=0.01)
     with pytest.raises(ConfigError, match="supervised_fraction"):
         objective.check(1)
+
+
+def test_the_supervised_share_of_remixing_is_exact_over_time() -> None:
+    objective = RemixIT(
+        Bands(2), SNR(), channel_shuffle=False, teacher_init="copy", supervised_fraction=0.3, residual=False
+    )
+    batch, parts = batch_of(4, n_src=2), 3
+    objective.place = Place(parts=parts)
+    objective.check(4)
+    known = 0
+    for step in range(1, 11):
+        for part in range(parts):
+            terms = objective.steps()[0].terms(batch, Shared(True, Place(step, part, parts)))
+            assert set(terms.losses) == {"remixit", "supervised"}
+            # A perfect student has -30 dB on either part, and each weighs as much as its mixtures.
+            assert float(sum(terms.losses.values()).detach()) == pytest.approx(-30, abs=0.1)
+            known += round(float(terms.losses["supervised"].detach()) / -30 * 4)
+    assert known == 36  # 0.3 of 4 x 3 x 10
+
+
+def test_a_supervised_share_leaves_two_mixtures_to_shuffle() -> None:
+    objective = RemixIT(Bands(2), SNR(), shuffle="free", supervised_fraction=0.5, residual=False)
+    with pytest.raises(ConfigError, match=r"0\.5 leaves 1 of 2 mixtures of a micro-batch to shuffle"):
+        objective.check(2)
+    objective.check(4)
 
 
 def test_protocols_follow_by_their_arithmetic() -> None:

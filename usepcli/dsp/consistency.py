@@ -36,8 +36,13 @@ def project(est: Tensor, mix: Tensor, kind: Consistency = "uniform", weights: Te
 
 
 def strongest(est: Tensor, mix: Tensor, count: int) -> Tensor:
-    """Return the `count` strongest of est (B, N, T), in their order, adding up to mix (B, T): (B, count, T)."""
-    if count < est.shape[1]:
-        kept = ratios.energy(est).topk(count, dim=-1).indices.sort(-1).values
-        est = est.gather(1, kept[..., None].expand(-1, -1, est.shape[-1]))  # (B, count, T)
-    return project(est, mix, "uniform")
+    """Return the `count` loudest of est (B, N, T), in their order, adding up to mix (B, T): (B, count, T)."""
+    return project(loudest(est, count), mix, "uniform")
+
+
+def loudest(est: Tensor, count: int) -> Tensor:
+    """Return the `count` outputs of each of est (B, N, T) that have the most energy, in their order: (B, count, T)."""
+    if count >= est.shape[1]:
+        return est
+    kept = ratios.energy(est.detach()).topk(count, dim=-1).indices.sort(-1).values
+    return est.gather(1, kept[..., None].expand(-1, -1, est.shape[-1]))

@@ -3,8 +3,9 @@
     L = L_SNR(y, e) + mean_t |y - e| / m + 1/R sum_r mean_{f,l} | |Y_r| - |E_r| | / m
 for reference y and estimate e with short-time spectra Y_r, E_r of R sizes, where L_SNR is that of `snr` in dB and m
 is the root mean square of the mixture: the amplitudes then mean the same at every level. Silent references
-change the first part alone. Not from a paper: the loss of public training recipes for spectral models, which
-scale every mixture to deviation 1.
+change the first part alone. Not from a paper: the loss of public training recipes for spectral models, Self-Remixing's
+among them, which scale every mixture to deviation 1, take natural logarithms where they take any, and search
+permutations by the whole loss.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ class MultiResolutionL1(SNR):
         hop: tuple[int, ...] = (160, 320, 640),
         logarithm: bool = False,
         relative: bool = True,
-        select_by: Literal["snr", "full"] = "snr",
+        select_by: Literal["snr", "full"] = "full",
+        log_base: Literal["e", "10"] = "e",
     ) -> None:
         """Set the limits as in `snr`, and one STFT for each size in samples; the defaults suit 16 kHz.
 
-        logarithm: compare log10(|E| / m + eps) instead. relative: where the mixture is known, m is its level, else 1.
-        select_by: assignments are searched by the SNR alone, or by the whole loss on waveforms, which is slow.
+        logarithm: compare log(|E| / m + eps) instead, natural or, with log_base 10, common. relative: where the mixture
+        is known, m is its level, else 1. select_by: assignments are searched by the whole loss on waveforms, or by the
+        SNR alone, which is faster.
         """
         super().__init__(snr_max_db, zero_snr_max_db, inactive_db, eps)
         if select_by not in ("snr", "full"):
@@ -49,6 +52,9 @@ class MultiResolutionL1(SNR):
                 f"loss.n_fft: found {len(n_fft)} sizes, {len(win)} of win, {len(hop)} of hop; expected as many of each"
             )
         self.stfts = [_stft(*sizes) for sizes in zip(n_fft, win, hop, strict=True)]
+        if log_base not in ("e", "10"):
+            raise ConfigError(f"loss.log_base: {choices('base', log_base, ('e', '10'))}")
+        self.log = torch.log if log_base == "e" else torch.log10
         self.logarithm, self.relative = logarithm, relative
         self.reads_waves = select_by == "full"
 
@@ -98,7 +104,7 @@ class MultiResolutionL1(SNR):
             return (ref - est).abs().mean((-2, -1)) / level
         # log(|E| / m + eps) - log(|Y| / m + eps), multiplied through by m.
         floor = (self.eps * level)[..., None, None]
-        return (torch.log10(ref + floor) - torch.log10(est + floor)).abs().mean((-2, -1))
+        return (self.log(ref + floor) - self.log(est + floor)).abs().mean((-2, -1))
 
 
 def _stft(n_fft: int, win: int, hop: int) -> STFT:

@@ -14,6 +14,7 @@ from usepcli.errors import ConfigError
 from usepcli.losses.base import Loss
 from usepcli.models.fixed import Fixed
 from usepcli.models.separator import SeparationModel
+from usepcli.objectives.supervised import ALL, Place
 
 V = TypeVar("V", Tensor, Parts)
 MAIN = "model"  # the group of the separator; its figures have plain names in train.csv
@@ -34,11 +35,12 @@ class Shared:
 
     A critic looks at estimates, and the separator's own step needs them again. `graphs` says whether a value may keep
     its graph until then: where one micro-batch is all there is, it may, and the second pass through the network is
-    spared; where several are accumulated, no graph outlives its turn, and the value is made anew.
+    spared; where several are accumulated, no graph outlives its turn, and the value is made anew. `place` says which
+    of a step's micro-batches it is.
     """
 
-    def __init__(self, graphs: bool) -> None:
-        self.graphs = graphs
+    def __init__(self, graphs: bool, place: Place = ALL) -> None:
+        self.graphs, self.place = graphs, place
         self._made: dict[str, Value] = {}
 
     def detached(self, name: str, make: Callable[[], V]) -> V:
@@ -99,6 +101,7 @@ class Objective(nn.Module):
         self.loss = loss
         self.n_src = model.n_src
         self.rng = torch.Generator()
+        self.place = ALL  # of the micro-batch that `losses` is given
         self.step_logs: dict[str, float | Tensor] = {}
 
     @property
@@ -115,8 +118,7 @@ class Objective(nn.Module):
         return (Step(MAIN, self._terms),)
 
     def _terms(self, batch: Batch, shared: Shared) -> Terms:
-        del shared
-        self.step_logs = {}
+        self.step_logs, self.place = {}, shared.place
         return Terms(self.losses(batch), self.step_logs)
 
     def groups(self) -> dict[str, nn.Module]:
@@ -152,6 +154,6 @@ class Objective(nn.Module):
         """Do what belongs to the end of an epoch; nothing by default."""
 
     def check(self, batch_size: int) -> None:
-        """Raise ConfigError where batch_size (of one process) does not fit; called once by the engine."""
+        """Raise ConfigError where batch_size, of one of `place.parts` micro-batches, does not fit."""
         if batch_size < 1:
             raise ConfigError(f"train.batch_size: found {batch_size}; expected at least 1")

@@ -4,7 +4,8 @@ P mixtures are added; the outputs of the model for the sum are dealt out to the 
 sums fit best:
     L = min_A 1/P sum_p l(x_p, (A e)_p),    A in {0,1}^(P x N), one 1 per column
 (Wisdom et al. 2020, equation 3). A supervised share, zeroed mixtures (p0) and single-source mixtures
-follow the supplement of that paper, least squares and sparsity Wisdom et al. 2021.
+follow the supplement of that paper, least squares and sparsity Wisdom et al. 2021. Which MoMs are supervised:
+objectives/supervised.py.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss, Products
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives import sparsity as spare
+from usepcli.objectives import supervised
 from usepcli.objectives.base import Objective
 from usepcli.objectives.pit import match, mean_snr_db, snr_db, take
 
@@ -115,7 +117,7 @@ class MixIT(Objective):
     ) -> None:
         """Add n_mix mixtures per MoM and mix in references as asked.
 
-        supervised_fraction of the MoMs train by PIT on the union of their references; in such a MoM one
+        supervised_fraction of all MoMs train by PIT on the union of their references; in such a MoM one
         mixture is silenced with probability p0. With probability single_source_prob a mixture is
         replaced by one of its sources. normalize_mom divides MoM and targets by the deviation of the
         MoM. zero_refs is that of `pit` and touches the supervised share.
@@ -125,7 +127,7 @@ class MixIT(Objective):
         ConfigError for values that do not fit the model.
         """
         super().__init__(model, loss)
-        _check_assign(assign, n_mix, self.n_src, loss)
+        _check_assign(assign, n_mix, self.n_src)
         _check_shares(supervised_fraction=supervised_fraction, p0=p0, single_source_prob=single_source_prob)
         if sparsity not in spare.KINDS:
             raise ConfigError(f"objective.sparsity: {choices('sparsity', sparsity, spare.KINDS)}")
@@ -138,34 +140,39 @@ class MixIT(Objective):
             self.needs = frozenset({"mix", "sources"})
 
     def check(self, batch_size: int) -> None:
-        """Raise ConfigError unless batch_size is a multiple of n_mix with a MoM for the supervised share."""
+        """Raise ConfigError unless batch_size is a multiple of n_mix."""
         super().check(batch_size)
         check_multiple(batch_size, self.n_mix)
-        n_mom = batch_size // self.n_mix
-        if self.supervised_fraction > 0 and not self._n_supervised(n_mom):
-            raise ConfigError(
-                f"objective.supervised_fraction: {self.supervised_fraction} of {n_mom} MoMs is none; "
-                "raise it or train.batch_size"
-            )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean loss in dB over the MoMs of a batch, in one term per kind of MoM."""
         mixtures, refs = self._moms(batch)  # (M, P, T), (M, P K, T)
-        n_sup = self._n_supervised(len(mixtures)) if self.supervised_fraction > 0 else 0
+        n_sup = self._n_supervised(len(mixtures))
         mom = mixtures.sum(1)
         est = self.student(mom)
         share = shares(mom)
-        terms: dict[str, Tensor] = {}
-        self.step_logs = {}
+        terms = self._none(est)
         if n_sup < len(mom):
             each = self._unsupervised(est[n_sup:], mixtures[n_sup:], mom[n_sup:])
-            terms = {name: (value * share[n_sup:]).sum() for name, value in each.items()}
+            terms |= {name: (value * share[n_sup:]).sum() for name, value in each.items()}
         if n_sup and refs is not None:
             known = _sounding_first(refs[:n_sup], self.n_src)
             found = match(self.loss, est[:n_sup], known, mom[:n_sup], self.zero_refs)
             terms["supervised"] = (found.loss * share[:n_sup]).sum()
             self.step_logs["supervised_snr_db"] = mean_snr_db(found)
         return terms
+
+    def _none(self, est: Tensor) -> dict[str, Tensor]:
+        """Return the terms of a batch without MoMs of either kind, and log that there were none."""
+        names, self.step_logs = list[str](), dict[str, float | Tensor]()
+        if self.supervised_fraction < 1:
+            names += ["mixit"] + ["weighted_sparsity"] * (self.sparsity != "none")
+            names += ["weighted_covariance"] * (self.covariance_weight > 0)
+            self.step_logs |= {"snr_db": math.nan, "loudest_share": math.nan}
+        if self.supervised_fraction > 0:
+            names += ["supervised"]
+            self.step_logs["supervised_snr_db"] = math.nan
+        return {name: est.new_zeros(()) for name in names}
 
     def _unsupervised(self, est: Tensor, mixtures: Tensor, mom: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms (M,) of MoMs without references."""
@@ -196,7 +203,7 @@ class MixIT(Objective):
         return est if done else project(est, mom, "uniform")
 
     def _n_supervised(self, n_mom: int) -> int:
-        return round(self.supervised_fraction * n_mom)
+        return supervised.count(self.supervised_fraction, n_mom, self.place)
 
     def _moms(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return the mixtures (M, P, T) of each MoM and its references (M, P K, T), all draws made."""
@@ -222,8 +229,8 @@ class MixIT(Objective):
         """Return 0 for the mixtures (M, P) that supervised MoMs lose, else 1."""
         drawn = torch.rand(n_mom, generator=self.rng) < self.p0
         which = torch.randint(self.n_mix, (n_mom,), generator=self.rng)
-        supervised = torch.arange(n_mom) < self._n_supervised(n_mom)
-        lost = torch.nn.functional.one_hot(which, self.n_mix).bool() & (drawn & supervised)[:, None]
+        known = torch.arange(n_mom) < self._n_supervised(n_mom)
+        lost = torch.nn.functional.one_hot(which, self.n_mix).bool() & (drawn & known)[:, None]
         return (~lost).float()
 
     def _single_sources(self, mix: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,11 +266,9 @@ def check_multiple(batch_size: int, n_mix: int) -> None:
         raise ConfigError(f"train.batch_size: found {batch_size}; expected a multiple of objective.n_mix {n_mix}")
 
 
-def _check_assign(assign: str, n_mix: int, n_src: int, loss: Loss) -> None:
+def _check_assign(assign: str, n_mix: int, n_src: int) -> None:
     if assign not in ("exact", "ls"):
         raise ConfigError(f"objective.assign: {choices('assignment', assign, ('exact', 'ls'))}")
-    if assign == "ls" and loss.reads_waves:
-        raise ConfigError("objective.assign: 'ls' reads inner products alone; set loss.select_by to snr")
     if n_mix < 2:
         raise ConfigError(f"objective.n_mix: found {n_mix}; expected at least 2 mixtures")
     if assign == "exact" and n_mix**n_src > assignment.MAX_MIXIT:

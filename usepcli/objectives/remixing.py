@@ -10,6 +10,7 @@ of Saijo & Ogawa 2023, who train from scratch; RemixIT is by Tzinis et al. 2022,
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,12 +18,13 @@ from torch import Tensor
 
 from usepcli.data.batch import Batch
 from usepcli.dsp import ratios, shuffle
-from usepcli.dsp.consistency import strongest
+from usepcli.dsp.consistency import loudest, strongest
 from usepcli.dsp.shuffle import Shuffle
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss
 from usepcli.models.fixed import Fixed
 from usepcli.models.separator import SeparationModel
+from usepcli.objectives import supervised
 from usepcli.objectives.base import Objective
 from usepcli.objectives.pit import Matched, match, mean_snr_db, references, snr_db, take
 from usepcli.objectives.teacher import EMA, FAST, Init, Protocol, Teacher
@@ -86,11 +88,12 @@ class Remixing(Objective):
     def check(self, batch_size: int) -> None:
         """Raise ConfigError where batch_size leaves too few mixtures for the shuffle or for the supervised share."""
         super().check(batch_size)
-        n_sup = round(self.supervised_fraction * batch_size)
-        if self.supervised_fraction > 0 and not n_sup:
+        n_sup = supervised.most(self.supervised_fraction, batch_size, self.place.parts)
+        if n_sup and batch_size - n_sup < 2:
             raise ConfigError(
-                f"objective.supervised_fraction: {self.supervised_fraction} of {batch_size} mixtures is none; "
-                "raise it or train.batch_size"
+                f"objective.supervised_fraction: {self.supervised_fraction} leaves {batch_size - n_sup} of "
+                f"{batch_size} mixtures of a micro-batch to shuffle, expected 2; lower it, or raise "
+                "train.batch_size"
             )
         # Outputs that stay where they are count too: all outputs of one pseudo-mixture shall differ in origin.
         shuffle.check(self.shuffle_kind, batch_size - n_sup, len(self.shuffled) + (len(self.shuffled) < self.n_remix))
@@ -109,10 +112,12 @@ class Remixing(Objective):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean loss in dB of one shuffle of the batch."""
         mix, refs = self._level(batch)
-        n_sup = round(self.supervised_fraction * len(mix))
+        n_sup = supervised.count(self.supervised_fraction, len(mix), self.place)
         self.step_logs = {}
         remixed = self.remix(mix[n_sup:], None if refs is None else refs[n_sup:], batch.mix[n_sup:])
         terms = {k: v * (1 - n_sup / len(mix)) for k, v in self._unsupervised(remixed).items()}
+        if self.supervised_fraction > 0:
+            terms["supervised"], self.step_logs["supervised_snr_db"] = mix.new_zeros(()), math.nan
         if n_sup and refs is not None:
             found = match(self.loss, self._student(mix[:n_sup]), refs[:n_sup], mix[:n_sup])
             terms["supervised"] = found.loss.mean() * (n_sup / len(mix))
@@ -120,9 +125,11 @@ class Remixing(Objective):
         return terms
 
     def _unsupervised(self, remixed: Remixed) -> dict[str, Tensor]:
-        est = self._separate(remixed.pseudo)
+        # Where fewer sources are remixed than the student has outputs, its strongest ones answer for them: nothing asks
+        # the others to be silent (as in the authors' released code).
+        est = loudest(self._separate(remixed.pseudo), self.n_remix)
         found = self.pair(est, remixed)
-        ordered = take(est, found.chosen[:, : self.n_remix])
+        ordered = take(est, found.chosen)
         self.step_logs["snr_db"] = mean_snr_db(found)
         # Shuffled back: pseudo-mixtures hold several loud outputs even where every mixture went through whole.
         power = shuffle.restore(ratios.energy(remixed.sources.detach())[..., None], remixed.order)[..., 0]  # (B, R)
@@ -131,7 +138,7 @@ class Remixing(Objective):
         return self.criterion(remixed, ordered, found)
 
     def pair(self, est: Tensor, remixed: Remixed) -> Matched:
-        """Return which estimate (B, N, T) belongs to which pseudo-source, and the loss of each pair."""
+        """Return which estimate (B, R, T) belongs to which pseudo-source, and the loss of each pair."""
         if self.roles == "permuted":
             return match(self.loss, est, remixed.sources, remixed.pseudo)
         ref = remixed.sources
@@ -242,13 +249,14 @@ class _Taught(Remixing):
         """Say how sources are shuffled and how the teacher follows.
 
         shuffle: of the outputs over the batch, channel_shuffle: of the outputs of each mixture before it.
-        n_remix: how many of the teacher's strongest outputs take part, 0 for as many as the student has.
+        n_remix: how many of the teacher's strongest outputs take part, 0 for as many as the student has; as many of
+        the student's strongest outputs, in each pseudo-mixture by itself, are compared with them.
         roles fixed: outputs keep their meaning and no permutation is searched; shuffled: the outputs that the
         batch shuffle moves, all by default.  renormalize: pseudo-mixtures are brought to the level of mixtures.
         teacher, ema, period, teacher_init: see Teacher.  teacher_model: a stored model teaches instead.
         teacher_half_life_updates: updates in which the teacher's average forgets half of itself, however long an
         epoch is; 0 for the paper's rule, the share `ema` per epoch.
-        supervised_fraction of each batch trains by PIT on references; residual: what they leave of the mixture
+        supervised_fraction of all mixtures trains by PIT on references; residual: what they leave of the mixture
         counts as one more. ConfigError for values that do not fit.
         """
         super().__init__(

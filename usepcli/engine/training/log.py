@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
@@ -11,6 +12,8 @@ from typing import Any
 
 from usepcli.engine import tables
 
+# How many steps of the window had a figure stands beside its sum under this name.
+_HAD = "steps with "
 # Seconds between progress lines where stderr is no terminal.
 PLAIN_LINE_S = 20.0
 TABLE = "train.csv"
@@ -41,9 +44,11 @@ class TrainLog:
         self.seconds, self._since = self.seconds + now - self._since, now
 
     def add(self, figures: Mapping[str, float]) -> None:
-        """Take in the figures of one step."""
+        """Take in the figures of one step; a log without a value, such as one of a kind of item it had not, is nan."""
         for name, value in figures.items():
-            self.window[name] = self.window.get(name, 0.0) + value
+            had = math.isfinite(value)
+            self.window[name] = self.window.get(name, 0.0) + (value if had else 0.0)
+            self.window[_HAD + name] = self.window.get(_HAD + name, 0.0) + had
         self.window["n"] = self.window.get("n", 0) + 1
 
     def step(self, step: int, epoch: int, lr: float, skipped: int) -> None:
@@ -51,7 +56,9 @@ class TrainLog:
         if step % self.every:
             return
         n = self.window.pop("n", 0)
-        means = {k: v / n for k, v in self.window.items()} if n else {}
+        had = {k.removeprefix(_HAD): self.window.pop(k) for k in list(self.window) if k.startswith(_HAD)}
+        counts = {k: had.get(k, n) for k in self.window}  # the state of an earlier version counts steps alone
+        means = {k: v / counts[k] if counts[k] else math.nan for k, v in self.window.items()}
         self.window = {}
         now = time.monotonic()
         speed = self.every * self.batch_size / max(now - self._logged, 1e-9)

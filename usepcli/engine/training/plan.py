@@ -16,6 +16,7 @@ from usepcli.data.sampling import EpochBatches
 from usepcli.engine.training import parts
 from usepcli.models.queried import Model
 from usepcli.objectives.base import Objective, Shared
+from usepcli.objectives.supervised import Place
 from usepcli.weights import build
 
 
@@ -32,6 +33,7 @@ def plan(profile: Any) -> dict[str, Any]:
     torch.manual_seed(profile.seed)
     student = build.model(profile.model)
     objective = parts.objective(profile, student).to(where)
+    objective.place = Place(parts=t.accumulate)
     objective.check(t.batch_size // t.accumulate)
     data = parts.training_data(profile, student.sample_rate, objective.needs)
     per_epoch = EpochBatches(len(data), t.batch_size, t.accumulate, profile.seed).steps_per_epoch
@@ -79,7 +81,7 @@ def _measure(batch: Batch, objective: Objective, accumulate: int, where: torch.d
     taken = float("inf")
     for _ in range(3):
         started = time.perf_counter()
-        shared = Shared(graphs=accumulate == 1)
+        shared = Shared(accumulate == 1, Place(parts=accumulate))
         for step in objective.steps():
             torch.stack(list(step.terms(batch, shared).losses.values())).sum().backward()
         if where.type == "cuda":

@@ -82,8 +82,8 @@ class RunFolder(Folder):
         begun = any((self.path / name).exists() for name in (*states.SAVED, "best.safetensors"))
         if begun and earlier is not None and not force and (differences := self.differences(earlier)):
             raise ConfigError(
-                f"{self.path}: holds a run of other settings ({differences}); choose another -o, or --force, or give the "
-                "former values with --set"
+                f"{self.path}: holds a run of other settings ({differences}); choose another -o, or --force, or "
+                "give the former values with --set"
             )
 
     def begin(self, profile: dict[str, Any], force: bool) -> None:

@@ -6,6 +6,7 @@ next one begins, one after the other, so that the activations of a single micro-
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from usepcli.engine.training.distributed import Ranks
 from usepcli.engine.training.schedule import Schedule
 from usepcli.errors import ConfigError, choices
 from usepcli.objectives.base import MAIN, Objective, Shared, Step, Terms
+from usepcli.objectives.supervised import Place
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Losses in dB have gradients far above 1: the usual first scale of 65 536 would overflow for several steps.
@@ -89,7 +91,11 @@ class Stepper:
 
         The first step that is not finite moves nothing and ends the batch.
         """
-        held = [(batch.to(self.device), Shared(graphs=len(micro) == 1)) for batch in micro]
+        first, parts = self.ranks.rank * len(micro), self.ranks.world * len(micro)
+        places = [Place(step, first + i, parts) for i in range(len(micro))]
+        held = [
+            (batch.to(self.device), Shared(len(micro) == 1, place)) for batch, place in zip(micro, places, strict=True)
+        ]
         figures: dict[str, float] = {}
         finite, seen = True, set[str]()
         for one in self.objective.steps():
@@ -107,10 +113,14 @@ class Stepper:
         group.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         found: dict[str, float] = {}
+        logged: dict[str, list[float]] = {}
         for batch, shared in held:
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
                 terms = one.terms(batch, shared)
             total = total + self._differentiate(terms, group, len(held), found)
+            for name, value in terms.logs.items():
+                logged.setdefault(name, []).append(float(value))
+        found |= {name: _mean_of_present(values) for name, values in logged.items()}
         finite, norm, total = self._apply(group, total, step)
         tail = "" if one.group == MAIN else f"_{one.group}"
         found |= {f"loss{tail}": float(total), f"grad_norm{tail}": float(norm)}
@@ -125,9 +135,8 @@ class Stepper:
         loss = torch.stack([value.float() for value in terms.losses.values()]).sum() / count
         # For this group alone: what a step passes through of other networks is neither computed nor left behind.
         self.scaler.scale(loss).backward(inputs=group.parameters)
-        for name, value in {**terms.losses, **terms.logs}.items():
-            number = float(value.detach()) if isinstance(value, Tensor) else value
-            found[name] = found.get(name, 0.0) + number / count
+        for name, value in terms.losses.items():
+            found[name] = found.get(name, 0.0) + float(value.detach()) / count
         return loss.detach()
 
     def _apply(self, group: Group, total: Tensor, step: int) -> tuple[bool, Tensor, Tensor]:
@@ -156,3 +165,9 @@ class Stepper:
         for name, group in self.groups.items():
             group.optimizer.load_state_dict(state["optimizers"][name])
         self.scaler.load_state_dict(state["scaler"])
+
+
+def _mean_of_present(values: Sequence[float]) -> float:
+    """Return the mean of the figures that micro-batches have, nan where none has one."""
+    present = [value for value in values if math.isfinite(value)]
+    return sum(value / len(present) for value in present) if present else math.nan

@@ -29,6 +29,7 @@ from usepcli.engine.training.stepping import Stepper
 from usepcli.engine.training.validate import LATEST, Validator
 from usepcli.errors import ConfigError, Diverged, Stopped
 from usepcli.objectives.base import MAIN
+from usepcli.objectives.supervised import Place
 from usepcli.weights import build, fitting
 
 
@@ -77,6 +78,7 @@ class Trainer:
         self._begins_anew = beginning.first_parts(self.p, self.objective)
         beginning.stored_models(self.p, self.objective)
         self.objective.to(self.device)
+        self.objective.place = Place(parts=share)
         self.objective.check(self.t.batch_size // share)
         self.ranks.same_start(self.objective)
         self.student = self.objective.student
