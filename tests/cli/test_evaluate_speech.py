@@ -129,7 +129,7 @@ def test_speech_metrics_beside_others(usep: Usep) -> None:
 def test_a_missing_library_empties_its_column_or_ends_the_run(usep: Usep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pesq", None)
     code, out, err = usep("default", "--metric", "pesq", "--metric", "si-snr", "--limit", 1)
-    assert code == 0 and "pesq: not installed, pip install 'usepcli[metrics]'" in err
+    assert code == 0 and "pesq: pesq not installed; run: pip install 'usepcli[metrics]'" in err
     assert [line.split()[-2:] for line in out.splitlines()[1:]] == [["0", "2"], ["2", "0"]]
     code, out, err = usep("default", "--metric", "pesq", "--limit", 1, "--overwrite")
     assert (code, out) == (69, "") and "pip install 'usepcli[metrics]'" in err

@@ -138,6 +138,7 @@ def test_without_a_rate_there_is_no_score(name: str) -> None:
 def test_without_the_library_every_row_says_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("pystoi", "pesq"):
         monkeypatch.setitem(sys.modules, package, None)
-    found, why = registry.load("metric", name), "not installed, pip install 'usepcli[metrics]'"
+    found = registry.load("metric", name)
+    why = f"{'pystoi' if 'stoi' in name else 'pesq'} not installed; run: pip install 'usepcli[metrics]'"
     values, reasons = found.score(*scene(), RATE)
     assert np.isnan(values).all() and reasons == [why, why] and found.missing() == why

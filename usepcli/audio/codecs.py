@@ -16,9 +16,9 @@ import numpy as np
 
 from usepcli.audio.checks import PathLike, show
 from usepcli.audio.formats import Kind
-from usepcli.errors import BadInput, IOFault, MissingDependency
+from usepcli.errors import BadInput, IOFault
+from usepcli.versions import need
 
-INSTALL = "pip install 'usepcli[codecs]'"
 _SCALE = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
 _LOSSLESS = {"flac", "alac", "wavpack", "ape", "tta", "wmalossless", "mlp", "truehd"}
 _WIDTHS = {
@@ -33,11 +33,7 @@ _COUNTED: dict[tuple[bytes, int, int, int], int] = {}
 
 def require(path: PathLike) -> Any:
     """Return PyAV; MissingDependency, with the line that installs it, where it is absent."""
-    try:
-        import av
-    except ImportError as err:
-        raise MissingDependency(f"{show(path)}: needs the package av; {INSTALL}") from err
-    return av
+    return need(show(path), "codecs")
 
 
 class CodecFile:

@@ -22,11 +22,12 @@ import soundfile as sf
 
 from usepcli.audio import chain, mpeg
 from usepcli.audio.checks import PathLike, show
-from usepcli.audio.codecs import INSTALL, CodecFile
+from usepcli.audio.codecs import CodecFile
 from usepcli.audio.formats import HEAD, OGG_PAGE_MOST, Kind, ends_with_last_page, sniff
 from usepcli.audio.plain import PlainFile
 from usepcli.audio.riff import Patched, closed_header, data_parts, declared_data, parse_wav, reads_on
 from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency
+from usepcli.versions import install
 
 _UNKNOWN = 1 << 62  # libsndfile says 2**63 - 1 where a header leaves the length open
 _BLOCK = 1 << 16
@@ -194,7 +195,7 @@ def _other(path: PathLike, kind: Kind | None, head: bytes, why: str) -> CodecFil
     try:
         return CodecFile(path, kind)
     except MissingDependency as err:
-        hint = f"damaged, or coded in a way that only {INSTALL} reads"
+        hint = f"damaged, or coded in a way that only {install('codecs')} reads"
         raise BadInput(f"{show(path)}: libsndfile refuses it ({why or 'damaged'}); {hint}") from err
     except BadInput as err:
         reason = str(err).removeprefix(f"{show(path)}: ")

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from usepcli.errors import ConfigError, MissingDependency
+from usepcli.errors import ConfigError
+from usepcli.versions import need
 
 SIZE_M = (8.0, 6.0, 3.0)
 MIC_M = (4.0, 3.0, 1.5)
@@ -77,12 +78,7 @@ def check_rt60(rt60_s: tuple[float, float]) -> None:
 
 def need_simulator() -> None:
     """Raise MissingDependency, with the line that installs it, where pyroomacoustics is absent."""
-    try:
-        import pyroomacoustics  # noqa: F401
-    except ImportError as err:
-        raise MissingDependency(
-            "pyroomacoustics is not installed, and rooms cannot be simulated without it: pip install 'usepcli[sim]'"
-        ) from err
+    need("the simulation of rooms", "sim")
 
 
 def responses(room: Room, rate: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from usepcli.metrics.base import FloatArray, Metric
+from usepcli.versions import why_not
 
 # An item asks for the same pairs up to four times: the score, its improvement, and both for the unprocessed mixture.
 _KEPT = 64
@@ -34,13 +35,7 @@ class Listener:
 
     def missing(self) -> str:
         """Return why the library cannot be used, '' where it can."""
-        try:
-            importlib.import_module(self.package)
-        except ModuleNotFoundError:
-            return "not installed, pip install 'usepcli[metrics]'"
-        except ImportError as fault:
-            return f"{self.package} cannot be imported ({fault}), pip install --force-reinstall {self.package}"
-        return ""
+        return why_not("metrics", self.package)
 
     def __call__(self, ref: FloatArray, est: FloatArray, rate: int) -> tuple[float, str]:
         """Return the score of est (T,) against ref (T,) at `rate` Hz, or nan and the reason."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from usepcli.errors import MissingDependency
-from usepcli.report.plots import INSTALL, save
+from usepcli.report.plots import save
+from usepcli.versions import need
 
 RANGE_DB = 62.0
 # As on the pages: grey for the mixture, then Okabe and Ito's colours.
@@ -24,11 +24,10 @@ def spectrograms(tracks: Sequence[tuple[str, Mapping[str, Any]]], out: str | Pat
     A picture is what `listen.picture` returns; all share time, the scale of the waveforms, and a range of 62 dB below
     the loudest band. MissingDependency without matplotlib, UsageError for another suffix.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as fault:
-        raise MissingDependency(f"the spectrograms need matplotlib: {INSTALL}") from fault
+    need("the spectrograms", "plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 1.9 * len(tracks) + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2 * len(tracks), 1, sharex=True, height_ratios=[1, 2.4] * len(tracks))

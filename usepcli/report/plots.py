@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from usepcli import files
-from usepcli.errors import BadInput, InputNotFound, MissingDependency, UsageError
+from usepcli.errors import BadInput, InputNotFound, UsageError
+from usepcli.versions import need
 
-INSTALL = "pip install 'usepcli[plot]'"
 VALID_FIXED = ("epoch", "step", "best", "seconds", "skipped", "teacher_input_si_sdr")
 # Figures between 0 and 1 that share one panel.
 SHARES = {"loudest_share": "#a3324a", "activity_entropy": "#5b6b7a", "silent_share": "#8a6fb0"}
@@ -83,11 +83,10 @@ def _panels(valid: dict[str, list[float]]) -> tuple[str, list[str], list[str]]:
 
 def _canvas(heights: list[float]) -> tuple[Any, list[Any]]:
     """Return a figure that belongs to no window system and needs no closing, and its axes (inches high) over one x."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as fault:
-        raise MissingDependency(f"the learning curve needs matplotlib: {INSTALL}") from fault
+    need("the learning curve", "plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7.5, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from usepcli.errors import MissingDependency
 from usepcli.report.plots import save
+from usepcli.versions import need
 
-INSTALL = "pip install 'usepcli[plot]'"
 DOT = "#1f5f99"
 
 
@@ -20,11 +19,10 @@ def scatter(
 
     MissingDependency without matplotlib, UsageError for another suffix.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as fault:
-        raise MissingDependency(f"the scatter picture needs matplotlib: {INSTALL}") from fault
+    need("the scatter picture", "plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()

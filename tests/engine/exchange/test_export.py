@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +22,8 @@ import usepcli
 from usepcli import registry
 from usepcli.cli.app import app
 from usepcli.engine.exchange import export, export_targets, exportable
-from usepcli.errors import BadInput, MissingDependency, OutputError, UsageError
+from usepcli.errors import BadInput, IOFault, MissingDependency, OutputError, UsageError
+from usepcli.versions import EXTRAS
 from usepcli.weights import build, cards, store
 
 RUNNER = CliRunner()
@@ -59,7 +63,7 @@ def test_the_copy_computes_the_same(name: str, options: dict, onnx_layers: bool)
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("first", [False, True])
 def test_recurrent_nodes_are_the_layers(kind: type, both: bool, first: bool, tmp_path: Path) -> None:
-    for package in export_targets.TARGETS["onnx"].packages:
+    for package in EXTRAS["export"]:
         pytest.importorskip(package)
 
     class Alone(nn.Module):
@@ -74,7 +78,7 @@ def test_recurrent_nodes_are_the_layers(kind: type, both: bool, first: bool, tmp
 
     torch.manual_seed(0)
     model, path = Alone().eval(), tmp_path / "r.onnx"
-    export_targets.TARGETS["onnx"].write(model, torch.randn(1, 20), path, {}, True)
+    export_targets.put(export_targets.TARGETS["onnx"].make(model, torch.randn(1, 20), {}, True), path)
     wave = torch.randn(1, 33)
     with torch.no_grad():
         expected = model(wave).numpy()
@@ -83,7 +87,7 @@ def test_recurrent_nodes_are_the_layers(kind: type, both: bool, first: bool, tmp
 
 @pytest.mark.parametrize("to", export_targets.TARGETS)
 def test_a_model_travels(to: str, tmp_path: Path) -> None:
-    for package in export_targets.TARGETS[to].packages:
+    for package in EXTRAS.get(export_targets.TARGETS[to].extra, ()):
         pytest.importorskip(package)
     model = write(tmp_path / "toy.safetensors", **CAUSAL)
     out = tmp_path / f"toy{export_targets.TARGETS[to].suffix}"
@@ -132,12 +136,12 @@ def test_a_difference_above_the_tolerance_leaves_nothing(tmp_path: Path) -> None
 def test_a_length_that_cannot_stay_open_is_fixed_aloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = export_targets.TARGETS["torch-export"]
 
-    def stubborn(model, example, path, notes, dynamic) -> None:
+    def stubborn(model, example, notes, dynamic) -> dict[str, bytes]:
         if dynamic:
             raise RuntimeError("a guard failed\nmore")
-        usual.write(model, example, path, notes, dynamic)
+        return usual.make(model, example, notes, dynamic)
 
-    closed = dataclasses.replace(usual, write=stubborn)
+    closed = dataclasses.replace(usual, make=stubborn)
     monkeypatch.setitem(export_targets.TARGETS, "torch-export", closed)
     model = write(tmp_path / "toy.safetensors", "tdcnpp")
     done = RUNNER.invoke(app, ["export", str(model), "--to", "torch-export", "-o", str(tmp_path / "toy.pt2"), "--json"])
@@ -149,10 +153,51 @@ def test_faults_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     model = write(tmp_path / "toy.safetensors")
     with pytest.raises(UsageError, match=r"writes \.pt2 files"):
         export.export(str(model), tmp_path / "toy.onnx", "torch-export")
-    monkeypatch.setattr(export_targets.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for to, extra in (("onnx", "export"), ("openvino", "openvino")):
         with pytest.raises(MissingDependency, match=rf"pip install 'usepcli\[{extra}\]'"):
             export.export("no model is looked for", None, to)
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["whole", "live"])
+@pytest.mark.parametrize("to", export_targets.TARGETS)
+def test_a_disk_that_fills_up_is_no_fault_of_the_model(to: str, live: bool, tmp_path: Path) -> None:
+    for package in EXTRAS.get(export_targets.TARGETS[to].extra, ()):
+        pytest.importorskip(package)
+    model, out = write(tmp_path / "toy.safetensors", **CAUSAL), tmp_path / f"toy{export_targets.TARGETS[to].suffix}"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        done = RUNNER.invoke(app, ["export", str(model), "--to", to, "-o", str(out), *(["--live"] if live else [])])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert isinstance(done.exception, IOFault) and "writing failed: " in str(done.exception)
+    assert done.stderr == "" and [path.name for path in tmp_path.iterdir()] == ["toy.safetensors"]
+
+
+def test_too_little_room_is_said_before_the_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, usual = write(tmp_path / "toy.safetensors"), shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(export_targets, "load", lambda target: pytest.fail("this comes later"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usual._replace(free=4 * 20))
+    with pytest.raises(IOFault, match=r"deep/toy\.pt2: the weights of toy\.safetensors take .* 0\.0 MiB are free"):
+        export.export(str(model), tmp_path / "deep" / "toy.pt2", "torch-export")
+    assert not (tmp_path / "deep").exists()
+
+
+def test_packages_that_cannot_be_loaded_end_it_before_the_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    for package in EXTRAS["export"]:
+        (broken / package).mkdir(parents=True)
+        (broken / package / "__init__.py").write_text("raise TypeError('Descriptors cannot be created\\nlonger')\n")
+        monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.syspath_prepend(str(broken))
+    monkeypatch.setattr(export, "_answering", lambda *_: pytest.fail("this comes later"))
+    model = write(tmp_path / "toy.safetensors")
+    with pytest.raises(MissingDependency, match=r"^\.onnx files: onnx is installed but .*: Descriptors cannot be cre"):
+        export.export(str(model), tmp_path / "toy.onnx", "onnx")
+    assert not list(tmp_path.glob("*toy.onnx*"))
 
 
 def test_openvino_reports_nothing_to_anybody() -> None:

@@ -15,6 +15,7 @@ from usepcli.cli.app import app
 from usepcli.engine.exchange import export, export_live, export_targets, exportable
 from usepcli.errors import BadInput, ConfigError, OutputError, UsageError
 from usepcli.models import streaming
+from usepcli.versions import EXTRAS
 from usepcli.weights import build, cards, store
 
 RUNNER = CliRunner()
@@ -42,7 +43,7 @@ def write(path: Path, name: str, **options: object) -> Path:
 
 @pytest.mark.parametrize(("name", "to"), CASES)
 def test_a_stream_goes_on_in_another_runtime(name: str, to: str, tmp_path: Path) -> None:
-    for package in export_targets.TARGETS[to].packages:
+    for package in EXTRAS.get(export_targets.TARGETS[to].extra, ()):
         pytest.importorskip(package)
     model = write(tmp_path / "toy.safetensors", name, **SMALL[name])
     out = tmp_path / f"toy{export_targets.TARGETS[to].suffix}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import importlib.util
 import json
 import os
 import subprocess
@@ -166,7 +167,7 @@ def test_strange_settings(settings: dict[str, str], tmp_path: Path) -> None:
 def test_missing_client_and_missing_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = write(tmp_path / "toy.safetensors")
     with monkeypatch.context() as without:
-        without.setattr(hub.importlib.util, "find_spec", lambda name: None)
+        without.setattr(importlib.util, "find_spec", lambda name: None)
         with pytest.raises(MissingDependency, match=r"usepcli\[hub\]"):
             hub.pull("me/two")
     pytest.importorskip("huggingface_hub")

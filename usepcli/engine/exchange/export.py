@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from usepcli import device, files
+from usepcli import device, files, guard
 from usepcli.audio import io, resample
 from usepcli.engine.exchange import export_targets, hub
 from usepcli.engine.exchange.export_targets import Target
-from usepcli.errors import BadInput, MissingDependency, OutputError, UsageError
-from usepcli.versions import versions
+from usepcli.errors import BadInput, IOFault, MissingDependency, OutputError, UsageError
+from usepcli.versions import EXTRAS, versions
 from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def export(
         raise UsageError("--seconds fixes the length of a whole input, --block that of a step with --live; give one")
     target = export_targets.require(to)
     source = reach.find_model(model)
-    card, digest = cards.read_card(source)
+    header = cards.read_header(source)
+    card, digest = header.card, header.sha256
     # A card may come from anybody: its name is a name only where it cannot lead into another folder.
     name = card.name if hub.NAME.fullmatch(card.name) else source.stem
     out = out or Path(name + target.suffix)
@@ -63,6 +65,8 @@ def export(
     state = out.with_name(out.name + export_targets.STATE)
     if not overwrite and (there := next((path for path in (out, beside, state) if path.exists()), None)):
         raise OutputError(f"{there}: exists; choose another -o or pass --overwrite")
+    _room(out, source, 4 * header.n_numbers)
+    export_targets.load(target)
     device.set_threads(threads)
     loaded, card = _answering(source, queries)
     facts: dict[str, Any] = {
@@ -88,6 +92,17 @@ def export(
     return facts
 
 
+def _room(out: Path, source: Path, size: int) -> None:
+    """IOFault where the weights alone, in float32, are more than the disk has left: a trace takes half a minute."""
+    above = next((folder for folder in out.parents if folder.is_dir()), None)
+    free = shutil.disk_usage(above).free if above else size
+    if free < size:
+        raise IOFault(
+            f"{out}: the weights of {source.name} take {size / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free there; "
+            "make room or choose another -o"
+        )
+
+
 def _answering(source: Path, queries: Sequence[str]) -> tuple[SeparationModel, cards.Card]:
     from usepcli.models.queried import QueriedModel
     from usepcli.weights import store
@@ -107,7 +122,8 @@ def _notes(facts: dict[str, Any], card: cards.Card) -> dict[str, str]:
 def _versions(target: Target) -> dict[str, str]:
     from importlib import metadata
 
-    return versions("torch") | {name: metadata.version(name) for name in target.packages}
+    packages = EXTRAS[target.extra] if target.extra else ()
+    return versions("torch") | {name: metadata.version(name) for name in packages}
 
 
 def _made(
@@ -120,10 +136,10 @@ def _made(
         try:
             checks = _compared(model, target, path, notes, COMPARED_S, tolerance)
             return {"length": "any", **_summary(checks)}
-        except MissingDependency:
-            raise
         except Exception as fault:  # converters raise whatever their layers do; the fixed length below tells
-            why = str(fault).strip().splitlines()[0][:200] if str(fault).strip() else type(fault).__name__
+            if isinstance(fault, MissingDependency) or guard.stops(fault):
+                raise
+            why = _first_line(fault)
         seconds = 2 * TRACED_S
         say(f"the length cannot stay open ({why}); exporting for exactly {seconds:g} s")
     try:
@@ -131,9 +147,17 @@ def _made(
     except (BadInput, MissingDependency):
         raise
     except Exception as fault:
-        first = (str(fault).strip().splitlines() or [type(fault).__name__])[0][:300]
-        raise BadInput(f"{path.name}: the model cannot be exported ({first}); try another --to") from fault
+        if guard.stops(fault):
+            raise
+        raise BadInput(f"{path.name}: the model cannot be exported ({_first_line(fault)}); try another --to") from fault
     return {"length": checks[0]["samples"], "why_fixed": why, **_summary(checks)}
+
+
+def _first_line(fault: Exception) -> str:
+    """Return the first line that tells something: OpenVINO begins with a place in its own source."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith("Exception from")] or lines
+    return telling[0][:200] if telling else type(fault).__name__
 
 
 def _summary(checks: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -149,7 +173,8 @@ def _compared(
 
     speech = _speech(model.sample_rate)
     frames = [round(length * model.sample_rate) for length in lengths_s]
-    target.write(model, torch.from_numpy(_cut(speech, frames[0], 0)), path, notes, len(frames) > 1)
+    made = target.make(model, torch.from_numpy(_cut(speech, frames[0], 0)), notes, len(frames) > 1)
+    export_targets.put(made, path)
     run = target.open(path)
     # A fixed length is compared at two places, so that no answer is the trace's own by chance; and in silence.
     cuts = [(count, number * count // 3) for number, count in enumerate(frames if len(frames) > 1 else frames * 2)]

@@ -16,7 +16,8 @@ import torch
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from usepcli.engine.exchange.export_targets import STATE, RunStep, Step, Target
+from usepcli import guard
+from usepcli.engine.exchange.export_targets import STATE, RunStep, Step, Target, put
 from usepcli.errors import BadInput, MissingDependency, UsageError
 from usepcli.models import streaming
 from usepcli.models.separator import SeparationModel
@@ -91,12 +92,14 @@ def made(
     count = max(2, round(_COMPARED_S * model.sample_rate) // block) * block
     waves = {"speech": np.resize(speech, count), "silence": np.zeros(count, np.float32)}
     try:
-        target.write_step(step, path, notes)
+        put(target.make_step(step, notes), path)
         run = target.open_step(path)
         checks = [_check(model, run, *each, first, block, lead, path.name, tolerance) for each in waves.items()]
     except (BadInput, MissingDependency):
         raise
     except Exception as fault:  # converters raise whatever their layers do
+        if guard.stops(fault):
+            raise
         why = (str(fault).strip().splitlines() or [type(fault).__name__])[0][:300]
         raise BadInput(f"{path.name}: the step cannot be exported ({why}); try another --to") from fault
     return {

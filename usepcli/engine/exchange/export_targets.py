@@ -1,16 +1,19 @@
 """Writers and readers of the formats that a model is exported to: ONNX, torch.export, OpenVINO.
 
-OpenVINO reads the ONNX file, because its own converter reports its use to a server; so does importing it, where
+OpenVINO reads the ONNX graph, because its own converter reports its use to a server; so does importing it, where
 the package openvino-telemetry is installed, and that package is hidden from it here. onnxruntime is told not to report.
+
+A converter gives bytes and touches no disk: what these libraries do on a full one is between a wrong reason and the
+end of the process (torch's writer fails once more in its destructor). Python writes the bytes, and a fault is a fault.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -20,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from usepcli.errors import MissingDependency
+from usepcli import versions
+from usepcli.errors import IOFault, MissingDependency
+from usepcli.files import fault
 
 if TYPE_CHECKING:  # whether a request can be met is answered without torch
     import torch
@@ -29,6 +34,7 @@ if TYPE_CHECKING:  # whether a request can be met is answered without torch
     from usepcli.models.separator import SeparationModel
 
 STATE = ".state.safetensors"  # beside one step of a live model: what it begins with
+Parts = dict[str, bytes]  # suffix -> content of the files of one exported model
 Run = Callable[[np.ndarray], np.ndarray]
 RunStep = Callable[[list[np.ndarray]], list[np.ndarray]]
 
@@ -56,26 +62,33 @@ class Step:
 
 @dataclass(frozen=True)
 class Target:
-    """One format: file suffix, the packages that it takes, the extra that has them, what writes and what runs it."""
+    """One format: file suffix, the extra that has its packages ('': none), what makes it and what runs it."""
 
     suffix: str
-    packages: tuple[str, ...]
     extra: str
-    write: Callable[[SeparationModel, torch.Tensor, Path, dict[str, str], bool], None]
+    make: Callable[[SeparationModel, torch.Tensor, dict[str, str], bool], Parts]
     open: Callable[[Path], Run]
-    write_step: Callable[[Step, Path, dict[str, str]], None]
+    make_step: Callable[[Step, dict[str, str]], Parts]
     open_step: Callable[[Path], RunStep]
 
 
 def require(target: str) -> Target:
     """Return the target of that name; MissingDependency names the packages that it lacks."""
     found = TARGETS[target]
-    lacking = [name for name in found.packages if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise MissingDependency(
-            f"--to {target}: {', '.join(lacking)} not installed; run: pip install 'usepcli[{found.extra}]'"
-        )
+    if found.extra:
+        versions.check(f"--to {target}", found.extra)
     return found
+
+
+def load(target: Target) -> None:
+    """Import what a target takes, before a long trace; MissingDependency for packages that do not fit together."""
+    # Both report to their makers over the network unless these stand first; onnxruntime keeps a device id in the cache.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # None in its place makes `import openvino_telemetry` fail, and openvino falls back to sending nothing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    if target.extra:
+        with _quiet():
+            versions.need(f"{target.suffix} files", target.extra)
 
 
 @contextmanager
@@ -114,31 +127,41 @@ def _loops() -> Iterator[None]:
         from torch.export import _patches
 
         lstm, gru = _patches.register_lstm_while_loop_decomposition, _patches.register_gru_while_loop_decomposition
-    except (ImportError, AttributeError) as fault:
+    except (ImportError, AttributeError) as err:
         raise MissingDependency(
             f"recurrent models: torch {torch.__version__} cannot trace them as loops; use 2.14, or --to onnx"
-        ) from fault
+        ) from err
     with lstm(), gru():
         yield
 
 
-def _write_torch(
-    model: SeparationModel, example: torch.Tensor, path: Path, notes: dict[str, str], dynamic: bool
-) -> None:
-    import torch
+def put(parts: Parts, path: Path) -> None:
+    """Write the files of an exported model at `path`, in a hidden folder beside its place; IOFault if that fails."""
+    try:
+        for suffix, data in parts.items():
+            path.with_suffix(suffix).write_bytes(data)
+    except OSError as err:
+        raise fault(path.parent.parent / path.name, err) from err
 
+
+def _torch(model: SeparationModel, example: torch.Tensor, notes: dict[str, str], dynamic: bool) -> Parts:
     from usepcli.engine.exchange import exportable
 
     with _quiet():
-        program = _trace(exportable.exportable(model, onnx_layers=False), example, dynamic)
-        torch.export.save(program, path, extra_files=notes)
+        return _saved_torch(_trace(exportable.exportable(model, onnx_layers=False), example, dynamic), notes)
 
 
-def _write_step_torch(step: Step, path: Path, notes: dict[str, str]) -> None:
+def _step_torch(step: Step, notes: dict[str, str]) -> Parts:
+    with _quiet():
+        return _saved_torch(step.traced(onnx_layers=False), notes)
+
+
+def _saved_torch(program: torch.export.ExportedProgram, notes: dict[str, str]) -> Parts:
     import torch
 
-    with _quiet():
-        torch.export.save(step.traced(onnx_layers=False), path, extra_files=notes)
+    held = io.BytesIO()
+    torch.export.save(program, held, extra_files=notes)
+    return {".pt2": held.getvalue()}
 
 
 def _open_step_torch(path: Path) -> RunStep:
@@ -187,25 +210,23 @@ def _recurrent_on_node(x: Any, w: Any, r: Any, b: Any, h: Any, c: Any, kind: str
     return op.LSTM(x, w, r, b, None, h, c, direction=both, hidden_size=hidden)
 
 
-def _write_onnx(
-    model: SeparationModel, example: torch.Tensor, path: Path, notes: dict[str, str], dynamic: bool
-) -> None:
+def _onnx(model: SeparationModel, example: torch.Tensor, notes: dict[str, str], dynamic: bool) -> Parts:
     from usepcli.engine.exchange import exportable
 
     with _quiet():
         program = _trace(exportable.exportable(model, onnx_layers=True), example, dynamic)
-        _save_onnx(program, (example,), ("mixture",), ("sources",), path, notes)
+        return _saved_onnx(program, (example,), ("mixture",), ("sources",), notes)
 
 
-def _write_step_onnx(step: Step, path: Path, notes: dict[str, str]) -> None:
+def _step_onnx(step: Step, notes: dict[str, str]) -> Parts:
     with _quiet():
-        _save_onnx(step.traced(onnx_layers=True), step.examples, step.inputs, step.outputs, path, notes)
+        return _saved_onnx(step.traced(onnx_layers=True), step.examples, step.inputs, step.outputs, notes)
 
 
-def _save_onnx(
+def _saved_onnx(
     program: torch.export.ExportedProgram, examples: tuple[torch.Tensor, ...], inputs: tuple[str, ...],
-    outputs: tuple[str, ...], path: Path, notes: dict[str, str],
-) -> None:  # fmt: skip
+    outputs: tuple[str, ...], notes: dict[str, str],
+) -> Parts:  # fmt: skip
     import torch
 
     # The exporter's optimiser takes "+ 1e-8" for "+ 0" and drops it: silence would become NaN.
@@ -219,7 +240,7 @@ def _save_onnx(
     if made is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     made.model.metadata_props.update(notes)
-    made.save(str(path), external_data=False)
+    return {".onnx": made.model_proto.SerializeToString()}
 
 
 def _open_onnx(path: Path) -> Run:
@@ -234,8 +255,7 @@ def _open_step_onnx(path: Path) -> RunStep:
 
 
 def _session(path: Path) -> Any:
-    # onnxruntime reports to its maker over the network, and keeps a device id in the cache, unless this stands first.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    load(TARGETS["onnx"])
     import onnxruntime
     import torch
 
@@ -246,34 +266,27 @@ def _session(path: Path) -> Any:
 
 
 def _openvino() -> Any:
-    # None in its place makes `import openvino_telemetry` fail, and openvino falls back to sending nothing.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    load(TARGETS["openvino"])
     import openvino
 
     return openvino
 
 
-def _write_openvino(
-    model: SeparationModel, example: torch.Tensor, path: Path, notes: dict[str, str], dynamic: bool
-) -> None:
-    between = path.with_suffix(".onnx")
-    _write_onnx(model, example, between, notes, dynamic)
-    _from_onnx(between, path, notes)
-
-
-def _write_step_openvino(step: Step, path: Path, notes: dict[str, str]) -> None:
-    between = path.with_suffix(".onnx")
-    _write_step_onnx(step, between, notes)
-    _from_onnx(between, path, notes)
-
-
-def _from_onnx(between: Path, path: Path, notes: dict[str, str]) -> None:
+def _from_onnx(parts: Parts, notes: dict[str, str]) -> Parts:
+    """Return OpenVINO's two files of an ONNX graph, in float32."""
     library = _openvino()
-    read = library.Core().read_model(str(between))
+    read = library.Core().read_model(io.BytesIO(parts[".onnx"]))
     for key, value in notes.items():
         read.set_rt_info(value, [key])
-    library.save_model(read, str(path), compress_to_fp16=False)
-    between.unlink()
+    with tempfile.TemporaryDirectory() as folder:  # it writes to places with names alone
+        place = Path(folder) / "made.xml"
+        try:
+            library.save_model(read, str(place), compress_to_fp16=False)
+        except RuntimeError as err:
+            if "iostream" in str(err):
+                raise IOFault(f"{fault(place, err)}; TMPDIR names another folder for what is not finished") from err
+            raise
+        return {suffix: place.with_suffix(suffix).read_bytes() for suffix in (".xml", ".bin")}
 
 
 def _open_openvino(path: Path) -> Run:
@@ -296,12 +309,12 @@ def _compiled(path: Path) -> Any:
 
 TARGETS = {
     "onnx": Target(
-        ".onnx", ("onnx", "onnxscript", "onnxruntime"), "export", _write_onnx, _open_onnx, _write_step_onnx,
-        _open_step_onnx,
+        ".onnx", "export", _onnx, _open_onnx, _step_onnx, _open_step_onnx
     ),
-    "torch-export": Target(".pt2", (), "", _write_torch, _open_torch, _write_step_torch, _open_step_torch),
+    "torch-export": Target(".pt2", "", _torch, _open_torch, _step_torch, _open_step_torch),
     "openvino": Target(
-        ".xml", ("onnx", "onnxscript", "openvino"), "openvino", _write_openvino, _open_openvino, _write_step_openvino,
-        _open_step_openvino,
+        ".xml", "openvino",
+        lambda model, example, notes, dynamic: _from_onnx(_onnx(model, example, notes, dynamic), notes),
+        _open_openvino, lambda step, notes: _from_onnx(_step_onnx(step, notes), notes), _open_step_openvino,
     ),
 }  # fmt: skip

@@ -8,7 +8,6 @@ inside the file. Nothing is unpickled, and no code of a repository is run.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -22,7 +21,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from usepcli import files
-from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency, OutputError, UsageError
+from usepcli.errors import BadInput, InputNotFound, IOFault, OutputError, UsageError
+from usepcli.versions import need
 from usepcli.weights import reach
 
 WEIGHTS = "model.safetensors"
@@ -64,9 +64,7 @@ def place(ref: str) -> Place:
 
 def library() -> Any:
     """Import huggingface_hub; MissingDependency without it, InputNotFound where HF_HUB_OFFLINE forbids to ask."""
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise MissingDependency("huggingface_hub is not installed; run: pip install 'usepcli[hub]', or use a ./folder")
-    import huggingface_hub
+    huggingface_hub = need("the Hub (a ./folder takes nothing more)", "hub")
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -163,7 +161,8 @@ def _copied(source: Place, file: str, temporary: Path) -> tuple[Path, str, dict[
     path = source.folder / file
     if not path.is_file():
         raise InputNotFound(f"{path}: no such file; a model folder of the Hub's layout holds {WEIGHTS}")
-    shutil.copyfile(path, temporary / "copy")
+    raw = path.read_bytes()
+    (temporary / "copy").write_bytes(raw)
     return temporary / "copy", "", {"repo": str(source.folder.resolve()), "revision": ""}
 
 
@@ -216,7 +215,7 @@ def explained(at: str, file: str = "") -> Iterator[None]:
 def aside(folder: Path, name: str, wanted: Path) -> Iterator[Path]:
     """Give a folder .NAME.tmp.* in `folder` for what is not yet complete and checked, and remove it afterwards.
 
-    OutputError, with the path `wanted`, where it cannot be made.
+    OutputError, with the path `wanted`, where it cannot be made; IOFault where the disk refuses what goes into it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -225,5 +224,10 @@ def aside(folder: Path, name: str, wanted: Path) -> Iterator[Path]:
         raise OutputError(f"{wanted}: cannot be written ({fault.strerror})") from fault
     try:
         yield temporary
+    except OSError as err:
+        # A full disk has no name to tell; other places, such as an unreadable input, speak for themselves.
+        if err.filename is not None and not Path(os.fsdecode(err.filename)).is_relative_to(temporary):
+            raise
+        raise files.fault(wanted, err) from err
     finally:
-        shutil.rmtree(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)

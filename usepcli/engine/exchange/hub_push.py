@@ -140,14 +140,18 @@ def push(
 
 
 def _to_folder(folder: Path, files: dict[str, bytes], overwrite: bool) -> str:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; the layout is a folder, name another")
     there = [name for name in files if (folder / name).exists()]
-    if there and all((folder / name).is_file() and (folder / name).read_bytes() == files[name] for name in files):
+    # What a push that a full disk ended has left is no other model.
+    same = [name for name in there if (folder / name).is_file() and (folder / name).read_bytes() == files[name]]
+    if len(same) == len(files):
         return "the same"
-    if there and not overwrite:
-        raise OutputError(f"{folder / there[0]}: exists; choose another folder or pass --overwrite")
-    for name in sorted(files, key=lambda name: name == hub.WEIGHTS):
+    if others := [name for name in there if name not in same and not overwrite]:
+        raise OutputError(f"{folder / others[0]}: exists; choose another folder or pass --overwrite")
+    for name in sorted(files.keys() - set(same), key=lambda name: (name == hub.WEIGHTS, name)):
         write_bytes(folder / name, files[name])
-    return "replaced" if there else "new"
+    return "replaced" if len(there) > len(same) else "new"
 
 
 def _to_hub(

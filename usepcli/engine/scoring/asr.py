@@ -17,8 +17,9 @@ import numpy as np
 
 from usepcli.data.rows import read as read_table
 from usepcli.engine import tables
-from usepcli.errors import BadInput, InputNotFound, MissingDependency, did_you_mean
+from usepcli.errors import BadInput, InputNotFound, did_you_mean
 from usepcli.metrics.wer import NORMALISATION, Counts, align, pool, wer, words
+from usepcli.versions import need
 
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
@@ -242,10 +243,7 @@ def _model_type(folder: Path) -> str:
 
 
 def _library() -> Any:
-    try:
-        import transformers
-    except ImportError as fault:
-        raise MissingDependency(f"transformers: {fault}, pip install 'usepcli[asr]'") from fault
+    transformers = need("--asr", "asr")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers

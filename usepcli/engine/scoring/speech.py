@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from usepcli import versions
 from usepcli.engine.scoring.jobs import Folders, Job, Means, Speech
 from usepcli.errors import BadInput, UsageError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(speech: Speech, metric: Sequence[str], folders: Folders) -> None:
-    """UsageError for options of word errors that do not go together."""
+    """UsageError for options of word errors that do not go together, MissingDependency without the recogniser's."""
     sources = [place for place in (speech.hypotheses, speech.asr) if place is not None]
     if "wer" in metric and len(sources) != 1:
         raise UsageError(
@@ -30,6 +31,8 @@ def check(speech: Speech, metric: Sequence[str], folders: Folders) -> None:
         raise UsageError("--texts is read for --metric wer and --kaldi-export: add one of them, or leave it away")
     if "wer" in metric and folders.named and speech.texts is None:
         raise UsageError("--metric wer needs to know what was said in --references: give --texts FILE")
+    if speech.asr is not None and (speech.asr / "config.json").is_file():  # what else it may lack is told by itself
+        versions.check("--asr", "asr")
 
 
 def words_alone(speech: Speech, metric: Sequence[str], protocol: str, folders: Folders) -> bool:

@@ -5,7 +5,6 @@ Everything that is played, drawn or measured is read back from the files, block 
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +22,12 @@ from usepcli.engine.separation import report_sound
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.report_sound import Heard, heard
-from usepcli.errors import MissingDependency, OutputError, UsageError, choices
+from usepcli.errors import OutputError, UsageError, choices
 from usepcli.report import html, listen, plots
 from usepcli.report.progress import clock
 from usepcli.report.separation import Entry, Seam, Separated, decibel, index_page, null, separation_page
 from usepcli.separator.how import USUAL, How
+from usepcli.versions import need
 from usepcli.weights.cards import Card
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def check_figures(form: str) -> None:
     """UsageError for a form that is none of plots.FORMS, MissingDependency where nothing can be drawn."""
     if form not in plots.FORMS:
         raise UsageError(choices("form for --figure", form, plots.FORMS))
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingDependency(f"--figure needs matplotlib: {plots.INSTALL}")
+    need("--figure", "plot")
 
 
 def write_figure(
