@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer._completion_shared import get_completion_script  # private, hence the upper bound on typer
 
+from usepcli.cli._help import sections
 from usepcli.cli.app import COMMANDS, EXIT_CODES, app, command
 
 COMMAND_LINE = "python -m usepcli.cli._docs"
@@ -67,13 +68,17 @@ def _items(records: list[tuple[str, str]]) -> list[str]:
     return out
 
 
-def _records(target: Any, context: Any, kind: str) -> list[tuple[str, str]]:
-    found = []
-    for parameter in target.get_params(context):
-        record = parameter.get_help_record(context)
-        if parameter.param_type_name == kind and record:
-            found.append(record)
-    return found
+def _arguments(target: Any, context: Any) -> list[tuple[str, str]]:
+    found = (one.get_help_record(context) for one in target.get_params(context) if one.param_type_name == "argument")
+    return [record for record in found if record]
+
+
+def _options(target: Any, context: Any) -> list[str]:
+    """Return the options of a command as roff lines, under the headings of its help."""
+    out = []
+    for heading, records in sections(target, context).items():
+        out += [f".SS {_roff(heading)}", *_items(records)]
+    return out
 
 
 def _page(name: str, target: Any, context: Any, tail: list[str]) -> str:
@@ -89,10 +94,9 @@ def _page(name: str, target: Any, context: Any, tail: list[str]) -> str:
         f"\\fB{_roff(name)}\\fR " + _roff(" ".join(target.collect_usage_pieces(context))),
         *_prose(help_text),
     ]
-    for section, kind in (("ARGUMENTS", "argument"), ("OPTIONS", "option")):
-        records = _records(target, context, kind)
-        if records:
-            out += [f".SH {section}", *_items(records)]
+    if arguments := _arguments(target, context):
+        out += [".SH ARGUMENTS", *_items(arguments)]
+    out += [".SH OPTIONS", *_options(target, context)]
     return "\n".join(out + tail) + "\n"
 
 
@@ -104,7 +108,8 @@ def _below(name: str, target: Any, context: Any) -> list[str]:
         out += [f".SS {_roff(f'{name} {short}')}"]
         out += [f"\\fB{_roff(f'{name} {short}')}\\fR " + _roff(" ".join(one.collect_usage_pieces(inner))), ".PP"]
         out += [".PP" if line.startswith(".SH") else line for line in _prose(one.help or "")[1:]]
-        out += _items([*_records(one, inner, "argument"), *_records(one, inner, "option")])
+        options = [record for records in sections(one, inner).values() for record in records]
+        out += _items([*_arguments(one, inner), *options])
     return out
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from usepcli import registry
+from usepcli.cli import _help
 from usepcli.files import show
 from usepcli.profile import find
 from usepcli.weights import reach
@@ -130,6 +131,7 @@ def hushed(quiet: bool) -> Callable[[str], None]:
 def group(help: str) -> typer.Typer:
     """Return a command that consists of commands; its help is given as a docstring would be."""
     made = typer.Typer(
+        cls=_help.Group,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         no_args_is_help=True,

@@ -14,7 +14,15 @@ from typing import Annotated, Any
 import typer
 
 import usepcli
-from usepcli.errors import IOFault, UsepError
+from usepcli.cli import _help, _streams
+from usepcli.errors import IOFault, UsepError, WorkerDied
+
+# Read by the OpenMP runtimes when torch is imported, in this process and in those below it: threads that wait sleep.
+# Spinning, they take the time of a core that has other work, and gain nothing on one that has none. A program that only
+# imports usepcli decides for itself. Whoever sets one of the three (the standard's, GNU's, LLVM's) has decided.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+if not any(name in os.environ for name in WAITING):
+    os.environ[WAITING[0]] = "PASSIVE"
 
 # The first line of each command's help stands here too (a test compares them), so that `usep --help` and TAB
 # import no command, and `usep train` only its own: half of the start would go into the options of the others.
@@ -60,14 +68,20 @@ def command(name: str) -> Any:
     attribute = MODULES.get(name, name.replace("-", "_"))
     function = getattr(importlib.import_module(f"usepcli.cli.{attribute}"), attribute)
     if isinstance(function, typer.Typer):  # commands of its own
-        return typer.main.get_command(function)
+        return _help.plain(typer.main.get_command(function))
     alone = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-    alone.command(name)(function)
-    return typer.main.get_command(alone)
+    alone.command(name, cls=_help.Command)(function)
+    return _help.plain(typer.main.get_command(alone))
 
 
-class _Program(typer.core.TyperGroup):
+class _Program(_help.Group):
     """Knows its commands by name and first line, and builds the one that is asked for."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as err:  # neither stream raises it; Typer would end with 1 and say nothing
+            raise WorkerDied("the process at the other end of a pipe has ended; run the same command again") from err
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, found, rest = super().resolve_command(ctx, args)
@@ -145,12 +159,12 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 def main() -> None:
     """Run `usep` with the process's arguments; every error becomes one line on stderr and an exit code."""
+    _streams.install()
     try:
-        app(prog_name="usep")
-    except BrokenPipeError:
-        # The reader has gone, as in `usep models | head -1`: keep the interpreter from flushing into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        try:
+            app(prog_name="usep")
+        finally:
+            sys.stdout.flush()  # a full disk, or a reader who left, is met here and not when nobody can say so
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from usepcli import versions
 from usepcli.cli import _options as options
+from usepcli.cli.app import WAITING
 
 PACKAGES = (
     "torch",
@@ -25,18 +27,6 @@ PACKAGES = (
     "typer",
     "safetensors",
 )
-EXTRAS = {
-    "asr": ("transformers",),
-    "codecs": ("av",),
-    "export": ("onnx", "onnxruntime", "onnxscript"),
-    "hub": ("huggingface_hub",),
-    "metrics": ("pesq", "pystoi"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-    "plot": ("matplotlib",),
-    "sim": ("pyroomacoustics",),
-    "test": ("pytest", "hypothesis", "mir_eval", "matplotlib", "xdist", "ruff"),
-    "dev": ("mypy", "pytest", "ruff"),
-}
 
 
 def _version(package: str) -> str:
@@ -115,12 +105,8 @@ def _loaded() -> dict[str, Any]:
 
 
 def _extra(name: str) -> str:
-    from importlib import util
-
-    lacking = [module for module in EXTRAS[name] if util.find_spec(module) is None]
-    if not lacking:
-        return "present"
-    return f"missing {', '.join(lacking)}: pip install 'usepcli[{name}]'"
+    lacking = versions.lacking(versions.EXTRAS[name])
+    return f"missing {', '.join(lacking)}: {versions.install(name)}" if lacking else "present"
 
 
 def doctor(
@@ -150,10 +136,11 @@ def doctor(
         "versions": {package: _version(package) for package in PACKAGES} | {"libsndfile": _audio()},
         **(_loaded() if load else _looked_up()),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "thread_waiting": ", ".join(f"{name}={os.environ[name]}" for name in WAITING if name in os.environ),
         "memory_gib": _memory_gib(),
         "profiles": [str(folder.resolve()) for folder in find.folders()],
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("USEP_")},
-        "extras": {name: _extra(name) for name in EXTRAS},
+        "extras": {name: _extra(name) for name in versions.EXTRAS},
     }
     if not as_json:
         facts = {key: "" if value is None else value for key, value in facts.items()}

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from usepcli.cli import _help
 from usepcli.cli import _options as options
 
 listen = options.group(
@@ -29,7 +30,7 @@ def complete_kind(incomplete: str) -> list[str]:
     return [name for name in ("preference", "which") if name.startswith(incomplete)]
 
 
-@listen.command("make")
+@listen.command("make", cls=_help.Command)
 def make(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the test.", show_default=False)],
     model: Annotated[
@@ -100,7 +101,7 @@ def make(
     options.report(work.make(**options.but(asked, "as_json"), say=options.hushed(quiet)), as_json)
 
 
-@listen.command("score")
+@listen.command("score", cls=_help.Command)
 def score(
     answers: Annotated[
         list[Path],
