@@ -49,6 +49,7 @@ class Item:
     sources: tuple[str, ...] = ()
     noise: str = ""
     queries: tuple[str, ...] = ()
+    start: int | None = None  # of a stretch of `frames` samples, where the item is not its whole files
 
 
 @dataclass
@@ -144,11 +145,12 @@ def _audit_file(result: Result, path: str, rate: int, frames: int) -> np.ndarray
     if header.channels > 1:
         result.add(WARNING, "channels", path, f"{header.channels} channels; their mean would be used")
     try:
-        wave, _ = io.read_mono(place, finite=False)
+        start, count = (0, -1) if result.item.start is None else (result.item.start, result.item.frames)
+        wave, _ = io.read_mono(place, start, count, finite=False)
     except Exception as error:
         result.add(ERROR, "truncated", path, guard.reason(error, place))
         return None
-    for finding in _length_faults(place, header, len(wave), frames):
+    for finding in _length_faults(place, header, len(wave), frames) if result.item.start is None else ():
         result.add(*finding[:2], path, finding[2])
     for finding in _sample_faults(wave):
         result.add(*finding[:2], path, finding[2])

@@ -15,6 +15,7 @@ import numpy as np
 from usepcli import guard
 from usepcli.data import words
 from usepcli.data.batch import Example, Unusable
+from usepcli.data.crops import Deal, How, held, seconds, weights
 from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.data.sampling import Key, rng
@@ -33,13 +34,20 @@ class Replacing:
     """Draws an example; on an unusable file draws again from the next counter and remembers the name."""
 
     seed: int
+    n_files: int  # recordings that the examples are made of
+    segments: int  # of them, side by side
+    deal: Deal | None = None
+
+    def place_of(self, epoch: int, index: int) -> int:
+        """Return what item `index` of an epoch is drawn from: a recording, or the item itself."""
+        return index if self.deal is None else self.deal.file(epoch, index)
 
     def __getitem__(self, key: Key) -> Example:
         epoch, index = key
         bad: list[Unusable] = []
         for attempt in range(ATTEMPTS):
             draw = rng(self.seed, epoch, index, attempt)
-            place = index if attempt == 0 else int(draw.integers(len(self)))
+            place = self.place_of(epoch, index if attempt == 0 else int(draw.integers(len(self))))
             try:
                 example = self.draw(place, draw)
             except Exception as error:
@@ -51,7 +59,7 @@ class Replacing:
         raise BadInput(f"{ATTEMPTS} unusable files in a row, the last: {bad[-1].reason}; run usep prepare-data --check")
 
     def draw(self, index: int, draw: np.random.Generator) -> Example:
-        """Return example `index` with its random choices taken from `draw`."""
+        """Return an example of what `place_of` gave, with its random choices taken from `draw`."""
         raise NotImplementedError
 
     def culprit(self, index: int) -> str:
@@ -76,7 +84,8 @@ def place(wave: np.ndarray, frames: int, draw: np.random.Generator) -> np.ndarra
 class FixedMixtures(Replacing):
     """Random segments of a manifest's mixtures, with all that its rows say of them in words.
 
-    References are read only when `with_sources`; `needs` may name words that no row may lack.
+    References are read only when `with_sources`; `needs` may name words that no row may lack.  An epoch has n_items
+    (0: as many as `crops` gives the recordings, see data/crops.py).
     """
 
     def __init__(
@@ -88,9 +97,16 @@ class FixedMixtures(Replacing):
         with_sources: bool,
         keep: bool = True,
         needs: Collection[str] = (),
+        n_items: int = 0,
+        crops: How = "auto",
     ) -> None:
         self.manifest, self.seed, self.with_sources = manifest, seed, with_sources
-        self.reader = Reader(manifest, rate, segment_s, keep)
+        # Who wants one crop of each file gets them as ever: every file decoded whole.
+        self.reader = Reader(manifest, rate, segment_s, keep, seek=crops != "one")
+        lengths = seconds(manifest.rows)
+        self.weights = weights(lengths, segment_s, crops)
+        self.deal = Deal(self.weights, n_items, seed)
+        self.n_files, self.segments = len(manifest.rows), int(held(lengths, segment_s).sum())
         if with_sources and not all(row.sources for row in manifest.rows):
             raise ConfigError(
                 f"{manifest.path}: the objective needs sources and some rows have none; "
@@ -99,7 +115,8 @@ class FixedMixtures(Replacing):
         words.check_manifest(manifest, needs)
 
     def __len__(self) -> int:
-        return len(self.manifest.rows)
+        assert self.deal is not None
+        return self.deal.n_items
 
     def culprit(self, index: int) -> str:
         """Return the id of mixture `index`."""
@@ -139,13 +156,17 @@ class DynamicMixtures(Replacing):
         noise_prob: float = 0.0,
         keep: bool = True,
         needs: Collection[str] = (),
+        seek: bool = True,
     ) -> None:
+        """seek: of long files only stretches are read."""
         words.check_pools(pools, needs)
         self.seed, self.n_items, self.n_talkers = seed, n_items, n_talkers
+        self.n_files = sum(len(pool.rows) for pool in (*pools, *([noise] if noise else [])))
+        self.segments = n_items
         self.frames, self.rate = round(segment_s * rate), rate
         self.level_db, self.speeds, self.join_prob = level_db, list(speeds), join_prob
         self.noise, self.noise_snr_db, self.noise_prob = noise, noise_snr_db, noise_prob
-        self.store = AudioStore(rate, keep)
+        self.store = AudioStore(rate, keep, seek=seek)
         by_talker: dict[str, list[Path]] = defaultdict(list)
         self.group: dict[str, str] = {}
         self.query: dict[Path, str] = {}
@@ -203,10 +224,10 @@ class DynamicMixtures(Replacing):
         path = paths[int(draw.integers(len(paths)))]
         query = self.query[path]
         paths = [other for other in paths if self.query[other] == query]
-        wave = self.store.whole(path, speed)
+        wave = self.store.some(path, self.frames, speed, draw)
         while wave.size < self.frames and draw.random() < self.join_prob:
             pause = np.zeros(int(draw.uniform(0.1, 0.6) * self.rate), np.float32)
-            more = self.store.whole(paths[int(draw.integers(len(paths)))], speed)
+            more = self.store.some(paths[int(draw.integers(len(paths)))], self.frames, speed, draw)
             wave = np.concatenate([wave, pause, more])
         wave = place(wave, self.frames, draw)
         rms = float(np.sqrt(np.mean(wave**2)))
@@ -217,7 +238,7 @@ class DynamicMixtures(Replacing):
     def _noise(self, mix: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         assert self.noise is not None
         row = self.noise.rows[int(draw.integers(len(self.noise.rows)))]
-        wave = self.store.whole(self.noise.root / row.path)
+        wave = self.store.some(self.noise.root / row.path, self.frames, 1.0, draw)
         wave = place(np.tile(wave, -(-self.frames // wave.size)), self.frames, draw)
         snr = draw.uniform(*self.noise_snr_db)
         scale = np.sqrt(np.mean(mix**2) / max(float(np.mean(wave**2)), 1e-10)) * 10 ** (-snr / 20)

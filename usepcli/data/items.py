@@ -6,6 +6,7 @@ silence. Lengths are brought together in one of three ways:
   segment   every file from the same sample on, followed by silence where it ends: training
   whole     the sources are cut or followed by silence as the mixture is long: shuffled sets, sums of mixtures
   trimmed   all files are cut to the shortest of them, and a note says so: scores, where nothing may be made up
+Of a row with a `start` nothing is read before that sample, nor behind `frames` from there: that is another item's.
 """
 
 from __future__ import annotations
@@ -45,20 +46,30 @@ class Reader:
     """
 
     def __init__(
-        self, manifest: Manifest, rate: int, seconds: float = 0.0, keep: bool = False, channels: str = "mix"
+        self,
+        manifest: Manifest,
+        rate: int,
+        seconds: float = 0.0,
+        keep: bool = False,
+        channels: str = "mix",
+        seek: bool = True,
     ) -> None:
+        """seek: of long files only the segments are read."""
         self.manifest, self.rate, self.seconds, self.channels = manifest, rate, seconds, channels
         self.frames = round(seconds * rate)
-        self._store = AudioStore(rate, keep)
+        self._store = AudioStore(rate, keep, seek=seek)
 
     def segment(self, row: Row, draw: np.random.Generator, with_sources: bool) -> Item:
         """Return `seconds` from a place that is drawn, the same in all files of a row."""
         total = row.frames * self.rate // row.sample_rate if row.sample_rate else row.frames
         start = int(draw.integers(max(total - self.frames, 0) + 1))
+        count = self.frames
+        if row.start is not None:
+            start, count = start + -(-row.start * self.rate // (row.sample_rate or self.rate)), min(count, total)
         over = self._over(row, start)
 
         def read(path: Path) -> np.ndarray:
-            wave = np.zeros(1, np.float32) if path in over else self._store.segment(path, start, self.frames)
+            wave = np.zeros(1, np.float32) if path in over else self._store.segment(path, start, count)
             if not wave.size:
                 raise BadInput(f"{path}: ends before sample {start}; shorter than the manifest says")
             return np.pad(wave, (0, self.frames - wave.size))
@@ -67,11 +78,11 @@ class Reader:
 
     def whole(self, row: Row, with_sources: bool = False) -> Item:
         """Return an item from its beginning, at most `seconds` of it."""
-        return self._item(row, self._first, with_sources)
+        return self._item(row, lambda path: self._first(path, row), with_sources)
 
     def sources(self, row: Row, length: int) -> np.ndarray:
         """Return the sources (K, length) of a row from their beginning; its mixture is not opened."""
-        return fitted([self._first(path) for path in self._listed(row)], length)
+        return fitted([self._first(path, row) for path in self._listed(row)], length)
 
     def _item(self, row: Row, read: Callable[[Path], np.ndarray], with_sources: bool) -> Item:
         check(self.manifest, row)
@@ -96,10 +107,10 @@ class Reader:
     def _listed(self, row: Row) -> list[Path]:
         return [self.manifest.resolve(path) for path in row.sources]
 
-    def _first(self, path: Path) -> np.ndarray:
-        if not self.seconds and self.channels == "mix":
+    def _first(self, path: Path, row: Row) -> np.ndarray:
+        if not self.seconds and self.channels == "mix" and row.start is None:
             return self._store.whole(path)
-        wave, own = _heard(path, self.channels, round(self.seconds * io.info(path).rate) if self.seconds else -1)
+        wave, own = _heard(path, self.channels, row, self.seconds)
         if not wave.size:
             raise BadInput(f"{io.show(path)}: empty; replace or remove the file")
         return resample(wave, own, self.rate)
@@ -112,7 +123,7 @@ def trimmed_item(manifest: Manifest, row: Row, summed: bool = False, channels: s
     """
     check(manifest, row)
     names = row.sources if summed or not row.mixture else (row.mixture, *row.sources)
-    waves, rate = together([manifest.resolve(name) for name in names], channels)
+    waves, rate = together([manifest.resolve(name) for name in names], channels, row)
     if len(names) > len(row.sources):
         cut, note = trimmed(waves)  # (1 + K, T)
         return Item(cut[0], cut[1:], rate, note)
@@ -128,12 +139,12 @@ def check(manifest: Manifest, row: Row) -> None:
         raise BadInput(f"{manifest.path}: item {row.id} has neither a mixture nor sources")
 
 
-def together(paths: Sequence[Path], channels: str = "mix") -> tuple[list[np.ndarray], int]:
-    """Read files whole, float32 (T,), or (C, T) of several channels each; return them and their rate.
+def together(paths: Sequence[Path], channels: str = "mix", row: Row | None = None) -> tuple[list[np.ndarray], int]:
+    """Read files whole, or what a row means of them, float32 (T,), or (C, T) of several channels each; and their rate.
 
     channels: one of CHANNELS.  BadInput for two rates, and for two numbers of channels where each is read.
     """
-    waves, rates = zip(*(_heard(path, channels) for path in paths), strict=True)
+    waves, rates = zip(*(_heard(path, channels, row) for path in paths), strict=True)
     odd = next((i for i, rate in enumerate(rates) if rate != rates[0]), None)
     if odd is not None:
         raise BadInput(f"{paths[odd]}: {rates[odd]} Hz but {paths[0]}: {rates[0]} Hz; expected one rate per item")
@@ -147,10 +158,18 @@ def together(paths: Sequence[Path], channels: str = "mix") -> tuple[list[np.ndar
     return list(waves), rates[0]
 
 
-def _heard(path: Path, channels: str, frames: int = -1) -> tuple[np.ndarray, int]:
+def _heard(path: Path, channels: str, row: Row | None = None, seconds: float = 0.0) -> tuple[np.ndarray, int]:
+    """Read what a row means of one of its files, at most `seconds` of it (0: all), and the file's rate."""
+    start, count = 0, -1
+    if seconds:
+        count = round(seconds * io.info(path).rate)
+    if row is not None and row.start is not None and row.sample_rate:
+        own = io.info(path).rate
+        start, length = (round(n * own / row.sample_rate) for n in (row.start, row.frames))
+        count = min(count, length) if seconds else length
     if channels == "mix":
-        return io.read_mono(path, 0, frames)
-    wave, rate = io.read(path, 0, frames)
+        return io.read_mono(path, start, count)
+    wave, rate = io.read(path, start, count)
     return (wave[0] if len(wave) == 1 or channels == "first" else wave), rate
 
 

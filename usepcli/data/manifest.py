@@ -28,9 +28,10 @@ COLUMNS = (
 )  # fmt: skip
 POOL_COLUMNS = ("id", "split", "speaker", "path", "sample_rate", "frames", "origin", "licence")
 # Columns that a file has only where one of its rows uses them.
-WORDS, POOL_WORDS = ("queries", "caption", "phrases"), ("query",)
+WORDS, POOL_WORDS = ("queries", "caption", "phrases", "start"), ("query",)
+_NONE = ("", (), None)  # an unused one
 RECORDS = ("prepare.json", "remix.json")  # what made a folder, by the command
-_INTS = frozenset({"sample_rate", "frames", "n_src"})
+_INTS = frozenset({"sample_rate", "frames", "n_src", "start"})
 _LISTS = frozenset({"sources", "speakers"})
 
 
@@ -46,13 +47,16 @@ class _Shown:
 
     def __repr__(self) -> str:
         named = [(item.name, getattr(self, item.name)) for item in fields(self)]  # type: ignore[arg-type]
-        shown = [f"{name}={value!r}" for name, value in named if value or name not in (*WORDS, *POOL_WORDS)]
+        shown = [f"{n}={value!r}" for n, value in named if value not in _NONE or n not in (*WORDS, *POOL_WORDS)]
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @dataclass(frozen=True, repr=False)
 class Row(_Shown):
-    """One mixture of `frames` samples; paths are relative to the manifest's root, and '' when absent."""
+    """One mixture of `frames` samples; paths are relative to the manifest's root, and '' when absent.
+
+    start: the first sample, at `sample_rate`, where the item is a stretch of its files; None for whole files.
+    """
 
     id: str
     split: str = ""
@@ -70,6 +74,7 @@ class Row(_Shown):
     queries: tuple[str, ...] = ()
     caption: str = ""
     phrases: tuple[Phrase, ...] = ()
+    start: int | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,7 +152,7 @@ class _Table(Generic[R]):
 
     def write(self, path: str | os.PathLike[str] = "") -> None:
         """Write the CSV in one step (UTF-8, columns in one order) to `path`, or to where it came from."""
-        used: list[str] = [name for name in self.WORDS if any(getattr(row, name) for row in self.rows)]
+        used: list[str] = [name for name in self.WORDS if any(getattr(row, name) not in _NONE for row in self.rows)]
         columns = (*self.COLUMNS, *used)
         cells = ([_cell(getattr(row, name)) for name in columns] for row in self.rows)
         write_rows(Path(path or self.path), columns, cells)
@@ -219,7 +224,9 @@ def _parse(kind: type[R], record: dict[str, str], where: str) -> R:
     values: dict[str, Any] = {}
     for field in fields(kind):
         text = record.get(field.name) or ""
-        if field.name in _INTS:
+        if field.name == "start" and not text.strip():
+            values[field.name] = None
+        elif field.name in _INTS:
             try:
                 values[field.name] = int(text or 0)
             except ValueError as err:
@@ -270,7 +277,7 @@ def read_phrases(text: str, where: str) -> tuple[Phrase, ...]:
 
 def _cell(value: object) -> str:
     if not isinstance(value, tuple):
-        return str(value)
+        return "" if value is None else str(value)
     parts = [part.text if isinstance(part, Phrase) else part for part in value]
     if any(";" in part for part in parts):
         raise BadInput(f"{';'.join(parts)}: a name holds ';', which separates the sources; rename it")

@@ -54,7 +54,11 @@ class Part(dict[str, Any]):
 
 
 class Data(Section):
-    """What to train on, and how mixtures are drawn from it."""
+    """What to train on, and how mixtures are drawn from it.
+
+    An epoch has epoch_items examples; 0: as many as `crops` gives the recordings, one each, or by their length, or
+    (auto) by their length where one of them is longer than 30 s.
+    """
 
     manifest: str = ""
     pool: list[str] = []
@@ -65,6 +69,7 @@ class Data(Section):
     segment_s: Above0 = 4.0
     talkers: Positive = 2
     epoch_items: Count = 0
+    crops: Literal["auto", "one", "length"] = "auto"
     level_db: Annotated[float, Field(ge=0)] = 5.0
     speeds: Annotated[list[Above0], Field(min_length=1)] = [1.0]
     noise: str = ""

@@ -42,6 +42,10 @@ class Corpus:
         """List the corpus, paths relative to root; InputNotFound or BadInput if it is not of this layout."""
         raise NotImplementedError
 
+    def remarks(self) -> list[str]:
+        """Return what a person should know of what was listed, or will be made, with these options."""
+        return []
+
 
 def split_word(name: str) -> str:
     """Return train, valid or test for the usual names of these splits ('tr', 'dev', 'eval' ...), else ''."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from usepcli.audio.io import Info, show
 from usepcli.audio.resample import length_after
-from usepcli.data.corpora.base import Bad, Corpus, Finder, probe, ratio_splits, some, split_of, split_word
+from usepcli.data.corpora import by_time
+from usepcli.data.corpora.base import Bad, Corpus, Finder, probe, some, split_of, split_word
 from usepcli.data.corpora.listing import column, read_table
 from usepcli.data.manifest import Row, read_list, read_phrases, read_queries
 from usepcli.data.rows import check_last
@@ -40,6 +41,7 @@ class CsvList(Corpus):
         self.csv, self.root, self.split_column, self.split_ratios = csv, root, split_column, split_ratios
         self.licence, self.limit, self.seed = licence, limit, seed
         self.bad: list[Bad] = []
+        self.said: list[str] = []
 
     def scan(self, root: Path) -> list[Row]:
         """Read the list at root (a CSV, or a folder with one); paths count from the list's folder."""
@@ -60,6 +62,10 @@ class CsvList(Corpus):
         check_last(f"{show(table)}:{lines[-1] if lines else 1}", [len(row.sources) for row in rows], ended)
         keep = set(some([row.id for row in rows], self.limit))
         return self._with_headers([row for row in rows if row.id in keep], finder.root, table.parent)
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of the splits."""
+        return self.said
 
     def _table(self, root: Path) -> Path:
         if root.is_file():
@@ -103,9 +109,7 @@ class CsvList(Corpus):
             for row, paths in zip(rows, files, strict=True)
             if all(path in headers for path in paths)
         ]
-        unnamed = [row.id for row in rows if not row.split]
-        dealt = ratio_splits(unnamed, self.split_ratios, self.seed) if unnamed else {}
-        rows = [row if row.split else replace(row, split=dealt[row.id]) for row in rows]
+        rows, self.said = by_time.deal(rows, self.split_ratios, self.seed, [row.id for row in rows])
         if root.resolve() == base.resolve():
             return rows
 

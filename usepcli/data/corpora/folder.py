@@ -7,7 +7,8 @@ import re
 from pathlib import Path, PurePath
 
 from usepcli.audio.io import AUDIO_SUFFIXES, show
-from usepcli.data.corpora.base import Bad, Corpus, ratio_splits, split_of
+from usepcli.data.corpora import by_time
+from usepcli.data.corpora.base import Bad, Corpus, split_of
 from usepcli.data.corpora.listing import Recording, recordings
 from usepcli.data.manifest import Row
 from usepcli.errors import BadInput
@@ -21,7 +22,8 @@ class Folder(Corpus):
 
     Sources are found in either of two layouts: `mix/x.wav` with `s1/x.wav`, `s2/x.wav` (and `noise/x.wav`),
     or `x/mix.wav` with `x/s1.wav`, `x/s2.wav`. Splits are named by folders (train, dev, eval ...) or by a
-    manifest.csv with the columns path and split; otherwise they are dealt out by seed in `split_ratios`.
+    manifest.csv with the columns path and split; otherwise they are dealt out by seed in `split_ratios`, few or long
+    recordings by time (see by_time).
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Folder(Corpus):
         self.split_ratios, self.csv, self.split_column = split_ratios, csv, split_column
         self.licence, self.limit, self.seed = licence, limit, seed
         self.bad: list[Bad] = []
+        self.said: list[str] = []
 
     def scan(self, root: Path) -> list[Row]:
         """List the mixtures under root, or the one that root itself is."""
@@ -49,12 +52,18 @@ class Folder(Corpus):
             raise BadInput(
                 f"{show(root)}: no mixtures found, only folders of sources; expected a folder 'mix' beside them"
             )
-        splits = self._splits([headers[path] for path in whole])
+        kept = set(whole)
         if self.limit and self.limit < len(whole):
             step = len(whole) / self.limit
-            whole = [whole[int(i * step)] for i in range(self.limit)]
+            kept = {whole[int(i * step)] for i in range(self.limit)}
         names = _unique(whole)
-        return [self._row(headers[path], headers, splits[path], names[path]) for path in whole]
+        rows = [self._row(headers[path], headers, headers[path].split or split_of(path), names[path]) for path in whole]
+        dealt, self.said = by_time.deal(rows, self.split_ratios, self.seed, whole)
+        return [row for row in dealt if row.mixture in kept]
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of the splits."""
+        return self.said
 
     def _row(self, item: Recording, headers: dict[str, Recording], split: str, name: str) -> Row:
         sources, noise = _parts(item.path, headers)
@@ -73,11 +82,6 @@ class Folder(Corpus):
             item.origin,
             item.licence or self.licence,
         )
-
-    def _splits(self, whole: list[Recording]) -> dict[str, str]:
-        named = {item.path: item.split or split_of(item.path) for item in whole}
-        unnamed = [path for path, split in named.items() if not split]
-        return {**named, **(ratio_splits(unnamed, self.split_ratios, self.seed) if unnamed else {})}
 
 
 def _is_part(path: str, known: dict[str, Recording]) -> bool:

@@ -46,10 +46,6 @@ class Maker(Corpus):
         """Return the plans of one split, drawn from its rows of both pools; `index` is the split's number."""
         raise NotImplementedError
 
-    def remarks(self) -> list[str]:
-        """Return what a person should know of mixtures made with these options."""
-        return []
-
     def tools(self) -> dict[str, str]:
         """Return the versions of the libraries that only this corpus needs; MissingDependency without them."""
         return {}

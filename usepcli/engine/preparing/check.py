@@ -182,7 +182,7 @@ def _list(path: Path, rate: int) -> Table:
 
 def _item(row: Row, root: Path) -> Item:
     files = row.mixture, row.sample_rate, row.frames, root, row.sources, row.noise
-    return Item(row.id, row.split, *files, row.queries)
+    return Item(row.id, row.split, *files, row.queries, row.start)
 
 
 def _foreign(path: Path, columns: list[str], rate: int) -> Table:

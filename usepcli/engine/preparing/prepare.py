@@ -80,6 +80,7 @@ def prepare(
             raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
         folder = PreparedFolder(out, source, corpus, settings, rows)
         summary.bad = adapter.bad
+        summary.remarks += adapter.remarks()
         fill = partial(_list_only, rows)
     try:
         tables = fill(folder=folder, summary=summary, overwrite=overwrite)

@@ -9,25 +9,35 @@ import torch
 
 from usepcli.data.batch import Batch, collate
 from usepcli.data.sampling import EpochBatches, torch_seed
-from usepcli.engine.training.distributed import Ranks
+from usepcli.engine.training import amount, parts
 from usepcli.engine.training.signals import ignore_in_worker, started
-from usepcli.errors import BadInput, ConfigError, WorkerDied
+from usepcli.errors import BadInput, WorkerDied
+from usepcli.objectives.base import Objective
 
 
 class Feed:
-    """The training examples of a profile, a step's micro-batches at a time; `bad` counts what could not be used."""
+    """The training examples of a profile, a step's micro-batches at a time; `bad` counts what could not be used.
 
-    def __init__(self, profile: Any, data: Any, ranks: Ranks, warn: Callable[[str], None]) -> None:
-        """Take the examples; ConfigError where they are fewer than one batch. warn: told of each unusable one once."""
-        self.profile, self.t, self.data, self.warn = profile, profile.train, data, warn
+    notes: what is to be said of batches and steps before the first.
+    """
+
+    def __init__(
+        self, profile: Any, objective: Objective, rate: int, rank: int, world: int, warn: Callable[[str], None]
+    ) -> None:
+        """Make the examples at `rate` Hz for one of `world` ranks; warn: told of each unusable one once.
+
+        ConfigError where the data lack what the objective needs, or fill no batch.
+        """
+        self.profile, self.t, self.warn = profile, profile.train, warn
+        data = parts.training_data(profile, rate, objective.needs)
+        self.data: Any = data
         self.bad: dict[str, int] = {}
-        self.batches = EpochBatches(
-            len(data), self.t.batch_size, self.t.accumulate, profile.seed, ranks.rank, ranks.world
-        )
-        if not self.steps_per_epoch:
-            raise ConfigError(
-                f"train.batch_size: {self.t.batch_size} is more than the {len(data)} mixtures of an epoch"
-            )
+        self.batch_size = amount.batch_size(profile, objective, data, world * self.t.accumulate)
+        several = None if data.deal is None or data.deal.plain else data.deal.files
+        order = len(data), self.batch_size, self.t.accumulate, profile.seed, rank, world, several
+        self.batches = EpochBatches(*order)
+        self.total = amount.steps(profile, self.steps_per_epoch)
+        self.notes = amount.notes(profile, objective, data, self.batch_size, self.steps_per_epoch)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -72,8 +82,8 @@ class Feed:
             if item not in self.bad:
                 self.warn(reason)
             self.bad[item] = self.bad.get(item, 0) + 1
-        if len(self.bad) > max(self.profile.data.max_bad * len(self.data), 1):
+        if len(self.bad) > max(self.profile.data.max_bad * self.data.n_files, 1):
             raise BadInput(
-                f"{len(self.bad)} of {len(self.data)} training items are unusable (data.max_bad), the last: "
+                f"{len(self.bad)} of {self.data.n_files} training recordings are unusable (data.max_bad), the last: "
                 f"{batch.bad_files[-1].reason if batch.bad_files else ''}; run usep prepare-data --check"
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 from usepcli import registry
 from usepcli.audio import io
+from usepcli.data import crops
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
 from usepcli.data.manifest import Manifest, Pool, PoolRow
 from usepcli.errors import ConfigError
@@ -48,7 +49,9 @@ def training_data(profile: Any, rate: int, needs: Collection[str]) -> FixedMixtu
     rows = Manifest.read(data.manifest).split(data.train_split)
     if not len(rows.rows):
         raise ConfigError(f"data.train_split: no row of {data.manifest} has split '{data.train_split}'")
-    return FixedMixtures(rows, rate, data.segment_s, profile.seed, "sources" in needs, data.cache, needs)
+    sources = "sources" in needs
+    how: tuple[Any, ...] = (data.cache, needs, data.epoch_items, data.crops)
+    return FixedMixtures(rows, rate, data.segment_s, profile.seed, sources, *how)
 
 
 def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures:
@@ -56,12 +59,13 @@ def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures
     if not data.pool:
         raise ConfigError("data.pool: empty, at least one pool.csv was expected for data.mixing: dynamic")
     pools = [Pool.read(path).split(data.train_split) for path in data.pool]
+    lengths = crops.seconds([row for pool in pools for row in pool.rows])
     return DynamicMixtures(
         pools,
         rate,
         data.segment_s,
         profile.seed,
-        data.epoch_items or sum(len(pool.rows) for pool in pools),
+        data.epoch_items or int(crops.weights(lengths, data.segment_s, data.crops).sum()),
         data.talkers,
         data.level_db,
         data.speeds,
@@ -71,19 +75,20 @@ def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures
         data.noise_prob,
         data.cache,
         needs,
+        data.crops != "one",
     )
 
 
 def noise_pool(where: str, split: str) -> Pool:
-    """Return noise recordings: a prepared pool, or every audio file below a folder."""
+    """Return noise recordings: a prepared pool, or every audio file below a folder.
+
+    One that cannot be read is listed, too: it is told when it is drawn, and counts as one.
+    """
     path = Path(where)
     if path.suffix == ".csv" or (path / "pool.csv").is_file():
         return Pool.read(path).split(split)
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in io.AUDIO_SUFFIXES)
     if not files:
         raise ConfigError(f"data.noise: no audio file below {path}")
-    rows = []
-    for file in files:
-        facts = io.info(file)
-        rows.append(PoolRow(file.stem, split, "", str(file.relative_to(path)), facts.rate, facts.frames, "", ""))
+    rows = [PoolRow(file.stem, split, "", str(file.relative_to(path))) for file in files]
     return Pool(rows, path, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ def train(
     loaded = load_profile(profile, sets)
     device.check(loaded.train.device)
     _look(loaded.data)
+    folder = out or Path(os.environ.get("USEP_RUNS", "runs")) / loaded.name
+    held = RunFolder(folder, take=False)
+    loaded = held.as_begun(loaded)
+    held.refuse_other(loaded.as_dict(), force)
     if dry_run:
         from usepcli.engine.training.plan import plan
 
-        return plan(loaded)
-    folder = out or Path(os.environ.get("USEP_RUNS", "runs")) / loaded.name
-    RunFolder(folder, take=False).refuse_other(loaded.as_dict(), force)
+        return plan(loaded, lambda line: print(f"usep: {line}", file=sys.stderr))
     from usepcli.engine.training.train import Trainer
 
     trainer = Trainer(loaded, folder, force)

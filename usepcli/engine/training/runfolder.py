@@ -28,6 +28,10 @@ FREE = {
 }  # fmt: skip
 
 
+# What a setting of the closed sections was for runs that were begun before it had a name.
+BEFORE = {"data.crops": "one"}
+
+
 def defaults(profile: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of model, loss and objective that a profile leaves to their defaults, by dotted key."""
     found: dict[str, Any] = {}
@@ -61,6 +65,14 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _settings(earlier: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of an earlier record; what had no name yet was as BEFORE has it."""
+    found = flatten(earlier.get("profile", {}))
+    if "data.crops" not in found and found.get("data.mixing") == "fixed":
+        found["data.epoch_items"] = 0  # nothing read it
+    return BEFORE | found
+
+
 class RunFolder(Folder):
     """Creates or reopens a run's folder, and holds its lock until it is released or the process ends."""
 
@@ -79,8 +91,7 @@ class RunFolder(Folder):
         """
         self.facts = json.loads(json.dumps({"profile": profile, "defaults": defaults(profile)}))
         earlier = self.earlier()
-        begun = any((self.path / name).exists() for name in (*states.SAVED, "best.safetensors"))
-        if begun and earlier is not None and not force and (differences := self.differences(earlier)):
+        if self._begun_before() and earlier is not None and not force and (differences := self.differences(earlier)):
             raise ConfigError(
                 f"{self.path}: holds a run of other settings ({differences}); choose another -o, or --force, or "
                 "give the former values with --set"
@@ -97,18 +108,32 @@ class RunFolder(Folder):
         self._begun |= facts
         self.finish(self._begun)
 
+    def as_begun(self, profile: Any) -> Any:
+        """Return the profile with the `data.crops` that the run in the folder began with, unless it names its own."""
+        earlier = self.earlier()
+        if not self._begun_before() or earlier is None or profile.origin.get("data.crops", "default") != "default":
+            return profile
+        crops = _settings(earlier)["data.crops"]
+        changed = profile.model_copy(update={"data": profile.data.model_copy(update={"crops": crops})})
+        changed._name, changed._origin = profile.name, profile.origin
+        return changed
+
+    def _begun_before(self) -> bool:
+        return any((self.path / name).exists() for name in (*states.SAVED, "best.safetensors"))
+
     def differences(self, earlier: dict[str, Any]) -> str:
         """Return the settings, at most eight, that bind a run and differ from an earlier record's; '' for none."""
-        then = earlier.get("profile", {})
+        then = _settings(earlier)
         told = earlier.get("defaults")
         if told is None:  # an earlier version's record: as things are now, but for what has changed since
-            told = json.loads(json.dumps(defaults(then)))
+            nested = earlier.get("profile", {})
+            told = json.loads(json.dumps(defaults(nested)))
             for kind, parts in registry.FORMER.items():
-                former = parts.get((then.get(kind) or {}).get("name"), {})
+                former = parts.get((nested.get(kind) or {}).get("name"), {})
                 told |= {f"{kind}.{key}": value for key, value in former.items()}
         # Keys that came since stand at their defaults; a key that is set to its default is no other setting.
         fixed = flatten(Profile().as_dict())
-        before = {**fixed, **told, **flatten(then)}
+        before = {**fixed, **told, **then}
         now = {**fixed, **self.facts["defaults"], **flatten(self.facts["profile"])}
         changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and k not in FREE]
         return "; ".join(f"{k}: {before.get(k)!r} then, {now.get(k)!r} now" for k in changed[:8])

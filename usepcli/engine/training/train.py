@@ -27,7 +27,7 @@ from usepcli.engine.training.schedule import Schedule
 from usepcli.engine.training.signals import StopFlag
 from usepcli.engine.training.stepping import Stepper
 from usepcli.engine.training.validate import LATEST, Validator
-from usepcli.errors import ConfigError, Diverged, Stopped
+from usepcli.errors import Diverged, Stopped
 from usepcli.objectives.base import MAIN
 from usepcli.objectives.supervised import Place
 from usepcli.weights import build, fitting
@@ -67,29 +67,22 @@ class Trainer:
             self.folder.release()
 
     def _build(self) -> None:
-        share = self.ranks.world * self.t.accumulate
-        if self.t.batch_size % share:
-            raise ConfigError(
-                f"train.batch_size: {self.t.batch_size} is not a multiple of {share} (ranks x train.accumulate)"
-            )
         student = build.model(self.p.model)
         beginning.first_weights(self.p, student)
         self.objective = parts.objective(self.p, student)
         self._begins_anew = beginning.first_parts(self.p, self.objective)
         beginning.stored_models(self.p, self.objective)
         self.objective.to(self.device)
-        self.objective.place = Place(parts=share)
-        self.objective.check(self.t.batch_size // share)
+        self.objective.place = Place(parts=self.ranks.world * self.t.accumulate)
         self.ranks.same_start(self.objective)
         self.student = self.objective.student
-        data = parts.training_data(self.p, self.student.sample_rate, self.objective.needs)
-        self.feed = Feed(self.p, data, self.ranks, self._unusable)
+        where = self.student.sample_rate, self.ranks.rank, self.ranks.world
+        self.feed = Feed(self.p, self.objective, *where, self._unusable)
         self.objective.on_start(self.feed.steps_per_epoch)
-        self.total = self.t.epochs * self.feed.steps_per_epoch
-        self.total = min(self.total, self.t.max_steps) if self.t.max_steps else self.total
+        self.total = self.feed.total
         self.schedule = Schedule(self.p.optim.lr, self.p.schedule.model_dump(), self.total)
         self.stepper = Stepper(self.p, self.objective, self.schedule, self.ranks, self.device)
-        self.log = TrainLog(self.path, self.t.log_every, self.t.batch_size, self.total, self.ranks.main)
+        self.log = TrainLog(self.path, self.t.log_every, self.feed.batch_size, self.total, self.ranks.main)
         self.average = MovingAverage(self.student, self.t.ema) if self.t.ema > 0 else None
         self.validator = Validator(self.p, self.path, self.device, beginning.fixed_facts(self.objective))
 
@@ -125,9 +118,9 @@ class Trainer:
         if self.folder:
             # Rows after the checkpoint, or all of them where a kill came before the first one, are run again.
             self.folder.cut_logs(0 if state is None else state["step"], bool(state and state.get("due")))
+        for line in (*(self._begins_anew if state is None else ()), *self.feed.notes):
+            self.log.say(line)
         if state is None:
-            for line in self._begins_anew:
-                self.log.say(line)
             return
         where = str(self.path / "last.ckpt")
         beginning.check_fixed(state.get("fixed", {}), self.objective, where)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from usepcli import guard, registry
+from usepcli.data.crops import cut_up
 from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest, Row
 from usepcli.engine.scoring import momi
@@ -54,6 +55,9 @@ def read(profile: Any, model: Model) -> Split:
     where = f"split '{data.valid_split}' of {data.manifest}"
     n_out, most = _outputs(model, rows.rows, where)
     mixtures = rows.rows[: valid.limit] if valid.limit else rows.rows
+    if data.crops != "one" and valid.mom_pairs:
+        # A few long recordings hold many sums of two mixtures; one alone holds one.
+        mixtures = cut_up(mixtures, 2 * valid.mom_pairs, valid.mom_seconds)
     n_items = len(mixtures) if valid.mom_pairs else 0
     pairs = momi.mom_pairs(n_items if most <= MAX_OUTPUTS else 0, valid.mom_pairs, MOM_SEED)
     # Where no sums can be formed, as many mixtures as would have been in them.
@@ -78,6 +82,14 @@ def _outputs(model: Model, rows: Sequence[Row], where: str) -> tuple[int, int]:
     except BadInput as fault:
         raise ConfigError(f"data.valid_split: {where}: {fault}") from fault
     return min(counts), 2 * max(counts)
+
+
+def settle(profile: Any, model: Model) -> tuple[Split, Choice]:
+    """Return what a run validates on and what chooses its weights; errors of `read`, `choose` and `check_sounding`."""
+    split = read(profile, model)
+    choice = choose(profile, split)
+    check_sounding(split, choice.metric, model.sample_rate, profile.valid.limit)
+    return split, choice
 
 
 def choose(profile: Any, split: Split) -> Choice:
@@ -156,4 +168,7 @@ def _check_blind(metric: str, split: Split) -> None:
     elif metric != "teacher_agreement" and split.n_out < 2:
         missing = "a model with one output; expected two at least"
     if missing:
-        raise ConfigError(f"valid.metric: {metric} cannot be had: found {missing}")
+        raise ConfigError(
+            f"valid.metric: {metric} cannot be had: found {missing}; prepare the recordings again, which splits few or "
+            "long ones by time, add some to the split, or name another with data.valid_split"
+        )

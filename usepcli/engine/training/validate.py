@@ -43,9 +43,7 @@ class Validator:
         self.model = build.model(profile.model)
         self.cost = build.cost_of(self.model)
         self.best = BestStates(folder, profile.valid.keep_best, profile.valid.average)
-        self.split = valid_split.read(profile, self.model)
-        self.metric, self.also, self.notes = valid_split.choose(profile, self.split)
-        valid_split.check_sounding(self.split, self.metric, self.model.sample_rate, profile.valid.limit)
+        self.split, (self.metric, self.also, self.notes) = valid_split.settle(profile, self.model)
         self.sign = 1.0 if not self.metric or health.higher_is_better(self.metric) else -1.0
         self.step = 0
         self.figures: dict[str, float] = {}

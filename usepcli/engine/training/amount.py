@@ -1,0 +1,92 @@
+"""How much a run makes of its data: the size of its batches, its steps, and what is to be said of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from usepcli.data.crops import CLIP_S, seconds
+from usepcli.data.examples import DynamicMixtures, FixedMixtures
+from usepcli.errors import ConfigError
+from usepcli.objectives.base import Objective
+
+LEAST_STEPS = 1000  # with fewer a network of any size has hardly begun
+Examples = FixedMixtures | DynamicMixtures
+
+
+def batch_size(profile: Any, objective: Objective, data: Examples, share: int) -> int:
+    """Return train.batch_size, or the largest smaller one that the data fill and the objective takes.
+
+    A batch holds no more items than an epoch, nor than the recordings hold segments side by side: more would hear the
+    same twice.  share: ranks x accumulate, of which it is a multiple.  ConfigError where there is none, and where more
+    than an epoch was asked for on the command line or by a variable.
+    """
+    wanted: int = profile.train.batch_size
+    if wanted % share:
+        raise ConfigError(f"train.batch_size: {wanted} is not a multiple of {share} (ranks x train.accumulate)")
+    asked = profile.origin.get("train.batch_size", "").startswith(("--", "USEP_"))
+    most = len(data) if asked else min(len(data), data.segments)
+    if wanted <= most:
+        objective.check(wanted // share)
+        return wanted
+    if asked:
+        raise ConfigError(
+            f"train.batch_size: {wanted} is more than the {most} mixtures of an epoch; ask for fewer, or for more of "
+            "them with data.epoch_items"
+        )
+    for size in range(most - most % share, 0, -share):
+        try:
+            objective.check(size // share)
+        except ConfigError:
+            continue
+        return size
+    accumulated = f", train.accumulate ({profile.train.accumulate})" if profile.train.accumulate > 1 else ""
+    raise ConfigError(
+        f"train.batch_size: {wanted}, and {profile.objective['name']} takes no batch as small as the training data, "
+        f"{data.n_files} recordings with {most} segments of {profile.data.segment_s:g} s; add recordings, or lower "
+        f"data.segment_s{accumulated}"
+    )
+
+
+def steps(profile: Any, per_epoch: int) -> int:
+    """Return the number of optimiser steps in all."""
+    whole: int = profile.train.epochs * per_epoch
+    return min(whole, profile.train.max_steps) if profile.train.max_steps else whole
+
+
+def notes(profile: Any, objective: Objective, data: Examples, batch: int, per_epoch: int) -> list[str]:
+    """Return what a person should know of the amount before the first step, warnings marked as such."""
+    t, lines = profile.train, list[str]()
+    if batch != t.batch_size:
+        lines.append(
+            f"batches of {batch} in place of train.batch_size {t.batch_size}: {data.n_files} training recordings hold "
+            f"{min(len(data), data.segments)} segments of {profile.data.segment_s:g} s"
+        )
+    if isinstance(data, FixedMixtures):
+        lines += _of_recordings(profile, objective, data)
+    total = steps(profile, per_epoch)
+    if total < LEAST_STEPS:
+        epochs = f"train.epochs (now {t.epochs}) or data.epoch_items (now {len(data)} an epoch)"
+        more = f"train.max_steps (now {t.max_steps})" if 0 < t.max_steps <= total else epochs
+        lines.append(
+            f"warning: {total} steps in all are few, little is learned in fewer than {LEAST_STEPS}: raise {more}"
+        )
+    return lines
+
+
+def _of_recordings(profile: Any, objective: Objective, data: FixedMixtures) -> list[str]:
+    lengths, lines = seconds(data.manifest.rows), list[str]()
+    if lengths.max() > CLIP_S and (data.weights == 1).all():
+        lines.append(
+            f"each recording, of up to {lengths.max():.0f} s, is one item of an epoch (data.crops: "
+            f"{profile.data.crops}); with data.crops: length it would be as many as it holds segments"
+        )
+    largest = float(data.weights.max() / data.weights.sum())
+    if largest > 0.5 and "sources" not in objective.needs:
+        row = data.manifest.rows[int(np.argmax(data.weights))]
+        lines.append(
+            f"{row.id} is {100 * largest:.0f} % of the training data: mixtures that meet in a batch are often two "
+            "stretches of it, and what is heard in both may not be told apart; add other recordings"
+        )
+    return lines
