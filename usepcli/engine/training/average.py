@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from usepcli.engine.training import choice
 from usepcli.weights import cards, store
 
 
@@ -39,21 +41,33 @@ class MovingAverage:
 
 
 class BestStates:
-    """The k best validated states of a run, as files in `best/`, and their mean."""
+    """The k best validated states of a run, as files in `best/`, and their mean.
+
+    `scores` holds them as (score, step), the one to use first. Where a score is a mean over items, `items` holds these
+    by step, and `choice` ranks the states that they cannot tell from the best.
+    """
 
     def __init__(self, folder: Path, keep: int, average: int) -> None:
         self.folder, self.keep, self.average = folder / "best", keep, average
-        self.scores: list[tuple[float, int]] = []
+        self.scores: list[choice.Scored] = []
+        self.items: dict[int, choice.Items] = {}
+        self.top: choice.Scored = (-math.inf, -1)  # the best score of all, whether its state is kept or not
 
     def path(self, step: int) -> Path:
         """Return the file of one state."""
         return self.folder / f"step{step:08d}.safetensors"
 
-    def offer(self, score: float, step: int, state: dict[str, Tensor], card: cards.Card) -> bool:
+    def offer(
+        self, score: float, step: int, state: dict[str, Tensor], card: cards.Card, items: choice.Items | None = None
+    ) -> bool:
         """Keep the state if it is among the best, drop the one that fell out; True if it was kept."""
         if step in {s for _, s in self.scores}:
             return False
-        ranked = sorted([*self.scores, (score, step)], reverse=True)[: self.keep]
+        self.items[step] = dict(items or {})
+        self.top = max(self.top, (score, step))
+        ranked = choice.ranked([*self.scores, (score, step)], self.items, self.top)[: self.keep]
+        wanted = {self.top[1], *(s for _, s in ranked)}
+        self.items = {s: held for s, held in self.items.items() if s in wanted}
         if (score, step) not in ranked:
             return False
         store.save_model(self.path(step), state, card)
@@ -61,6 +75,20 @@ class BestStates:
             self.path(dropped[1]).unlink(missing_ok=True)
         self.scores = ranked
         return True
+
+    def state(self) -> dict[str, Any]:
+        """Return what resuming needs."""
+        return {
+            "best_states": [list(pair) for pair in self.scores],
+            "best_items": {step: dict(held) for step, held in self.items.items()},
+            "best_top": list(self.top),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned; a state of an earlier version knows the scores alone."""
+        self.scores = [(score, step) for score, step in state["best_states"]]
+        self.items = dict(state.get("best_items", {}))
+        self.top = max([tuple(state["best_top"])] if "best_top" in state else self.scores, default=self.top)
 
     def mean(self) -> dict[str, Tensor]:
         """Return the mean of the best `average` states in float64, cast back; one without a score has no part in it."""

@@ -43,7 +43,7 @@ def train(
         return {}
     facts: dict[str, Any] = {"run": str(folder), "steps": trainer.step}
     if (metric := trainer.validator.metric) and math.isfinite(trainer.best):
-        facts[metric] = round(trainer.validator.sign * trainer.best, 3)
+        facts[metric] = round(trainer.validator.sign * trainer.validator.best.scores[0][0], 3)
     return {**facts, "model": str(trainer.model_file)}
 
 

@@ -129,7 +129,7 @@ class RunFolder(Folder):
             nested = earlier.get("profile", {})
             told = json.loads(json.dumps(defaults(nested)))
             for kind, parts in registry.FORMER.items():
-                former = parts.get((nested.get(kind) or {}).get("name"), {})
+                former = parts.get(str((nested.get(kind) or {}).get("name")), {})
                 told |= {f"{kind}.{key}": value for key, value in former.items()}
         # Keys that came since stand at their defaults; a key that is set to its default is no other setting.
         fixed = flatten(Profile().as_dict())

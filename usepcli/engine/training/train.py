@@ -96,7 +96,7 @@ class Trainer:
             "fixed": beginning.fixed_facts(self.objective),
             "schedule": self.schedule.state(),
             "average": None if self.average is None else {"state": self.average.state, "steps": self.average.steps},
-            "best_states": [list(pair) for pair in self.validator.best.scores],
+            **self.validator.best.state(),
             "at_start": self.validator.at_start,
             "best": self.best,
             "step": self.step,
@@ -131,7 +131,7 @@ class Trainer:
         if self.average and state["average"]:
             self.average.state = {k: v.to(self.device) for k, v in state["average"]["state"].items()}
             self.average.steps = state["average"]["steps"]
-        self.validator.best.scores = [(score, step) for score, step in state["best_states"]]
+        self.validator.best.load(state)
         self.validator.at_start = state.get("at_start", {})
         for key in ("best", "step", "epoch", "in_epoch", "skipped", "in_row"):
             setattr(self, key, state[key])
@@ -265,7 +265,7 @@ class Trainer:
         better = score > self.best
         self.best = max(self.best, score)
         if self.ranks.main:
-            if better:
+            if self.validator.chosen == self.step:
                 others = {name: part for name, part in self.objective.groups().items() if name != MAIN}
                 self.validator.keep_parts(others, self.step)
             self.validator.record(self.epoch, self.step, score, self.best, time.monotonic() - started)

@@ -15,7 +15,7 @@ from usepcli.data.manifest import Manifest
 from usepcli.engine import tables
 from usepcli.engine.scoring import evaluate, momi
 from usepcli.engine.scoring.scoring import FAILED
-from usepcli.engine.training import health, valid_split
+from usepcli.engine.training import choice, health, valid_split
 from usepcli.engine.training.average import BestStates, part_file
 from usepcli.engine.training.runfolder import training_data
 from usepcli.errors import BadInput, ConfigError, MissingDependency
@@ -47,6 +47,7 @@ class Validator:
         self.sign = 1.0 if not self.metric or health.higher_is_better(self.metric) else -1.0
         self.step = 0
         self.figures: dict[str, float] = {}
+        self.items: dict[str, float] = {}  # momi of each sum of two mixtures
         self.unscored: dict[str, str] = {}  # validation items without scores, and why
         self.at_start: dict[str, float] = {}
 
@@ -58,6 +59,11 @@ class Validator:
         if self.metric == "teacher_agreement" and teacher is None:
             raise ConfigError("valid.metric: teacher_agreement, but the objective has no teacher; set it to momi")
         lines = list(self.notes)
+        if self.metric == "momi" and len(self.split.pairs) < choice.FEW:
+            lines.append(
+                f"momi chooses by {len(self.split.pairs)} pairs of mixtures, which tell little; of weights that they "
+                "cannot tell apart the latest are kept (more validation mixtures tell more)"
+            )
         if step == 0 and teacher is not None and not (self.p.init_from or self.fixed) and self.split.single is not None:
             value = health.likeness_to_input(
                 teacher, self.split.single, device=self.device, seconds=self.p.valid.mom_seconds
@@ -79,18 +85,25 @@ class Validator:
         state = {k: v.detach().cpu().clone() for k, v in weights.items()}
         self.model.load_state_dict(state)
         self.model.to(self.device).eval()
-        self.unscored = {}
+        self.unscored, self.items = {}, {}
         self.step, self.figures = step, {**self._referenced(), **self._blind(teacher), "skipped": skipped}
         score = float(step)
         if self.metric:
             value = self.figures.setdefault(self.metric, math.nan)
             # A score that does not exist must not win.
             score = self.sign * value if math.isfinite(value) else -math.inf
-        if self.best.offer(score, step, state, self.card(step, step)) and math.isfinite(self.best.scores[0][0]):
-            # The mean of several states has the score of the best of them, and says so.
-            card = self.card(step, self.best.scores[0][1])
+        items = self.items if self.metric == "momi" else None
+        if self.best.offer(score, step, state, self.card(step, step), items) and self.chosen >= 0:
+            # The mean of several states has the score of the first of them, and says so.
+            card = self.card(step, self.chosen)
             store.save_model(self.folder / "best.safetensors", self.best.mean(), card)
         return score
+
+    @property
+    def chosen(self) -> int:
+        """The step whose weights are the run's model, or the first of them; -1 where none had a score yet."""
+        first = self.best.scores[:1]
+        return first[0][1] if first and math.isfinite(first[0][0]) else -1
 
     def keep_latest(self, weights: Mapping[str, Tensor], step: int) -> Path:
         """Return the run's model; where no validation had a score, the weights given, which nothing has chosen."""
@@ -134,6 +147,7 @@ class Validator:
         except BadInput as fault:
             self.unscored["momi"] = str(fault)
             return math.nan
+        self.items = {row["id"]: row["momi"] for row in rows if math.isfinite(row["momi"])}
         return tables.summarise(row["momi"] for row in rows).mean
 
     def card(self, step: int, scored: int) -> cards.Card:
@@ -189,6 +203,8 @@ class Validator:
         if self.metric:
             row |= {self.metric: self.figures[self.metric], "best": self.sign * best if math.isfinite(best) else ""}
         row |= {"seconds": round(seconds, 1), **{k: v for k, v in self.figures.items() if k != self.metric}}
+        if self.metric:
+            row["chosen"] = self.chosen if self.chosen >= 0 else ""
         if not (self.folder / TABLE).exists():
             row |= self.at_start
         tables.append_row(self.folder / TABLE, row)
@@ -208,8 +224,7 @@ class Validator:
             )
             found.append(f"warning: no item has a score in {self.metric}: nothing is chosen, {so_far}")
         elif self.metric:
-            mark = ", the best so far" if better else f", best {self.sign * best:.2f}"
-            found.append(f"{self.metric} {figures[self.metric]:.2f}{mark}")
+            found.append(f"{self.metric} {figures[self.metric]:.2f}{self._mark(best, better)}")
         else:
             found.append("the latest weights are kept")
         beside = [name for name in (*self.also, "momi") if name in figures and name != self.metric]
@@ -221,3 +236,12 @@ class Validator:
         if (self.folder / TABLE).exists():
             found += health.warnings(tables.read_csv(self.folder / TABLE))
         return found
+
+    def _mark(self, best: float, better: bool) -> str:
+        """Return how the last score stands to the best, and whose weights are kept where they are not the best's."""
+        if better:
+            return ", the best so far"
+        said = f", best {self.sign * best:.2f}"
+        if self.chosen == self.step and self.items:
+            return f"{said}; {len(self.items)} pairs do not tell them apart: the later weights are kept"
+        return f"{said}; the weights of step {self.chosen} are kept" if self.chosen != self.best.top[1] else said
