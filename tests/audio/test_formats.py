@@ -10,8 +10,9 @@ import pytest
 import soundfile as sf
 
 from usepcli.audio import io
+from usepcli.audio.chunks import survey
 from usepcli.audio.formats import AUDIO_SUFFIXES, WRITABLE, sniff
-from usepcli.audio.riff import Patched, closed_header, parse_wav
+from usepcli.audio.riff import Patched, parse_wav
 from usepcli.errors import BadInput, IOFault, OutputError, UsepError
 
 RATE, FRAMES = 16000, 7001
@@ -171,11 +172,11 @@ def test_a_chunk_behind_no_samples_is_no_sound(tmp_path: Path):
 
 
 def test_the_header_of_more_than_4_gib_is_one_of_rf64(tmp_path: Path):
-    head = streamed(tmp_path / "a.wav", 0xFFFFFFFF, 0xFFFFFFFF)[:44]
-    total = 44 + 5 * 2**30
+    streamed(tmp_path / "a.wav", 0xFFFFFFFF, 0xFFFFFFFF)
     with open(tmp_path / "a.wav", "r+b") as file:
-        file.truncate(total)  # sparse: no block of the disk is taken
-    assert closed_header(head, 44, total).startswith(b"RF64")
+        file.truncate(44 + 5 * 2**30)  # sparse: no block of the disk is taken
+        found = survey(file)
+    assert found is not None and found.header().startswith(b"RF64")
     assert io.info(tmp_path / "a.wav").frames == 5 * 2**30 // 4
     wave, _ = io.read(tmp_path / "a.wav", 5 * 2**30 // 4 - 3)
     assert wave.shape == (2, 3) and not wave.any()
@@ -186,9 +187,11 @@ def test_a_patched_file_moves_like_a_file(tmp_path: Path):
     content = streamed(path, 36, 0)
     layout = parse_wav(content)
     assert layout is not None
-    whole = closed_header(content[:44], 44, len(content)) + content[44:]
     with open(path, "rb") as raw:
-        file = Patched(raw, whole[:44], layout.offset)
+        found = survey(raw)
+        assert found is not None and found.parts == ((44, len(content) - 44),)
+        whole = found.header() + content[44:]
+        file = Patched(raw, found.header(), layout.offset)
         for start, size in itertools.product((0, 3, 40, 44, 60, len(whole) - 2), (0, 1, 7, 50, -1)):
             assert file.seek(start) == start
             assert file.read(size) == (whole[start:] if size < 0 else whole[start : start + size])

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from usepcli.audio.checks import once
+from usepcli.audio.chunks import stray
 from usepcli.audio.plain import PlainFile
 from usepcli.audio.riff import Patched
 
-_FIRST = b"OggS\x00\x02"  # a page that begins a stream
 _FIXED = 27  # bytes of a page before the lengths of its segments
-_KNOWN: dict[tuple[int, int, int, int], tuple[Link, ...]] = {}
+_BEGINS, _ENDS = 2, 4  # flags of a page
 
 
 class Link(NamedTuple):
@@ -28,32 +30,72 @@ class Link(NamedTuple):
     frames: int
 
 
+class Pages(NamedTuple):
+    """What the pages of an Ogg file say: where each link begins and how many streams it holds, bytes that are no page,
+    whether every link has its last page, and whether pages are lost on the way.
+    """
+
+    starts: tuple[int, ...]
+    streams: tuple[int, ...]
+    stray: int
+    ended: bool
+    torn: bool
+
+
+@once
+def pages(file: BinaryIO) -> Pages:
+    """Go through the pages of an Ogg file, looking at their heads alone; found once for a file that does not change."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        starts, streams, lost, torn, cut, at, fresh = list[int](), list[int](), 0, False, False, 0, False
+        numbers: dict[bytes, int] = {}  # of the next page of each stream that has not ended
+        ended = True
+        while 0 <= at < len(data):
+            head = data[at : at + _FIXED + 255]
+            size = _page_size(head)
+            if size and data[at + size : at + size + 5] != b"OggS\0" and data.find(b"OggS\0", at + 1, at + size) >= 0:
+                size = 0  # cut short by what was joined to it
+            if not size or at + size > len(data):
+                behind = data.find(b"OggS\0", at + 1)
+                if behind < 0:
+                    cut, lost = bool(size), lost + (0 if size else stray(file, at, len(data)))
+                    break
+                lost, at = lost + behind - at, behind
+                continue
+            flags, serial, number = head[5], head[14:18], int.from_bytes(head[18:22], "little")
+            if flags & _BEGINS and not fresh:  # streams that sound together begin together
+                ended, numbers = ended and not numbers, {}
+                starts.append(at)
+                streams.append(0)
+            fresh = bool(flags & _BEGINS)
+            if fresh:
+                streams[-1] += 1
+            torn = torn or numbers.get(serial, number) != number
+            numbers[serial] = number + 1
+            if flags & _ENDS:
+                del numbers[serial]
+            at += size
+        return Pages(tuple(starts), tuple(streams), lost, ended and not numbers and not cut, torn)
+
+
+def _page_size(head: bytes) -> int:
+    """Return the bytes of the page that begins with these; 0 if none does."""
+    if head[:5] != b"OggS\0" or len(head) < _FIXED:
+        return 0
+    sizes = head[_FIXED : _FIXED + head[26]]
+    return _FIXED + len(sizes) + sum(sizes) if len(sizes) == head[26] else 0
+
+
+@once
 def links(file: BinaryIO) -> tuple[Link, ...]:
     """Return the links of an Ogg file that sound like its first one, none for a file that was not joined.
 
     Found once for a file while its size and time stay the same. LibsndfileError if one cannot be opened.
     """
-    held = os.fstat(file.fileno())
-    key = (held.st_dev, held.st_ino, held.st_size, held.st_mtime_ns)
-    if key not in _KNOWN:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            starts = _starts(data)
-        _KNOWN[key] = tuple(_alike(file, starts, held.st_size)) if len(starts) > 1 else ()
-    return _KNOWN[key]
+    starts = pages(file).starts
+    return tuple(_alike(file, starts, os.fstat(file.fileno()).st_size)) if len(starts) > 1 else ()
 
 
-def _starts(data: mmap.mmap) -> list[int]:
-    found, behind, at = [], -1, data.find(_FIRST)
-    while at >= 0:
-        if at != behind:  # streams that sound together begin together
-            found.append(at)
-        sizes = data[at + _FIXED : at + _FIXED + data[at + 26]] if at + _FIXED <= len(data) else b""
-        behind = at + _FIXED + len(sizes) + sum(sizes)
-        at = data.find(_FIRST, behind)
-    return found
-
-
-def _alike(file: BinaryIO, starts: list[int], total: int) -> list[Link]:
+def _alike(file: BinaryIO, starts: Sequence[int], total: int) -> list[Link]:
     found: list[Link] = []
     kind = None
     for start, end in zip(starts, [*starts[1:], total], strict=True):
@@ -70,6 +112,8 @@ class ChainFile:
 
     `left_over` counts the bytes from the first link on that has another rate or number of channels.
     """
+
+    exact, promised = True, 0
 
     def __init__(self, file: BinaryIO, parts: tuple[Link, ...]) -> None:
         self._file, self._links = file, parts

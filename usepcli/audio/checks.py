@@ -1,8 +1,11 @@
-"""What every part of audio refuses in the same words: samples that are no numbers."""
+"""What every part of audio shares: samples that are no numbers are refused, a file is looked at once."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import wraps
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
@@ -10,6 +13,22 @@ from usepcli.errors import BadInput
 from usepcli.files import show as show
 
 PathLike = str | os.PathLike[str]
+T = TypeVar("T")
+
+
+def once(look: Callable[[BinaryIO], T]) -> Callable[[BinaryIO], T]:
+    """Keep what a look at an open file found while the file's size and time stay the same."""
+    known: dict[tuple[int, int, int, int], T] = {}
+
+    @wraps(look)
+    def kept(file: BinaryIO) -> T:
+        held = os.fstat(file.fileno())
+        key = (held.st_dev, held.st_ino, held.st_size, held.st_mtime_ns)
+        if key not in known:
+            known[key] = look(file)
+        return known[key]
+
+    return kept
 
 
 def check_finite(wave: np.ndarray, path: PathLike) -> None:

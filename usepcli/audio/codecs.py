@@ -76,6 +76,12 @@ class CodecFile:
         self.subtype = _subtype(self._stream)
 
     left_over = 0
+    exact = True
+
+    @property
+    def promised(self) -> int:
+        """Samples per channel that the container states; 0 where it does not."""
+        return round(self.stated_s * self.samplerate)
 
     @property
     def frames(self) -> int:

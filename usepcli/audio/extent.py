@@ -1,39 +1,38 @@
 """How many samples a sound file holds, what reads all of them, and which bytes are left over.
 
 No library's word is taken where it guesses, or where it speaks of a part of the file alone:
-  WAV     a length that was never filled in; further chunks of samples, further files behind the first   riff.py
-  MP3     a Xing tag that is absent, or that speaks of the first of several joined files                 mpeg.py
-  Ogg     links of a joined file                                                                         chain.py
-  FLAC    a length that was never filled in: counted once by decoding; a second stream is told, not read
-  others  what PyAV reads is counted once by decoding                                                    codecs.py
+  WAV, AIFF, CAF, W64, AU  lengths that were never filled in or do not agree; further chunks, further files  chunks.py
+  MP3     a Xing tag that is absent, wrong, or speaks of the first of several joined files                   mpeg.py
+  Ogg     links of a joined file, pages that are lost                                                        chain.py
+  FLAC    a total that is not the number of the last sample: counted once by decoding; a second stream       flac.py
+  others  what PyAV reads is counted once by decoding                                                        codecs.py
 """
 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import soundfile as sf
 
-from usepcli.audio import chain, mpeg
+from usepcli.audio import chain, flac, mpeg
 from usepcli.audio.checks import PathLike, show
+from usepcli.audio.chunks import Body, survey
 from usepcli.audio.codecs import CodecFile
-from usepcli.audio.formats import HEAD, OGG_PAGE_MOST, Kind, ends_with_last_page, sniff
+from usepcli.audio.formats import HEAD, Kind, sniff
 from usepcli.audio.plain import PlainFile
-from usepcli.audio.riff import Patched, closed_header, data_parts, declared_data, parse_wav, reads_on
+from usepcli.audio.riff import Patched
 from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency
 from usepcli.versions import install
 
 _UNKNOWN = 1 << 62  # libsndfile says 2**63 - 1 where a header leaves the length open
 _BLOCK = 1 << 16
-_FLAC = b"fLaC\x00\x00\x00\x22"  # a stream's first bytes: its mark, and the head of a STREAMINFO of 34 bytes
 _LEAST_S = 0.1  # containers round, and count the coder's delay; tags may stand behind the sound
-_COUNTED: dict[tuple[int, int, int, int], int] = {}
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class Extent:
     """What can be read of a file: samples per channel, rate in Hz, channels.
 
     `left_over_bytes` are sound that cannot be read with the rest, or nothing that the header explains; `missing_s` is
-    that and what the header promises beyond the file's end, in seconds. `exact`: something in the file says where it
-    ends, so that a cut one would show.
+    that in seconds, or what the header promises beyond the file's end where it is more. `exact`: something in the file
+    says where it ends, so that a cut one would show.
     """
 
     frames: int
@@ -57,51 +56,23 @@ def extent(path: PathLike) -> Extent:
     """Return how much sound a file holds; errors as for `opened`."""
     with opened(path) as file:
         frames, rate, channels, left_over = file.frames, file.samplerate, file.channels, file.left_over
-        stated_s = file.stated_s if isinstance(file, CodecFile) else 0.0
-    with open(path, "rb") as raw:
-        size, promise = os.fstat(raw.fileno()).st_size, declared_data(raw)
-        exact = not _is_open_ended(raw)
-        left_over = left_over or _second_flac(raw)
-    seconds = frames / rate
-    missing = max(0.0, stated_s - seconds)
-    if promise is not None and sum(promise) > size > promise[0]:
-        missing = seconds * (sum(promise) - size) / (size - promise[0])
-    elif missing <= _LEAST_S:
+        promised, exact = file.promised, file.exact
+        rounds = isinstance(file, CodecFile)
+    seconds, missing = frames / rate, max(0, promised - frames) / rate
+    if rounds and missing <= _LEAST_S:
         missing = 0.0
+    size = os.stat(path).st_size
     lost = seconds * left_over / max(1, size - left_over)
-    return Extent(frames, rate, channels, left_over, round(missing + (lost if lost > _LEAST_S else 0.0), 3), exact)
-
-
-def _second_flac(file: BinaryIO) -> int:
-    """Return the bytes from the second FLAC stream of a joined file on, which no decoder reads; 0 without one."""
-    file.seek(0)
-    if file.read(len(_FLAC)) != _FLAC:
-        return 0
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        at = data.find(_FLAC, len(_FLAC))
-        return len(data) - at if at > 0 else 0
-
-
-def _is_open_ended(file: BinaryIO) -> bool:
-    file.seek(0)
-    head, size = file.read(HEAD), os.fstat(file.fileno()).st_size
-    if head.startswith(b"OggS"):
-        file.seek(max(0, size - OGG_PAGE_MOST))
-        return not ends_with_last_page(file.read())
-    kind = sniff(head)
-    if kind is not None and kind.demuxer == "mp3":
-        found = mpeg.look(file)
-        return bool(found.head) and not found.tagged
-    layout = parse_wav(head)
-    return layout is not None and layout.declared is None
+    missing = max(missing, lost if lost > _LEAST_S else 0.0)
+    return Extent(frames, rate, channels, left_over, round(missing, 3), exact)
 
 
 @contextmanager
 def opened(path: PathLike) -> Iterator[Any]:
     """Open a file with the library that its first bytes call for; InputNotFound, BadInput or MissingDependency.
 
-    What comes has samplerate, channels, frames, subtype, format, left_over, and takes samples and moves as
-    `plain.PlainFile` does.
+    What comes has samplerate, channels, frames, subtype, format, left_over, promised, exact, and takes samples and
+    moves as `plain.PlainFile` does.
     """
     head = first_bytes(path)
     kind = sniff(head)
@@ -110,57 +81,126 @@ def opened(path: PathLike) -> Iterator[Any]:
             yield codec
         return
     with open(path, "rb", buffering=0) as raw:
-        source, left_over = _source(path, raw, kind, head)
+        file: PlainFile | chain.ChainFile | CodecFile
+        source: _Source | None = None
         try:
-            file: Any = source if isinstance(source, chain.ChainFile) else PlainFile(source)
+            file, source = _settled(path, raw, kind)
         except sf.LibsndfileError as err:
             file = _other(path, kind, head, err.error_string.rstrip(". "))
+            if (body := survey(raw)) is not None:  # FFmpeg reads one part
+                file.left_over = body.left_over + sum(length for _, length in body.parts[1:])
         with file:
-            if not isinstance(file, chain.ChainFile):  # which knows itself
-                file.left_over = left_over
-            if file.frames > _UNKNOWN:
-                file.total = _counted(path)
             yield file
         fault = getattr(source, "fault", None)
         if fault:
             raise IOFault(f"{show(path)}: reading failed: {fault.strerror}; check the disk") from fault
 
 
-def _source(
-    path: PathLike, raw: BinaryIO, kind: Kind | None, head: bytes
-) -> tuple[Patched | chain.ChainFile | bytes, int]:
-    """Return what libsndfile is to read, the file itself where that does, and the bytes that it will not read."""
-    total = os.fstat(raw.fileno()).st_size
-    if kind is not None and kind.demuxer == "mp3":
-        found = mpeg.look(raw)
-        return Patched(raw, found.head, found.offset) if found.head else os.fsencode(path), found.lost
-    if kind is not None and kind.demuxer == "ogg":
-        try:
-            links = chain.links(raw)
-        except sf.LibsndfileError:
-            links = ()  # the first link alone: what is left over is told below
-        return chain.ChainFile(raw, links) if links else os.fsencode(path), 0
-    layout = parse_wav(head)
-    if layout is not None and layout.declared is None and reads_on(head, total):
-        raw.seek(0)
-        return Patched(raw, closed_header(raw.read(layout.offset), layout.offset, total), layout.offset), 0
-    if layout is None or layout.declared is None or layout.offset + layout.declared + 8 > total:
-        return os.fsencode(path), 0
-    parts, left_over = data_parts(raw, layout, total)
-    if len(parts) == 1:
-        return os.fsencode(path), left_over
-    raw.seek(0)
-    size = layout.offset + sum(length for _, length in parts)
-    return Patched(raw, closed_header(raw.read(layout.offset), layout.offset, size), layout.offset, parts), left_over
+_Source = Patched | chain.ChainFile | bytes
 
 
-def _counted(path: PathLike) -> int:
+def _settled(path: PathLike, raw: BinaryIO, kind: Kind | None) -> tuple[PlainFile | chain.ChainFile, _Source]:
+    """Return a file open in such a way that all its samples are read, and what reads its bytes."""
+    reader = kind.demuxer if kind else ""
+    if (stream := flac.look(raw)) is not None:
+        return _flac(path, raw, stream)
+    if reader == "ogg":
+        return _ogg(path, raw)
+    if reader == "mp3":
+        return _mp3(path, raw)
+    if (body := survey(raw)) is not None:
+        return _chunked(path, raw, body)
+    if kind is None and Path(os.fsdecode(path)).suffix.lower() == ".raw":
+        raise BadInput(f"{show(path)}: headerless samples have no rate; convert it to WAV first")
+    file = PlainFile(os.fsencode(path))
+    if kind is None and file.format == "MP3":  # bytes before the first frame, which libsndfile takes for some
+        file.close()
+        return _mp3(path, raw)
+    return file, os.fsencode(path)
+
+
+def _flac(path: PathLike, raw: BinaryIO, found: flac.Flac) -> tuple[PlainFile, _Source]:
+    if found.stated == found.held:
+        file, source = PlainFile(os.fsencode(path)), cast("_Source", os.fsencode(path))
+    else:
+        source = Patched(raw, found.header, found.offset)
+        total = _counted(path, raw, source)
+        file = PlainFile(source)
+        file.total, file.promised = total, found.stated
+    file.left_over = found.left_over
+    return file, source
+
+
+def _mp3(path: PathLike, raw: BinaryIO) -> tuple[PlainFile, _Source]:
+    found = mpeg.look(raw)
+    source: _Source = Patched(raw, found.head, found.offset) if found.head else os.fsencode(path)
+    file = PlainFile(source)
+    file.left_over, file.exact = found.lost, found.tagged or not found.head
+    return file, source
+
+
+def _ogg(path: PathLike, raw: BinaryIO) -> tuple[PlainFile | chain.ChainFile, _Source]:
+    pages = chain.pages(raw)
+    try:
+        links = chain.links(raw)
+    except sf.LibsndfileError:
+        links = ()  # the first link alone
+    if links:
+        joined = chain.ChainFile(raw, links)
+        joined.exact, joined.left_over = pages.ended, joined.left_over or pages.stray
+        return joined, joined
+    source: _Source = os.fsencode(path)
+    file = PlainFile(source)
+    file.exact, file.left_over = pages.ended, pages.stray
+    if len(pages.starts) > 1:
+        file.left_over = os.fstat(raw.fileno()).st_size - pages.starts[1]
+    if pages.torn:
+        file.promised, file.total = file.frames, _counted(path, raw, source)
+    return file, source
+
+
+def _chunked(path: PathLike, raw: BinaryIO, body: Body) -> tuple[PlainFile, _Source]:
+    """Open a file of chunks as it stands where libsndfile finds what the chunks hold, else with a header for it."""
+    source: _Source = os.fsencode(path)
+    file = _plain(source) if len(body.parts) == 1 else None
+    if body.frame and (file is None or file.frames != body.frames):
+        if file is not None:
+            file.close()
+        source = Patched(raw, body.header(), 0, body.whole_parts())
+        file = PlainFile(source)
+    file = file or PlainFile(source)
+    if file.subtype.startswith("MPEG"):  # of which libsndfile guesses the length
+        file.total = _counted(path, raw, source)
+    if 0 < file.frames - body.stated < body.block:
+        file.total = body.stated  # the rest fills the last block
+    file.left_over, file.exact = body.left_over, body.promised is not None
+    if body.missing:
+        held = sum(length for _, length in body.parts)
+        more = body.missing // body.frame if body.frame else file.frames * body.missing // max(held, 1)
+        file.promised = file.frames + more
+    return file, source
+
+
+def _plain(source: _Source) -> PlainFile | None:
+    try:
+        return PlainFile(source)
+    except sf.LibsndfileError:
+        return None
+
+
+_COUNTED: dict[tuple[int, int, int, int], int] = {}
+
+
+def _counted(path: PathLike, raw: BinaryIO, source: _Source) -> int:
     """Return the samples per channel by decoding once (kept while the file's size and time stay the same)."""
-    held = os.stat(path)
+    held = os.fstat(raw.fileno())
     key = (held.st_dev, held.st_ino, held.st_size, held.st_mtime_ns)
     if key not in _COUNTED:
-        with PlainFile(os.fsencode(path)) as file, decoding(path):
+        with PlainFile(source) as file, decoding(path):
+            file.total = _UNKNOWN
             _COUNTED[key] = sum(iter(lambda: len(file.take(_BLOCK)), 0))
+        if isinstance(source, Patched):
+            source.seek(0)
     return _COUNTED[key]
 
 

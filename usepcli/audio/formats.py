@@ -17,8 +17,6 @@ CODEC_SUFFIXES = frozenset({
 })  # fmt: skip
 AUDIO_SUFFIXES = frozenset(WRITABLE) | _READABLE | CODEC_SUFFIXES
 HEAD = 4096  # bytes that suffice to know a format
-OGG_PAGE_MOST = 65307  # bytes of the longest page (RFC 3533)
-_OGG_LAST, _OGG_FIXED = 0x04, 27
 
 
 class Kind(NamedTuple):
@@ -33,6 +31,7 @@ _AT_START = (
     (b"fLaC", Kind(".flac", "flac", True)),
     (b"OggS", Kind(".ogg", "ogg", True)),
     (b"RF64", Kind(".rf64", "wav", True)),
+    (b"BW64", Kind(".rf64", "wav", True)),
     (b"riff\x2e\x91\xcf\x11", Kind(".w64", "w64", True)),
     (b"caff", Kind(".caf", "caf", True)),
     (b".snd", Kind(".au", "au", True)),
@@ -47,6 +46,7 @@ _AT_START = (
 )
 _IN_FORM = {
     (b"RIFF", b"WAVE"): Kind(".wav", "wav", True),
+    (b"RIFX", b"WAVE"): Kind(".wav", "wav", True),
     (b"RIFF", b"AVI "): Kind(".avi", "avi", False),
     (b"FORM", b"AIFF"): Kind(".aiff", "aiff", True),
     (b"FORM", b"AIFC"): Kind(".aifc", "aiff", True),
@@ -86,12 +86,3 @@ def _sniff_frames(head: bytes, tagged: bool) -> Kind | None:
             return _AAC
         return _MP3 if head[1] & 0x06 else None
     return _MP3 if tagged else None
-
-
-def ends_with_last_page(tail: bytes) -> bool:
-    """Return whether an Ogg file's last bytes hold the whole page that closes a stream (RFC 3533, section 6)."""
-    at = tail.rfind(b"OggS\x00")
-    if at < 0 or len(tail) < at + _OGG_FIXED or not tail[at + 5] & _OGG_LAST:
-        return False
-    lengths = tail[at + _OGG_FIXED : at + _OGG_FIXED + tail[at + 26]]
-    return len(lengths) == tail[at + 26] and len(tail) >= at + _OGG_FIXED + len(lengths) + sum(lengths)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from usepcli.audio.checks import PathLike, check_finite, show
+from usepcli.audio.chunks import survey
 from usepcli.audio.codecs import CodecFile, require
 from usepcli.audio.extent import decoding, extent, opened, read_head
 from usepcli.audio.formats import AUDIO_SUFFIXES, CODEC_SUFFIXES, HEAD
-from usepcli.audio.riff import WavLayout, data_parts, parse_wav
+from usepcli.audio.riff import WavLayout, parse_wav
 from usepcli.audio.writer import Writer, _Sink, write
 from usepcli.errors import BadInput
 
@@ -168,7 +169,7 @@ def _read_pcm16_mono(path: PathLike, start: int, frames: int) -> tuple[np.ndarra
         if layout is None or not layout.is_pcm16_mono or layout.declared is None:
             return None
         size = os.fstat(fd).st_size
-        if layout.offset + layout.declared + 8 <= size and _goes_on(path, layout, size):
+        if layout.offset + layout.declared < size and _goes_on(path, layout, size):
             return None
         total = max(0, min(layout.declared, size - layout.offset)) // 2
         _check_start(path, total, start)
@@ -185,4 +186,5 @@ def _read_pcm16_mono(path: PathLike, start: int, frames: int) -> tuple[np.ndarra
 
 def _goes_on(path: PathLike, layout: WavLayout, size: int) -> bool:
     with open(path, "rb", buffering=0) as file:
-        return len(data_parts(file, layout, size)[0]) > 1
+        body = survey(file)
+    return body is None or body.parts != ((layout.offset, min(layout.declared or 0, size - layout.offset)),)

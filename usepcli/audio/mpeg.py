@@ -1,8 +1,9 @@
-"""How many frames an MP3 file has, counted from their headers where its Xing tag is absent or does not fit its size.
+"""How many frames an MP3 file has, counted from their headers whatever its Xing tag says.
 
 Without the tag libsndfile multiplies the file's size by the bit rate of the first frame. With a variable bit rate
 that is wrong, and what lies behind the guess is never decoded; neither is what was joined to a file whose tag speaks
-of the first part alone. Here the tag is made, or mended (ISO 11172-3, 13818-3; Xing's: flags, frames, bytes).
+of the first part alone. Here the tag is made, or mended (ISO 11172-3, 13818-3; Xing's: flags, frames, bytes, and what
+follows).  A tag that promises more frames and more bytes than there are is right: the file was cut.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import mmap
 import struct
 from typing import BinaryIO, NamedTuple
 
+from usepcli.audio.checks import once
+from usepcli.audio.chunks import stray
 from usepcli.audio.formats import tag_bytes
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version: 1, 2, 2.5
@@ -19,14 +22,14 @@ _KBITS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _MARKS = (b"Xing", b"Info")
 _SAME = b"\xff\xfe\x0c"  # sync, version, layer and rate do not change within a stream
 _BIT_RATE = 8  # an index whose frames, at every rate, have room for the tag
-_SLACK = 1024  # bytes behind the frames that an old tag takes, or less than a joined part
+_CUT, _OTHER, _END = "a frame that is cut", "frames of another kind", "no frame"
 _FIRST = 1 << 20  # bytes among which the first frame must lie
 
 
 class Frames(NamedTuple):
     """What to put in place of an MP3 file's first `offset` bytes (b"": nothing), and whether it came `tagged`.
 
-    `lost` bytes are of frames of another kind, with another rate or number of channels: no decoder goes on with them.
+    `lost` bytes lie behind the last frame that goes on with the first one's rate and channels: no decoder reads them.
     """
 
     head: bytes
@@ -35,6 +38,7 @@ class Frames(NamedTuple):
     lost: int
 
 
+@once
 def look(file: BinaryIO) -> Frames:
     """Return how an MP3 file has to be read so that all its frames are; errors of the disk as they come."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -42,19 +46,43 @@ def look(file: BinaryIO) -> Frames:
         if at < 0:
             return Frames(b"", 0, False, 0)
         head = data[at : at + 4]
-        mark = next((found for mark in _MARKS if (found := data.find(mark, at, at + 64)) >= 0), -1)
-        if mark < 0:
-            count, lost = _count(data, at, head)
-            return Frames(_tag(head, count), at, False, lost)
-        flags, stated, size = struct.unpack_from(">III", data, mark + 4)
-        if flags & 3 == 3 and len(data) - at <= size + _SLACK:
-            return Frames(b"", 0, True, 0)
-        count, lost = _count(data, at, head)  # the tag's own frame among them
-        if flags & 3 != 3 or count - 1 <= stated:
-            return Frames(b"", 0, True, lost)
         end = at + _length(head)
-        mended = struct.pack(">II", count - 1, min(len(data) - at, 0xFFFFFFFF))
-        return Frames(data[at : mark + 8] + mended + data[mark + 16 : end], end, True, lost)
+        mark = next((found for mark in _MARKS if (found := data.find(mark, at, at + 64)) >= 0), -1)
+        begin = end if mark >= 0 or data[at + 36 : at + 40] == b"VBRI" else at  # at one place in all kinds of frames
+        count, stop, end_of = _count(data, begin, head)
+        lost = {_CUT: 0, _OTHER: len(data) - stop}.get(end_of, stray(file, stop, len(data)))
+        if mark < 0:
+            return Frames(_tag(head, count), begin, False, lost)
+        tag = _Tag.of(data[mark:end])
+        cut = tag.frames > count and (tag.size > len(data) - at or end_of == _CUT)
+        off = 100 * abs(len(data) - at - tag.size) > tag.size > 0  # of which the decoder would speak on stderr
+        if cut or (tag.frames == count and not off):
+            return Frames(b"", 0, True, lost)
+        mended = data[at:mark] + tag.mended(count, min(len(data) - at, 0xFFFFFFFF))
+        return Frames(mended[: end - at].ljust(end - at, b"\0"), end, True, lost)
+
+
+class _Tag(NamedTuple):
+    """What a Xing tag says: frames, bytes (0 where it does not), and the fields behind."""
+
+    mark: bytes
+    flags: int
+    frames: int
+    size: int
+    rest: bytes
+
+    @classmethod
+    def of(cls, data: bytes) -> _Tag:
+        flags, at, found = int.from_bytes(data[4:8]), 8, [0, 0]
+        for k in (0, 1):
+            if flags >> k & 1:
+                found[k] = int.from_bytes(data[at : at + 4])
+                at += 4
+        return cls(data[:4], flags, found[0], found[1], data[at:])
+
+    def mended(self, frames: int, size: int) -> bytes:
+        """Return the tag with other numbers."""
+        return self.mark + struct.pack(">III", self.flags | 3, frames, size) + self.rest
 
 
 def _tag(head: bytes, count: int) -> bytes:
@@ -88,27 +116,32 @@ def _length(head: bytes) -> int:
     return slots * kbits[index] * 1000 // _RATES[version][rate] + (head[2] >> 1 & 1)
 
 
-def _count(data: mmap.mmap, at: int, like: bytes) -> tuple[int, int]:
-    """Return how many frames are of the kind of `like`, and the bytes of those that are not."""
-    wanted, lost = _kind(like), 0
-    count, end = 0, len(data)
+def _count(data: mmap.mmap, at: int, like: bytes) -> tuple[int, int, str]:
+    """Return how many frames from `at` on are of the kind of `like`, where they end, and before what.
+
+    They end at the first two of another kind, with which no decoder goes on; one alone is an accident.
+    """
+    wanted, count, end, stop = _kind(like), 0, len(data), at
     while 0 <= at < end - 3:
         head = data[at : at + 4]
         length = _length(head)
-        if length and _kind(head) == wanted:
-            count += at + length <= end
-            at += length
-        elif (
-            length
-            and at + length < end - 3
-            and _length(data[at + length : at + length + 4])
-            and (_kind(data[at + length : at + length + 4]) == _kind(head))
-        ):
-            lost += length
-            at += length
-        else:
-            at = data.find(b"\xff", at + 1)  # other bytes between frames, a tag at the end for example
-    return count, lost
+        alike = length > 0 and _kind(head) == wanted
+        if alike and at + length > end:
+            return count, stop, _CUT
+        if alike and (at == stop or _goes_on(data, at + length, head)):
+            count, at = count + 1, at + length
+            stop = at
+        elif length and not alike and _goes_on(data, at + length, head):
+            return count, stop, _OTHER
+        else:  # other bytes between frames, a tag at the end for example
+            at = data.find(b"\xff", at + max(1, tag_bytes(data[at : at + 10])))
+    return count, stop, _END
+
+
+def _goes_on(data: mmap.mmap, at: int, like: bytes) -> bool:
+    """Whether a frame of the same kind, or the end, follows."""
+    head = data[at : at + 4]
+    return at == len(data) or (_length(head) > 0 and _kind(head) == _kind(like))
 
 
 def _kind(head: bytes) -> bytes:

@@ -22,6 +22,8 @@ class PlainFile(sf.SoundFile):
     _at = 0
     total: int | None = None  # counted, where the header does not say
     left_over = 0  # bytes of the file that are sound, or may be, and are not read
+    promised = 0  # samples per channel that a header claims; 0 where it leaves that open
+    exact = True  # something in the file says where it ends
 
     @property
     def frames(self) -> int:
@@ -41,6 +43,10 @@ class PlainFile(sf.SoundFile):
 
     def move(self, frame: int) -> None:
         """Go to sample `frame` so that what follows is what a reader from the start gets."""
+        if not self.seekable():  # GSM 6.10, for one
+            while (left := frame - self._at) > 0 and len(self.take(min(left, _LEAD))):
+                pass
+            return
         lead = _LEAD if self.subtype in _WITH_MEMORY else 0
         self._at = max(0, min(frame, self.frames) - lead)
         self.seek(self._at)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli import device as devices
+from usepcli.audio import io
 from usepcli.engine.mixing.automation import Curve, read_automation
 from usepcli.engine.mixing.desk import desk
 from usepcli.engine.mixing.inputs import Stems, check_stems, find_stems
@@ -84,6 +85,9 @@ def mix(
     where = f"--automation {show(str(automation or ''))}"
     mixer = desk(names, gain, mute, pan, curves, where)
     mixer.channels(info.channels)
+    for path in stems.paths:
+        if missing := io.missing_s(path):
+            say(f"{show(str(path))}: {missing:g} s shorter than its header or its size says; mixed what is there")
     if stems.ledger:
         tell(f"{stems.ledger}: lists these files with the gain that they were written with; name it to undo the gain")
     if stems.left_out:
