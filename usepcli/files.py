@@ -10,13 +10,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from usepcli.errors import IOFault, OutputError
 
+_VARIABLE = re.compile(r"\$(?:(\$)|\{([^}]*)\}|([A-Za-z_]\w*))")
 _LONGEST = 255  # bytes in one name, on nearly every file system
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -114,3 +116,28 @@ def fault(path: Path, err: BaseException | None) -> IOFault | OutputError:
     except OSError:
         free = ""
     return IOFault(f"{show(path)}: writing failed: {reason}{free}; nothing was left under this name")
+
+
+def expanded(path: str, environ: Mapping[str, str] | None = None) -> str:
+    """Return a path with ~, $NAME and ${NAME} replaced as a shell does it, $$ by a dollar sign.
+
+    ValueError says what cannot be replaced: a variable that is not set or empty, a user that is not known.
+    """
+    environ = os.environ if environ is None else environ
+
+    def value(match: re.Match[str]) -> str:
+        name = match[2] if match[3] is None else match[3]
+        if match[1]:
+            return "$"
+        if not environ.get(name or "", ""):
+            raise ValueError(f"the variable {match[0]}, which is not set")
+        return environ[name]
+
+    home, rest = re.match(r"(~[^/]*)?(.*)", path, re.DOTALL).groups()  # type: ignore[union-attr]
+    if home:
+        found = environ.get("HOME", "") if home == "~" else ""
+        found = found or os.path.expanduser(home)
+        if found.startswith("~"):
+            raise ValueError(f"'{home}', a home folder that is not known")
+        home = found
+    return (home or "") + _VARIABLE.sub(value, rest)

@@ -12,6 +12,7 @@ from usepcli.errors import ConfigError, InputNotFound
 from usepcli.profile.bind import from_dict
 from usepcli.profile.faults import ProfileError
 from usepcli.profile.load import load_profile, profiles_available
+from usepcli.profile.unread import check_read
 
 Write = Callable[[str, str], str]
 GOOD = "about: a toy\nmodel: {name: toy}\nloss: {gain_db: 1}\n"
@@ -219,3 +220,50 @@ def test_a_registered_part_without_its_module_is_a_fault(write: Write, monkeypat
     for name in ("lost", "nameless"):
         with pytest.raises(ProfileError, match="a part that can be used"):
             load_profile(write("a", GOOD), [f"model.name={name}"], {})
+
+
+def test_paths_are_written_out_wherever_they_are_set(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(
+        "far",
+        "about: costs $5, ~1 h\nmodel: {name: toy}\nloss: {gain_db: 1}\ninit_from: ~/m.safetensors\n"
+        "data: {manifest: ~/d, mixing: dynamic, pool: [~/p, $DATA/q, '${DATA}x/r'], noise: a$$b, noise_prob: 1.0}\n",
+    )
+    environ = {"HOME": "/home/me", "DATA": "/data", "USEP_INIT_FROM": "~/n"}
+    found = load_profile("far", ["data.manifest=$DATA/e"], environ)
+    assert (found.data.manifest, found.init_from, found.about) == ("/data/e", "/home/me/n", "costs $5, ~1 h")
+    assert found.data.pool == ["/home/me/p", "/data/q", "/datax/r"] and found.data.noise == "a$b"
+    with pytest.raises(ProfileError) as error:
+        load_profile("far", ["data.manifest=~nobody-here/x"], {"HOME": "/home/me"})
+    assert "the variable $DATA, which is not set" in _fault(error.value, "data.pool[1]")
+    assert "'~nobody-here', a home folder that is not known" in _fault(error.value, "data.manifest")
+    (tmp_path / "own.yaml").write_text(GOOD + "extends: ~/base.yaml\n")
+    (tmp_path / "base.yaml").write_text("seed: 3\n")
+    assert load_profile("~/own.yaml", (), environ).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("sets", "key", "said"),
+    [
+        (["data.pool=[x]"], "data.pool", "found ['x'], expected [], since data.mixing is 'fixed'"),
+        (["data.talkers=3"], "data.talkers", "found 3, expected 2, since data.mixing is 'fixed'"),
+        (["data.noise=x", "data.noise_prob=0.5"], "data.noise", "since data.mixing is 'fixed'"),
+        (["data.mixing=dynamic", "data.noise=x"], "data.noise", "expected data.noise_prob above 0"),
+        (["data.mixing=dynamic", "data.noise_snr_db=[1, 2]"], "data.noise_snr_db", "expected data.noise beside it"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_a_fault(write: Write, sets: list[str], key: str, said: str) -> None:
+    write("plain", GOOD)
+    with pytest.raises(ProfileError) as error:
+        check_read(load_profile("plain", sets))
+    assert said in _fault(error.value, key)
+
+
+def test_settings_at_their_defaults_and_stored_ones_are_none(write: Write) -> None:
+    write("plain", GOOD)
+    neutral = ["data.pool=[]", "data.epoch_items=7", "data.talkers=2", "data.join_prob=0", "data.crops=length"]
+    check_read(load_profile("plain", neutral))
+    stored = load_profile("plain").as_dict() | {"data": {"pool": ["x"], "talkers": 4}}
+    assert from_dict(stored, "old").data.talkers == 4

@@ -33,6 +33,7 @@ _NONE = ("", (), None)  # an unused one
 RECORDS = ("prepare.json", "remix.json")  # what made a folder, by the command
 _INTS = frozenset({"sample_rate", "frames", "n_src", "start"})
 _LISTS = frozenset({"sources", "speakers"})
+_PATHS = frozenset({"path", "mixture", "noise"})
 
 
 class Phrase(NamedTuple):
@@ -128,7 +129,7 @@ class _Table(Generic[R]):
 
     def resolve(self, relative: str) -> Path:
         """Return the place on disk of a path in this table."""
-        return self.root / relative
+        return self.root / home(relative)
 
     @classmethod
     def read(cls, place: str | os.PathLike[str]) -> Self:
@@ -143,7 +144,7 @@ class _Table(Generic[R]):
         rows = [_parse(cls.ROW, row, f"{path}:{line}") for row, line in zip(table.rows, table.lines, strict=True)]
         _check_whole(path, rows, table, (record.get("tables") or {}).get(path.name))
         root = str(record.get("root") or "")
-        return cls(rows, (path.parent / root).resolve() if root else path.parent, path)
+        return cls(rows, (path.parent / os.path.expanduser(root)).resolve() if root else path.parent, path)
 
     @property
     def extent(self) -> dict[str, Any]:
@@ -181,6 +182,11 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Iterable[objec
     writer.writerow(columns)
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def home(path: str) -> str:
+    """Return a path of a list with ~ written out."""
+    return os.path.expanduser(path) if path.startswith("~/") else path
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -231,6 +237,8 @@ def _parse(kind: type[R], record: dict[str, str], where: str) -> R:
                 values[field.name] = int(text or 0)
             except ValueError as err:
                 raise BadInput(f"{where}: {field.name} is '{text}', a whole number was expected") from err
+        elif field.name in _PATHS:
+            values[field.name] = home(text)
         elif field.name in _LISTS:
             values[field.name] = read_list(text, f"{where}: {field.name}")
         elif field.name == "queries":

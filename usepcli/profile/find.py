@@ -13,6 +13,11 @@ NAME = re.compile(r"[a-z0-9_]+")
 SUFFIXES = (".yaml", ".yml")
 
 
+def home(path: str) -> str:
+    """Return a path of a name or a variable with ~ written out where no shell has done it."""
+    return os.path.expanduser(path)
+
+
 def shipped_folder() -> Path:
     """Return the folder of the profiles that come with usep: in the wheel, or beside the source tree."""
     package = Path(__file__).resolve().parent.parent
@@ -23,7 +28,7 @@ def shipped_folder() -> Path:
 def folders(environ: Mapping[str, str] | None = None) -> list[Path]:
     """Return the existing profile folders in order of search, each once."""
     environ = os.environ if environ is None else environ
-    listed = [Path(item) for item in environ.get("USEP_PROFILES", "").split(os.pathsep) if item]
+    listed = [Path(home(item)) for item in environ.get("USEP_PROFILES", "").split(os.pathsep) if item]
     unique: dict[str, Path] = {}
     for folder in [Path("profiles"), *listed, shipped_folder()]:
         if folder.is_dir():
@@ -53,7 +58,7 @@ def named(name: str, environ: Mapping[str, str] | None = None, beside: Path | No
 def find(ref: str, environ: Mapping[str, str] | None = None) -> Path:
     """Return the file of a profile name or of a path ending in .yaml; ConfigError if the name is unknown."""
     if ref.endswith(SUFFIXES):
-        return Path(ref)
+        return Path(home(ref))
     path = next(named(ref, environ), None) if NAME.fullmatch(ref) else None
     if path is None:
         known = paths(environ)

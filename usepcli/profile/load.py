@@ -2,6 +2,7 @@
 
 Precedence: flags > --set > USEP_* > profile > default. A section is merged key by key and a list is replaced
 as a whole. When a layer names another model, loss or objective, the arguments of the old one are dropped.
+In all texts but those for people, ~, $NAME and ${NAME} become what they stand for in a shell.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from usepcli import files
 from usepcli.errors import ConfigError, did_you_mean
 from usepcli.profile import find, yaml_file
 from usepcli.profile.bind import OPEN, bind
@@ -25,6 +27,7 @@ __all__ = ["Profile", "load_profile", "profiles_available", "render_config"]
 RESERVED = frozenset(
     f"USEP_{name}" for name in ("PROFILES", "MODELS", "DEBUG", "CACHE", "SHARED_DATA", "THREADS", "RUNS", "KEEP_HEAP")
 )
+_FOR_PEOPLE = ("about", "credits", "licence", "extends")
 _DEFAULT_NAMES = {"loss": "snr", "objective": "pit"}
 
 
@@ -73,6 +76,26 @@ def _overlay(below: _Layer, above: _Layer) -> _Layer:
     return _Layer(_merge(values, above.values), origin | above.origin, below.faults + above.faults)
 
 
+def _expand(layer: _Layer, environ: Mapping[str, str]) -> _Layer:
+    """Return a layer with paths written out; what cannot be is a fault of its key."""
+
+    def plain(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(item, f"{key}.{name}" if key else name) for name, item in value.items()}
+        if isinstance(value, list):
+            return [plain(item, f"{key}[{i}]") for i, item in enumerate(value)]
+        if not isinstance(value, str) or key in _FOR_PEOPLE:
+            return value
+        try:
+            return files.expanded(value, environ)
+        except ValueError as fault:
+            where = layer.origin.get(key.split("[")[0], "")
+            layer.faults.append(Fault(key, where, str(fault), "a path that is known here; $$ stands for a dollar sign"))
+            return value
+
+    return _Layer(plain(layer.values, ""), layer.origin, layer.faults)
+
+
 def _read(path: Path) -> _Layer:
     label = find.label(path)
     document = yaml_file.read(path, label)
@@ -87,7 +110,7 @@ def _parent(layer: _Layer, path: Path, chain: list[Path], environ: Mapping[str, 
         return None
     here = layer.origin["extends"]
     if ref.endswith(find.SUFFIXES):
-        candidates = [path.parent / ref]
+        candidates = [path.parent / find.home(ref)]
     else:
         candidates = list(find.named(ref, environ, path.parent)) if find.NAME.fullmatch(ref) else []
     fresh = [found for found in candidates if found.resolve() not in chain]
@@ -175,6 +198,7 @@ def load_profile(
     layer = _chain(path, environ)
     for above in (_from_environ(environ), _from_sets(sets), _from_flags(flags or {})):
         layer = _overlay(layer, above)
+    layer = _expand(layer, environ)
     return bind(layer.values, layer.origin, path.stem, find.label(path), layer.faults)
 
 

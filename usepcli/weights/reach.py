@@ -32,7 +32,7 @@ def cache(environ: Mapping[str, str] | None = None) -> Path:
 def folders(environ: Mapping[str, str] | None = None) -> list[Path]:
     """Return the existing model folders of the user in order of search, each once."""
     environ = os.environ if environ is None else environ
-    listed = [Path(item) for item in environ.get("USEP_MODELS", "").split(os.pathsep) if item]
+    listed = [Path(item).expanduser() for item in environ.get("USEP_MODELS", "").split(os.pathsep) if item]
     unique: dict[str, Path] = {}
     for folder in [Path("models"), *listed, cache(environ)]:
         if folder.is_dir():
@@ -69,7 +69,7 @@ def find_model(ref: str | Path) -> Path:
 
     A name that comes with usep goes before a path spelled alike (./default is the path), a path before other names.
     """
-    path, names = Path(ref), known()
+    path, names = Path(os.path.expanduser(ref)), known()
     best = path / "best.safetensors"
     if str(ref) in names and (str(ref) in released() or not (path.is_file() or best.is_file())):
         return names[str(ref)][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from usepcli import guard
 from usepcli.audio import io
 from usepcli.data.manifest import PoolRow, Row
 from usepcli.errors import BadInput, InputNotFound
+from usepcli.files import expanded
 
 SPLITS = ("train", "valid", "test")
 _SPLIT_WORDS = {
@@ -140,6 +142,8 @@ class Finder:
         path = PurePath(text.replace("\\", "/"))
         if not path.is_absolute() and (self.root / path).exists():
             return str(path)
+        with suppress(ValueError):  # of a variable that is not set: a name as it is written
+            path = PurePath(expanded(str(path)))
         parts = path.parts[1:] if path.is_absolute() else path.parts
         for drop in [self._dropped, *range(len(parts))]:
             if 0 <= drop < len(parts):

@@ -13,6 +13,7 @@ from usepcli import device
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.engine.training.runfolder import RunFolder
 from usepcli.profile.load import load_profile
+from usepcli.profile.unread import check_read
 
 
 def train(
@@ -25,9 +26,10 @@ def train(
     none and a folder with a run of other settings are told before torch is loaded.
     """
     loaded = load_profile(profile, sets)
+    check_read(loaded)
     device.check(loaded.train.device)
     _look(loaded.data)
-    folder = out or Path(os.environ.get("USEP_RUNS", "runs")) / loaded.name
+    folder = Path(os.path.expanduser(out or os.path.join(os.environ.get("USEP_RUNS", "runs"), loaded.name)))
     held = RunFolder(folder, take=False)
     loaded = held.as_begun(loaded)
     held.refuse_other(loaded.as_dict(), force)

@@ -126,7 +126,7 @@ class RunFolder(Folder):
         then = _settings(earlier)
         told = earlier.get("defaults")
         if told is None:  # an earlier version's record: as things are now, but for what has changed since
-            nested = earlier.get("profile", {})
+            nested: dict[str, Any] = earlier.get("profile", {})
             told = json.loads(json.dumps(defaults(nested)))
             for kind, parts in registry.FORMER.items():
                 former = parts.get(str((nested.get(kind) or {}).get("name")), {})

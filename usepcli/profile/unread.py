@@ -1,0 +1,43 @@
+"""Settings that a way of mixing does not read: an error, for whoever sets one expects something of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from usepcli.profile.faults import Fault, ProfileError
+from usepcli.profile.schema import Data, Profile
+
+# What is drawn for fresh mixtures alone; all others are read whichever way is mixed.
+DYNAMIC = ("pool", "talkers", "level_db", "speeds", "noise", "noise_snr_db", "noise_prob", "join_prob")
+_NOISE = ("noise_snr_db", "noise_prob")
+
+
+def check_read(profile: Profile) -> None:
+    """Raise ProfileError that names every setting of a profile's data that a training would not read."""
+    faults = [
+        Fault(key, profile.origin.get(key, ""), _text(value), expected)
+        for key, value, expected in _unread(profile.data)
+    ]
+    if faults:
+        raise ProfileError(profile.name, faults)
+
+
+def _unread(data: Data) -> Iterator[tuple[str, Any, str]]:
+    """Yield the dotted key, the value and what was expected of each setting that is not read and not at its default."""
+    usual = Data()
+    if data.mixing == "fixed":
+        for name in DYNAMIC:
+            if (value := getattr(data, name)) != getattr(usual, name):
+                expected = f"{_text(getattr(usual, name))}, since data.mixing is 'fixed', which does not read it"
+                yield f"data.{name}", value, expected
+        return
+    if data.noise and not data.noise_prob:
+        yield "data.noise", data.noise, "data.noise_prob above 0, without which no mixture has noise"
+    for name in _NOISE if not data.noise else ():
+        if (value := getattr(data, name)) != getattr(usual, name):
+            yield f"data.{name}", value, "data.noise beside it, without which it is not read"
+
+
+def _text(value: Any) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value)
