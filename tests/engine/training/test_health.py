@@ -144,6 +144,59 @@ def test_under_separation_is_told_when_silence_grows_while_momi_falls() -> None:
     assert not health.warnings(better), "silence where momi rises is sparsity"
 
 
+def history(momi: list[float], loss: list[float], every: int = 100, logged: int = 50) -> tuple[list[dict], list[dict]]:
+    """Rows of valid.csv and train.csv; the loss falls in a straight line between validations."""
+    valid = [row(step=every * (i + 1), momi=value) for i, value in enumerate(momi)]
+    steps = range(logged, every * len(momi) + 1, logged)
+    knots = [every * i for i in range(len(momi) + 1)]
+    return valid, [row(step=s, loss=float(np.interp(s, knots, [loss[0], *loss]))) for s in steps]
+
+
+# small_remixit on 160 mixtures with a teacher of 0.9 per epoch of ten updates, and with 0.9 per 500 updates.
+COLLAPSED = [0.198, 0.001, -0.622, -1.310, -1.712, -1.963]
+LOSSES = [-3.28, -3.76, -4.95, -6.36, -7.40, -8.24]
+ROSE = [0.232, 0.212, 0.349, 0.286, 0.478, 0.709]
+
+
+def test_a_collapse_is_told_when_momi_falls_while_the_loss_improves() -> None:
+    valid, trained = history(COLLAPSED, LOSSES)
+    told = [bool(health.collapse(valid[:n], trained)) for n in range(len(valid) + 1)]
+    assert told == [False, False, False, False, True, True, True]
+    (line,) = health.collapse(valid, trained)
+    assert line.startswith("warning: momi falls (-0.14 dB at step 300, -1.66 at 600, means of 3 validations)")
+    assert "while the loss improves (-3." in line and "teacher" not in line
+    taught = [{**one, "teacher_agreement": "33"} for one in valid]
+    assert "objective.teacher_half_life_updates" in health.collapse(taught, trained)[0]
+
+
+@pytest.mark.parametrize(
+    ("momi", "loss"),
+    [
+        (ROSE, LOSSES),
+        (COLLAPSED, LOSSES[::-1]),  # the loss rises, too: it has diverged, and that is told elsewhere
+        ([1.0, 1.3, 0.9, 1.2, 0.8, 1.1], LOSSES),  # to and fro
+        ([1.0, 2.0, 3.0, 3.1, 1.0, 3.0], LOSSES),  # one bad validation
+        ([math.nan] * 6, LOSSES),
+    ],
+)
+def test_healthy_histories_are_left_alone(momi: list[float], loss: list[float]) -> None:
+    assert not health.collapse(*history(momi, loss))
+
+
+def test_a_collapse_is_seen_whatever_the_logs_skip() -> None:
+    # Losses logged more rarely than is validated, and a row without a score.
+    valid, trained = history(COLLAPSED, LOSSES, every=100, logged=200)
+    assert not health.collapse(valid, trained)  # three validations with losses, one window
+    longer = history(
+        [0.2, 0.2, 0.1, 0.1, *COLLAPSED[2:], -2.0, -2.1, -2.1, -2.2],
+        [-3.0, -3.1, -3.2, -3.3, *LOSSES[2:], -9, -9.1, -9.2, -9.3],
+    )
+    assert health.collapse(longer[0], [one for one in longer[1] if int(one["step"]) % 200 == 0])
+    longer[0][5]["momi"] = ""
+    assert health.collapse(*longer)
+    assert not health.collapse(longer[0], []) and not health.collapse([], longer[1])
+
+
 def test_words_name_what_is_there() -> None:
     assert health.said({}) == ""
     words = health.said({"loudest_share": 0.613, "activity_entropy": 0.5, "silent_share": 0.25})

@@ -34,6 +34,10 @@ from usepcli.report import stats
 
 SILENT_DB = 30.0
 TRIVIAL_SHARE = 0.95
+# Means of so many validations running are compared, and MoMi has to have fallen by this from the highest of them:
+# single ones of healthy runs differ by some tenths.
+WINDOW = 3
+FALL_DB = 0.5
 # Equal outputs agree to this many dB; without a bound one such mixture would outweigh all others.
 AGREEMENT_MAX_DB = 60.0
 
@@ -146,6 +150,43 @@ def warnings(rows: Sequence[Mapping[str, str]]) -> list[str]:
             f"({', '.join(f'{value:.2f}' for value in score)} dB): under-separation; earlier weights did better"
         )
     return lines
+
+
+def collapse(rows: Sequence[Mapping[str, str]], trained: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a warning where MoMi falls while the training loss improves: rows of valid.csv and of train.csv.
+
+    What is learned then gets easier without being better separated: student and teacher agree on passing the mixture
+    through, or a small set is learned by heart. Means of WINDOW validations are compared, with the training losses on
+    the way to each of them.
+    """
+    found = [(int(row["step"]), _number(row.get("momi"))) for row in rows]
+    seen = [(step, value, loss) for (step, value), loss in zip(found, _losses(found, trained), strict=True)]
+    seen = [one for one in seen if math.isfinite(one[1]) and math.isfinite(one[2])]
+    means = [
+        (seen[end - 1][0], *(math.fsum(one[k] for one in seen[end - WINDOW : end]) / WINDOW for k in (1, 2)))
+        for end in range(WINDOW, len(seen) + 1)
+    ]
+    if not means:
+        return []
+    top, last = max(means, key=lambda mean: mean[1]), means[-1]
+    if not (top[1] - last[1] > FALL_DB and last[2] < top[2]):
+        return []
+    slower = "a slower teacher (objective.teacher_half_life_updates) or " if rows[-1].get("teacher_agreement") else ""
+    return [
+        f"warning: momi falls ({top[1]:.2f} dB at step {top[0]}, {last[1]:.2f} at {last[0]}, means of {WINDOW} "
+        f"validations) while the loss improves ({top[2]:.2f}, {last[2]:.2f}): what is learned gets easier, not better "
+        f"separated; {slower}more data may help, longer training will not"
+    ]
+
+
+def _losses(found: Sequence[tuple[int, float]], trained: Sequence[Mapping[str, str]]) -> list[float]:
+    """Return the mean training loss between each validation and the one before; nan where none was logged."""
+    logged = [(int(row["step"]), _number(row.get("loss"))) for row in trained]
+    ends = [step for step, _ in found]
+    return [
+        _mean(loss for step, loss in logged if before < step <= end)
+        for before, end in zip([0, *ends], ends, strict=False)
+    ]
 
 
 def picks(valid_csv: str | Path, metric: str, truth: str) -> dict[str, Any]:
