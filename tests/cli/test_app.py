@@ -200,6 +200,13 @@ def test_the_same_short_options_mean_the_same_everywhere():
     assert all(len(names) == 1 for names in seen.values()), seen
 
 
+def test_every_command_that_talks_can_be_quiet():
+    """What these four say is their answer."""
+    silent = {"", "listen", "profiles", "info", "doctor"}
+    without = {name for name, one in _commands().items() if not any("-q" in each.opts for each in one.params)}
+    assert without == silent
+
+
 def test_documents_are_written_where_they_belong(tmp_path):
     assert set(_docs.write(tmp_path)) == set(_docs.generated())
     assert _docs.write(tmp_path) == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from inspect import cleandoc, signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +17,7 @@ from usepcli import registry
 from usepcli.cli import _help
 from usepcli.files import show
 from usepcli.profile import find
+from usepcli.report import layout
 from usepcli.weights import reach
 
 
@@ -128,6 +131,16 @@ def hushed(quiet: bool) -> Callable[[str], None]:
     return (lambda line: None) if quiet else say
 
 
+@contextmanager
+def silence(quiet: bool) -> Iterator[None]:
+    """With --quiet, let nothing that is written to stderr inside appear: progress is no business of a caller there."""
+    if not quiet:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+        yield
+
+
 def group(help: str) -> typer.Typer:
     """Return a command that consists of commands; its help is given as a docstring would be."""
     made = typer.Typer(
@@ -142,6 +155,10 @@ def group(help: str) -> typer.Typer:
     return made
 
 
+class Sentences(list[str]):
+    """Texts of which each is printed on lines of its own, not behind the one before."""
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
@@ -154,6 +171,8 @@ def _pairs(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, st
     for key, value in facts.items():
         if isinstance(value, Mapping):
             yield from _pairs(value, f"{prefix}{key}.")
+        elif isinstance(value, Sentences):
+            yield from ((prefix + key, line) for line in value)
         elif isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
             for item in value:
                 yield (
@@ -169,19 +188,20 @@ def report(facts: Mapping[str, Any], as_json: bool = False) -> None:
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    pairs = list(_pairs(facts))
-    width = max((len(key) for key, _ in pairs), default=0)
-    for key, value in pairs:
-        typer.echo(f"{key:<{width}}  {value}".rstrip())
+    for line in layout.facts(list(_pairs(facts))):
+        typer.echo(line)
 
 
-def listing(rows: list[dict[str, Any]], as_json: bool = False) -> None:
-    """Print rows with equal keys on stdout: an aligned table without rules, or a JSON array."""
+def listing(rows: list[dict[str, Any]], as_json: bool = False, cut: Sequence[str] = ()) -> None:
+    """Print rows with equal keys on stdout: an aligned table without rules, or a JSON array.
+
+    cut: columns that end in `...` where the table would be too wide; JSON has them whole.
+    """
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     cells = [[_cell(value) for value in row.values()] for row in rows]
-    table = ([list(rows[0])] if rows else []) + cells
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    head = list(rows[0]) if rows else []
+    short = [head.index(name) for name in cut if name in head]
+    for line in layout.table(([head] if rows else []) + cells, cut=short):
+        typer.echo(line)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from usepcli.cli import _options as options
 from usepcli.errors import BadInput, InputNotFound
+from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
     from usepcli.models.queried import Model
@@ -37,8 +38,6 @@ def _measured(model: Model) -> dict[str, Any]:
 
 
 def _of_model(ref: str) -> dict[str, Any]:
-    from usepcli.weights import cards, reach
-
     path = reach.find_model(ref)
     header = cards.read_header(path)
     if cards.digest(path.read_bytes()) != header.sha256:
@@ -55,6 +54,7 @@ def _of_model(ref: str) -> dict[str, Any]:
     return {
         "name": card.name,
         "about": card.about,
+        "trained_for": cards.trained_for(card),
         "file": str(path),
         **({"hides": [str(other) for other in hidden]} if hidden else {}),
         "file_bytes": path.stat().st_size,
@@ -150,5 +150,7 @@ def info(
     else:
         facts = _of_model(file)
     if not as_json:
+        scores = facts.get("scores", [])
+        facts |= {"scores": options.Sentences(map(cards.score_sentence, scores)) or "none"} if "scores" in facts else {}
         facts = {key: "" if value is None else value for key, value in facts.items()}
     options.report(facts, as_json)

@@ -21,4 +21,4 @@ def profiles(as_json: options.Json = False) -> None:
     if as_json:
         options.listing([{"name": n, "about": about, "path": str(path)} for n, about, path in found], True)
     else:
-        options.listing([{"name": n, "about": about} for n, about, _ in found])
+        options.listing([{"name": n, "about": about} for n, about, _ in found], cut=("about",))

@@ -31,6 +31,7 @@ def pull(
     token_env: Annotated[str, typer.Option("--token-env", help="Variable that holds a token, if any.")] = "HF_TOKEN",
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Fetch a model, check it, and keep it under a name.
 
@@ -55,5 +56,5 @@ def pull(
     meant = reach.known().get(facts["name"], [])
     if not meant or not meant[0].samefile(facts["path"]):
         other = f"means {meant[0]}" if meant else "is looked for in ./models, $USEP_MODELS and the cache"
-        options.say(f"usep: note: the name {facts['name']} {other}; use --model {facts['path']}")
+        options.hushed(quiet)(f"usep: note: the name {facts['name']} {other}; use --model {facts['path']}")
     options.report(facts, as_json)

@@ -21,6 +21,7 @@ def push(
     token_env: Annotated[str, typer.Option("--token-env", help="Variable that holds the token.")] = "HF_TOKEN",
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Publish a model with its card: model.safetensors, config.json and README.md.
 

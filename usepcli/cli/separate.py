@@ -89,7 +89,8 @@ def separate(
 ) -> None:
     """Separate recordings into their sources.
 
-    Outputs have the input's rate, channels and exact length, and add up to the input; stderr says how closely.
+    Outputs have the input's rate, channels and exact length, and add up to the input; stderr says how closely. That
+    says nothing of how well they are separated: `usep info MODEL` tells what a model was trained for.
     Memory does not grow with the length. Where integer outputs would clip, all sources of a file get one common
     gain, which is reported. What the model cannot hear because the recording is sampled faster is dealt with by
     --rest.

@@ -28,6 +28,7 @@ def train(
         bool, typer.Option("--force", help="Go on in a folder that was started with other settings.")
     ] = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a separator from a profile.
 
@@ -49,6 +50,7 @@ def train(
         return
     from usepcli.engine.training import run
 
-    facts = run.train(**options.but(asked, "print_config", "as_json"))
+    with options.silence(quiet):
+        facts = run.train(**options.but(asked, "print_config", "as_json", "quiet"))
     if facts:  # of several processes one answers
         options.report(facts, as_json)

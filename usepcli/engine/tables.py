@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from usepcli.data.rows import read as read_table
 from usepcli.errors import BadInput, InputNotFound, IOFault
 from usepcli.files import show, write_text
+from usepcli.report import layout
 
 Line = Mapping[str, Any]  # a row of any table; data.manifest.Row is a mixture
 Cells = dict[str, str]  # a row as it was read
@@ -166,17 +167,16 @@ def _header(path: Path) -> list[str]:
         return next(csv.reader([file.readline().decode("utf-8", "surrogateescape")]), [])
 
 
+# Columns of sentences, which may go on below where a table is too wide for the screen.
+PROSE = ("reason", "condition", "where", "note")
+
+
 def render(rows: Sequence[Line], columns: Sequence[str] = (), digits: int = 2) -> str:
     """Return a text table: names left, numbers right with `digits` decimals, `-` for what is missing."""
     columns = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
     body = [[_shown(row.get(name), digits) for name in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *body, strict=True)]
     right = [bool(rows) and all(_is_number(row.get(name)) for row in rows) for name in columns]
-    lines = []
-    for line in [list(columns), *body]:
-        cells = [text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return "\n".join(layout.table([columns, *body], right, wrap=[columns.index(n) for n in PROSE if n in columns]))
 
 
 def _is_number(value: Any) -> bool:

@@ -22,6 +22,13 @@ DRAWN = (
 )
 
 
+# What a difference of -100 dB is easily taken for.
+ADDING_UP = (
+    "That the sources add up to the input shows that nothing was lost or added. It is no measure of how well they are "
+    "separated: two bad sources add up as exactly as two good ones."
+)
+
+
 @dataclass(frozen=True)
 class Lane:
     """One thing to hear: `src` is a data: URI, base64 of MP3, or a relative URL (see SOUND); `gain`: of playing.
@@ -62,6 +69,8 @@ class Seam:
 class Separated:
     """What the page of one recording says: `facts` and `settings` are (label, text), `notices` whole sentences.
 
+    `trained_for`: one sentence on what the model is for, as its card has it.
+
     `sound`: see SOUND. `rate`: that of the tracks inside the page, in Hz. `total`: loudness and peak of all sources
     together.
     """
@@ -78,6 +87,7 @@ class Separated:
     settings: Sequence[tuple[str, str]] = ()
     credits: Sequence[tuple[str, str]] = ()
     notices: Sequence[str] = field(default_factory=list)
+    trained_for: str = ""
     version: str = ""
 
 
@@ -118,11 +128,13 @@ def separation_page(what: Separated) -> Iterator[str]:
     }  # fmt: skip
     body = [
         f"<main>\n<h1>{html.escape(what.name)}</h1>\n<p class='lead'>{html.escape(what.lead)}</p>",
+        f"<p class='trained'>{html.escape(what.trained_for)}</p>" if what.trained_for else "",
         *(f"<p class='notice'>{html.escape(notice)}</p>" for notice in what.notices),
         '<div data-player="main"></div>',
         f"<p class='quiet'>{DRAWN}</p>",
         "<noscript><p class='notice'>The player needs JavaScript, which runs from this page alone.</p></noscript>",
         _facts(what.facts),
+        f"<p class='quiet'>{ADDING_UP}</p>",
         "<h2>Sources</h2>",
         _tracks(what.tracks, what.total),
         *_joins(what.joins),
@@ -160,6 +172,7 @@ def index_page(
         f"<main>\n<h1>{html.escape(title)}</h1>\n<p class='lead'>{_count(len(rows))} separated</p>",
         *([f"<p class='notice bad'>{_count(len(failures))} failed, listed below.</p>"] if failures else []),
         _facts(facts),
+        f"<p class='quiet'>{ADDING_UP}</p>",
         *table,
         *(["<h2>Failed</h2>", _table(("Recording", "Why"), failed)] if failures else []),
         *_listing("Settings", settings),

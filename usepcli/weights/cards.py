@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +72,39 @@ class Card:
         data = self.profile.get("data")
         stated = data.get("segment_s") if isinstance(data, dict) else 0
         return float(stated) if isinstance(stated, (int, float)) and math.isfinite(stated) else 0.0
+
+
+_DECIBELS = {
+    *("si-snr", "si-snri", "snr", "snri", "sdr", "sdri", "sir", "sar", "si-snr-fuss", "si-snri-fuss", "momi", "msi"),
+}
+
+
+def score_value(score: Mapping[str, Any]) -> str:
+    """Return metric and value of a score with its unit, e.g. `si-snri 7.45 dB`; '' where it states none."""
+    metric, value = str(score.get("metric", "")), score.get("value")
+    if not metric or value is None:
+        return ""
+    return f"{metric} {value}{' dB' if metric in _DECIBELS else ''}"
+
+
+def score_sentence(score: Mapping[str, Any]) -> str:
+    """Return a score in words: metric, value, interval, on what data, by which protocol, over how many."""
+    words = [score_value(score) or "a score without metric or value"]
+    interval = score.get("ci95")
+    if isinstance(interval, (list, tuple)) and len(interval) == 2:
+        words.append(f"(95 % interval {interval[0]} to {interval[1]})")
+    words.append(f"on {score['data']}" if score.get("data") else "on data that its card does not name")
+    by = f"; protocol: {score['protocol']}" if score.get("protocol") else ""
+    count = f"; n = {score['n']}" if score.get("n") else ""
+    return f"{' '.join(words)}{by}{count}"
+
+
+def trained_for(card: Card) -> str:
+    """Return one sentence on what a model is for, as its card says, and what that means for other sounds."""
+    if not (card.about or card.training_data):
+        return "The card of this model does not say what it was trained for; listen before you trust what it gives."
+    made = card.about.rstrip(". ") or f"what it learned from, {card.training_data.rstrip('. ')}"
+    return f"This model was trained for: {made}. What it did not learn from it does not separate."
 
 
 class Cost(NamedTuple):

@@ -59,7 +59,7 @@ def _link(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_short_file_is_inside_its_page(tmp_path: Path):
-    card = Card(name="some", licence="CC0", credits="by X & Y")
+    card = Card(name="some", about="two <talkers>", licence="CC0", credits="by X & Y")
     page = report_files.write_report(_record(tmp_path), {"chunk_s": 10}, tmp_path / "out", card=card)
     assert page == tmp_path / "out" / "report.html"
     spec, text = _spec(page), page.read_text("utf-8")
@@ -68,6 +68,8 @@ def test_a_short_file_is_inside_its_page(tmp_path: Path):
     assert spec["rate"] == RATE and spec["duration"] == FRAMES / RATE
     assert spec["seams"] == [{"time": 1.0, "order": [2, 1], "confidence": 0.3, "quiet": False}]
     assert "some (CC0)" in text and "by X &amp; Y" in text and "−150.0\xa0dB" in text
+    assert "<p class='trained'>This model was trained for: two &lt;talkers&gt;. What it did not learn" in text
+    assert "It is no measure of how well they are separated" in text
     # The files are sums of whole codes: nothing is lost between them and the input.
     assert "…of the PCM_16 files</dt><dd>exact" in text
 

@@ -62,13 +62,18 @@ def place(ref: str) -> Place:
     return Place(repo, "" if revision == "main" else revision)
 
 
-def library() -> Any:
-    """Import huggingface_hub; MissingDependency without it, InputNotFound where HF_HUB_OFFLINE forbids to ask."""
+def library(quiet: bool = False) -> Any:
+    """Import huggingface_hub, without its bars if quiet.
+
+    MissingDependency where it is absent, InputNotFound where HF_HUB_OFFLINE forbids to ask.
+    """
     huggingface_hub = need("the Hub (a ./folder takes nothing more)", "hub")
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         raise InputNotFound("HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or use a folder as ./folder")
+    if quiet:
+        huggingface_hub.utils.disable_progress_bars()
     return huggingface_hub
 
 
@@ -79,12 +84,12 @@ def token(variable: str) -> str | bool:
 
 def pull(
     repo: str, *, file: str = WEIGHTS, sha256: str = "", name: str = "", out: Path | None = None,
-    overwrite: bool = False, token_env: str = "HF_TOKEN",
+    overwrite: bool = False, token_env: str = "HF_TOKEN", quiet: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Fetch a model into a folder of models and return what was fetched, which is kept in a .json beside it.
 
-    sha256: of the whole file, as hex.  out: the cache by default.  BadInput if the file is not what was stated or
-    no model of usep; then nothing stays.
+    sha256: of the whole file, as hex.  out: the cache by default.  quiet: no bars of progress.  BadInput if the file is
+    not what was stated or no model of usep; then nothing stays.
     """
     source, folder = place(repo), out or reach.cache()
     name = name or source.name
@@ -96,7 +101,7 @@ def pull(
         raise UsageError(f"--file {file}: expected a .safetensors file inside the repository")
     with aside(folder, "pull", folder) as temporary:
         got, stated, facts = _copied(source, file, temporary) if source.folder else _fetched(
-            source, file, temporary, token_env
+            source, file, temporary, token_env, quiet
         )  # fmt: skip
         facts |= {"file": file, "sha256": files.sha256(got), "bytes": got.stat().st_size}
         for words, expected in (("--sha256", sha256.lower()), ("the Hub", stated)):
@@ -166,9 +171,11 @@ def _copied(source: Place, file: str, temporary: Path) -> tuple[Path, str, dict[
     return temporary / "copy", "", {"repo": str(source.folder.resolve()), "revision": ""}
 
 
-def _fetched(source: Place, file: str, temporary: Path, token_env: str) -> tuple[Path, str, dict[str, Any]]:
+def _fetched(
+    source: Place, file: str, temporary: Path, token_env: str, quiet: bool
+) -> tuple[Path, str, dict[str, Any]]:
     """Download one file of one commit; return it, the sha256 that the Hub states or '', and repository and commit."""
-    hub = library()
+    hub = library(quiet)
     at = f"{source.repo}@{source.revision or 'main'}"
     with explained(at, file):
         api = hub.HfApi(token=token(token_env), library_name="usep")

@@ -15,7 +15,7 @@ from usepcli.engine.exchange import hub
 from usepcli.errors import BadInput, OutputError, UsageError
 from usepcli.files import write_bytes
 from usepcli.weights import cards, reach
-from usepcli.weights.cards import Card
+from usepcli.weights.cards import Card, score_value
 
 # Licences that the Hub knows by an identifier of its own.
 _HUB_LICENCES = {
@@ -67,9 +67,10 @@ def head(card: Card, title: str, datasets: Sequence[str] = ()) -> dict[str, Any]
         facts["license_name"] = card.licence
     if datasets:
         facts["datasets"] = list(datasets)
-    if card.scores:
-        facts["metrics"] = list(dict.fromkeys(score["metric"] for score in card.scores))
-        facts["model-index"] = [{"name": card.name or title, "results": [_result(score) for score in card.scores]}]
+    told = [score for score in card.scores if score_value(score)]  # a card may come from anybody
+    if told:
+        facts["metrics"] = list(dict.fromkeys(score["metric"] for score in told))
+        facts["model-index"] = [{"name": card.name or title, "results": [_result(score) for score in told]}]
     return facts
 
 
@@ -101,8 +102,15 @@ def readme(card: Card, target: hub.Place, datasets: Sequence[str] = ()) -> str:
     if card.scores:
         lines += ["| Metric | Value | 95 % interval | n | Data | Protocol |", "|---|---|---|---|---|---|"]
         for score in card.scores:
-            low_high = " to ".join(map(str, score.get("ci95") or ()))
-            cells = [score["metric"], score["value"], low_high, score.get("n", ""), score.get("data", "")]
+            interval = score.get("ci95")
+            low_high = " to ".join(map(str, interval)) if isinstance(interval, list) else ""
+            cells = [
+                score.get("metric", ""),
+                score.get("value", ""),
+                low_high,
+                score.get("n", ""),
+                score.get("data", ""),
+            ]
             lines.append(
                 "| " + " | ".join(str(c).replace("|", "/") for c in (*cells, score.get("protocol", ""))) + " |"
             )
@@ -118,11 +126,11 @@ def readme(card: Card, target: hub.Place, datasets: Sequence[str] = ()) -> str:
 
 def push(
     model: str, repo: str, *, datasets: Sequence[str] = (), private: bool = False, overwrite: bool = False,
-    token_env: str = "HF_TOKEN",
+    token_env: str = "HF_TOKEN", quiet: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a model's repository to a folder, or upload it as one commit, and return where it lies.
 
-    OutputError where another model lies there, without overwrite.
+    OutputError where another model lies there, without overwrite.  quiet: no bars of progress.
     """
     target = hub.place(repo)
     if target.revision:
@@ -136,7 +144,7 @@ def push(
             | facts
             | {"state": _to_folder(target.folder, files, overwrite)}
         )
-    return {"repo": target.repo} | facts | _to_hub(target.repo, files, sha256, private, overwrite, token_env)
+    return {"repo": target.repo} | facts | _to_hub(target.repo, files, sha256, private, overwrite, token_env, quiet)
 
 
 def _to_folder(folder: Path, files: dict[str, bytes], overwrite: bool) -> str:
@@ -155,9 +163,9 @@ def _to_folder(folder: Path, files: dict[str, bytes], overwrite: bool) -> str:
 
 
 def _to_hub(
-    repo: str, files: dict[str, bytes], sha256: str, private: bool, overwrite: bool, token_env: str
+    repo: str, files: dict[str, bytes], sha256: str, private: bool, overwrite: bool, token_env: str, quiet: bool
 ) -> dict[str, Any]:
-    library = hub.library()
+    library = hub.library(quiet)
     secret = hub.token(token_env)
     if not secret:
         raise UsageError(f"{repo}: ${token_env} holds no token; set it to one that may write, or name another variable")

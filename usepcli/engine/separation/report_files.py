@@ -28,7 +28,7 @@ from usepcli.report.progress import clock
 from usepcli.report.separation import Entry, Seam, Separated, decibel, index_page, null, separation_page
 from usepcli.separator.how import USUAL, How
 from usepcli.versions import need
-from usepcli.weights.cards import Card
+from usepcli.weights.cards import Card, trained_for
 
 if TYPE_CHECKING:
     from usepcli.separator.separator import Watch
@@ -77,6 +77,7 @@ def write_report(
         settings=_text({**settings, "sample format": record.subtype, "settings hash": record.settings}),
         credits=_credits(card),
         notices=_notices(record, common) + where.notices(),
+        trained_for=trained_for(card) if card else "",
         version=__version__,
     )
     html.save(path, separation_page(page), overwrite=True)
