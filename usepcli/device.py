@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from usepcli.errors import MissingDependency, choices
+from usepcli.errors import ConfigError, MissingDependency, UsageError, choices
 
 if TYPE_CHECKING:
     import torch
 
 KINDS = ("cpu", "cuda", "mps")
+MOST_THREADS = 1024  # more than any machine has use for; beyond some ten thousands the process would die
 # glibc mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -77,10 +78,18 @@ def _visible(found: list[tuple[str, str]], asked: str | None) -> list[str]:
 
 
 def set_threads(n: int = 0) -> int:
-    """Set and return the number of threads of this process; 0 keeps OMP_NUM_THREADS or torch's choice."""
+    """Set and return the number of threads of this process; 0 keeps OMP_NUM_THREADS or torch's choice.
+
+    UsageError for a number out of range, ConfigError for such a value of USEP_THREADS.
+    """
+    if not 0 <= n <= MOST_THREADS:
+        raise UsageError(f"threads: found {n}; expected 0 to {MOST_THREADS}, 0 decides by itself")
+    asked = os.environ.get("USEP_THREADS", "").strip() or "0"
+    if not (asked.isascii() and asked.isdigit() and int(asked) <= MOST_THREADS):
+        raise ConfigError(f"USEP_THREADS: found '{asked}'; expected 0 to {MOST_THREADS}, 0 decides by itself")
     import torch
 
-    n = n or int(os.environ.get("USEP_THREADS", "0") or 0)
+    n = n or int(asked)
     if n > 0:
         torch.set_num_threads(n)
     return torch.get_num_threads()

@@ -73,6 +73,22 @@ def test_remix_stops_in_its_last_passes(tmp_path: Path, function: str, number: i
     assert done.returncode == 143 and tree(tmp_path) == before
 
 
+def test_a_second_ctrl_c_ends_at_once():
+    code = (
+        "import os, signal\n"
+        "from usepcli.engine.separation.ending import Ending\n"
+        "with Ending():\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt: print('cleaning', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print('still cleaning', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('never', flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130 and done.stdout == "cleaning\nstill cleaning\n" and not done.stderr
+
+
 def test_shuffling_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, rows = tmp_path / "data", []
     for i in range(4):

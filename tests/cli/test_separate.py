@@ -531,7 +531,10 @@ def test_shares_of_a_job_array(usep: Usep, monkeypatch: pytest.MonkeyPatch):
     for task in ("1", "2"):
         for name, value in {"ID": task, "COUNT": "2", "MIN": "1"}.items():
             monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
-        assert usep("in", "-o", "out", "--shard", "slurm").code == 0
+        answer = usep("in", "-o", "out", "--shard", "slurm")
+        assert answer.code == 0 and f"share {task} of 2: " in answer.err
+        assert f"outputs-{task}-of-2.csv; when all shares have ended" in answer.err
+        assert answer.err.endswith("makes outputs.csv: usep separate in -o out --model toy.safetensors\n")
     assert Path("out/outputs-2-of-2.csv").exists() and len(left_over(Path("out"))) == 16
     assert "8 of 8 files are done already" in usep("in", "-o", "out").err
     assert len(table("out/outputs.csv")) == 16 and not Path("out/outputs-2-of-2.csv").exists()
@@ -612,6 +615,8 @@ def test_a_signal_ends_the_run_without_debris_and_the_next_run_goes_on(
     _, said = run.communicate(timeout=patience_s)
     assert run.returncode == code, said
     assert sorted(os.listdir("out")) == ["a_1.wav", "a_2.wav", "outputs.csv"] and b"Traceback" not in said
+    name = b"Ctrl-C" if number == signal.SIGINT else b"SIGTERM"
+    assert b"usep: stopped by " + name + b": 1 of 2 files are done and kept in out, nothing is half written" in said
     assert "1 of 1 files are done already" in usep("a.wav", "-o", "out", "--chunk-s", "2").err
 
 

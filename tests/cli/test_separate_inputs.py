@@ -222,3 +222,71 @@ def test_an_empty_text_is_not_the_whole_folder(usep: Usep):
     sound("a.wav")
     answer = usep("", "-o", "out")
     assert answer.code == 2 and "an input is an empty text" in answer.err and not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--threads", "100000"], ["--threads", "-1"], ["--threads", "1e3"], ["--chunk-s", "1e300"]]
+)
+def test_numbers_out_of_all_range_are_wrong_usage(usep: Usep, wrong: list[str]):
+    sound("a.wav")
+    answer = usep("a.wav", "-o", "out", *wrong)
+    assert answer.code == 2 and wrong[0] in answer.err and not Path("out").exists()
+
+
+def test_a_rate_that_no_recording_has_is_a_fault_of_its_file(usep: Usep):
+    sound("a.wav", "b.wav", "c.wav")
+    for name, rate in (("b.wav", 1), ("c.wav", 10_000_000)):
+        data = bytearray(Path(name).read_bytes())
+        data[24:28] = rate.to_bytes(4, "little")
+        Path(name).write_bytes(data)
+    answer = usep("a.wav", "b.wav", "c.wav", "-o", "out")
+    assert answer.code == 4 and "b.wav: a sample rate of 1 Hz; expected 500 to 4000000" in answer.err
+    assert "c.wav: a sample rate of 10000000 Hz" in answer.err
+    assert {row["file"] for row in table("out/outputs.csv")} == {"a.wav"}
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, PermissionError(13, "Permission denied"), SystemError])
+def test_whatever_one_file_raises_stops_no_other(usep: Usep, monkeypatch: pytest.MonkeyPatch, error: Any):
+    from usepcli.separator.separator import Separator
+
+    whole = Separator.file
+
+    def file(self: Separator, path: Path, *more: Any) -> Any:
+        for k, piece in enumerate(whole(self, path, *more)):
+            if path.name == "b.wav" and k == 0:
+                raise error
+            yield piece
+
+    monkeypatch.setattr(Separator, "file", file)
+    sound("a.wav", "b.wav", "c.wav")
+    answer = usep("a.wav", "b.wav", "c.wav", "-o", "out", "--report")
+    assert answer.code == 4 and answer.err.count("usep: error: b.wav: ") == 1
+    assert {row["file"] for row in table("out/outputs.csv")} == {"a.wav", "c.wav"}
+    assert Path("out/c_report.html").exists() and not list(Path("out").glob(".*"))
+
+
+def test_a_file_that_goes_while_others_are_separated_is_a_fault_of_its_own(usep: Usep, monkeypatch: pytest.MonkeyPatch):
+    from usepcli.separator.separator import Separator
+
+    whole = Separator.file
+
+    def file(self: Separator, path: Path, *more: Any) -> Any:
+        if path.name == "a.wav":
+            os.remove("b.wav")
+        yield from whole(self, path, *more)
+
+    monkeypatch.setattr(Separator, "file", file)
+    sound("a.wav", "b.wav", "c.wav")
+    answer = usep("a.wav", "b.wav", "c.wav", "-o", "out")
+    assert answer.code == 4 and "b.wav: no such file" in answer.err and len(table("out/outputs.csv")) == 4
+
+
+def test_empty_standard_input_stops_no_file(usep: Usep, monkeypatch: pytest.MonkeyPatch):
+    import io as streams
+    import sys
+
+    monkeypatch.setattr(sys, "stdin", streams.TextIOWrapper(streams.BytesIO(b"")))
+    sound("a.wav")
+    answer = usep("-", "a.wav", "-o", "out")
+    assert answer.code == 4 and "standard input: is empty" in answer.err and len(table("out/outputs.csv")) == 2
+    assert [row["file"] for row in table("out/errors.csv")] == ["-"]

@@ -1,4 +1,4 @@
-"""What every part of audio shares: samples that are no numbers are refused, a file is looked at once."""
+"""What every part of audio shares: samples and rates that are none of sound are refused, a file is looked at once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from usepcli.errors import BadInput
 from usepcli.files import show as show
 
 PathLike = str | os.PathLike[str]
+LEAST_HZ, MOST_HZ = 500, 4_000_000  # infrasound of elephants and bats in a tank lie within
 T = TypeVar("T")
 
 
@@ -36,3 +37,12 @@ def check_finite(wave: np.ndarray, path: PathLike) -> None:
     if not np.isfinite(wave).all():
         bad = int((~np.isfinite(wave)).sum())
         raise BadInput(f"{show(path)}: {bad} samples are NaN or infinite; repair or leave out the file")
+
+
+def check_rate(rate: int, path: PathLike) -> None:
+    """Raise BadInput for a sample rate (Hz) that no recording of sound has: resampled, seconds would become days."""
+    if not LEAST_HZ <= rate <= MOST_HZ:
+        raise BadInput(
+            f"{show(path)}: a sample rate of {rate} Hz; expected {LEAST_HZ} to {MOST_HZ}; the header is wrong, replace "
+            "or leave out the file"
+        )

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 import soundfile as sf
 
 from usepcli.audio import chain, flac, mpeg
-from usepcli.audio.checks import PathLike, show
+from usepcli.audio.checks import PathLike, check_rate, show
 from usepcli.audio.chunks import Body, survey
 from usepcli.audio.codecs import CodecFile
 from usepcli.audio.formats import HEAD, Kind, sniff
@@ -78,6 +78,7 @@ def opened(path: PathLike) -> Iterator[Any]:
     kind = sniff(head)
     if kind is not None and not kind.plain:
         with CodecFile(path, kind) as codec:
+            check_rate(codec.samplerate, path)
             yield codec
         return
     with open(path, "rb", buffering=0) as raw:
@@ -90,6 +91,7 @@ def opened(path: PathLike) -> Iterator[Any]:
             if (body := survey(raw)) is not None:  # FFmpeg reads one part
                 file.left_over = body.left_over + sum(length for _, length in body.parts[1:])
         with file:
+            check_rate(file.samplerate, path)
             yield file
         fault = getattr(source, "fault", None)
         if fault:

@@ -15,6 +15,7 @@ import typer
 
 from usepcli import registry
 from usepcli.cli import _help
+from usepcli.device import MOST_THREADS
 from usepcli.files import show
 from usepcli.profile import find
 from usepcli.report import layout
@@ -93,9 +94,13 @@ Heard = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything drawn at random.")]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Parallel processes; 0 decides by itself.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads of the computation; 0 decides by itself.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything drawn at random.")]
+Workers = Annotated[
+    int, typer.Option("--workers", min=0, max=MOST_THREADS, help="Parallel processes; 0 decides by itself.")
+]
+Threads = Annotated[
+    int, typer.Option("--threads", min=0, max=MOST_THREADS, help="Threads of the computation; 0 decides by itself.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]

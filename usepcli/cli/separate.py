@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,7 +126,7 @@ def separate(
             typer.echo(json.dumps(record.facts(), ensure_ascii=False))
 
     try:
-        found = run.separate(**options.but(asked, "as_json"), done=done, say=options.say)
+        found = run.separate(**options.but(asked, "as_json"), unshared=_unshared(), done=done, say=options.say)
     finally:
         if not as_json:
             _table(records)
@@ -132,6 +134,15 @@ def separate(
         options.listing(found.planned, as_json)
         if found.failure:
             raise found.failure
+
+
+def _unshared() -> str:
+    """Return this command line without its --shard."""
+    words = list(sys.argv[1:])
+    while "--shard" in words:
+        at = words.index("--shard")
+        del words[at : at + 2]
+    return shlex.join(["usep", *(word for word in words if not word.startswith("--shard="))])
 
 
 def _table(records: Sequence[Record]) -> None:

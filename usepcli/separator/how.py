@@ -13,7 +13,7 @@ CHANNELS = ("linked", "each", "mix", "first")
 RESTS = ("share", "leave", "source")
 RESIDUAL = "residual"
 CHUNK_S, OVERLAP_S = 10.0, 2.0
-FLOOR_S = 1.0  # chunks are never shorter
+FLOOR_S, CEILING_S = 1.0, 86_400.0  # chunks are never shorter, nor longer than a day
 _LEAST_S, _MOST_S = 8.0, 16.0  # of a chunk that the model decides on
 
 
@@ -60,8 +60,8 @@ def names_of(n_src: int, how: How = USUAL) -> tuple[str, ...]:
 
 def check_chunk(chunk_s: float) -> None:
     """Raise UsageError unless chunks of so many seconds can be separated."""
-    if not FLOOR_S <= chunk_s < math.inf:
-        raise UsageError(f"--chunk-s: found {chunk_s:g}; expected at least {FLOOR_S:g} second")
+    if not FLOOR_S <= chunk_s <= CEILING_S:
+        raise UsageError(f"--chunk-s: found {chunk_s:g}; expected {FLOOR_S:g} to {CEILING_S:g} seconds")
 
 
 def default_chunk_s(segment_s: float, field_s: float) -> float:

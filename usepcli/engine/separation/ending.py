@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -13,11 +14,12 @@ class Ending:
     """Inside its `with` block SIGINT raises KeyboardInterrupt and SIGTERM SystemExit(143), so files are cleaned up.
 
     libsndfile calls Python to read and write; what is raised in there is printed and lost. Such a signal waits for
-    the next `check`.
+    the next `check`. A second Ctrl-C ends the process where it stands; what that leaves, the next run clears away.
     """
 
     def __init__(self) -> None:
         self._waiting = 0
+        self._asked = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Ending:
@@ -43,6 +45,11 @@ class Ending:
             _stop(number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            if number == signal.SIGINT:
+                os._exit(128 + number)
+            return  # what was asked for first is being done
+        self._asked = True
         while frame is not None:
             if frame.f_code.co_filename.endswith("soundfile.py"):
                 self._waiting = number

@@ -29,6 +29,7 @@ from usepcli.engine.separation.pages import Pages
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
 from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError
+from usepcli.files import show
 from usepcli.separator.how import How, check_chunk, default_chunk_s, names_of
 from usepcli.weights import cards, reach
 
@@ -72,12 +73,14 @@ def separate(
     fail_fast: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    unshared: str = "",
     done: Callable[[Record], None] = lambda record: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Done:
     """Separate sound files, folders and patterns into the folder `out`; the options are those of `usep separate`.
 
     `done` is told of every file at once, `say` what a user should know; quiet leaves the notes and not the warnings.
+    `unshared` is the command line without its --shard, for the note on how shares come together.
     PartialFailure if some files failed, the file's own fault if it was the only one.
     """
     if residual and rest == "leave":
@@ -102,9 +105,13 @@ def separate(
         wish = replace(wish, settings=batch.fingerprint(facts))
         run = _Run(
             maker, texts, found, plan, share.of(plan) if share else plan, facts, wish, pages, Ledger(out, share),
-            resume, overwrite, fail_fast, quiet, ending, done, say,
+            resume, overwrite, fail_fast, quiet, unshared, ending, done, say,
         )  # fmt: skip
-        return run.listing() if dry_run else run.go()
+        try:
+            return run.listing() if dry_run else run.go()
+        except (KeyboardInterrupt, SystemExit) as stop:
+            say(run.stopped("Ctrl-C" if isinstance(stop, KeyboardInterrupt) else "SIGTERM"))
+            raise
 
 
 def _standard_input(texts: list[str], dry_run: bool, stack: ExitStack) -> tuple[Path | None, dict[str, UsepError]]:
@@ -186,6 +193,7 @@ class _Run:
     overwrite: bool
     fail_fast: bool
     quiet: bool
+    unshared: str
     ending: Ending
     done: Callable[[Record], None]
     say: Callable[[str], None]
@@ -207,9 +215,27 @@ class _Run:
                 _ = self.maker.separator  # a model that cannot be loaded leaves no folder behind
         with self.ledger:
             self._separate(self._triage())
+            self._tell_share()
         if fault := self._failure():
             raise fault
         return Done(records=self.records)
+
+    def stopped(self, by: str) -> str:
+        """Return in one line what a run that was stopped leaves."""
+        kept, out = len(self.records), show(self.ledger.out)
+        what = f"{kept} of {len(self.plan)} files are done and kept in {out}" if kept else f"no file is done in {out}"
+        return f"usep: stopped by {by}: {what}, nothing is half written; the same command goes on"
+
+    def _tell_share(self) -> None:
+        """Say at the end of a share where its tables are and how those of all shares come together."""
+        share = self.ledger.shard
+        if share and not self.quiet:
+            how = f": {self.unshared}" if self.unshared else ""
+            self.say(
+                f"share {share.index} of {share.count}: {len(self.records)} of its {len(self.plan)} files are done, in "
+                f"{self.ledger.out / f'outputs{share.suffix}.csv'}; when all shares have ended, the same command "
+                f"without --shard makes outputs.csv{how}"
+            )
 
     def _failure(self) -> UsepError | None:
         """Return what went wrong: of a single input its own fault."""
