@@ -534,7 +534,7 @@ def test_shares_of_a_job_array(usep: Usep, monkeypatch: pytest.MonkeyPatch):
         answer = usep("in", "-o", "out", "--shard", "slurm")
         assert answer.code == 0 and f"share {task} of 2: " in answer.err
         assert f"outputs-{task}-of-2.csv; when all shares have ended" in answer.err
-        assert answer.err.endswith("makes outputs.csv: usep separate in -o out --model toy.safetensors\n")
+        assert answer.err.endswith("when all shares have ended: usep separate in -o out --model toy.safetensors\n")
     assert Path("out/outputs-2-of-2.csv").exists() and len(left_over(Path("out"))) == 16
     assert "8 of 8 files are done already" in usep("in", "-o", "out").err
     assert len(table("out/outputs.csv")) == 16 and not Path("out/outputs-2-of-2.csv").exists()

@@ -126,10 +126,12 @@ def separate(
             typer.echo(json.dumps(record.facts(), ensure_ascii=False))
 
     try:
-        found = run.separate(**options.but(asked, "as_json"), unshared=_unshared(), done=done, say=options.say)
+        found = run.separate(**options.but(asked, "as_json"), done=done, say=options.say)
     finally:
         if not as_json:
             _table(records)
+        if shard and records and not quiet:
+            options.say(f"when all shares have ended: {_unshared()}")
     if dry_run:
         options.listing(found.planned, as_json)
         if found.failure:

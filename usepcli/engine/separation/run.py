@@ -73,14 +73,12 @@ def separate(
     fail_fast: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
-    unshared: str = "",
     done: Callable[[Record], None] = lambda record: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Done:
     """Separate sound files, folders and patterns into the folder `out`; the options are those of `usep separate`.
 
     `done` is told of every file at once, `say` what a user should know; quiet leaves the notes and not the warnings.
-    `unshared` is the command line without its --shard, for the note on how shares come together.
     PartialFailure if some files failed, the file's own fault if it was the only one.
     """
     if residual and rest == "leave":
@@ -105,7 +103,7 @@ def separate(
         wish = replace(wish, settings=batch.fingerprint(facts))
         run = _Run(
             maker, texts, found, plan, share.of(plan) if share else plan, facts, wish, pages, Ledger(out, share),
-            resume, overwrite, fail_fast, quiet, unshared, ending, done, say,
+            resume, overwrite, fail_fast, quiet, ending, done, say,
         )  # fmt: skip
         try:
             return run.listing() if dry_run else run.go()
@@ -193,7 +191,6 @@ class _Run:
     overwrite: bool
     fail_fast: bool
     quiet: bool
-    unshared: str
     ending: Ending
     done: Callable[[Record], None]
     say: Callable[[str], None]
@@ -230,11 +227,10 @@ class _Run:
         """Say at the end of a share where its tables are and how those of all shares come together."""
         share = self.ledger.shard
         if share and not self.quiet:
-            how = f": {self.unshared}" if self.unshared else ""
             self.say(
                 f"share {share.index} of {share.count}: {len(self.records)} of its {len(self.plan)} files are done, in "
                 f"{self.ledger.out / f'outputs{share.suffix}.csv'}; when all shares have ended, the same command "
-                f"without --shard makes outputs.csv{how}"
+                f"without --shard makes outputs.csv"
             )
 
     def _failure(self) -> UsepError | None:
