@@ -76,6 +76,29 @@ def test_outputs_csv_of_several_recordings(tmp_path: Path):
         find_stems([path], "z")
 
 
+def test_tables_of_shares_are_read_together_and_apart(tmp_path: Path):
+    second = ledger(tmp_path / "outputs-2-of-3.csv", "x.wav,x_1.wav,1,-6", "x.wav,x_2.wav,2,-6", "y.wav,y_1.wav,1,0")
+    whole = tmp_path / "outputs.csv"  # not there: no run has brought the shares together
+    found = find_stems([whole], "x.wav")
+    assert found.names == ("1", "2") and found.lacking == "no table of share 1, 3 of 3 yet"
+    assert find_stems([second], "y").paths == (tmp_path / "y_1.wav",)
+    with pytest.raises(UsageError, match=r"not in .*; there are x\.wav, y\.wav; no table of share 1, 3 of 3 yet"):
+        find_stems([whole], "z.wav")
+    # Another share, later, made one of them again with another gain: an output has one row, the last.
+    third = ledger(tmp_path / "outputs-3-of-3.csv", "x.wav,x_1.wav,1,-3", "x.wav,x_2.wav,2,-3")
+    os.utime(second, (1, 1))
+    assert find_stems([whole], "x.wav").scale == pytest.approx(10 ** (3 / 20))
+    assert find_stems([second, third], "x.wav").lacking == "no table of share 1 of 3 yet"
+    ledger(tmp_path / "outputs-1-of-3.csv", "z.wav,z_1.wav,1,0")
+    assert find_stems([whole], "z.wav").lacking == ""
+    sound(tmp_path / "x_1.wav")
+    assert find_stems([tmp_path]).ledger.endswith("outputs.csv")
+    ledger(whole, "w.wav,w_1.wav,1,0")
+    assert find_stems([whole], "w").names == find_stems([whole], "z").names == ("1",)
+    with pytest.raises(UsageError, match="tables of several folders"):
+        find_stems([whole, tmp_path / "other" / "outputs.csv"])
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from usepcli.audio import io
 from usepcli.data import rows as tables
+from usepcli.engine.separation import shards
 from usepcli.errors import BadInput, InputNotFound, UsageError, did_you_mean
 
 LEDGER = "outputs.csv"
@@ -20,7 +21,8 @@ class Stems:
     """Sound files by source name; `scale` undoes the gain that all of them were written with.
 
     `ledger` names the outputs.csv beside the files of a folder, if there is one: its gains were not undone.
-    `left_out` names the near-silent sources that `usep separate` did not write.
+    `left_out` names the near-silent sources that `usep separate` did not write, `lacking` the shares of a batch whose
+    tables are not there yet.
     """
 
     paths: tuple[Path, ...]
@@ -28,16 +30,20 @@ class Stems:
     scale: float = 1.0
     ledger: str = ""
     left_out: str = ""
+    lacking: str = ""
 
 
 def find_stems(inputs: Sequence[Path], recording: str = "") -> Stems:
     """Return the stems that files, one folder, or one outputs.csv stand for.
 
-    `recording` is the input whose sources are taken from an outputs.csv of several. InputNotFound or BadInput
-    where there are none, UsageError for mixed kinds.
+    `recording` is the input whose sources are taken from an outputs.csv of several. With an outputs.csv, there or not
+    yet, go the tables that shares of the batch left beside it; some of these may be named, too. InputNotFound or
+    BadInput where there are none, UsageError for mixed kinds.
     """
-    if len(inputs) == 1 and inputs[0].suffix.lower() == ".csv":
-        return _listed(inputs[0], recording)
+    if inputs and all(path.suffix.lower() == ".csv" for path in inputs):
+        if len(inputs) > 1 and len({path.parent for path in inputs}) > 1:
+            raise UsageError(f"{io.show(inputs[1])}: tables of several folders; name those of one")
+        return _listed(inputs, recording)
     if recording:
         raise UsageError(f"--file {recording}: belongs to an {LEDGER}, of which it takes one recording; leave it out")
     if len(inputs) == 1 and inputs[0].is_dir():
@@ -72,17 +78,22 @@ def _folder(folder: Path) -> Stems:
     found = [path for path in folder.iterdir() if path.suffix.lower() in io.AUDIO_SUFFIXES and path.is_file()]
     paths = sorted((path for path in found if not path.name.startswith(".")), key=lambda path: natural(path.name))
     if not paths:
-        raise InputNotFound(f"{io.show(folder)}: no sound files there ({' '.join(sorted(io.AUDIO_SUFFIXES))})")
-    ledger = io.show(folder / LEDGER) if (folder / LEDGER).is_file() else ""
+        raise InputNotFound(f"{io.show(folder)}: no sound files there, by their suffixes; name the stems one by one")
+    ledger = io.show(folder / LEDGER) if (folder / LEDGER).is_file() or shards.parts(folder) else ""
     return Stems(tuple(paths), tuple(io.show(path.stem) for path in paths), ledger=ledger)
 
 
-def _listed(path: Path, recording: str) -> Stems:
-    rows = [row for row in _rows(path) if row["output"]]
+def _listed(named: Sequence[Path], recording: str) -> Stems:
+    path, several = named[0], list(named)
+    if len(named) == 1 and path.name == LEDGER and (parts := shards.parts(path.parent)):
+        several = [*([path] if path.is_file() else []), *parts]
+    # Of an output that was made again, by another share or a later run, the last row counts.
+    last = {row["output"]: row for table in several for row in _rows(table) if row["output"]}
+    rows, lacking = list(last.values()), "" if several[0].name == LEDGER else shards.lacking(several)
     files = list(dict.fromkeys(row["file"] for row in rows))
     if not files:
         raise BadInput(f"{io.show(path)}: no output is listed; expected one line per file that was written")
-    chosen = _choose(path, files, recording)
+    chosen = _choose(path, files, recording, lacking)
     rows = [row for row in rows if row["file"] == chosen]
     try:
         (gain_db,) = {float(row["gain_db"]) for row in rows}
@@ -104,10 +115,11 @@ def _listed(path: Path, recording: str) -> Stems:
         names,
         10 ** (-gain_db / 20),
         left_out=rows[0].get("left_out", ""),
+        lacking=lacking,
     )
 
 
-def _choose(path: Path, files: Sequence[str], recording: str) -> str:
+def _choose(path: Path, files: Sequence[str], recording: str, lacking: str) -> str:
     """Return the one recording of a list, or the one named by its path, file name or stem."""
     if not recording and len(files) == 1:
         return files[0]
@@ -121,7 +133,8 @@ def _choose(path: Path, files: Sequence[str], recording: str) -> str:
         if found:
             raise UsageError(f"--file {io.show(recording)}: fits {len(found)} recordings; give the path: {shown}")
     hint = did_you_mean(recording, files)
-    raise UsageError(f"--file {io.show(recording)}: not in {io.show(path)}{hint}; there are {shown}")
+    more = f"; {lacking}" if lacking else ""
+    raise UsageError(f"--file {io.show(recording)}: not in {io.show(path)}{hint}; there are {shown}{more}")
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

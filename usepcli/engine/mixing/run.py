@@ -90,6 +90,8 @@ def mix(
             say(f"{show(str(path))}: {missing:g} s shorter than its header or its size says; mixed what is there")
     if stems.ledger:
         tell(f"{stems.ledger}: lists these files with the gain that they were written with; name it to undo the gain")
+    if stems.lacking:
+        tell(f"{show(inputs[0])}: {stems.lacking}; what that share separates is not among these files")
     if stems.left_out:
         tell(f"{show(inputs[0])}: separate left these near-silent sources out: {stems.left_out}")
     if dry_run:

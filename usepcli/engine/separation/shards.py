@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from usepcli.engine.separation.jobs import Job
 from usepcli.errors import UsageError
@@ -34,6 +35,29 @@ class Shard:
     def of(self, jobs: Iterable[Job]) -> list[Job]:
         """Return this share's jobs."""
         return [job for job in jobs if self.holds(job)]
+
+
+_PART = re.compile(r"outputs-(\d+)-of-(\d+)\.csv")
+
+
+def parts(folder: Path) -> list[Path]:
+    """Return the tables of outputs that shares left in a folder, the one written last at the end."""
+    found = [path for path in folder.glob("outputs-*.csv") if _PART.fullmatch(path.name)]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def lacking(tables: Iterable[Path]) -> str:
+    """Return in words which shares have no table among these, '' where all have one."""
+    there: dict[int, set[int]] = {}
+    for match in filter(None, (_PART.fullmatch(path.name) for path in tables)):
+        there.setdefault(int(match[2]), set()).add(int(match[1]))
+    gaps = {count: [str(k) for k in range(1, count + 1) if k not in found] for count, found in there.items()}
+    told = [
+        f"{', '.join(missing[:8])}{', ...' if len(missing) > 8 else ''} of {count}"
+        for count, missing in sorted(gaps.items())
+        if missing
+    ]
+    return f"no table of share {' and '.join(told)} yet" if told else ""
 
 
 def parse(text: str, environment: Mapping[str, str] | None = None) -> Shard | None:
