@@ -17,12 +17,13 @@ from usepcli.data import words
 from usepcli.data.batch import Example, Unusable
 from usepcli.data.crops import Deal, How, held, seconds, weights
 from usepcli.data.items import Reader
-from usepcli.data.manifest import Manifest, Pool
+from usepcli.data.manifest import Manifest, Pool, Row
 from usepcli.data.sampling import Key, rng
-from usepcli.data.store import AudioStore
+from usepcli.data.store import LONG_S, AudioStore
 from usepcli.errors import BadInput, ConfigError, MissingDependency
 
 ATTEMPTS = 20
+PLACES = 5  # drawn in a recording, before it is cut where it is loudest
 _NO_ITEM = (ConfigError, MissingDependency)  # what another item would meet as well
 
 # An utterance without a talker's name is drawn a tenth as often as a named talker: ten of them are taken for one
@@ -99,11 +100,14 @@ class FixedMixtures(Replacing):
         needs: Collection[str] = (),
         n_items: int = 0,
         crops: How = "auto",
+        channels: str = "mix",
     ) -> None:
         self.manifest, self.seed, self.with_sources = manifest, seed, with_sources
         # Who wants one crop of each file gets them as ever: every file decoded whole.
-        self.reader = Reader(manifest, rate, segment_s, keep, seek=crops != "one")
+        self.reader = Reader(manifest, rate, segment_s, keep, channels, crops != "one")
+        self._whole, self._heard = Reader(manifest, rate, channels=channels), dict[str, str]()
         lengths = seconds(manifest.rows)
+        self.lengths = {row.id: float(length) for row, length in zip(manifest.rows, lengths, strict=True)}
         self.weights = weights(lengths, segment_s, crops)
         self.deal = Deal(self.weights, n_items, seed)
         self.n_files, self.segments = len(manifest.rows), int(held(lengths, segment_s).sum())
@@ -126,10 +130,24 @@ class FixedMixtures(Replacing):
         """Return a random segment of mixture `index`."""
         row = self.manifest.rows[index]
         item = self.reader.segment(row, draw, self.with_sources)
+        if not item.mix.any() or (item.sources is not None and not item.sources.any()):
+            self._check_heard(row)
         return Example(
             row.id, item.mix, item.sources, row.text,
             queries=row.queries, caption=row.caption, phrases=row.phrases, label=row.label,
         )  # fmt: skip
+
+    def _check_heard(self, row: Row) -> None:
+        """BadInput for an item that is silent throughout, or in all its sources; a silent segment of others is fine."""
+        if row.id not in self._heard:
+            mute: list[str] = []
+            if self.lengths[row.id] <= LONG_S:
+                item = self._whole.whole(row, self.with_sources)
+                mute += [] if item.mix.any() else ["the mixture"]
+                mute += [] if item.sources is None or item.sources.any() else ["all sources"]
+            self._heard[row.id] = " and ".join(mute)
+        if mute_parts := self._heard[row.id]:
+            raise BadInput(f"{row.id}: {mute_parts} silent from beginning to end; replace or remove it")
 
 
 class DynamicMixtures(Replacing):
@@ -157,16 +175,18 @@ class DynamicMixtures(Replacing):
         keep: bool = True,
         needs: Collection[str] = (),
         seek: bool = True,
+        channels: str = "mix",
     ) -> None:
-        """seek: of long files only stretches are read."""
+        """seek: of long files only stretches are read.  channels: "mix" or "first"."""
         words.check_pools(pools, needs)
+        self.pools = list(pools)
         self.seed, self.n_items, self.n_talkers = seed, n_items, n_talkers
         self.n_files = sum(len(pool.rows) for pool in (*pools, *([noise] if noise else [])))
         self.segments = n_items
         self.frames, self.rate = round(segment_s * rate), rate
         self.level_db, self.speeds, self.join_prob = level_db, list(speeds), join_prob
         self.noise, self.noise_snr_db, self.noise_prob = noise, noise_snr_db, noise_prob
-        self.store = AudioStore(rate, keep, seek=seek)
+        self.store = AudioStore(rate, keep, seek=seek, channels=channels)
         by_talker: dict[str, list[Path]] = defaultdict(list)
         self.group: dict[str, str] = {}
         self.query: dict[Path, str] = {}
@@ -224,16 +244,21 @@ class DynamicMixtures(Replacing):
         path = paths[int(draw.integers(len(paths)))]
         query = self.query[path]
         paths = [other for other in paths if self.query[other] == query]
-        wave = self.store.some(path, self.frames, speed, draw)
-        while wave.size < self.frames and draw.random() < self.join_prob:
-            pause = np.zeros(int(draw.uniform(0.1, 0.6) * self.rate), np.float32)
-            more = self.store.some(paths[int(draw.integers(len(paths)))], self.frames, speed, draw)
-            wave = np.concatenate([wave, pause, more])
-        wave = place(wave, self.frames, draw)
-        rms = float(np.sqrt(np.mean(wave**2)))
-        if rms < 1e-5:
-            raise BadInput(f"{talker}: a silent segment")
-        return wave / rms, query
+        for last in (*[False] * PLACES, True):  # a pause is no fault of a recording
+            wave = self.store.some(path, self.frames, speed, draw)
+            if last:
+                at = max(0, int(np.argmax(np.abs(wave))) - self.frames // 2)
+                wave = wave[at : at + self.frames]
+            while wave.size < self.frames and draw.random() < self.join_prob:
+                pause = np.zeros(int(draw.uniform(0.1, 0.6) * self.rate), np.float32)
+                other = paths[int(draw.integers(len(paths)))]
+                wave = np.concatenate([wave, pause, self.store.some(other, self.frames, speed, draw)])
+            wave = place(wave, self.frames, draw)
+            rms = float(np.sqrt(np.mean(wave**2)))
+            if rms >= 1e-5:
+                return wave / rms, query
+        self.store.read_last = path
+        raise BadInput(f"{path}: silent wherever it was cut; replace or remove it")
 
     def _noise(self, mix: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         assert self.noise is not None

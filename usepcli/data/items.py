@@ -41,7 +41,7 @@ class Item(NamedTuple):
 class Reader:
     """Reads a manifest's items at `rate` Hz; `seconds` is the length of a segment, or the most that is read (0: all).
 
-    keep: decoded files stay in memory, as 16 bits.  channels: one of CHANNELS; segments are means.
+    keep: decoded files stay in memory, as 16 bits.  channels: one of CHANNELS; of segments there is one channel.
     BadInput or InputNotFound for files that cannot be used.
     """
 
@@ -57,7 +57,7 @@ class Reader:
         """seek: of long files only the segments are read."""
         self.manifest, self.rate, self.seconds, self.channels = manifest, rate, seconds, channels
         self.frames = round(seconds * rate)
-        self._store = AudioStore(rate, keep, seek=seek)
+        self._store = AudioStore(rate, keep, seek=seek, channels=channels)
 
     def segment(self, row: Row, draw: np.random.Generator, with_sources: bool) -> Item:
         """Return `seconds` from a place that is drawn, the same in all files of a row."""

@@ -21,11 +21,14 @@ LEAD_S = 0.1  # longer than the resampler's filter
 class AudioStore:
     """Reads mono segments at one rate; keeps whole decoded files up to `limit_bytes`.
 
-    seek: read stretches of long files in place of the whole.
+    seek: read stretches of long files in place of the whole.  channels: "mix", their mean, or "first".
     """
 
-    def __init__(self, rate: int, keep: bool = True, limit_bytes: int = 4 << 30, seek: bool = True) -> None:
+    def __init__(
+        self, rate: int, keep: bool = True, limit_bytes: int = 4 << 30, seek: bool = True, channels: str = "mix"
+    ) -> None:
         self.rate, self.keep, self.limit, self.seek = rate, keep, limit_bytes, seek
+        self.channels = channels
         self.lengths: dict[Path, io.Info] = {}
         self.held = 0
         self.read_last = Path()  # the file that was asked for last
@@ -40,7 +43,7 @@ class AudioStore:
         key = (str(path), speed)
         if key in self.files:
             return self.files[key].astype(np.float32) / 32768.0
-        wave, rate = io.read_mono(path)
+        wave, rate = self._read(path)
         if wave.size == 0 or not np.isfinite(wave).all():
             raise BadInput(f"{path}: empty or not finite; replace or remove the file")
         if rate != self.rate or speed != 1.0:
@@ -59,7 +62,7 @@ class AudioStore:
             return self._stretch(path, start, frames)
         if self.keep:
             return self.whole(path)[start : start + frames]
-        wave, rate = io.read_mono(path, start, frames)
+        wave, rate = self._read(path, start, frames)
         if rate != self.rate:
             return self.whole(path)[start : start + frames]
         if not np.isfinite(wave).all():
@@ -68,12 +71,18 @@ class AudioStore:
 
     def some(self, path: Path, frames: int, speed: float, draw: np.random.Generator) -> np.ndarray:
         """Return one file as `whole` does, or of a long one (frames,) from a place that is drawn."""
+        self.read_last = path
         if not self._long(path):
             return self.whole(path, speed)
-        self.read_last = path
         said = self.lengths[path]
         total = length_after(said.frames, round(said.rate * speed), self.rate)
         return self._stretch(path, int(draw.integers(max(total - frames, 0) + 1)), frames, speed)
+
+    def _read(self, path: Path, start: int = 0, frames: int = -1) -> tuple[np.ndarray, int]:
+        if self.channels == "mix":
+            return io.read_mono(path, start, frames)
+        wave, rate = io.read(path, start, frames)
+        return wave[0], rate
 
     def _long(self, path: Path) -> bool:
         if not self.seek:
@@ -90,7 +99,7 @@ class AudioStore:
         lead = round(LEAD_S * self.rate) if own != self.rate else 0
         first = max(0, start - lead) // given
         count = math.ceil((start + frames + lead - first * given) * own / self.rate)
-        wave, _ = io.read_mono(path, first * taken, count)
+        wave, _ = self._read(path, first * taken, count)
         if own != self.rate:
             wave = resample(wave, own, self.rate).astype(np.float32)
         wave = wave[start - first * given :][:frames]

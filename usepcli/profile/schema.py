@@ -57,7 +57,7 @@ class Data(Section):
     """What to train on, and how mixtures are drawn from it.
 
     An epoch has epoch_items examples; 0: as many as `crops` gives the recordings, one each, or by their length, or
-    (auto) by their length where one of them is longer than 30 s.
+    (auto) by their length where one of them is longer than 30 s.  Of several channels the mean is heard, or the first.
     """
 
     manifest: str = ""
@@ -70,6 +70,7 @@ class Data(Section):
     talkers: Positive = 2
     epoch_items: Count = 0
     crops: Literal["auto", "one", "length"] = "auto"
+    channels: Literal["mix", "first"] = "mix"
     level_db: Annotated[float, Field(ge=0)] = 5.0
     speeds: Annotated[list[Above0], Field(min_length=1)] = [1.0]
     noise: str = ""

@@ -50,7 +50,7 @@ def training_data(profile: Any, rate: int, needs: Collection[str]) -> FixedMixtu
     if not len(rows.rows):
         raise ConfigError(f"data.train_split: no row of {data.manifest} has split '{data.train_split}'")
     sources = "sources" in needs
-    how: tuple[Any, ...] = (data.cache, needs, data.epoch_items, data.crops)
+    how: tuple[Any, ...] = (data.cache, needs, data.epoch_items, data.crops, data.channels)
     return FixedMixtures(rows, rate, data.segment_s, profile.seed, sources, *how)
 
 
@@ -76,6 +76,7 @@ def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures
         data.cache,
         needs,
         data.crops != "one",
+        data.channels,
     )
 
 

@@ -12,11 +12,12 @@ import torch
 from usepcli import device
 from usepcli.data import words
 from usepcli.data.batch import Batch, collate
-from usepcli.engine.training import beginning, parts, valid_split
+from usepcli.engine.training import beginning, look, parts, valid_split
 from usepcli.engine.training.feed import Feed
 from usepcli.models.queried import Model
 from usepcli.objectives.base import Objective, Shared
 from usepcli.objectives.supervised import Place
+from usepcli.profile.schema import BLIND
 from usepcli.weights import build
 
 
@@ -44,7 +45,10 @@ def plan(profile: Any, say: Callable[[str], None] = _nothing) -> dict[str, Any]:
     objective = objective.to(where)
     objective.place = Place(parts=t.accumulate)
     feed = Feed(profile, objective, student.sample_rate, 0, 1, say)
-    for line in (*anew, *feed.notes, *valid_split.settle(profile, student)[1].notes):
+    objective.on_start(feed.steps_per_epoch)
+    split, choice = valid_split.settle(profile, student)
+    seen = look.look(profile, feed.data, student.sample_rate, None if choice.metric in BLIND else split.references)
+    for line in (*anew, *feed.notes, *objective.notes(), *choice.notes, *seen):
         say(line)
     parameters = sum(p.numel() for m in objective.groups().values() for p in m.parameters())
     step_s = _measure(_batch(profile, objective, student, feed).to(where), objective, t.accumulate, where)

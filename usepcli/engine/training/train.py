@@ -17,7 +17,7 @@ from usepcli import device
 from usepcli.data.batch import Batch
 from usepcli.data.sampling import torch_seed
 from usepcli.engine import tables
-from usepcli.engine.training import beginning, parts, states
+from usepcli.engine.training import beginning, look, parts, states
 from usepcli.engine.training.average import MovingAverage
 from usepcli.engine.training.distributed import Ranks
 from usepcli.engine.training.feed import Feed
@@ -30,6 +30,7 @@ from usepcli.engine.training.validate import LATEST, Validator
 from usepcli.errors import Diverged, Stopped
 from usepcli.objectives.base import MAIN
 from usepcli.objectives.supervised import Place
+from usepcli.profile.schema import BLIND
 from usepcli.weights import build, fitting
 
 
@@ -158,8 +159,7 @@ class Trainer:
         self._saved = time.monotonic()
         self.log.start()
         try:
-            started = self.validator.start(self.step, self.objective.teacher) if self.ranks.main else []
-            for line in (*self.objective.notes(), *started):
+            for line in self._first_look() if self.ranks.main else ():
                 self.log.say(line)
             if self.due:  # the run ended between the save of an epoch and its validation
                 self._validate()
@@ -176,6 +176,14 @@ class Trainer:
             flag.close()
             self.ranks.close()
             self._close()
+
+    def _first_look(self) -> list[str]:
+        """Return what is to be said before the first step of this start."""
+        said = [*self.objective.notes(), *self.validator.start(self.step, self.objective.teacher)]
+        if not self.resumed:
+            known = None if self.validator.metric in BLIND else self.validator.split.references
+            said += look.look(self.p, self.feed.data, self.student.sample_rate, known)
+        return said
 
     def _weights(self) -> dict[str, Tensor]:
         return self.average.state if self.average else self.student.state_dict()
