@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from usepcli.profile import signature
 from usepcli.profile.load import load_profile, profiles_available, render_config
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "profiles").rglob("*.y*ml"))
 LEDGER = ROOT / "usepcli" / "published" / "published.csv"
+
+
+COMMAND = re.compile(r"^#   usep ((?:.*\\\n#\s+)*.*)$", re.M)  # lines end in a backslash where they go on
+SET = re.compile(r"--set ([\w.]+=[^\s,;)]+)")
+MOMS = {  # sums of two mixtures in a step: the papers', and with _code those of the released settings
+    **dict.fromkeys(("wsj0_2mix_mixit", "wsj0_2mix_moms", "wsj0_2mix_moms_l0", "libri2mix_mixit"), 256),
+    **dict.fromkeys(("fuss_moms", "fuss_moms_l0", "fuss_moms_p0", "fuss_moms_p0_l0"), 256),
+    **dict.fromkeys(("wsj0_mixit", "wsj0_mixit_sparse"), 16),
+    **dict.fromkeys(("fuss_mixit", "fuss_mixit_sparse", "fuss_mixit_code", "fuss_mixit_sparse_code"), 16),
+    "wsj0_mixit_code": 8,
+}
+
+
+def commands(path: Path) -> list[list[str]]:
+    """Return the usep commands in the head of a profile, as words."""
+    head = path.read_text(encoding="utf-8")
+    return [shlex.split(found.replace("\\\n#", " ")) for found in COMMAND.findall(head)]
 
 
 def published() -> dict[str, list[dict[str, str]]]:
@@ -60,6 +80,68 @@ def test_header_tells_the_published_numbers_and_where_they_stand(name: str):
     for row in published()[name]:
         assert f"({row['paper']}, {row['where'].lower()})" in comment
         assert f" {row['value']}" in comment, row
+
+
+def fits(name: str, sets: list[str]) -> Any:
+    """Bind a profile with settings and build what belongs together, without memory for the model."""
+    import torch
+
+    from usepcli.engine.training import parts
+    from usepcli.objectives.supervised import Place
+    from usepcli.weights import build
+
+    profile = load_profile(name, sets, environ={})
+    with torch.device("meta"):
+        objective = parts.objective(profile, build.model(profile.model))
+    share = profile.train.accumulate
+    objective.place = Place(parts=share)
+    assert profile.train.batch_size % share == 0
+    objective.check(profile.train.batch_size // share)
+    return profile, objective
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_command_in_a_head_is_one_that_usep_takes(path: Path):
+    from usepcli.cli.app import command
+
+    told = commands(path)
+    assert ["train", "--profile", path.stem] in [words[:3] for words in told] or path.stem in ("small_mixtures",)
+    for name, *words in told:
+        found = command(name).make_context(name, list(words)).params  # every option known, every value of its kind
+        if name == "train":
+            fits(found["profile"], found["sets"])
+        if name == "evaluate":
+            assert found["compare"] in {file.stem for file in FILES}
+        if name == "prepare-data":
+            known = set(signature.schema("corpus", found["corpus"]).model_fields)
+            assert {key for key in found if found[key] is not None} & {"rate", "train", "valid", "test"} <= known
+
+
+SETS = [path for path in FILES if SET.search(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("path", SETS, ids=lambda path: path.stem)
+def test_every_setting_that_a_head_proposes_fits(path: Path):
+    comment = "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
+    for line in comment.replace("\n# ", " ").split("`"):
+        sets = [found.rstrip(".") for found in SET.findall(line)]
+        if sets and "..." not in line:
+            fits(path.stem, sets)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.3, 0.99])
+@pytest.mark.parametrize("name", ["fuss_moms", "wsj0_2mix_moms"])
+def test_any_share_of_references_fits_however_small_the_micro_batches(name: str, share: float):
+    fits(name, [f"objective.supervised_fraction={share}"])
+
+
+def test_sums_of_mixtures_in_a_step_are_those_of_the_papers():
+    found = {}
+    for path in FILES:
+        profile = load_profile(str(path), environ={})
+        if profile.objective["name"] == "mixit" and not path.stem.startswith("small"):
+            found[path.stem] = profile.train.batch_size // profile.objective.get("n_mix", 2)
+    assert found == MOMS
 
 
 FIRST_STAGE = re.compile(r"(?:init_from|teacher_model): (runs/(\w+))")

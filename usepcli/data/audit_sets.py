@@ -74,6 +74,22 @@ def _torn_talkers(talkers: Iterable[tuple[str, str]]) -> Iterator[Finding]:
             )
 
 
+def known_voices(pool: Iterable[tuple[str, str]], mixtures: Iterable[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Return the talkers of one split of a pool who speak in another split of mixtures: to (pool's, mixtures') split.
+
+    Both are pairs (speaker, split); a talker without a name is none of the others.
+    """
+    heard: dict[str, set[str]] = defaultdict(set)
+    for speaker, split in mixtures:
+        heard[speaker].add(split)
+    found: dict[str, tuple[str, str]] = {}
+    for speaker, split in pool:
+        others = sorted(heard.get(speaker, set()) - {split}) if speaker else []
+        if others:
+            found.setdefault(speaker, (split, others[0]))
+    return found
+
+
 def _microphones(items: Sequence[Item]) -> Iterator[Finding]:
     """Find second microphones: WSJ recorded all twice, and no usual corpus takes the noisier wv2."""
     found: dict[str, dict[str, Item]] = defaultdict(dict)

@@ -174,6 +174,31 @@ class Pool(_Table[PoolRow]):
     FILE, NEEDED, ROW, COLUMNS = "pool.csv", ("id", "path", "sample_rate", "frames"), PoolRow, POOL_COLUMNS
     WORDS = POOL_WORDS
 
+    @classmethod
+    def read(cls, place: str | os.PathLike[str]) -> Self:
+        """Read a pool; of a manifest.csv that is named as a file, the sources of its mixtures are the utterances.
+
+        So a set of fixed mixtures is mixed afresh from its own training sources, and from nothing that it is validated
+        on. Errors as for any table; BadInput for a manifest without sources.
+        """
+        if Path(place).name != Manifest.FILE:
+            return super().read(place)
+        listed = Manifest.read(place)
+        rows = [one for row in listed.rows for one in _utterances(row)]
+        if not rows:
+            raise BadInput(f"{listed.path}: lists no sources, so none can be mixed afresh; name a pool.csv")
+        return cls(rows, listed.root, listed.path)
+
+
+def _utterances(row: Row) -> Iterable[PoolRow]:
+    if row.sources and row.start is not None:
+        raise BadInput(f"{row.id}: a stretch of its files; only the sources of whole files can be mixed afresh")
+    names = row.speakers if len(row.speakers) == len(row.sources) else [""] * len(row.sources)
+    queries = row.queries if len(row.queries) == len(row.sources) else [""] * len(row.sources)
+    facts = row.sample_rate, row.frames, row.origin, row.licence
+    for k, (name, path, query) in enumerate(zip(names, row.sources, queries, strict=True), 1):
+        yield PoolRow(f"{row.id}/{k}", row.split, name, path, *facts, query)
+
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Replace a CSV file (UTF-8, one header line) in one step; errors as for `write_text`."""

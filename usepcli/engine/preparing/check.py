@@ -11,7 +11,7 @@ import numpy as np
 
 from usepcli.audio.io import show
 from usepcli.data.audit import ERROR, Finding, Item, Result, audit_item
-from usepcli.data.audit_sets import audit_set
+from usepcli.data.audit_sets import audit_set, known_voices
 from usepcli.data.corpora.base import some, split_of, split_word, walk
 from usepcli.data.corpora.listing import column, read_rows
 from usepcli.data.manifest import Manifest, Pool, Row, write_rows
@@ -126,12 +126,17 @@ def check(
     """
     source = Path(source)
     report = Report(source)
-    for table in _tables(source, rate):
+    tables = _tables(source, rate)
+    for table in tables:
         keep = set(some([str(i) for i in range(len(table.items))], limit))
         items = [item for i, item in enumerate(table.items) if str(i) in keep]
         results = list(progress(run_tasks(audit_item, items, workers), len(items), "check", "item", quiet))
         report.items += len(items)
         _collect(report, results, table)
+    if len(tables) == 2:  # a prepared folder: its mixtures, and the pool that fresh ones are drawn from
+        for speaker, (ours, theirs) in known_voices(tables[1].talkers, tables[0].talkers).items():
+            detail = f"talker '{speaker}' of the pool's {ours} speaks in the {theirs} mixtures"
+            report.findings.append(Finding(ERROR, "talker", ours, speaker, Pool.FILE, detail))
     report.path = _place(source, out)
     if report.path:
         write_rows(report.path, [column.name for column in fields(Finding)], map(astuple, report.findings))

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from usepcli import guard, registry
+from usepcli.data import audit_sets
 from usepcli.data.crops import cut_up
 from usepcli.data.items import Reader
-from usepcli.data.manifest import Manifest, Row
+from usepcli.data.manifest import Manifest, Pool, Row
 from usepcli.engine.scoring import momi
 from usepcli.engine.scoring.asking import queries_of
 from usepcli.errors import BadInput, ConfigError
@@ -172,3 +173,19 @@ def _check_blind(metric: str, split: Split) -> None:
             f"valid.metric: {metric} cannot be had: found {missing}; prepare the recordings again, which splits few or "
             "long ones by time, add some to the split, or name another with data.valid_split"
         )
+
+
+def known_voices(profile: Any) -> list[str]:
+    """Return a warning where talkers of the pools that mixtures are drawn from speak in the validation split, too."""
+    data = profile.data
+    if data.mixing != "dynamic" or not data.manifest:
+        return []
+    pool = [(row.speaker, "pool") for path in data.pool for row in Pool.read(path).split(data.train_split).rows]
+    rows = Manifest.read(data.manifest).split(data.valid_split).rows
+    found = audit_sets.known_voices(pool, [(name, "valid") for row in rows for name in row.speakers])
+    if not found:
+        return []
+    return [
+        f"warning: {len(found)} talkers of data.pool speak in the validation split, too, e.g. '{min(found)}': its "
+        "scores are of voices that training knows"
+    ]

@@ -58,7 +58,7 @@ class Validator:
         """
         if self.metric == "teacher_agreement" and teacher is None:
             raise ConfigError("valid.metric: teacher_agreement, but the objective has no teacher; set it to momi")
-        lines = list(self.notes)
+        lines = [*self.notes, *valid_split.known_voices(self.p)]
         if self.metric == "momi" and len(self.split.pairs) < choice.FEW:
             lines.append(
                 f"momi chooses by {len(self.split.pairs)} pairs of mixtures, which tell little; of weights that they "
