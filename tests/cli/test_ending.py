@@ -19,6 +19,9 @@ from typer.testing import CliRunner, Result
 from usepcli.audio import io
 from usepcli.cli.app import app
 from usepcli.data.manifest import Manifest, Row
+from usepcli.engine import tables
+from usepcli.engine.scoring import evaluate
+from usepcli.engine.scoring.jobs import SAMPLES
 from usepcli.report import listen
 from usepcli.weights import store
 
@@ -167,6 +170,37 @@ def test_push_leaves_no_file(model_file: Path, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "hub").mkdir()
     monkeypatch.setattr(os, "fsync", terminate)
     ended(["push", model_file, tmp_path / "hub"], tmp_path)
+
+
+def test_evaluate_leaves_no_folder(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[object] = ["evaluate", model_file, "--data", SAMPLES, "--limit", 1, "-o", tmp_path / "scores"]
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "score_signals", terminate)
+        ended(words, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", terminate)  # while the first table is written
+        ended(words, tmp_path)
+    assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
+
+
+def test_evaluate_goes_on_where_tables_are_missing(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["evaluate", str(model_file), "--data", str(SAMPLES), "--limit", "1", "-o", str(tmp_path / "scores")]
+    real, written = tables.write_csv, []
+
+    def second(path: Path, *rest: Any) -> None:
+        written.append(path)
+        if len(written) == 2:
+            terminate()
+        real(path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "write_csv", second)
+        assert CliRunner().invoke(app, words).exit_code == 143
+    assert tree(tmp_path / "scores") == ["evaluate.partial.json", "items.csv"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert tree(tmp_path / "scores") == ["evaluate.json", "items.csv", "summary.csv"]
 
 
 def test_import_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

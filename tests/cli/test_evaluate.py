@@ -96,6 +96,61 @@ def test_results_are_not_overwritten_unasked(usep: Usep) -> None:
     assert (run / "eval_test" / "items.csv").read_bytes() != before
 
 
+def test_the_same_command_again_shows_what_is_there(usep: Usep) -> None:
+    run = train_nothing(Path("runs/one"))
+    first = usep(run, "--limit", 2)
+    before = {path.name: path.stat().st_mtime_ns for path in (run / "eval_test").iterdir()}
+    again = usep(run, "--limit", 2, "--workers", 1)
+    assert again.code == 0 and again.out == first.out and "holds these results already" in again.err
+    assert {path.name: path.stat().st_mtime_ns for path in (run / "eval_test").iterdir()} == before
+    assert json.loads(usep(run, "--limit", 2, "--json").out)["items"] == 2
+    other = usep(run, "--limit", 2, "--metric", "snr")
+    assert other.code == 73 and 'metric was [], now ["snr"]' in other.err and "-o" in other.err
+
+
+def test_changed_files_are_other_data(usep: Usep) -> None:
+    shutil.copytree(TESTSET, "set")
+    run = train_nothing(Path("runs/one"), "set")
+    assert usep(run, "--limit", 2).code == 0
+    first = sorted(Path("set").glob("*/mix.flac"))[0]
+    shutil.copy(sorted(Path("set").glob("*/mix.flac"))[1], first)
+    changed = usep(run, "--limit", 2)
+    assert changed.code == 73 and "files have changed" in changed.err and "--overwrite" in changed.err
+
+
+def test_two_sets_of_one_model_go_into_two_folders(usep: Usep) -> None:
+    run = train_nothing(Path("runs/one"))
+    for name in ("near", "far"):
+        shutil.copytree(TESTSET, name)
+        assert usep(run, "--data", name, "--limit", 1).code == 0
+    assert usep(run, "--data", TESTSET, "--limit", 1).code == 0  # its own
+    assert {path.name for path in run.iterdir() if path.is_dir()} == {"eval_near_test", "eval_far_test", "eval_test"}
+
+
+def test_failed_items_are_told_again(usep: Usep) -> None:
+    for k in (1, 2):
+        for item in sorted(TESTSET.iterdir())[:2]:
+            Path(f"est/{item.name}").mkdir(exist_ok=True, parents=True)
+            shutil.copy(item / f"s{k}.flac", f"est/{item.name}/s{k}.flac")
+    shutil.copytree("est", "ref")
+    next(Path("est").rglob("s2.flac")).write_bytes(b"no sound")
+    line = ("--estimates", "est", "--references", "ref", "-o", "scores")
+    for _ in range(2):
+        answer = usep(*line)
+        assert answer.code == 4 and "1 of 2 items have no scores" in answer.err
+    assert "holds these results already" in answer.err
+
+
+def test_a_comparison_that_cannot_be_made_loses_no_scores(usep: Usep) -> None:
+    run = train_nothing(Path("runs/one"))
+    assert usep(run, "--limit", 2, "--metric", "snr", "-o", "earlier").code == 0
+    line = (run, "--limit", 2, "--metric", "si-snr", "--versus", "earlier", "-o", "scores")
+    answer = usep(*line)
+    assert answer.code == 65 and "no score in common" in answer.err and "si-snr" in answer.out
+    assert Path("scores/items.csv").is_file() and Path("scores/summary.csv").is_file()
+    assert usep(*line).code == 65  # tried again
+
+
 def test_without_runs_the_default_model_meets_the_shipped_test_set(usep: Usep, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = train_nothing(Path("pretrained")) / "best.safetensors"
     stand_in = stand_in.rename(stand_in.with_name("default.safetensors")).resolve()
@@ -131,8 +186,9 @@ def test_separated_files_of_anybody(usep: Usep) -> None:
                 Path("est").mkdir(exist_ok=True)
                 shutil.copy(item / f"{name}.flac", f"est/{item.name}_{k}.flac")
     line = ("--estimates", "est", "--references", TESTSET, "--metric", "si-snr", "-o", "scores")
-    assert usep(*line).code == 66
-    answer = usep(*line, "--skip-missing")
+    bare = usep(*line)
+    assert bare.code == 4 and "6 of 8 items have no scores" in bare.err and "no estimate" in bare.err
+    answer = usep(*line, "--skip-missing", "--overwrite")
     assert answer.code == 0 and "flat, 2 items" in answer.err and "12 of 16 rows: no estimate" in answer.err
     with open("scores/summary.csv", newline="") as file:
         (row,) = csv.DictReader(file)

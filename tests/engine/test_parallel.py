@@ -65,3 +65,35 @@ def test_workers_go_when_the_parent_is_killed(tmp_path: Path, until: Callable[..
             parent.kill()
             for pid in filter(alive, children):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_is_the_parents_affair(tmp_path: Path, until: Callable[..., Any], number: int):
+    """Workers answer no signal: no traceback, the task under way ends, those that wait are dropped, nobody is left."""
+    script = tmp_path / "main.py"
+    script.write_text(
+        "import sys, time\nfrom pathlib import Path\nfrom usepcli.engine.parallel import run_tasks\n"
+        "from usepcli.engine.separation.ending import Ending\n"
+        "def task(name):\n    Path(name).touch()\n    time.sleep(0.5)\n    Path(name + '.done').touch()\n"
+        "if __name__ == '__main__':\n    try:\n        with Ending():\n"
+        "            list(run_tasks(task, sys.argv[1:], 2, chunk=50))\n"
+        "    except KeyboardInterrupt:\n        sys.exit(130)\n"
+    )
+    named = [tmp_path / f"t{i}" for i in range(100)]
+    root = Path(__file__).resolve().parents[2]
+    line = [sys.executable, str(script), *map(str, named)]
+    with subprocess.Popen(
+        line, env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        children: list[int] = []
+        until(lambda: (named[0].exists() and named[50].exists()) or parent.poll() is not None, "two tasks began")
+        children = [int(pid) for pid in listed.read_text().split()]
+        os.killpg(parent.pid, number)
+        _, said = parent.communicate(timeout=60)
+    assert said == f"usep: stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}\n"
+    assert parent.returncode == 128 + number
+    until(lambda: not any(map(alive, children)), "all workers went")
+    begun = [path for path in named if path.exists()]
+    assert len(begun) < 50 and all(path.with_name(path.name + ".done").exists() for path in begun)

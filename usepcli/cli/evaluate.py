@@ -50,7 +50,7 @@ def evaluate(
     metric: options.Metrics = [],  # noqa: B006 - Typer copies it
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the results; by default RUN/eval_SPLIT, or evaluation."),
+        typer.Option("--out", "-o", help="Folder of the results; by default RUN/eval_SPLIT, or evaluation, with the name of --data."),
     ] = None,
     estimates: Annotated[
         Path | None, typer.Option("--estimates", help="Folder of separated files.", show_default=False)
@@ -63,7 +63,7 @@ def evaluate(
         typer.Option("--mixtures", help="Folder of mixtures, for improvements such as si-snri.", show_default=False),
     ] = None,
     skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Go on where estimates are missing; their rows say so.")
+        bool, typer.Option("--skip-missing", help="Missing estimates are no fault: rows without scores, exit 0.")
     ] = False,
     protocol: Annotated[
         str,
@@ -172,6 +172,9 @@ def evaluate(
       ID/s1.wav  ID/s2.wav      one folder per item
       ID_1.wav   ID_2.wav       one folder for all (also ID_s1.wav)
     Mixtures: ID.wav or ID/mix.wav. Unequal lengths are trimmed, further estimates ignored.
+
+    An item that cannot be scored is a row with its reason, and stops no other (exit 4). The same command again shows
+    what is there; results of other settings or data are refused without --overwrite (exit 73).
 
     `--metric momi` needs mixtures alone. A --protocol says what its paper's scores mean, and prints it.
 

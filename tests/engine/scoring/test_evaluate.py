@@ -288,13 +288,19 @@ def test_a_metric_that_fails_leaves_the_others_their_values(tmp_path: Path, monk
     assert rows[0]["reason"].startswith("snr: IndexError: axis 2 is out of bounds")
 
 
-def test_missing_estimates_stop_or_are_skipped_by_name(tmp_path: Path) -> None:
+def test_missing_estimates_are_failures_or_left_out_by_intent(tmp_path: Path) -> None:
     make_set(tmp_path / "ref", [3000, 3000])
     make_set(tmp_path / "est", [3000])
-    with pytest.raises(InputNotFound, match=r"1 of 2 items, the first is item1"):
-        evaluate.score_folders(tmp_path / "est", tmp_path / "ref", None, ["si-snr"])
+    rows = evaluate.score_folders(tmp_path / "est", tmp_path / "ref", None, ["si-snr"])
+    assert failures(rows) == ["item1"] and rows[2]["reason"] == "not scored: no estimate"
     rows = evaluate.score_folders(tmp_path / "est", tmp_path / "ref", None, ["si-snr"], skip_missing=True)
     assert [row["reason"] for row in rows] == ["", "", "no estimate", "no estimate"]
     assert evaluate.summary(rows, ["si-snr"])[0]["missing"] == 2
-    with pytest.raises(InputNotFound, match="no mixture"):
-        evaluate.score_folders(tmp_path / "est", tmp_path / "ref", tmp_path / "est", ["si-snri"], skip_missing=True)
+    both = (tmp_path / "est", tmp_path / "ref")
+    rows = evaluate.score_folders(*both, tmp_path / "est", ["si-snri"], skip_missing=True)
+    assert not failures(rows)
+    make_set(tmp_path / "elsewhere", [3000]).path.parent.joinpath("item0").rename(tmp_path / "elsewhere/other")
+    with pytest.raises(InputNotFound, match="no mixture for any of 2 items, the first is item0"):
+        evaluate.score_folders(*both, tmp_path / "elsewhere", ["si-snri"])
+    with pytest.raises(InputNotFound, match="no estimates for any of 2 items, the first is item0"):
+        evaluate.score_folders(tmp_path / "elsewhere", tmp_path / "ref", None, ["si-snr"])

@@ -46,14 +46,14 @@ def test_files_are_read_in_the_order_of_the_references(tmp_path: Path) -> None:
         io.write(tmp_path / name, VOICES[voice, : T - 100 * ("est" in name)], RATE)
     rows = [Row("a", sources=("ref/s1/a.wav", "ref/s2/a.wav"))]
     references = ordered.of_manifest(Manifest(rows, tmp_path, tmp_path / "manifest.csv"))
-    (found,) = ordered.by_files(tmp_path / "est", references)
+    (found,) = (had() for _, had in ordered.by_files(tmp_path / "est", references))
     assert (found.id, found.sources, found.rate, found.est.shape) == ("a", ("s1", "s2"), RATE, (2, T - 100))
     np.testing.assert_array_equal(found.est, found.ref)
     with pytest.raises(InputNotFound, match="no estimates for b"):
-        list(ordered.by_files(tmp_path / "est", {"b": references["a"]}))
+        [had() for _, had in ordered.by_files(tmp_path / "est", {"b": references["a"]})]
     io.write(tmp_path / "est/a_2.wav", VOICES[0], 8000, overwrite=True)
     with pytest.raises(BadInput, match=r"a_2.wav: 8000 Hz but"):
-        list(ordered.by_files(tmp_path / "est", references))
+        [had() for _, had in ordered.by_files(tmp_path / "est", references)]
 
 
 def test_waves_are_8_khz_and_not_cut_off(tmp_path: Path) -> None:

@@ -45,14 +45,21 @@ def test_saved_files_have_the_promised_columns_and_strict_json(tmp_path: Path) -
 
 
 def test_results_are_kept_unless_told_and_leave_nothing_old_behind(tmp_path: Path) -> None:
-    results.refuse_existing(tmp_path / "new", False)
+    def place(**options: object) -> results.Place:
+        return results.Place(tmp_path, options, [], {})
+
+    assert place(limit=0).again(False) is None
     found = example()
     found.tables[results.VERSUS] = ([{"metric": "snr"}], ["metric"])
     results.save(tmp_path, found)
-    with pytest.raises(OutputError, match="--overwrite"):
-        results.refuse_existing(tmp_path, False)
-    results.refuse_existing(tmp_path, True)
-    results.save(tmp_path, example())
+    with pytest.raises(OutputError, match=r"by an earlier version.*--overwrite"):
+        place(limit=0).again(False)
+    assert place(limit=0).again(True) is None
+    with place(limit=0) as mine:
+        mine.save(example(), mine.record(example()))
+    assert (place(limit=0).again(False) or {})["rows"] == 2
+    with pytest.raises(OutputError, match="limit was 0, now 3"):
+        place(limit=3).again(False)
     assert {path.name for path in tmp_path.iterdir()} == {"items.csv", "summary.csv", "evaluate.json"}
 
 

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,12 +20,22 @@ import numpy as np
 
 from usepcli import guard
 from usepcli.data.items import trimmed_item
+from usepcli.engine import parallel
 from usepcli.engine.scoring import fuss_scores, layouts
 from usepcli.engine.scoring.asking import asked, queries_of
 from usepcli.engine.scoring.ordered import read_item
 from usepcli.engine.scoring.protocols import Protocol
-from usepcli.engine.scoring.scoring import FAILED, Signals, blank_row, check_metrics, failures, score_signals, summary
-from usepcli.errors import BadInput, ConfigError, InputNotFound, MissingDependency, UsageError, WorkerDied
+from usepcli.engine.scoring.scoring import (
+    FAILED,
+    NO_ESTIMATE,
+    Signals,
+    blank_row,
+    check_metrics,
+    failures,
+    score_signals,
+    summary,
+)
+from usepcli.errors import BadInput, ConfigError, InputNotFound, MissingDependency, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -124,8 +131,8 @@ def score_model(
     reading = Reading(manifest, model.sample_rate, protocol is not None, channels, say)
     signals = _separated(model, reading, batches, device, strict=False)
     scorer = Scorer(tuple(metrics), protocol, unprocessed, channels)
-    scored = _scored(signals, partial(_item_rows, score=scorer, scorer=scorer), workers)
-    return _in_order(track(scored, len(rows)), [row.id for row in rows])
+    with contextlib.closing(_scored(signals, partial(_item_rows, score=scorer, scorer=scorer), workers)) as scored:
+        return _in_order(track(scored, len(rows)), [row.id for row in rows])
 
 
 def referenced(manifest: Manifest, limit: int = 0) -> list[ManifestRow]:
@@ -151,14 +158,16 @@ def separated(
     summed: bool = False,
     channels: str = "each",
     say: Say = _silent,
+    strict: bool = True,
 ) -> Iterator[Signals]:
     """Yield each item of a manifest with the model's estimates (N,T) or (N,C,T), in the manifest's order.
 
     summed: the sum of the references is separated, as under a protocol, and no mixture file is opened.
+    strict: raise for an item that cannot be read or separated; otherwise it comes without signals, its note says why.
     """
     rows = manifest.rows[:limit] if limit else manifest.rows
     reading = Reading(manifest, model.sample_rate, summed, channels, say)
-    return _separated(model, reading, ([row] for row in rows), device, strict=True)
+    return _separated(model, reading, ([row] for row in rows), device, strict)
 
 
 def score_folders(
@@ -179,7 +188,7 @@ def score_folders(
     """Score separated files against reference files with the same ids; layouts as in engine/scoring/layouts.py.
 
     protocol, unprocessed, channels: as for score_model; a protocol opens no mixture.
-    InputNotFound where an item has no estimates (skip_missing: rows that say so), BadInput for unequal rates.
+    An item without estimates has failed, or with skip_missing is left out by intent; InputNotFound where all are.
     """
     if protocol is None:
         check_metrics(metrics, has_mixture=mixtures is not None)
@@ -189,20 +198,23 @@ def score_folders(
     say(f"estimates: {estimates}, {layout}, {len(ests)} items")
     mixes = layouts.find_mixtures(Path(mixtures)) if mixtures is not None else {}
     ids = list(refs)[:limit] if limit else list(refs)
-    absent = [i for i in ids if i not in ests]
-    if absent and (not skip_missing or len(absent) == len(ids)):
+    if not any(i in ests for i in ids):
         raise InputNotFound(
-            f"{estimates}: no estimates for {len(absent)} of {len(ids)} items, the first is {absent[0]} "
-            f"(found there: {next(iter(ests))}); give them the same names, or --skip-missing"
+            f"{estimates}: no estimates for any of {len(ids)} items, the first is {ids[0]} (found there: "
+            f"{next(iter(ests))}); give them the same names"
         )
-    if mixtures is not None and (lost := [i for i in ids if i not in mixes]):
-        raise InputNotFound(f"{mixtures}: no mixture for {len(lost)} of {len(ids)} items, the first is {lost[0]}")
-    files = (Files(i, ests[i], refs[i], mixes.get(i)) for i in ids if i not in absent)
+    lacking = {i: NO_ESTIMATE if skip_missing else FAILED + NO_ESTIMATE for i in ids if i not in ests}
+    if mixtures is not None:
+        lost = [i for i in ids if i not in mixes]
+        if len(lost) == len(ids):
+            raise InputNotFound(f"{mixtures}: no mixture for any of {len(ids)} items, the first is {lost[0]}")
+        lacking = {i: f"{FAILED}no mixture" for i in lost} | lacking
+    files = (Files(i, ests[i], refs[i], mixes.get(i)) for i in ids if i not in lacking)
     scorer = Scorer(tuple(metrics), protocol, unprocessed, channels)
     score = partial(_item_rows, score=partial(score_files, scorer=scorer), scorer=scorer)
-    scored = track(_scored(files, score, workers), len(ids) - len(absent))
-    missing = [[scorer.blank(i, name, len(refs[i]), "no estimate") for name in refs[i]] for i in absent]
-    return _in_order([*scored, *missing], ids)
+    missing = [[scorer.blank(i, name, len(refs[i]), why) for name in refs[i]] for i, why in lacking.items()]
+    with contextlib.closing(_scored(files, score, workers)) as scored:
+        return _in_order([*track(scored, len(ids) - len(lacking)), *missing], ids)
 
 
 def score_files(files: Files, scorer: Scorer) -> list[dict[str, Any]]:
@@ -343,36 +355,16 @@ def _batches(rows: Sequence[ManifestRow], seconds: float) -> Iterator[list[Manif
 
 def _scored(
     items: Iterable[Any], score: Callable[[Any], list[dict[str, Any]]], workers: int
-) -> Iterator[list[dict[str, Any]]]:
+) -> Generator[list[dict[str, Any]]]:
     """Yield score(item) in the items' order, with at most 4 items in flight per worker."""
     if workers <= 0:
         yield from map(score, items)
         return
-    # spawn: a fork would copy the locks of torch's threads in whatever state they are.
-    context = multiprocessing.get_context("spawn")
-    with _one_thread_each(), ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with parallel.pool(workers) as pool:
         waiting: deque[Future[list[dict[str, Any]]]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(score, item))
-                if len(waiting) >= 4 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+        for item in items:
+            waiting.append(pool.submit(score, item))
+            if len(waiting) >= 4 * workers:
                 yield waiting.popleft().result()
-        except BrokenProcessPool as fault:
-            raise WorkerDied("a scoring process died, often for want of memory; try fewer --workers") from fault
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    # The arithmetic libraries read these when a child starts; without them every child takes every core.
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        while waiting:
+            yield waiting.popleft().result()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli.engine.scoring.jobs import Job, Means, Measures, Rows
-from usepcli.errors import PartialFailure, UsageError, UsepError
+from usepcli.errors import UsageError
 
 if TYPE_CHECKING:
     from usepcli.engine.scoring.protocols import Protocol
@@ -61,7 +61,7 @@ def add_items(found: Results, job: Job, wanted: Measures, means: Means, quiet: b
     if found.facts["channels"]["most"] > 1:
         columns.insert(3, "channels")
         for row in every:
-            row.setdefault("channels", "" if row["reason"].startswith((scoring.FAILED, "no estimate")) else 1)
+            row.setdefault("channels", "" if row["reason"].startswith((scoring.FAILED, scoring.NO_ESTIMATE)) else 1)
         means.say(channels.line(found.facts["channels"]["most"], bool(protocol)))
     found.tables[results.ITEMS] = (rows, columns)
     if untouched:
@@ -71,22 +71,30 @@ def add_items(found: Results, job: Job, wanted: Measures, means: Means, quiet: b
     return rows
 
 
-def tell_failures(rows: Rows, lost: Rows, folder: Path) -> None:
-    """Raise PartialFailure where items, or sums of two, could not be scored: how many, and why the first could not."""
+def failures(rows: Rows, sums: Rows, unheard: Rows, folder: Path) -> list[str]:
+    """Return what could not be scored, separated or read: how many items, or sums of two, and why the first could not.
+
+    unheard: items whose words, or files for Kaldi, are missing.
+    """
     from usepcli.engine.scoring import results, scoring
 
-    if lost:
-        raise PartialFailure(
-            f"{len(lost)} sums of two mixtures have no score, e.g. {lost[0]['id']}: {lost[0]['reason']}; all of them "
-            f"are in {folder / results.MOMS}"
-        )
-    failed = scoring.failures(rows)
-    if failed:
+    found = []
+    if failed := scoring.failures(rows):
         first = next(row["reason"] for row in rows if row["id"] == failed[0])
-        raise PartialFailure(
+        found.append(
             f"{len(failed)} of {len({row['id'] for row in rows})} items have no scores, e.g. {failed[0]}: "
             f"{first.removeprefix(scoring.FAILED)}; all of them are in {folder / results.ITEMS}"
         )
+    if sums:
+        found.append(
+            f"{len(sums)} sums of two mixtures have no score, e.g. {sums[0]['id']}: {sums[0]['reason']}; all of them "
+            f"are in {folder / results.MOMS}"
+        )
+    if unheard:
+        found.append(
+            f"{len(unheard)} items have no words or files for Kaldi, e.g. {unheard[0]['id']}: {unheard[0]['reason']}"
+        )
+    return found
 
 
 def add_moms(found: Results, job: Job, means: Means, pairs: int, seed: int, out: Path) -> Rows:
@@ -152,19 +160,13 @@ def _labels(by: str, job: Job, rows: Rows) -> dict[tuple[str, str], str]:
     return {(item, ""): ";".join(value) if isinstance(value, tuple) else str(value) for item, value in of.items()}
 
 
-def add_published(found: Results, record: dict[str, Any], folder: Path, profile: str) -> UsepError | None:
-    """Write the published numbers beside these; return why there is no comparison, None where there is one."""
-    from usepcli.engine import tables
+def add_published(found: Results, record: dict[str, Any], profile: str) -> None:
+    """Put the published numbers beside these; UsageError or BadInput where they cannot be compared."""
     from usepcli.engine.scoring import compare, results
 
-    try:
-        rows = compare.compare(record, profile)
-    except UsepError as fault:
-        return fault
+    rows = compare.compare(record, profile)
     found.tables[results.COMPARED] = (rows, list(compare.COLUMNS))
-    tables.write_csv(folder / results.COMPARED, rows, compare.COLUMNS)
     record["compare"] = results.strict(rows)
-    return None
 
 
 def announce(protocol: Protocol, say: Callable[[str], None]) -> None:

@@ -100,6 +100,7 @@ class Job:
     device: Any = "cpu"
     open: Callable[[], None] = lambda: None
     ordered: bool = False  # the model is asked, so that its estimates have an order
+    files: Callable[[], Iterable[Path]] = tuple  # what is read, so that changed files are other data
 
 
 def measures(metric: Sequence[str], protocol: str, unprocessed: bool, folders: Folders) -> Measures:
@@ -194,7 +195,14 @@ def files_job(folders: Folders, wanted: Measures, means: Means) -> Job:
             limit=means.limit, skip_missing=folders.skip_missing, channels=means.channels, say=means.say,
             track=track,
         ),
+        files=lambda: [path for folder in (estimates, references, mixtures) if folder for path in _below(folder)],
     )  # fmt: skip
+
+
+def _below(folder: Path) -> list[Path]:
+    from usepcli.audio.formats import AUDIO_SUFFIXES
+
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
 
 
 def model_job(model: str | None, data: Path | None, split: str, wanted: Measures, means: Means) -> Job:
@@ -241,9 +249,29 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
             track=track,
         )  # fmt: skip
 
-    place = run / f"eval_{split or 'all'}" if run else Path("evaluation")
-    job = Job(facts, place, score, manifest, open=opened, ordered=card.n_src == 0)
+    job = Job(
+        facts, _place(run, data, manifest, card, split), score, manifest, open=opened, ordered=card.n_src == 0,
+        files=lambda: _listed(manifest, means.limit),
+    )  # fmt: skip
     return job
+
+
+def _place(run: Path | None, data: Path | None, manifest: Manifest, card: Card, split: str) -> Path:
+    """Return the default folder of the results, which names data that were chosen by --data."""
+    chosen = ""
+    if data is not None:
+        own = (card.profile.get("data", {}) or {}).get("manifest") if run else None
+        usual = Path(own) / manifest.FILE if own and Path(own).is_dir() else Path(own or "")
+        if not own or usual.resolve() != manifest.path.resolve():
+            at = manifest.path.resolve()
+            chosen = f"_{at.parent.name if at.name == manifest.FILE else at.stem}"
+    return run / f"eval{chosen}_{split or 'all'}" if run else Path(f"evaluation{chosen}")
+
+
+def _listed(manifest: Manifest, limit: int) -> list[Path]:
+    """Return the sound files of the rows that are scored."""
+    rows = manifest.rows[: limit or None]
+    return [manifest.resolve(name) for row in rows for name in (row.mixture, *row.sources) if name]
 
 
 def _about(card: Card) -> dict[str, Any]:

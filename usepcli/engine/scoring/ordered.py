@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,19 +18,25 @@ if TYPE_CHECKING:
 References = Mapping[str, Mapping[str, Path]]
 
 
-def by_files(estimates: Path, references: References, channels: str = "each") -> Iterator[Signals]:
-    """Yield each item of references {id: {source: file}} with separated files from a folder, trimmed to one length.
+def by_files(
+    estimates: Path, references: References, channels: str = "each"
+) -> Iterator[tuple[str, Callable[[], Signals]]]:
+    """Yield each item of references {id: {source: file}}, and how to have it with the separated files of a folder.
 
-    channels: of every file, one of items.CHANNELS.  InputNotFound where an item has no estimates, BadInput for unequal
-    rates.
+    channels: of every file, one of items.CHANNELS.  What is had is trimmed to one length; InputNotFound where an item
+    has no estimates, BadInput for unequal rates.
     """
     _, found = layouts.find_sources(estimates)
-    for item, sources in references.items():
+
+    def had(item: str) -> Signals:
         if item not in found:
             raise InputNotFound(
                 f"{estimates}: no estimates for {item} (found there: {next(iter(found))}); give them the same names"
             )
-        yield in_order(read_item(item, found[item], sources, channels=channels))
+        return in_order(read_item(item, found[item], references[item], channels=channels))
+
+    for item in references:
+        yield item, partial(had, item)
 
 
 def read_item(

@@ -7,7 +7,8 @@ import json
 import math
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ import numpy as np
 import usepcli
 from usepcli.data.manifest import Manifest
 from usepcli.engine import tables
-from usepcli.errors import OutputError
-from usepcli.files import write_text
+from usepcli.engine.folder import Folder
+from usepcli.files import show, write_text
 
 ITEMS, SUMMARY, RECORD = "items.csv", "summary.csv", "evaluate.json"
 UNTOUCHED, CONFUSION, MOMS, WORDS = "items_unprocessed.csv", "confusion.csv", "momi.csv", "wer.csv"
@@ -46,20 +47,10 @@ class Results:
         return [*(["system"] if several else []), *SUMMARY_COLUMNS]
 
 
-def refuse_existing(out: Path, overwrite: bool) -> None:
-    """OutputError if `out` holds results already and may not lose them."""
-    there = [name for name in EVERY if (out / name).exists()]
-    if there and not overwrite:
-        raise OutputError(f"{out / there[0]}: exists already; choose another folder with -o, or --overwrite")
-
-
-def save(out: Path, results: Results) -> dict[str, Any]:
-    """Write the tables, summary.csv and evaluate.json into `out`, and remove what an earlier evaluation left there.
-
-    Return what evaluate.json holds.
-    """
+def described(results: Results) -> dict[str, Any]:
+    """Return what is said of an evaluation in evaluate.json."""
     rows = next((results.tables[name][0] for name in (ITEMS, MOMS, WORDS) if name in results.tables), [])
-    record = {
+    return {
         **results.facts,
         "items": len({row["id"] for row in rows}),
         "rows": len(rows),
@@ -68,14 +59,134 @@ def save(out: Path, results: Results) -> dict[str, Any]:
         "protocol": results.conventions,
         "versions": {"usep": usepcli.__version__, "python": platform.python_version(), "numpy": np.__version__},
     }
-    written = {*results.tables, SUMMARY, RECORD, *(PICTURES if results.facts.get("momi", {}).get("picture") else [])}
-    for name in set(EVERY) - written:
+
+
+def save(out: Path, results: Results) -> dict[str, Any]:
+    """Write the tables, summary.csv and evaluate.json into `out`, and remove what an earlier evaluation left there.
+
+    Return what evaluate.json holds.
+    """
+    record = described(results)
+    write_tables(out, results)
+    write_text(out / RECORD, _json(record))
+    return record
+
+
+def write_tables(out: Path, results: Results) -> None:
+    """Write the tables and summary.csv into `out`, and remove what an earlier evaluation left there."""
+    pictures = PICTURES if results.facts.get("momi", {}).get("picture") else ()
+    for name in set(EVERY) - {*results.tables, SUMMARY, *pictures}:
         (out / name).unlink(missing_ok=True)
     for name, (table, columns) in results.tables.items():
         tables.write_csv(out / name, table, columns)
     tables.write_csv(out / SUMMARY, results.summary, results.columns())
-    write_text(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    return record
+
+
+def _json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+
+
+class Place(Folder):
+    """The folder of the results: bound to what was asked for and to the files that were read, one run at a time.
+
+    A `with` block locks it and notes what is being made; evaluate.json, written last, says that all is there.
+    options: as `strict_options` gives them.  facts: those of the job; what was scored decides, too.
+    """
+
+    name, command = "evaluate", "usep evaluate"
+    made = tuple(name for name in EVERY if name != RECORD)
+    over_others = True
+
+    def __init__(self, path: Path, options: dict[str, Any], files: Iterable[Path], facts: Mapping[str, Any]) -> None:
+        scored = {key: facts.get(key) for key in ("model", "data", "estimates", "references", "mixtures")}
+        stamps = _digest("\n".join(map(_stamp, files)))
+        of = {"usep": usepcli.__version__, "options": options, "scored": strict(scored), "files": stamps}
+        super().__init__(path, _digest(json.dumps(of, sort_keys=True)), {"settings": options})
+        self._new = not path.exists()
+
+    def again(self, overwrite: bool) -> dict[str, Any] | None:
+        """Return the record of these very results where they are there; OutputError where others are."""
+        self.check(overwrite)
+        earlier = self.earlier() or {}
+        same = self.complete and earlier.get("key") == self.key and not earlier.get("unmade")
+        return earlier if same and not overwrite else None
+
+    def __enter__(self) -> Place:
+        self.lock.take()
+        return self
+
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
+        if kind is not None and not any((self.path / name).exists() for name in self.made):
+            self.partial.unlink(missing_ok=True)
+        self.release()
+        if self._new:
+            with suppress(OSError):  # nothing came of it
+                self.path.rmdir()
+
+    def record(self, results: Results) -> dict[str, Any]:
+        """Return what evaluate.json is to hold."""
+        return described(results) | {"key": self.key, "asked": self.facts["settings"]}
+
+    def save(self, results: Results, record: Mapping[str, Any], whole: bool = True) -> None:
+        """Write the tables, summary.csv and evaluate.json, and remove what an earlier evaluation left there."""
+        write_text(self.partial, self.text({}))
+        self.done.unlink(missing_ok=True)
+        write_tables(self.path, results)
+        self.note(record, whole)
+        self.partial.unlink(missing_ok=True)
+
+    def note(self, record: Mapping[str, Any], whole: bool = True) -> None:
+        """Write evaluate.json; not whole: the same command again makes what is missing."""
+        write_text(self.done, _json({**record, **({} if whole else {"unmade": True})}))
+
+    def text(self, results: dict[str, Any]) -> str:
+        """Return the record of an evaluation that is being made."""
+        return _json({"key": self.key, "asked": self.facts["settings"], **results})
+
+    def differences(self, earlier: dict[str, Any]) -> str:
+        """Return in words what differs from an earlier evaluation: what was asked for, else the data or the model."""
+        before, now = earlier.get("asked"), self.facts["settings"]
+        if not isinstance(before, dict):
+            return "by an earlier version of usep"
+        changed = [name for name in now if before.get(name) != now[name]]
+        told = [f"{name} was {json.dumps(before.get(name))}, now {json.dumps(now[name])}" for name in changed[:3]]
+        return ", ".join(told) or "the model, its data or their files have changed"
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return f"{path}: none"
+    return f"{path.resolve()} {found.st_size} {found.st_mtime_ns}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def strict_options(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as JSON knows them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [plain(inner) for inner in value]
+        return show(value) if isinstance(value, Path) else value
+
+    return {name: plain(value) for name, value in asked.items()}
+
+
+def recalled(record: Mapping[str, Any]) -> Results:
+    """Return what is shown of an evaluation from its evaluate.json: the summary, and the tables that it holds."""
+    found = Results(dict(record), dict(record.get("protocol") or {}), list(record.get("summary") or []))
+    held = {
+        CONFUSION: record.get("confusion"), STATS: (record.get("stats") or {}).get("rows"),
+        VERSUS: (record.get("versus") or {}).get("rows"), COMPARED: record.get("compare"),
+    }  # fmt: skip
+    for name, rows in held.items():
+        if rows:
+            found.tables[name] = (rows, list(rows[0]))
+    return found
 
 
 def strict(value: Any) -> Any:

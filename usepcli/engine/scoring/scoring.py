@@ -19,6 +19,7 @@ from usepcli.engine.scoring.channels import SILENT_RMS
 from usepcli.errors import BadInput, MissingDependency, UsageError, choices
 
 FAILED = "not scored: "  # begins the reason of an item that could not be read, separated or scored
+NO_ESTIMATE = "no estimate"
 ASKED = "of estimates asked for: estimate k answers the query of source k, no permutation is searched"
 CONVENTIONS = {
     "assignment": "permutation with the best mean SI-SNR; the best K of N outputs, further outputs ignored",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from usepcli import versions
-from usepcli.engine.scoring.jobs import Folders, Job, Means, Speech
+from usepcli.engine.scoring.jobs import Folders, Job, Means, Rows, Speech
 from usepcli.errors import BadInput, UsageError
 
 if TYPE_CHECKING:
@@ -55,37 +56,45 @@ def refuse(job: Job, place: Path | None, limit: int, overwrite: bool) -> None:
         )
 
 
-def add_words(found: Results, job: Job, speech: Speech, folders: Folders, means: Means) -> None:
-    """Count word errors into the summary and wer.csv."""
+def add_words(found: Results, job: Job, speech: Speech, folders: Folders, means: Means) -> Rows:
+    """Count word errors into the summary and wer.csv; return the items that nobody could listen to, and why."""
     from usepcli.engine.scoring import asr, results
 
     references = _texts(job, speech, folders, means)
+    lost: Rows = []
     if speech.hypotheses is not None:
         hypotheses = asr.read_texts(speech.hypotheses, means.say)
         heard = {"hypotheses": str(speech.hypotheses.resolve())}
     else:
         transcriber = asr.Transcriber(speech.asr or "", job.device, speech.language)
         means.say(f"recogniser: {speech.asr}")
-        hypotheses, heard = asr.transcribe(_items(job, folders, means), transcriber), transcriber.facts
+        hypotheses, heard = asr.transcribe(_items(job, folders, means, lost), transcriber), transcriber.facts
     rows = asr.score_wer(hypotheses, references)
+    why = {row["id"]: row["reason"] for row in lost}
+    for row in rows:
+        if row["id"] in why and row["reason"]:
+            row["reason"] = why[row["id"]]
     found.tables[results.WORDS] = (rows, list(asr.COLUMNS))
     found.facts["wer"] = {**heard, **asr.pooled(rows)._asdict()}
     found.conventions["wer"] = asr.NOTES
     several = any("system" in row for row in found.summary)
     found.summary += [{"system": "separated", **row} if several else row for row in asr.summary(rows)]
+    return lost
 
 
 def export(
     found: Results, job: Job, speech: Speech, folders: Folders, means: Means, out: Path, overwrite: bool
-) -> None:
-    """Write the estimates for Kaldi into a folder."""
+) -> Rows:
+    """Write the estimates for Kaldi into a folder; return the items that could not be separated or read, and why."""
     from usepcli.engine.scoring import kaldi_export
 
     told = speech.texts is not None or any(row.text for row in (job.manifest.rows if job.manifest else []))
     texts = _texts(job, speech, folders, means) if told else {}
-    done = kaldi_export.export(_items(job, folders, means), out, job.manifest, texts, overwrite)
+    lost: Rows = []
+    done = kaldi_export.export(_items(job, folders, means, lost), out, job.manifest, texts, overwrite)
     found.facts["kaldi_export"] = done
     means.say(f"for Kaldi: {out}, {done['utterances']} utterances, {done['texts']} with texts")
+    return lost
 
 
 def _texts(job: Job, speech: Speech, folders: Folders, means: Means) -> Texts:
@@ -108,24 +117,49 @@ def _references(folders: Folders, limit: int) -> References:
     return {item: found[item] for item in list(found)[: limit or None]}
 
 
-def _items(job: Job, folders: Folders, means: Means) -> Iterator[Signals]:
-    """Yield what is scored, estimates in the references' order, each source in one channel."""
-    from usepcli.engine.scoring import channels, ordered
+def _items(job: Job, folders: Folders, means: Means, lost: Rows) -> Iterator[Signals]:
+    """Yield what is scored, estimates in the references' order, each source in one channel.
 
-    items: Iterator[Signals]
+    An item that cannot be had stops no other: it stands in `lost` with its reason.
+    """
+    from usepcli import guard
+    from usepcli.engine.scoring import channels
 
-    if job.net is not None and job.manifest is not None:
-        from usepcli.engine.scoring.evaluate import separated
-
-        found = separated(
-            job.net, job.manifest, device=job.device, limit=means.limit, channels=means.channels, say=means.say
-        )
-        items = map(ordered.in_order, found)
-    else:
-        items = ordered.by_files(Path(folders.estimates or ""), _references(folders, means.limit), means.channels)
     said = False
-    for item in items:
-        if item.ref.ndim > 2 and not said:
+    for name, had in _had(job, folders, means):
+        try:
+            item = channels.loudest(signals := had())
+        except Exception as error:
+            lost.append({"id": name, "reason": guard.reason(error, name)})
+            continue
+        if signals.ref.ndim > 2 and not said:
             said = True
-            means.say(f"channels: {item.ref.shape[1]}; for its words a source is heard where its reference is loudest")
-        yield channels.loudest(item)
+            count = signals.ref.shape[1]
+            means.say(f"channels: {count}; for its words a source is heard where its reference is loudest")
+        yield item
+
+
+def _had(job: Job, folders: Folders, means: Means) -> Iterator[tuple[str, Callable[[], Signals]]]:
+    """Yield the name of each item that is scored, and how to have it with its estimates in order."""
+    from usepcli.engine.scoring import ordered
+
+    if job.net is None or job.manifest is None:
+        yield from ordered.by_files(Path(folders.estimates or ""), _references(folders, means.limit), means.channels)
+        return
+    from usepcli.engine.scoring.evaluate import separated
+
+    found = separated(
+        job.net, job.manifest, device=job.device, limit=means.limit, channels=means.channels, say=means.say,
+        strict=False,
+    )  # fmt: skip
+    for item in found:
+        yield item.id, partial(_answered, item)
+
+
+def _answered(item: Signals) -> Signals:
+    from usepcli.engine.scoring import ordered
+    from usepcli.engine.scoring.scoring import FAILED
+
+    if item.note.startswith(FAILED):
+        raise BadInput(item.note.removeprefix(FAILED))
+    return ordered.in_order(item)

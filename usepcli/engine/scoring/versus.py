@@ -32,9 +32,14 @@ class Evaluation(NamedTuple):
     record: dict[str, Any]
 
 
+def table(place: Path) -> Path:
+    """Return the table of an earlier evaluation: the file named, or items.csv in the folder named."""
+    return place / ITEMS if place.is_dir() else place
+
+
 def read(place: Path) -> Evaluation:
     """Read items.csv, or the folder that holds it, and the evaluate.json beside it; InputNotFound, BadInput."""
-    path = place / ITEMS if place.is_dir() else place
+    path = table(place)
     rows = tables.read_csv(path, own=True)
     if not rows or not {"id", "source"} <= set(rows[0]):
         raise BadInput(f"{path}: expected columns id and source with at least one row; give an items.csv of usep")

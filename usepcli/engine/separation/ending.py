@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -15,9 +16,11 @@ class Ending:
 
     libsndfile calls Python to read and write; what is raised in there is printed and lost. Such a signal waits for
     the next `check`. A second Ctrl-C ends the process where it stands; what that leaves, the next run clears away.
+    A line on stderr says which signal it was, unless the caller has more to say (told).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: bool = False) -> None:
+        self._told = told
         self._waiting = 0
         self._asked = False
         self._before: dict[int, object] = {}
@@ -42,7 +45,7 @@ class Ending:
         """Raise what a signal asked for while it could not be raised."""
         if self._waiting:
             number, self._waiting = self._waiting, 0
-            _stop(number)
+            self._stop(number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
@@ -55,10 +58,13 @@ class Ending:
                 self._waiting = number
                 return
             frame = frame.f_back
-        _stop(number)
+        self._stop(number)
 
-
-def _stop(number: int) -> None:
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)
+    def _stop(self, number: int) -> None:
+        by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        if not self._told:
+            with suppress(OSError):  # not print: a handler may interrupt another write to the same stream
+                os.write(2, f"usep: stopped by {by}\n".encode())
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)

@@ -91,7 +91,7 @@ def separate(
     typed = [str(text) for text in inputs]
     texts = sounds.texts(typed, files_from, null, bool(share))
     with ExitStack() as stack:
-        ending = stack.enter_context(Ending())
+        ending = stack.enter_context(Ending(told=True))
         stdin, faults = _standard_input(texts, dry_run, stack)
         found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1)
         found.faults |= faults
