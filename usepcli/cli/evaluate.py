@@ -50,7 +50,11 @@ def evaluate(
     metric: options.Metrics = [],  # noqa: B006 - Typer copies it
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder of the results; by default RUN/eval_SPLIT, or evaluation, with the name of --data."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder of the results; by default RUN/eval_SPLIT, or evaluation, with the name of --data.",
+        ),
     ] = None,
     estimates: Annotated[
         Path | None, typer.Option("--estimates", help="Folder of separated files.", show_default=False)
