@@ -229,7 +229,9 @@ def test_the_gain_in_the_table_is_exact_enough_to_check_the_sum_to_a_code(usep: 
 def test_coded_integers_add_up_exactly_and_the_table_knows(usep: Usep, subtype: str):
     sf.write("x.wav", noise(2)[0], 8000, subtype)
     answer = usep("x.wav", "-o", "out")
-    assert answer.code == 0 and "add up to the input exactly" in answer.err
+    assert answer.code == 0 and "x.wav: sources add up to the input exactly (sum check, not quality)" in answer.err
+    coded = usep("x.wav", "-o", "ogg", "--format", "ogg", "--json")
+    assert ", before coding as VORBIS (sum check" in coded.err and not json.loads(coded.out)["exact"]
     total = sum(sf.read(f"out/x_{i}.wav")[0] for i in (1, 2))
     np.testing.assert_array_equal(total, sf.read("x.wav")[0])
 
@@ -325,6 +327,8 @@ def test_near_silent_sources_are_named_and_with_auto_left_out(usep: Usep, monkey
     answer = usep("a.wav", "-o", "auto", "--sources", "auto", "-q")
     assert "a.wav: source 2 is near-silent and was not written; --sources all writes it" in answer.err
     assert left_over(Path("auto")) == ["auto/a_1.wav"] and usep("a.wav", "-o", "auto", "--sources", "auto").code == 0
+    loud = usep("a.wav", "-o", "said", "--sources", "auto", "--json")
+    assert "a.wav: no sum check: source 2 was not written" in loud.err and not json.loads(loud.out)["exact"]
 
 
 def test_full_disk_is_74_and_leaves_no_partial_file(usep: Usep):
@@ -376,8 +380,14 @@ def test_fail_fast_stops_at_the_first_fault(usep: Usep):
 
 def test_sources_that_are_chosen_and_the_rest_as_one_of_them(usep: Usep):
     io.write("x.wav", noise(1, 16_000), 16_000, "FLOAT")
-    assert usep("x.wav", "-o", "one", "--keep", "2").code == 0
-    assert left_over(Path("one")) == ["one/x_2.wav"]
+    kept = usep("x.wav", "-o", "one", "--keep", "2", "--json")
+    assert kept.code == 0 and left_over(Path("one")) == ["one/x_2.wav"]
+    assert "x.wav: no sum check: some sources were not written" in kept.err and "sources add up" not in kept.err
+    assert json.loads(kept.out)["exact"] is False and json.loads(kept.out)["null_db"] is None
+    assert table("one/outputs.csv")[0]["null_db"] == "nan"
+    assert (
+        json.loads(usep("x.wav", "-o", "one", "--keep", "2", "--json").out)["exact"] is False
+    )  # of a file that is done
     answer = usep("x.wav", "-o", "out", "--residual", "--json", "--name", "{i:02d}-{stem}")
     assert answer.code == 0, answer.err
     record = json.loads(answer.out)
@@ -404,6 +414,9 @@ def test_channel_policies(usep: Usep):
         assert usep("x.wav", "-o", policy, "--channels", policy).code == 0
         total = io.read(f"{policy}/x_1.wav")[0] + io.read(f"{policy}/x_2.wav")[0]
         np.testing.assert_allclose(total, expected, atol=1e-6)
+    for policy, goal in {"each": "the input:", "mix": "the mean of the", "first": "the input's first channel"}.items():
+        assert f"sources add up to {goal}" in usep("x.wav", "-o", policy, "--channels", policy, "--no-resume",
+                                                   "--overwrite").err  # fmt: skip
     assert usep("x.wav", "-o", "no", "--channels", "both").code == 2 and not Path("no").exists()
 
 

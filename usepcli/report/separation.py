@@ -161,7 +161,7 @@ def index_page(
         ("Failed", str(len(failures))),
         ("Turned down", f"{sum(row.gain_db != 0 for row in rows)} of {len(rows)}"),
         ("Doubtful seams", f"{sum(row.low for row in rows)} of {sum(row.joins for row in rows)}"),
-        ("Least exact sum", null(max(nulls)) if nulls else "not measured"),
+        ("Worst sum check, not quality", null(max(nulls)) if nulls else "not measured"),
     ]
     heads = ("Recording", "Length", "Sources", "Gain", "Sum − input", "Seams", "Doubtful")
     table = [_table(heads, [_row(row) for row in rows], sortable=True)] if rows else []

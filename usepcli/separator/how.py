@@ -124,11 +124,15 @@ class Null:
     @property
     def peak_db(self) -> float:
         """The largest difference in dB of full scale; -inf where there is none."""
+        if math.isnan(self.peak):
+            return math.nan
         return 20 * math.log10(self.peak) if self.peak > 0 else -math.inf
 
     @property
     def db(self) -> float:
         """The power of the difference in dB of the input's power; -inf where there is none."""
+        if math.isnan(self.power):
+            return math.nan
         if not self.power > 0:
             return -math.inf
         return 10 * math.log10(self.power / self.input_power) if self.input_power > 0 else math.inf

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from usepcli.audio.formats import LOSSY
 from usepcli.engine.separation.record import Record
+from usepcli.separator.how import USUAL, How
 
 _EQUAL_DB = -100.0
 _ROUNDED_DB = -96.0  # of full scale: half a code of 16 bits
@@ -19,8 +21,8 @@ _BAND = {
 class Notes:
     """Says what a listener should know about each file; warnings also when quiet."""
 
-    def __init__(self, say: Callable[[str], None], rest: str, quiet: bool) -> None:
-        self.say, self.rest, self.quiet = say, rest, quiet
+    def __init__(self, say: Callable[[str], None], how: How, quiet: bool) -> None:
+        self.say, self.how, self.quiet = say, how, quiet
         self._rates: set[int] = set()
 
     def skipped(self, done: int, total: int) -> None:
@@ -29,7 +31,7 @@ class Notes:
             self.say(f"{done} of {total} files are done already (outputs.csv); --no-resume separates them again")
 
     def file(self, record: Record, inner: int) -> None:
-        """Say what became of a file: gain, missing samples, sources left out, null test, band limit.
+        """Say what became of a file: gain, missing samples, sources left out, sum check, band limit.
 
         inner: the model's rate in Hz.
         """
@@ -58,20 +60,28 @@ class Notes:
             self._rates.add(rate)
             say(
                 f"{file}: {rate} Hz, but the model works at {inner} Hz: what lies above {inner / 2000:g} kHz "
-                f"{_BAND[self.rest]}"
+                f"{_BAND[self.how.rest]}"
             )
-        say(f"{file}: {null(record)}")
+        say(f"{file}: {null(record, self.how)}")
 
 
-def null(record: Record) -> str:
-    """Return the null test in words: how far all sources together, written or not, miss the input."""
-    if record.null_db == -math.inf:
-        return "sources add up to the input exactly"
-    if not math.isfinite(record.null_db):
-        return "the input is silent, its sources are not"
-    how = (
-        "add up to the input: difference"
-        if min(record.null_db - _EQUAL_DB, record.null_peak_db - _ROUNDED_DB) < 0
-        else "differ from the input by"
-    )
-    return f"sources {how} {record.null_db:.0f} dB of it, peak {record.null_peak_db:.0f} dB of full scale"
+def null(record: Record, how: How = USUAL) -> str:
+    """Return the sum check in words: how far the files that were written, all together, miss the input.
+
+    It is no measure of quality: two copies of the input at half its level would pass.
+    """
+    if math.isnan(record.null_db):
+        kept = f"source {', '.join(record.left_out)} was" if record.left_out else "some sources were"
+        return f"no sum check: {kept} not written, so the files do not add up to the input"
+    whole = {"mix": "the mean of the input's channels", "first": "the input's first channel"}
+    goal = whole.get(how.channels, "the input")
+    if record.gain_db:
+        goal += ", turned down as they are,"
+    if math.isinf(record.null_db):
+        said = f"sources add up to {goal} exactly" if record.null_db < 0 else "the input is silent, its sources are not"
+    else:
+        close = min(record.null_db - _EQUAL_DB, record.null_peak_db - _ROUNDED_DB) < 0
+        said = f"sources {f'add up to {goal}: difference' if close else f'differ from {goal} by'}"
+        said += f" {record.null_db:.0f} dB of it, peak {record.null_peak_db:.0f} dB of full scale"
+    coded = f", before coding as {record.subtype}" if record.subtype in LOSSY.values() else ""
+    return f"{said}{coded} (sum check, not quality)"

@@ -10,6 +10,7 @@ from typing import Any
 
 from usepcli import files
 from usepcli.audio import io
+from usepcli.audio.formats import LOSSY
 from usepcli.errors import BadInput
 from usepcli.separator.how import Seam
 
@@ -64,9 +65,9 @@ class Record:
     `file` is the name that tables use (- for standard input), `source` the path that was read, `relative` the
     path below the output folder without suffix. `gain_db` is the common gain of all its sources, 0 unless they
     would have clipped; `missing_s` is what the header promises beyond the samples that are there; `null_db` is
-    the power of input minus sum of the files, in dB of the input's (-inf: they are equal), the gain taken into
-    account and what a lossy format adds left out; `null_peak_db` is its largest sample in dB of full scale.
-    `resumed`: an earlier run did it.
+    the power of input minus sum of the files, in dB of the input's (-inf: they are equal; nan: not all sources have a
+    file), the gain taken into account and what a lossy format adds left out; `null_peak_db` is its largest sample in
+    dB of full scale. `resumed`: an earlier run did it.
     """
 
     file: str
@@ -133,7 +134,7 @@ class Record:
             "channels": self.channels,
             "subtype": self.subtype,
             **{key: _json(getattr(self, key)) for key in numbers},
-            "exact": self.null_db == -math.inf,
+            "exact": self.null_db == -math.inf and self.subtype not in LOSSY.values(),
             "seams": len(self.seams),
             "swaps": self.swaps,
             "sources": sources,

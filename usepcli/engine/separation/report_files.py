@@ -213,7 +213,7 @@ def _facts(record: Record, before: float, total: _Total, card: Card | None) -> l
     model = [("Model", f"{card.name} ({card.licence})" if card.licence else card.name)] if card and card.name else []
     return [
         ("Loudness before → after", f"{decibel(before, '').strip()} → {decibel(total.lufs, 'LUFS')}"),
-        ("Sum minus input", null(record.null_db)),
+        ("Sum check, not quality", "none" if math.isnan(record.null_db) else null(record.null_db)),
         (f"…of the {record.subtype} files", null(total.missed_db)),
         ("Common gain", decibel(record.gain_db, digits=2) if record.gain_db else "none"),
         ("Seams", f"{len(record.seams)}, {record.swaps} reordered" if record.seams else "none"),
@@ -232,6 +232,8 @@ def _notices(record: Record, common: float) -> list[str]:
             f"All sources were turned down by {decibel(-record.gain_db, digits=2)} so that none clips; the mixture is "
             "played here turned down as much."
         )
+    if math.isnan(record.null_db) and not record.left_out:
+        said.append("Not all sources were written: those that are heard here do not add up to the mixture.")
     if record.left_out:
         names = ", ".join(record.left_out)
         said.append(f"Near-silent and not written: {names}. The sum of what is heard here lacks it.")

@@ -285,7 +285,7 @@ class _Run:
         return [*self.found.faults.items(), *((job.file, fault) for job, fault in found.refused)]
 
     def _separate(self, found: Triage) -> None:
-        said = Notes(self.say, self.wish.how.rest, self.quiet)
+        said = Notes(self.say, self.wish.how, self.quiet)
         said.skipped(len(found.done), len(self.plan))
         bare = [record for record in found.done if self.pages.lacks(record)]
         self.pages.check(found.todo, bare)

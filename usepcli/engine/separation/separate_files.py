@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ import numpy as np
 
 from usepcli import files, guard
 from usepcli.audio import io
+from usepcli.audio.formats import LOSSY
 from usepcli.engine.separation import outputs
 from usepcli.engine.separation.activity import Meter
 from usepcli.engine.separation.jobs import Job
@@ -76,10 +78,12 @@ class _Listener:
         return self.kept
 
     def null(self, done: outputs.Written) -> Null:
-        """Return the null test of the files: that of the sources, the gain, and, if all are written, the rounding."""
+        """Return the null test of the files: that of the sources, gain and rounding; nan where some are not written."""
+        if not all(self.kept) or len(self.places) < self.n_src:
+            return Null(math.nan, math.nan, math.nan)
         found, gain = self.trace.null, done.gain
         peak, power = found.peak * gain, found.power * gain**2
-        if len(self.places) == self.n_src and done.step:
+        if done.step:
             whole = gain == 1 and self.wish.how.channels != "mix" and outputs.on_grid(self.subtype, done.step)
             if whole and max(found.peak, done.sum_peak) < done.step / 2:
                 peak = power = 0.0  # input and sum of files are both codes, and less than half a code apart
@@ -161,7 +165,7 @@ def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watc
         frames=done.frames,
         rate=info.rate,
         channels=heard.channels,
-        subtype=subtype,
+        subtype=LOSSY.get(job.outputs[0].suffix.lower(), subtype),
         gain_db=round(done.gain_db, 6),
         missing_s=max(io.missing_s(job.source), round((info.frames - done.frames) / info.rate, 3)),
         null_db=null.db,
