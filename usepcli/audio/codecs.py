@@ -79,6 +79,11 @@ class CodecFile:
     exact = True
 
     @property
+    def metadata(self) -> list[tuple[str, str]]:
+        """What the container and the stream say besides the sound, as FFmpeg names it."""
+        return [*self._container.metadata.items(), *self._stream.metadata.items()]
+
+    @property
     def promised(self) -> int:
         """Samples per channel that the container states; 0 where it does not."""
         return round(self.stated_s * self.samplerate)

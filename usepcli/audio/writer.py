@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ import soundfile as sf
 from usepcli import files
 from usepcli.audio.checks import PathLike, check_finite, show
 from usepcli.audio.formats import LOSSY, WRITABLE
+from usepcli.audio.metadata import Tags
+from usepcli.audio.tagging import NOTHING, Fit, fit
 from usepcli.errors import OutputError
 
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
@@ -46,7 +49,8 @@ def write(path: PathLike, wave: np.ndarray, rate: int, subtype: str = "PCM_16", 
 class Writer:
     """A sound file written block by block; its final name appears only when the `with` block ends well.
 
-    WAV files that pass 4 GiB become RF64. Errors as for `write`. `frames` is the expected length, if known.
+    WAV files that pass 4 GiB become RF64. Errors as for `write`. `frames` is the expected length, if known; `tags` go
+    into the file as far as its format holds them, `lost` names what it does not.
     """
 
     def __init__(
@@ -58,17 +62,24 @@ class Writer:
         overwrite: bool = False,
         *,
         frames: int = 0,
+        tags: Tags | None = None,
     ) -> None:
         self.path, self.rate, self.channels = Path(path), rate, channels
         self.subtype = _subtype(self.path, subtype)
         _check_limits(self.path, rate, channels)
         self.frames = 0
         self._auto_rf64 = self.path.suffix.lower() == ".wav" and not 0 < frames * channels * 8 < 2**32
+        self._fit = fit(tags or Tags(), self.path.suffix, rate, early=not self._auto_rf64)
         if not overwrite and os.path.lexists(self.path):
             raise OutputError(f"{show(path)}: exists already; choose another name or pass --overwrite")
         self._tmp = files.hidden(self.path)
         self._sink: _Sink | None = None
         self._file: Any = None  # a SoundFile once it is open
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """What of the tags the format cannot hold."""
+        return self._fit.lost
 
     def __enter__(self) -> Writer:
         try:
@@ -80,7 +91,7 @@ class Writer:
     def _open(self) -> Writer:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._sink = sink = _Sink(self._tmp)
+            self._sink = sink = _Sink(self._tmp, self._fit)
         except OSError as err:
             raise files.fault(self.path, err) from err
         container = "RF64" if self._auto_rf64 else WRITABLE[self.path.suffix.lower()]
@@ -122,7 +133,7 @@ class Writer:
         except sf.LibsndfileError as err:
             fault = OSError(errno.EIO, str(err))
         if self._sink:
-            fault = self._sink.close() or fault
+            fault = self._sink.close(whole=kind is None) or fault
         if kind is None and fault is None:
             try:
                 files.place(self._tmp, self.path)
@@ -145,33 +156,60 @@ class Writer:
 
 
 class _Sink:
-    """A file for libsndfile that keeps the system's own error, which libsndfile hides or ignores."""
+    """A file for libsndfile that keeps the system's own error, which libsndfile hides or ignores.
 
-    def __init__(self, path: Path) -> None:
-        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 - closed by close()
+    The bytes that `fit` has for the middle of it stand in the file and not in what libsndfile sees.
+    """
+
+    def __init__(self, path: Path, fit: Fit = NOTHING) -> None:
+        self._file = io.FileIO(path, "w+b")
+        self._fit, self._gap = fit, fit.gap if fit.gap >= 0 else 1 << 62
+        self._wide = len(fit.extra) if fit.gap >= 0 else 0
         self.fault: OSError | None = None
+
+    def _goto(self, at: int) -> None:
+        self._file.seek(at + (self._wide if at >= self._gap else 0))
 
     def write(self, data: bytes) -> int:
         try:
-            done = 0
+            done, at = 0, self.tell()
             while done < len(data):
-                done += self._file.write(memoryview(data)[done:])
+                end = self._gap - at if at + done < self._gap else len(data)
+                self._goto(at + done)
+                done += self._file.write(memoryview(data)[done:end])
             return done
         except OSError as err:
             self.fault = err
             return 0
 
     def read(self, size: int = -1) -> bytes:
+        at = self.tell()
+        self._goto(at)
+        size = min(size, self._gap - at) if size >= 0 and at < self._gap else size
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        if whence == os.SEEK_END:
+            offset, whence = offset + self._virtual(self._file.seek(0, os.SEEK_END)), os.SEEK_SET
+        at = offset + (self.tell() if whence == os.SEEK_CUR else 0)
+        self._goto(at)
+        return at
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._virtual(self._file.tell())
 
-    def close(self) -> OSError | None:
+    def _virtual(self, at: int) -> int:
+        return at if at <= self._gap else max(self._gap, at - self._wide)
+
+    def close(self, whole: bool = False) -> OSError | None:
+        """Close the file, with its tags where it is `whole`; return what failed."""
         try:
+            if whole and self._fit.extra and not self.fault:
+                with io.BufferedRandom(self._file) as file:  # which writes all or raises
+                    if self._wide:
+                        file.seek(self._gap)
+                        file.write(self._fit.extra)
+                    self._fit.finish(file, self._fit.extra)
             self._file.close()
         except OSError as err:
             self.fault = self.fault or err

@@ -23,6 +23,7 @@ from usepcli.audio import io
 from usepcli.audio.formats import LOSSY
 from usepcli.audio.limiter import Limiter, limit
 from usepcli.audio.loudness import LoudnessMeter
+from usepcli.audio.metadata import Tags
 from usepcli.audio.true_peak import decibel
 from usepcli.engine.mixing.desk import Desk
 from usepcli.engine.mixing.inputs import Stems, check_stems
@@ -78,9 +79,11 @@ class _Master:
     """The remix with its level; `take` runs through the mix (C, T) anew each time, `check` may end that."""
 
     def __init__(
-        self, take: Callable[[], Iterator[np.ndarray]], rate: int, channels: int, goal: Goal, check: Callable[[], None]
-    ) -> None:
+        self, take: Callable[[], Iterator[np.ndarray]], rate: int, channels: int, goal: Goal, check: Callable[[], None],
+        tags: Tags | None = None,
+    ) -> None:  # fmt: skip
         self.take, self.rate, self.channels, self.goal, self.check = take, rate, channels, goal, check
+        self.tags = tags
 
     def plan(self, found: Levels, room: Room) -> _Cut:
         """Return gain and ceiling for a mix of these levels."""
@@ -113,7 +116,7 @@ class _Master:
     def write(self, path: Path, subtype: str, frames: int, cut: _Cut) -> _Cut:
         """Write the file and return what the limiter did."""
         limiter = Limiter(self.rate, self.channels, cut.ceiling) if cut.ceiling else None
-        with io.Writer(path, self.rate, self.channels, subtype, True, frames=frames) as writer:
+        with io.Writer(path, self.rate, self.channels, subtype, True, frames=frames, tags=self.tags) as writer:
             for piece in self.pieces(cut.gain, limiter):
                 writer.write(piece)
         if limiter is None:
@@ -146,12 +149,14 @@ def remix(
     overwrite: bool = False,
     watch: Watch | None = None,
     check: Callable[[], None] = lambda: None,
+    tags: Tags | None = None,
 ) -> Remix:
     """Mix stems, or with a separator the sources of the one input, as the desk and the level's goal say.
 
     One input of which nothing is asked, not even another format, is copied byte by byte. `watch` sees the blocks of
-    the first pass; `check` is called between those of the others, and may raise. BadInput, OutputError, UsageError
-    before any work where inputs do not agree or the output cannot be made; IOFault leaves nothing behind.
+    the first pass; `check` is called between those of the others, and may raise; `tags` go into the result.
+    BadInput, OutputError, UsageError before any work where inputs do not agree or the output cannot be made; IOFault
+    leaves nothing behind.
     """
     goal, info = goal or Goal(), check_stems(stems.paths)
     channels = desk.channels(info.channels)
@@ -175,7 +180,7 @@ def remix(
                 return spool.blocks(round(_BLOCK_S * info.rate))
             return (wanted for _, wanted in produce())
 
-        master = _Master(take, info.rate, channels, goal, check)
+        master = _Master(take, info.rate, channels, goal, check, tags)
         cut = master.plan(found, room)
         stack.enter_context(_named(draft, out))
         alike = desk.neutral and subtype in ("", info.subtype) and _alike(stems, out)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli import device as devices
-from usepcli.audio import io
+from usepcli.audio import io, metadata
+from usepcli.audio.tagging import fit
 from usepcli.engine.mixing.automation import Curve, read_automation
 from usepcli.engine.mixing.desk import desk
 from usepcli.engine.mixing.inputs import Stems, check_stems, find_stems
@@ -96,14 +97,27 @@ def mix(
         tell(f"{show(inputs[0])}: separate left these near-silent sources out: {stems.left_out}")
     if dry_run:
         return Mixed(planned={"output": str(out), "subtype": form, "gains_db": decibels(names, mixer.gains)})
+    tags = _tags(stems, out, info.rate, tell, say)
     separator = loaded or (None if ref is None else _loaded(ref, device, threads))
     with Ending() as ending:
         record = remix(
             stems, out, mixer, separator=separator, subtype=subtype, goal=goal, overwrite=overwrite,
-            watch=_watch(quiet, ending), check=ending.check,
+            watch=_watch(quiet, ending), check=ending.check, tags=tags,
         )  # fmt: skip
     _note(record, goal, tell)
     return Mixed(record)
+
+
+def _tags(stems: Stems, out: Path, rate: int, tell: Callable[[str], None], say: Callable[[str], None]) -> metadata.Tags:
+    """Return what the result is to say besides its sound: what the first stem says that says something."""
+    for path in stems.paths:
+        if tags := metadata.of(path):
+            if len(stems.paths) > 1:
+                tell(f"{show(str(path))}: its tags go into the result")
+            if lost := fit(tags, out.suffix, rate).lost:
+                say(f"{show(str(path))}: {out.suffix} files cannot hold what it says of {', '.join(lost)}; left out")
+            return tags
+    return metadata.Tags()
 
 
 def _model(

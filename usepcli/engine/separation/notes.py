@@ -42,6 +42,9 @@ class Notes:
             say(f"{file}: all sources turned down by {-record.gain_db:.2f} dB so that none clips")
         if record.missing_s:
             say(f"{file}: {record.missing_s:g} s shorter than its header or its size says; separated what is there")
+        if record.lost:
+            kind = record.tracks[0].path.suffix
+            say(f"{file}: {kind} files cannot hold what it says of {', '.join(record.lost)}; left out")
         for track in record.tracks:
             if not track.written:
                 say(f"{file}: source {track.source} is near-silent and was not written; --sources all writes it")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from usepcli.audio import io
+from usepcli.audio.metadata import Tags
 from usepcli.engine.separation.rounding import SumRounding
 from usepcli.errors import BadInput
 
@@ -43,7 +44,7 @@ class Written:
     """How many samples per channel were written, and the gain that kept them within full scale.
 
     `step` is the resolution of an integer format, else 0; `sum_peak` and `sum_power` say what the sum of such
-    files misses of the sum of the sources by rounding.
+    files misses of the sum of the sources by rounding; `lost` names the tags that the format cannot hold.
     """
 
     frames: int
@@ -51,6 +52,7 @@ class Written:
     step: float = 0.0
     sum_peak: float = 0.0
     sum_power: float = 0.0
+    lost: tuple[str, ...] = ()
 
     @property
     def gain_db(self) -> float:
@@ -95,19 +97,21 @@ def write_all(
     frames: int = 0,
     clip: str = "gain",
     wanted: Callable[[], Sequence[bool]] | None = None,
+    tags: Tags | None = None,
 ) -> Written:
     """Write the pieces (N, C, t) of `produce()` to N files at once, times one gain: all of them or, on a fault, none.
 
     If a sample would leave the range of the format, `clip` decides: "gain" discards the files, measures the peak
     of the whole, and calls `produce` again for the gain that fits it; "error" raises BadInput; "allow" limits the
     samples. Integer files add up to the rounded sum of the sources. `wanted`, asked at the end, tells which files
-    stay. `frames` is the expected length; unknown (0), a WAV header leaves room for more than 4 GiB.
+    stay; `tags` go into every file. `frames` is the expected length; unknown (0), a WAV header leaves room for more
+    than 4 GiB.
     """
     step = _step(subtype)
     while True:
         pieces = produce()
         top, rounded = Peak(), SumRounding(step) if step else None
-        slots = [_Slot(io.Writer(p, rate, channels, subtype, overwrite, frames=frames)) for p in paths]
+        slots = [_Slot(io.Writer(p, rate, channels, subtype, overwrite, frames=frames, tags=tags)) for p in paths]
         try:
             with ExitStack() as stack:
                 for slot in slots:
@@ -121,9 +125,10 @@ def write_all(
                         slot.writer.write(wave)
                 for slot, stays in zip(slots, wanted() if wanted else [True] * len(slots), strict=True):
                     slot.wanted = stays
+            lost = slots[0].writer.lost
             if rounded is None:
-                return Written(top.frames, gain)
-            return Written(top.frames, gain, rounded.step, rounded.peak, rounded.power)
+                return Written(top.frames, gain, lost=lost)
+            return Written(top.frames, gain, rounded.step, rounded.peak, rounded.power, lost)
         except _WouldClip:
             if clip == "error":
                 raise BadInput(_beyond(paths[0], subtype)) from None

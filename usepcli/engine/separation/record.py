@@ -67,7 +67,8 @@ class Record:
     would have clipped; `missing_s` is what the header promises beyond the samples that are there; `null_db` is
     the power of input minus sum of the files, in dB of the input's (-inf: they are equal; nan: not all sources have a
     file), the gain taken into account and what a lossy format adds left out; `null_peak_db` is its largest sample in
-    dB of full scale. `resumed`: an earlier run did it.
+    dB of full scale. `resumed`: an earlier run did it. `lost` names what the file says besides its sound
+    and the outputs cannot hold.
     """
 
     file: str
@@ -88,6 +89,7 @@ class Record:
     identity: Identity
     settings: str
     resumed: bool = False
+    lost: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from usepcli import files, guard
-from usepcli.audio import io
+from usepcli.audio import io, metadata
 from usepcli.audio.formats import LOSSY
 from usepcli.engine.separation import outputs
 from usepcli.engine.separation.activity import Meter
@@ -141,6 +141,7 @@ def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watc
             frames=info.frames,
             clip=wish.clip,
             wanted=heard.wanted,
+            tags=metadata.of(job.source),
         )
         tracks = heard.tracks(job.outputs, done.gain_db)
         for track in tracks:
@@ -175,6 +176,7 @@ def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watc
         step_s=heard.meter.curves()[0],
         identity=identity,
         settings=wish.settings,
+        lost=done.lost,
     )
 
 
