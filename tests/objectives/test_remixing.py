@@ -492,6 +492,18 @@ def test_mixcycle_needs_two_mixtures() -> None:
         MixCycle(Bands(2), SNR(), init_epochs=0).check(1)
 
 
+@pytest.mark.parametrize("options", [{"init_updates": 30}, {"init_epochs": 3}])
+def test_a_training_too_short_for_mixcycle_is_told(options: dict[str, int]) -> None:
+    objective = MixCycle(Bands(2), SNR(), **options)
+    objective.on_start(10)
+    assert not objective.notes()
+    objective.total_steps = 31
+    assert not objective.notes()
+    objective.total_steps = 30
+    (line,) = objective.notes()
+    assert line.startswith("warning: all 30 updates are MixPIT's, which takes the first 30 (objective.init_")
+
+
 def test_mixcycle_counts_its_start_in_updates() -> None:
     objective = MixCycle(Bands(), SNR(), init_updates=2)
     objective.on_epoch_end()

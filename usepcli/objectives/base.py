@@ -101,6 +101,7 @@ class Objective(nn.Module):
         self.loss = loss
         self.n_src = model.n_src
         self.rng = torch.Generator()
+        self.total_steps = 0  # of the whole training, 0 where nobody has told
         self.place = ALL  # of the micro-batch that `losses` is given
         self.step_logs: dict[str, float | Tensor] = {}
 

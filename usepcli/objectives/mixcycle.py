@@ -55,6 +55,7 @@ class MixCycle(Remixing):
                 "them: init_updates 0 for the rule by epochs"
             )
         self.init_epochs, self.init_updates = init_epochs, init_updates
+        self._steps_per_epoch = 1
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
         # Stored where it decides: the states of earlier runs know nothing of it.
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64), persistent=bool(init_updates))
@@ -67,6 +68,21 @@ class MixCycle(Remixing):
         super().check(batch_size)
         if self.init_epochs or self.init_updates:
             self.first.check(batch_size)
+
+    def on_start(self, steps_per_epoch: int) -> None:
+        """Learn how long an epoch is."""
+        self._steps_per_epoch = steps_per_epoch
+
+    def notes(self) -> list[str]:
+        """Return a warning where the training ends before the network's own outputs are remixed."""
+        key = "init_updates" if self.init_updates else "init_epochs"
+        first = self.init_updates or self.init_epochs * self._steps_per_epoch
+        if not self.total_steps or first < self.total_steps:
+            return []
+        return [
+            f"warning: all {self.total_steps} updates are MixPIT's, which takes the first {first} "
+            f"(objective.{key} {getattr(self, key)}): raise train.epochs, or lower it"
+        ]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean loss in dB of the part that the step belongs to."""

@@ -33,6 +33,7 @@ OBJECTIVES = [
     ["objective.name=mixcycle", "objective.init_updates=9"],
     ["objective.name=remixit", "objective.teacher=ema_epoch", "objective.teacher_half_life_updates=9"],
     ["objective.name=sup_remixit", "model.n_src=3"],
+    ["objective.name=mixit", "objective.supervised_fraction=0.3", "model.n_src=4", "train.accumulate=2"],
 ]
 
 

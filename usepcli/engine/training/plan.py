@@ -46,6 +46,7 @@ def plan(profile: Any, say: Callable[[str], None] = _nothing) -> dict[str, Any]:
     objective.place = Place(parts=t.accumulate)
     feed = Feed(profile, objective, student.sample_rate, 0, 1, say)
     objective.on_start(feed.steps_per_epoch)
+    objective.total_steps = feed.total
     split, choice = valid_split.settle(profile, student)
     seen = look.look(profile, feed.data, student.sample_rate, None if choice.metric in BLIND else split.references)
     for line in (*anew, *feed.notes, *objective.notes(), *choice.notes, *seen):

@@ -80,6 +80,7 @@ class Trainer:
         where = self.student.sample_rate, self.ranks.rank, self.ranks.world
         self.feed = Feed(self.p, self.objective, *where, self._unusable)
         self.objective.on_start(self.feed.steps_per_epoch)
+        self.objective.total_steps = self.feed.total
         self.total = self.feed.total
         self.schedule = Schedule(self.p.optim.lr, self.p.schedule.model_dump(), self.total)
         self.stepper = Stepper(self.p, self.objective, self.schedule, self.ranks, self.device)
