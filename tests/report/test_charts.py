@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from xml.etree import ElementTree
@@ -60,3 +61,36 @@ def test_ticks_are_round(ends: tuple[float, float], expected: list[float]) -> No
 
 def test_a_single_mean_has_an_axis_all_the_same() -> None:
     assert "<circle" in charts.intervals([charts.Interval("a", 0.0, math.nan, math.nan, 1)], "", "x")
+
+
+def test_counts_stand_on_an_axis_and_never_on_each_other() -> None:
+    """4,000 values in 40 narrow bars: whole numbers at the side, each with room of its own."""
+    values = [20 * math.sin(k) for k in range(4000)]
+    svg = ElementTree.fromstring(charts.histogram(values, "dB", 0.0, -1.0, 1.0))
+    beside = [node for node in svg.iter("text") if float(node.attrib["x"]) < 58]
+    counts = [int(node.text or "") for node in beside]
+    assert counts[0] == 0 and counts == sorted(set(counts)) and len(counts) >= 2
+    heights = sorted(float(node.attrib["y"]) for node in beside)
+    assert all(b - a >= 20 for a, b in itertools.pairwise(heights))
+    along = [float(node.attrib["x"]) for node in svg.iter("text") if node not in beside]
+    assert len(along) >= 4 and all(b - a >= 40 for a, b in itertools.pairwise(along))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([0.65, 0.7, 0.75], ["0.65", "0.70", "0.75"]),
+        ([-0.5, 0.0, 0.5], ["-0.5", "0.0", "0.5"]),
+        ([12300.0, 12350.0], ["12300", "12350"]),
+        ([1.0], ["1"]),
+    ],
+)
+def test_labels_have_as_many_decimals_as_tell_them_apart(found: list[float], expected: list[str]) -> None:
+    assert charts.labels(found) == expected
+
+
+def test_values_that_differ_in_their_rounding_are_one() -> None:
+    svg = charts.histogram([1.0, 1.0 + 1e-9], "dB", 1.0, math.nan, math.nan)
+    assert len(numbers(svg, "rect", "height")) == 1
+    told = [node.text for node in ElementTree.fromstring(svg).iter("text")]
+    assert len(told) == len(set(told))

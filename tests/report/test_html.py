@@ -104,3 +104,19 @@ def test_a_name_as_long_as_names_can_be_and_a_folder_that_is_none(tmp_path: Path
     with pytest.raises(OutputError, match="cannot be made"):
         html.save(tmp_path / "file" / "page.html", "page")
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/alice/two/manifest.csv", "two/manifest.csv"),
+        ("/home/alice/x.wav: unreadable", "x.wav: unreadable"),
+        ("/Users/bob", "~"),
+        ("~/talks/a.wav, /data/deep/er/b.wav", "talks/a.wav, er/b.wav"),
+        ("(/srv/x/y.wav)", "(x/y.wav)"),
+        ("and/or, 3/4, ./sub/a.html, https://host/a/b/c", "and/or, 3/4, ./sub/a.html, https://host/a/b/c"),
+    ],
+)
+def test_a_page_tells_no_path_of_the_machine(text: str, shown: str) -> None:
+    assert html.unplaced(text) == shown
+    assert html.escape(text) == shown

@@ -11,8 +11,11 @@ import numpy as np
 from usepcli.report.html import escape
 
 WIDTH = 640
-_LEFT, _RIGHT, _TOP, _BARS, _ROW = 10, 10, 34, 110, 26
+_LEFT, _RIGHT, _TOP, _BARS, _ROW = 58, 10, 22, 110, 26
+_ALONG, _UP, _BESIDE = 8, 4, 5  # ticks at most: below bars, beside them, below lines
+_LETTER = 12  # the width of one where letters are largest, on small screens
 _LEAST_BINS, _MOST_BINS = 8, 40
+_SAME = 1e-6  # of the largest value: what lies nearer together is one value
 
 
 class Interval(NamedTuple):
@@ -28,7 +31,7 @@ class Interval(NamedTuple):
 def histogram(values: Sequence[float], unit: str, mean: float, low: float, high: float) -> str:
     """Return how finite values (n,) are distributed, with their mean and its interval; '' for none.
 
-    Bins follow Freedman and Diaconis (1981), 8 to 40 of them.
+    Bins follow Freedman and Diaconis (1981), 8 to 40 of them; how many values lie in one says the axis at the left.
     """
     finite = np.array([value for value in values if math.isfinite(value)], np.float64)
     if not len(finite):
@@ -36,24 +39,22 @@ def histogram(values: Sequence[float], unit: str, mean: float, low: float, high:
     edges = _edges(finite)
     counts, _ = np.histogram(finite, edges)
     scale = _Scale(float(edges[0]), float(edges[-1]), _LEFT, WIDTH - _RIGHT)
-    parts, base = [], _TOP + _BARS
+    base, most = _TOP + _BARS, int(counts.max())
+    parts = _counts(most, base)
     for count, start, stop in zip(counts, edges[:-1], edges[1:], strict=True):
-        height = _BARS * count / counts.max()
+        height = _BARS * count / most
         told = f"{count} from {start:.3g} to {stop:.3g} {unit}".strip()
         parts.append(
             f'<rect class="bar" x="{scale(start) + 0.5:.1f}" y="{base - height:.1f}" '
             f'width="{max(1, scale(stop) - scale(start) - 1):.1f}" height="{height:.1f}"><title>{escape(told)}</title>'
             "</rect>"
         )
-        if count:
-            middle = (scale(start) + scale(stop)) / 2
-            parts.append(f'<text class="tick" x="{middle:.1f}" y="{base - height - 4:.1f}">{count}</text>')
     parts.append(f'<line class="mean" x1="{scale(mean):.1f}" x2="{scale(mean):.1f}" y1="8" y2="{base}"/>')
     if math.isfinite(low) and math.isfinite(high):
         left, right = scale.inside(low), scale.inside(high)
         parts.append(f'<line class="interval" x1="{left:.1f}" x2="{right:.1f}" y1="8" y2="8"/>')
     label = f"{len(finite)} values from {finite.min():.2f} to {finite.max():.2f} {unit}, mean {mean:.2f}"
-    return _svg("bars", base + 24, label, parts + _axis(scale, base))
+    return _svg("bars", base + 24, label, parts + _axis(scale, base, _ALONG))
 
 
 def intervals(lines: Sequence[Interval], unit: str, label: str) -> str:
@@ -80,11 +81,10 @@ def intervals(lines: Sequence[Interval], unit: str, label: str) -> str:
         parts.append(
             f'<circle class="dot" cx="{scale(line.mean):.1f}" cy="{y:.0f}" r="5"><title>{escape(told)}</title></circle>'
         )
-        parts.append(
-            f'<text class="value" x="{WIDTH - 112}" y="{y + 4:.0f}">{line.mean:.2f} {escape(unit)}, n={line.n}</text>'
-        )
+        value = escape(f"{line.mean:.2f} {unit}".strip())
+        parts.append(f'<text class="value" x="{WIDTH - 112}" y="{y + 4:.0f}">{value}, n={line.n}</text>')
     base = 8 + _ROW * len(lines)
-    return _svg("means", base + 24, label, parts + _axis(scale, base))
+    return _svg("means", base + 24, label, parts + _axis(scale, base, _BESIDE))
 
 
 class _Scale:
@@ -109,19 +109,43 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def _edges(finite: np.ndarray) -> np.ndarray:
-    if finite.max() == finite.min():
+    if finite.max() - finite.min() <= _SAME * np.abs(finite).max():
         return np.array([finite[0] - 0.5, finite[0] + 0.5])
     bins = len(np.histogram_bin_edges(finite, "fd")) - 1
     return np.asarray(np.histogram_bin_edges(finite, min(max(_LEAST_BINS, bins), _MOST_BINS)))
 
 
-def _axis(scale: _Scale, base: float) -> list[str]:
+def _axis(scale: _Scale, base: float, most: int) -> list[str]:
     parts = [f'<line class="axis" x1="{scale.left}" x2="{scale.right}" y1="{base}" y2="{base}"/>']
-    for tick in ticks(scale.low, scale.high):
+    found = ticks(scale.low, scale.high, most)
+    for tick, label in zip(found, labels(found), strict=True):
         x = scale(tick)
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 4}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{base + 17}">{tick:g}</text>')
+        end = " end" if x + _LETTER / 2 * len(label) > WIDTH else ""  # or it would be cut off at the edge
+        parts.append(
+            f'<text class="tick{end}" x="{min(x, WIDTH - 2) if end else x:.1f}" y="{base + 17}">{label}</text>'
+        )
     return parts
+
+
+def _counts(most: int, base: float) -> list[str]:
+    """Return the axis of counts up to `most`, whole numbers with a line across the bars for each."""
+    parts = []
+    for count in ticks(0, most, min(_UP, most)):
+        y = base - _BARS * count / most
+        if count:
+            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick end" x="{_LEFT - 6}" y="{y + 4:.1f}">{count:.0f}</text>')
+    return parts
+
+
+def labels(found: Sequence[float]) -> list[str]:
+    """Return ticks as text, all with as many decimals as tell them apart."""
+    if len(found) < 2:
+        return [f"{tick:g}" for tick in found]
+    step = found[1] - found[0]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [f"{tick + 0.0:.{decimals}f}" if abs(tick) > step / 2 else f"{0:.{decimals}f}" for tick in found]
 
 
 def _short(text: str, most: int = 23) -> str:

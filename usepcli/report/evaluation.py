@@ -184,7 +184,11 @@ def _conventions(lines: Sequence[tuple[str, str]]) -> str:
 
 def _distribution(score: Score) -> str:
     chart = charts.histogram(score.values, score.unit, score.mean, score.low, score.high)
-    return _figure(chart, f"{score.name}, {score.unit}: how many values lie where") if chart else ""
+    return _figure(chart, f"{_measured(score)}: how many values lie where") if chart else ""
+
+
+def _measured(score: Score) -> str:
+    return f"{score.name}, {score.unit}" if score.unit else score.name
 
 
 def _conditions(score: Score, by: str) -> str:

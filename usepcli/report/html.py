@@ -26,6 +26,8 @@ from usepcli.audio import io
 from usepcli.errors import OutputError
 
 _ASSETS = "usepcli.report"
+# An absolute path with a folder in it, where a word begins; "and/or", "./a" and "https://" are none.
+_PATH = re.compile(r"(?<![\w.:/~-])~?/(?:[^/\s:;,'\"<>|()]+/)+[^/\s:;,'\"<>|()]*")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 # Sound and pictures live inside the page, or (media only) as files beside it; nothing else may be asked for.
 _POLICY = (
@@ -104,9 +106,26 @@ def pieces(
     yield _END
 
 
+def unplaced(text: str) -> str:
+    """Return a text in which absolute paths have lost what tells of the machine: at most file and folder are left.
+
+    A page is sent to others, and /home/NAME/... is nobody's affair.
+    """
+    return _PATH.sub(lambda found: _tail(found[0]), text)
+
+
+def _tail(path: str) -> str:
+    *above, folder, name = path.rstrip("/").split("/")
+    if folder in ("home", "Users") and not any(above):
+        return "~"
+    # The folder right below /home is a person.
+    owner = folder in ("", "~") or [part for part in above if part] in (["home"], ["Users"])
+    return name if owner else f"{folder}/{name}"
+
+
 def escape(text: object) -> str:
     """Return text that is safe between tags and inside quoted attributes; bytes that are no UTF-8 show as \\xNN."""
-    return _html.escape(io.show(str(text)))
+    return _html.escape(unplaced(io.show(str(text))))
 
 
 def to_json(data: Any) -> str:

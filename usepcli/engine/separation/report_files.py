@@ -101,7 +101,7 @@ def write_index(
         own = report_path(record, out, alone=False)
         rows.append(
             Entry(
-                name=record.file,
+                name="-" if record.file == "-" else str(record.relative.parent / Path(record.file).name),
                 link=html.link(own, out) if own.is_file() else "",
                 duration_s=record.duration_s,
                 sources=len(record.tracks),
