@@ -290,3 +290,38 @@ def test_empty_standard_input_stops_no_file(usep: Usep, monkeypatch: pytest.Monk
     answer = usep("-", "a.wav", "-o", "out")
     assert answer.code == 4 and "standard input: is empty" in answer.err and len(table("out/outputs.csv")) == 2
     assert [row["file"] for row in table("out/errors.csv")] == ["-"]
+
+
+def test_what_the_model_is_for_is_said_once_where_something_is_separated(usep: Usep):
+    sound("a.wav", "b.wav")
+    answer = usep("a.wav", "b.wav", "-o", "out")
+    assert answer.err.count("model toy.safetensors: The card of this model does not say what it was trained for") == 1
+    assert "model toy" not in usep("a.wav", "b.wav", "-o", "out").err + usep("a.wav", "-o", "new", "-q").err
+
+
+def test_bars_tell_which_file_of_how_many_and_the_time_left_for_all(usep: Usep, monkeypatch: pytest.MonkeyPatch):
+    from usepcli.report import progress
+
+    monkeypatch.setattr(progress.Progress.__init__, "__defaults__", (None, None, "", "item", False, None, 0.0))
+    sound("a.wav", "b.wav", seconds=0.5)
+    said = usep("a.wav", "b.wav", "-o", "out").err
+    assert "[1/2] a.wav: 1/1 block" in said and "[2/2] b.wav: 1/1 block" in said and "all files: " in said
+
+
+def test_words_complete_and_hidden_ones_are_not_offered(usep: Usep):
+    from usepcli.cli import app
+
+    options = {name: p for p in app.command("separate").params for name in p.opts}
+
+    def words(option: str) -> list[str]:
+        from typer._click.core import Context  # type: ignore[import-not-found]
+
+        found = options[option].shell_complete(Context(app.command("separate")), "")
+        return sorted(item.value for item in found)
+
+    assert words("--channels") == ["each", "first", "linked", "mix"] and words("--rest") == ["leave", "share"]
+    assert words("--sources") == ["all", "auto"] and words("--clip") == ["allow", "error", "gain"]
+    sound("a.wav")
+    for wrong in ("source", "none"):
+        answer = usep("a.wav", "-o", "out", "--rest", wrong)
+        assert answer.code == 2 and "choose from: leave, share; --residual writes it" in answer.err

@@ -46,6 +46,11 @@ def complete_corpus(incomplete: str) -> list[str]:
     return _starting(registry.CORPORA, incomplete)
 
 
+def among(*names: str) -> Callable[[str], list[str]]:
+    """Return the completion of an option that takes one of these words."""
+    return lambda incomplete: _starting(names, incomplete)
+
+
 def model_argument(help: str) -> Any:
     """Return the argument MODEL of a command, with its completion."""
     return typer.Argument(metavar="MODEL", help=help, autocompletion=complete_model, show_default=False)
@@ -90,10 +95,15 @@ Heard = Annotated[
     typer.Option(
         "--channels",
         help="Of files with several channels: each by itself, the first, or their mean (mix).",
-        autocompletion=lambda incomplete: _starting(("each", "first", "mix"), incomplete),
+        autocompletion=among("each", "first", "mix"),
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=among("auto", "cpu", "cuda", "mps")
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything drawn at random.")]
 Workers = Annotated[
     int, typer.Option("--workers", min=0, max=MOST_THREADS, help="Parallel processes; 0 decides by itself.")

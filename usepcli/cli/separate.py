@@ -19,13 +19,40 @@ _Name = typer.Option("--name", help="File names of the outputs: {i} is the sourc
 _Channels = typer.Option(
     "--channels",
     help="linked: one decision for all channels, the image stays; each: channel by channel; mix or first: one channel.",
+    autocompletion=options.among("linked", "each", "mix", "first"),
 )
 _Rest = typer.Option(
     "--rest",
     help="What the sources lack of the input, mainly what lies above the model's band. share: it goes to the sources "
     "in proportion, so that they add up to the input; leave: it is left out.",
+    autocompletion=options.among("share", "leave"),
 )
-_Sources = typer.Option("--sources", help="all: write every source; auto: leave near-silent ones out, and say so.")
+_Sources = typer.Option(
+    "--sources",
+    help="all: write every source; auto: leave near-silent ones out, and say so.",
+    autocompletion=options.among("all", "auto"),
+)
+_Format = typer.Option(
+    "--format",
+    help="wav, flac, ogg, mp3, aiff, w64 or caf.",
+    autocompletion=options.among("wav", "flac", "ogg", "mp3", "aiff", "w64", "caf"),
+)
+_Subtype = typer.Option(
+    "--subtype",
+    help="Sample format, e.g. PCM_24 or FLOAT; by default the input's own.",
+    autocompletion=options.among("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"),
+)
+_Clip = typer.Option(
+    "--clip",
+    help="Where integer outputs would clip: one gain for all sources, error, or allow.",
+    autocompletion=options.among("gain", "error", "allow"),
+)
+_Figure = typer.Option(
+    "--figure",
+    metavar="png|svg",
+    help="Also draw {stem}_figure.png or .svg for print, per recording.",
+    autocompletion=options.among("png", "svg"),
+)
 _Shard = typer.Option(
     "--shard",
     metavar="I/N",
@@ -58,22 +85,11 @@ def separate(
     sources: Annotated[str, _Sources] = "all",
     keep: Annotated[str, typer.Option("--keep", metavar="1,3", help="Write these sources only.")] = "",
     name: Annotated[str, _Name] = "{stem}_{i}",
-    form: Annotated[str, typer.Option("--format", help="wav, flac, ogg, mp3, aiff, w64 or caf.")] = "wav",
-    subtype: Annotated[
-        str,
-        typer.Option("--subtype", help="Sample format, e.g. PCM_24 or FLOAT; by default the input's own."),
-    ] = "",
-    clip: Annotated[
-        str,
-        typer.Option("--clip", help="Where integer outputs would clip: one gain for all sources, error, or allow."),
-    ] = "gain",
+    form: Annotated[str, _Format] = "wav",
+    subtype: Annotated[str, _Subtype] = "",
+    clip: Annotated[str, _Clip] = "gain",
     report: Annotated[bool, typer.Option("--report", help="Also make a page to see and hear, report.html.")] = False,
-    figure: Annotated[
-        str,
-        typer.Option(
-            "--figure", metavar="png|svg", help="Also draw {stem}_figure.png or .svg for print, per recording."
-        ),
-    ] = "",
+    figure: Annotated[str, _Figure] = "",
     chunk_s: Annotated[
         float, typer.Option("--chunk-s", min=0.0, help="Seconds that the model sees at once; 0: what it needs.")
     ] = 0.0,

@@ -41,6 +41,11 @@ class Progress:
             return None
         return tqdm(total=self.total, desc=self.desc, unit=self.unit, file=self._stream, dynamic_ncols=True)
 
+    @property
+    def shown(self) -> bool:
+        """Whether there is a bar, around which lines have to be written by `say`."""
+        return self._bar is not None
+
     def update(self, n: int = 1) -> None:
         """Count n more units; writes at most one plain line per `every_s` seconds when there is no bar."""
         self.done += n

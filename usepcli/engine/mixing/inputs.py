@@ -88,7 +88,7 @@ def _listed(named: Sequence[Path], recording: str) -> Stems:
     if len(named) == 1 and path.name == LEDGER and (parts := shards.parts(path.parent)):
         several = [*([path] if path.is_file() else []), *parts]
     # Of an output that was made again, by another share or a later run, the last row counts.
-    last = {row["output"]: row for table in several for row in _rows(table) if row["output"]}
+    last = {(row["file"], row["output"]): row for table in several for row in _rows(table) if row["output"]}
     rows, lacking = list(last.values()), "" if several[0].name == LEDGER else shards.lacking(several)
     files = list(dict.fromkeys(row["file"] for row in rows))
     if not files:

@@ -17,6 +17,7 @@ from usepcli.engine.mixing.inputs import Stems, check_stems, find_stems
 from usepcli.engine.mixing.levels import Goal
 from usepcli.engine.mixing.remix import Remix, check_output, decibels, remix
 from usepcli.engine.separation.ending import Ending
+from usepcli.engine.separation.notes import purpose
 from usepcli.errors import UsageError
 from usepcli.files import show
 from usepcli.separator.how import names_of
@@ -99,6 +100,9 @@ def mix(
         return Mixed(planned={"output": str(out), "subtype": form, "gains_db": decibels(names, mixer.gains)})
     tags = _tags(stems, out, info.rate, tell, say)
     separator = loaded or (None if ref is None else _loaded(ref, device, threads))
+    if ref is not None:
+        for line in purpose(ref, cards.read_card(reach.find_model(ref))[0]):
+            tell(line)
     with Ending() as ending:
         record = remix(
             stems, out, mixer, separator=separator, subtype=subtype, goal=goal, overwrite=overwrite,

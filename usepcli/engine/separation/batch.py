@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +102,7 @@ def triage(
 
 
 def run(
-    separator: Separator, jobs: Sequence[Job], ledger: Ledger, wish: Wish, *, watch: Watch | None = None,
+    separator: Separator, jobs: Iterable[Job], ledger: Ledger, wish: Wish, *, watch: Watch | None = None,
     failed: Callable[[Job, UsepError], None],
 ) -> Iterator[Record]:  # fmt: skip
     """Separate files one after the other, and keep the tables; yield a record per file, report what fails.

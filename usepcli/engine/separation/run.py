@@ -24,17 +24,20 @@ from usepcli.engine.separation.ending import Ending
 from usepcli.engine.separation.inputs import Found
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.ledger import Ledger
-from usepcli.engine.separation.notes import Notes
+from usepcli.engine.separation.notes import Notes, purpose
+from usepcli.engine.separation.pace import Pace
 from usepcli.engine.separation.pages import Pages
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
-from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError
+from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
 from usepcli.files import show
 from usepcli.separator.how import How, check_chunk, default_chunk_s, names_of
 from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
     from usepcli.separator.separator import Separator
+
+_RESTS = ("share", "leave")
 
 
 @dataclass
@@ -83,6 +86,8 @@ def separate(
     """
     if residual and rest == "leave":
         raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
+    if rest not in _RESTS:  # How knows one more, by which --residual is done
+        raise UsageError(f"--rest: {choices('treatment of the rest', rest, _RESTS)}; --residual writes it as a file")
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
     pages = Pages(out, report, figure, overwrite)
     wish = Wish(How(channels, "source" if residual else rest), sources, clip)
@@ -196,6 +201,8 @@ class _Run:
     say: Callable[[str], None]
     faults: list[UsepError] = field(default_factory=list)
     in_the_way: int = 0
+    told: bool = False
+    pace: Pace = field(default_factory=lambda: Pace([]))
     records: list[Record] = field(default_factory=list)
 
     @property
@@ -306,8 +313,9 @@ class _Run:
     def _rest(self, found: Triage, said: Notes) -> None:
         separator = cast("Separator", _Late(self.maker))
         wish = replace(self.wish, replace=lambda path: self.overwrite or path in found.ours)
+        self.pace = Pace(found.todo)
         run = batch.run(
-            separator, found.todo, self.ledger, wish, watch=self._watch,
+            separator, self.pace, self.ledger, wish, watch=self._watch,
             failed=lambda job, fault: self._failed(job.file, fault),
         )  # fmt: skip
         for record in run:
@@ -330,9 +338,19 @@ class _Run:
     def _watch(self, blocks: Iterable[Any], total: int, name: str) -> Iterator[Any]:
         from usepcli.report.progress import progress
 
-        for block in progress(blocks, total, desc=name, unit="block", quiet=self.quiet):
+        bar = progress(blocks, total, desc=self.pace.title + name, unit="block", quiet=self.quiet)
+        for block in bar:
             self.ending.check()
             yield block
+            self._tell_model(bar.say if bar.shown else self.say)
+            self.pace.at((bar.done + 1) / max(total, 1))
+            bar.note(self.pace.note())
+
+    def _tell_model(self, say: Callable[[str], None]) -> None:
+        if not (self.told or self.quiet):
+            self.told = True
+            for line in purpose(self.maker.ref, self.maker.card):
+                say(line)
 
     def _show(self, record: Record) -> None:
         """Make the page and the picture; one that fails is a fault of its file, whose sources stay."""
