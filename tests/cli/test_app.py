@@ -157,6 +157,7 @@ def test_single_v_shows_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_system_errors_name_the_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert _main(monkeypatch, OSError(28, "No space left on device", "out.wav")) == 74
     assert capsys.readouterr().err == "usep: error: out.wav: No space left on device\n"
+    assert _main(monkeypatch, OSError(36, "File name too long", "x" * 300)) == 66
     assert _main(monkeypatch, KeyboardInterrupt()) == 130
 
 
@@ -198,6 +199,31 @@ def test_the_same_short_options_mean_the_same_everywhere():
             for option in short:
                 seen.setdefault(option, set()).update(set(parameter.opts) - {option})
     assert all(len(names) == 1 for names in seen.values()), seen
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (["separate", "", "-o", "out"], "an input"),
+        (["separate", "x.wav", "-o", ""], "-o"),
+        (["separate", "x.wav", "--out="], "--out"),
+        (["remix", "", "-o", "o.wav"], "an input"),
+        (["remix", "--shuffle", "", "-o", "o"], "--shuffle"),
+        (["evaluate", "-q", ""], "an input"),
+        (["evaluate", "default", "--data", ""], "--data"),
+        (["listen", "make", "default", "-o", ""], "-o"),
+        (["prepare-data", "", "-o", "d"], "an input"),
+        (["separate", "x.wav", "-o", "out", "--model", ""], "--model"),
+    ],
+)
+def test_an_empty_word_is_not_the_folder_one_stands_in(
+    line: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    error = RUNNER.invoke(app.app, line).exception
+    assert isinstance(error, errors.UsageError) and str(error).startswith(f"{name} is an empty text; ")
+    assert list(tmp_path.iterdir()) == []
+    assert RUNNER.invoke(app.app, ["separate", "no.wav", "-o", "x", "--subtype", ""]).exit_code != 2
 
 
 def test_every_command_that_talks_can_be_quiet():

@@ -11,6 +11,8 @@ from typing import Any, get_args
 
 import typer
 
+from usepcli.errors import UsageError
+
 # Heading -> options under it, in the order of the page.
 GROUPS = {
     "Profile": ("--profile", "--set", "--init-from", "--print-config"),
@@ -150,8 +152,36 @@ def write_options(target: Any, context: Any, formatter: Any) -> None:
             formatter.write_dl(records)
 
 
+def refuse_empty(target: Any, words: list[str]) -> None:
+    """UsageError for an empty word on a command line: Path("") is the folder one stands in, so "$UNSET" would be it.
+
+    Options that are empty by default may be given so.
+    """
+    taking = [each for each in target.params if each.param_type_name == "option" and not (each.is_flag or each.count)]
+    options = {name: each for each in taking for name in each.opts}
+    for number, word in enumerate(words):
+        before = words[number - 1] if number else ""
+        if word == "":
+            name = before if before in options else "an input"
+        elif word.startswith("--") and word.endswith("="):
+            name = word[:-1]
+        else:
+            continue
+        if name in options and options[name].default == "":
+            continue
+        raise UsageError(
+            f"{name} is an empty text; is it a variable that is not set? leave it away, or write ./ for this folder"
+        )
+
+
 class Command(typer.core.TyperCommand):
     """A command whose help has its options in groups."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line, in which no word may be empty."""
+        if not ctx.resilient_parsing:
+            refuse_empty(self, args)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options."""

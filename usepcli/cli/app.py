@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -15,7 +16,7 @@ import typer
 
 import usepcli
 from usepcli.cli import _help, _streams
-from usepcli.errors import IOFault, UsepError, WorkerDied
+from usepcli.errors import InputNotFound, IOFault, UsepError, WorkerDied
 
 # Read by the OpenMP runtimes when torch is imported, in this process and in those below it: threads that wait sleep.
 # Spinning, they take the time of a core that has other work, and gain nothing on one that has none. A program that only
@@ -44,6 +45,8 @@ COMMANDS = {
 }
 # A command whose name Python keeps for itself.
 MODULES = {"import": "import_model"}
+# What the system says of a name under which nothing can be; outputs are told apart before (`files.fault`).
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 EXIT_CODES = {
     0: "done",
     1: "unexpected error (a bug)",
@@ -152,7 +155,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"usep: error: {error}", error.code
     if isinstance(error, OSError) and error.strerror:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
-        return f"usep: error: {place}{error.strerror}", IOFault.code
+        return f"usep: error: {place}{error.strerror}", (InputNotFound if error.errno in _NOWHERE else IOFault).code
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     return f"usep: unexpected error {what} (a bug; run with USEP_DEBUG=1 to see where)", 1
 

@@ -153,6 +153,14 @@ def test_faults_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     model = write(tmp_path / "toy.safetensors")
     with pytest.raises(UsageError, match=r"writes \.pt2 files"):
         export.export(str(model), tmp_path / "toy.onnx", "torch-export")
+    for asked in (
+        {"seconds": float("inf")},
+        {"seconds": float("nan")},
+        {"seconds": 1e-9},
+        {"block": 10**12, "live": True},
+    ):
+        with pytest.raises(UsageError, match="expected 0, or"):
+            export.export(str(model), tmp_path / "toy.pt2", "torch-export", **asked)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for to, extra in (("onnx", "export"), ("openvino", "openvino")):
         with pytest.raises(MissingDependency, match=rf"pip install 'usepcli\[{extra}\]'"):

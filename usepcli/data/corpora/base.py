@@ -66,7 +66,7 @@ def ratio_splits(names: Iterable[str], ratios: Sequence[float], seed: int) -> di
     Every split with a positive ratio gets at least one name while there are enough of them.
     """
     ordered = sorted(set(names))
-    if len(ratios) != 3 or min(ratios) < 0 or not sum(ratios) > 0:
+    if len(ratios) != 3 or not all(0 <= ratio < np.inf for ratio in ratios) or not 0 < sum(ratios) < np.inf:
         raise BadInput(f"split ratios {tuple(ratios)}: three numbers >= 0 were expected, for train, valid and test")
     shuffled = [
         ordered[i] for i in np.random.default_rng(np.random.SeedSequence([seed, 0x5711])).permutation(len(ordered))

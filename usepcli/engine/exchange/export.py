@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TRACED_S = 2.0
 COMPARED_S = (TRACED_S, 1.3771, 3.6139)
 TOLERANCE = 1e-4
+_MOST_S, _MOST_BLOCK = 3600.0, 1 << 24  # a graph for one length of its input
 
 
 def export(
@@ -52,6 +53,9 @@ def export(
     """
     if (seconds and live) or (block and not live):
         raise UsageError("--seconds fixes the length of a whole input, --block that of a step with --live; give one")
+    for option, length, least, most in (("--seconds", seconds, 1e-3, _MOST_S), ("--block", block, 1, _MOST_BLOCK)):
+        if not (length == 0 or least <= length <= most):
+            raise UsageError(f"{option}: found {length:g}; expected 0, or {least:g} to {most:g}")
     target = export_targets.require(to)
     source = reach.find_model(model)
     header = cards.read_header(source)
