@@ -39,7 +39,7 @@ def test_small_numbers_still_fill_the_splits(count: int, ratios: tuple[float, ..
     assert Counter(ratio_splits([str(i) for i in range(count)], ratios, 5).values()) == expected
 
 
-@pytest.mark.parametrize("ratios", [(1, 1), (0, 0, 0), (1, -1, 1)])
+@pytest.mark.parametrize("ratios", [(1, 1), (0, 0, 0), (1, -1, 1), (1, float("inf"), 1), (1, float("nan"), 1)])
 def test_impossible_ratios(ratios: tuple[float, ...]):
     with pytest.raises(BadInput, match="three numbers"):
         ratio_splits(["a"], ratios, 0)
