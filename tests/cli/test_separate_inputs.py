@@ -308,6 +308,17 @@ def test_bars_tell_which_file_of_how_many_and_the_time_left_for_all(usep: Usep, 
     assert "[1/2] a.wav: 1/1 block" in said and "[2/2] b.wav: 1/1 block" in said and "all files: " in said
 
 
+def test_bars_move_inside_a_block_of_many_channels(usep: Usep, monkeypatch: pytest.MonkeyPatch):
+    from usepcli.report import progress
+
+    monkeypatch.setattr(progress.Progress.__init__, "__defaults__", (None, None, "", "item", False, None, 0.0))
+    io.write("a.wav", 0.1 * np.random.default_rng(0).standard_normal((20, 4000)), 8000, "FLOAT")
+    answer = usep("a.wav", "-o", "out", "--channels", "each")
+    assert answer.code == 0 and "channel 8 of 20" in answer.err and "channel 16 of 20" in answer.err
+    total = sum(io.read(f"out/a_{i}.wav")[0] for i in (1, 2))
+    np.testing.assert_allclose(total, io.read("a.wav")[0], atol=1e-6)
+
+
 def test_words_complete_and_hidden_ones_are_not_offered(usep: Usep):
     from usepcli.cli import app
 

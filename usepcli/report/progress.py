@@ -55,11 +55,13 @@ class Progress:
             self._said = time.monotonic()
             self.say(self.line())
 
-    def note(self, text: str) -> None:
-        """Show `text` (the numbers that matter now) behind the count."""
+    def note(self, text: str, now: bool = False) -> None:
+        """Show `text` (the numbers that matter now) behind the count; with `now`, not only at the next update."""
         self._note = text
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.set_postfix_str(text, refresh=now)
+        elif now:
+            self.update(0)
 
     def say(self, line: str) -> None:
         """Write a line of its own on stderr without breaking the bar."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from usepcli.audio import io
 from usepcli.engine.separation.jobs import Job
-from usepcli.report.progress import clock
+from usepcli.report.progress import Progress, clock
 
 _HEADERS = (".wav", ".wave", ".rf64", ".w64", ".flac", ".aiff", ".aif", ".caf", ".au")  # that state the length
 _LOOKED_AT_S = 1.0  # spent on headers before the work; the files behind count by their bytes
@@ -55,6 +56,31 @@ class Pace:
         """Return the time left for all files in words, '' where it is not known or there is one file only."""
         left = self.left_s
         return f"all files: {clock(left)} left" if len(self.jobs) > 1 and left < float("inf") else ""
+
+
+class Watched:
+    """The blocks of a file with their bar; `part` moves it between blocks, while many channels go through the model.
+
+    `check` is called with every block and part, and may raise; `first` with the bar, when the first block is through.
+    """
+
+    def __init__(self, bar: Progress, pace: Pace, check: Callable[[], None], first: Callable[[Progress], None]) -> None:
+        self.bar, self.pace, self.check, self.first = bar, pace, check, first
+
+    def __iter__(self) -> Iterator[Any]:
+        for block in self.bar:
+            self.check()
+            yield block
+            self.first(self.bar)
+            self.pace.at((self.bar.done + 1) / max(self.bar.total or 0, 1))
+            self.bar.note(self.pace.note())
+
+    def part(self, done: int, total: int) -> None:
+        """Show how many channels of the present chunk are done."""
+        self.check()
+        if done < total:
+            parts = (f"channel {done} of {total}", self.pace.note())
+            self.bar.note(", ".join(filter(None, parts)), now=True)
 
 
 def weights(jobs: Sequence[Job]) -> list[float]:

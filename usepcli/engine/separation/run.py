@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,7 +25,7 @@ from usepcli.engine.separation.inputs import Found
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.notes import Notes, purpose
-from usepcli.engine.separation.pace import Pace
+from usepcli.engine.separation.pace import Pace, Watched
 from usepcli.engine.separation.pages import Pages
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
@@ -35,6 +35,7 @@ from usepcli.separator.how import How, check_chunk, default_chunk_s, names_of
 from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
+    from usepcli.report.progress import Progress
     from usepcli.separator.separator import Separator
 
 _RESTS = ("share", "leave")
@@ -335,22 +336,17 @@ class _Run:
         if self.several:
             self.say(f"usep: error: {fault}")
 
-    def _watch(self, blocks: Iterable[Any], total: int, name: str) -> Iterator[Any]:
+    def _watch(self, blocks: Iterable[Any], total: int, name: str) -> Watched:
         from usepcli.report.progress import progress
 
         bar = progress(blocks, total, desc=self.pace.title + name, unit="block", quiet=self.quiet)
-        for block in bar:
-            self.ending.check()
-            yield block
-            self._tell_model(bar.say if bar.shown else self.say)
-            self.pace.at((bar.done + 1) / max(total, 1))
-            bar.note(self.pace.note())
+        return Watched(bar, self.pace, self.ending.check, self._tell_model)
 
-    def _tell_model(self, say: Callable[[str], None]) -> None:
+    def _tell_model(self, bar: Progress) -> None:
         if not (self.told or self.quiet):
             self.told = True
             for line in purpose(self.maker.ref, self.maker.card):
-                say(line)
+                (bar.say if bar.shown else self.say)(line)
 
     def _show(self, record: Record) -> None:
         """Make the page and the picture; one that fails is a fault of its file, whose sources stay."""
