@@ -81,6 +81,8 @@ def run(commands: str, place: Path) -> str:
 def test_walk_through_training_with_and_without_sources_and_using_the_models(place: Path) -> None:
     said = run(block("walk: with sources"), place)
     assert "si-snri" in said and (place / "runs/small_pit/curves.png").exists()
+    tuned = block("walk: fine-tune").replace(" --data", " --limit 4 --data")
+    assert "versus" in run(tuned.replace("usep train", "usep train --set train.max_steps=1"), place)
     run(block("walk: without sources"), place)
     assert len(list((place / "separated_mine").rglob("*_4.wav"))) == 40
     run(block("walk: use"), place)

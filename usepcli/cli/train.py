@@ -16,6 +16,15 @@ def train(
         Path | None,
         typer.Option("--out", "-o", help="Run folder; by default runs/<profile name>.", show_default=False),
     ] = None,
+    init_from: Annotated[
+        str,
+        typer.Option(
+            "--init-from",
+            help="Begin with this model's weights and architecture: a name, a .safetensors file or a run folder.",
+            autocompletion=options.complete_model,
+            show_default=False,
+        ),
+    ] = "",
     sets: options.Sets = [],  # noqa: B006 - Typer copies it
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print every setting with where it comes from, and stop.")
@@ -40,13 +49,16 @@ def train(
 
       usep train --profile small_pit --set data.manifest=data/two
 
+      usep train --profile fine_tune --init-from default
+
       torchrun --nproc-per-node 2 -m usepcli train --profile small_pit -o runs/both
     """
     asked = dict(locals())
     if print_config:
-        from usepcli.profile.load import load_profile, render_config
+        from usepcli.engine.training.run import settings
+        from usepcli.profile.load import render_config
 
-        typer.echo(render_config(load_profile(profile, sets)))
+        typer.echo(render_config(settings(profile, init_from, sets)))
         return
     from usepcli.engine.training import run
 

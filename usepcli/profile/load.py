@@ -186,16 +186,21 @@ def load_profile(
     sets: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
 ) -> Profile:
     """Return the typed profile named `ref` (or at a path ending in .yaml) with every override applied.
 
     `sets` are "a.b=c" texts, `environ` replaces os.environ, `flags` maps dotted keys to the values of command
-    line options (None: not given). Raises ConfigError (exit 78) that lists all faults, and InputNotFound for
-    a path that does not exist.
+    line options (None: not given). `model` takes the place of the profile's section, below all of these. Raises
+    ConfigError (exit 78) that lists all faults, and InputNotFound for a path that does not exist.
     """
     environ = os.environ if environ is None else environ
     path = find.find(ref, environ)
     layer = _chain(path, environ)
+    if model is not None:
+        origin = {key: place for key, place in layer.origin.items() if key.split(".")[0] != "model"}
+        origin |= dict.fromkeys(("model", *(f"model.{key}" for key in model)), "--init-from")
+        layer = _Layer({**layer.values, "model": dict(model)}, origin, layer.faults)
     for above in (_from_environ(environ), _from_sets(sets), _from_flags(flags or {})):
         layer = _overlay(layer, above)
     layer = _expand(layer, environ)

@@ -14,14 +14,36 @@ from usepcli.errors import BadInput, InputNotFound
 from usepcli.models.fixed import Fixed
 from usepcli.models.queried import Model
 from usepcli.objectives.base import MAIN, Objective
-from usepcli.weights import cards, fitting, reach, store
+from usepcli.weights import build, cards, fitting, reach, store
 
 
-def first_weights(profile: Any, student: Model) -> None:
-    """Load the weights of `init_from`, if any, into the student; InputNotFound or BadInput name the key."""
-    if profile.init_from:
-        weights = _find("init_from", profile.init_from)
+def first_weights(profile: Any, student: Model) -> list[str]:
+    """Load the weights of `init_from`, if any, into the student; return what to say of settings that differ.
+
+    InputNotFound or BadInput name the key, and the settings of the model in which the weights do not fit.
+    """
+    if not profile.init_from:
+        return []
+    weights = _find("init_from", profile.init_from)
+    card, ours = cards.read_card(weights)[0], build.config_of(student)
+    theirs = card.model
+    unlike = [f"model.{k}: {theirs[k]!r} there, {ours[k]!r} here" for k in ours if k in theirs and theirs[k] != ours[k]]
+    differ = "; ".join(unlike)
+    advice = f" ({differ}); --init-from {profile.init_from} takes over its model" if differ else ""
+    rate = theirs.get("sample_rate", student.sample_rate)
+    if rate != student.sample_rate:
+        raise BadInput(f"init_from: {weights}: weights for {rate} Hz, and the model's rate is another{advice}")
+    try:
         fitting.load_into(student, store.read_weights(weights), f"init_from: {weights}")
+    except BadInput as fault:
+        raise BadInput(f"{fault}{advice}") from fault
+    said = [f"init_from: {profile.init_from} was trained with other settings ({differ})"] if differ else []
+    if card.licence and card.licence not in profile.licence:
+        said.append(
+            f"init_from: what learns from {profile.init_from} carries its licence ({card.licence}) and its credits: "
+            f"set licence and credits, see usep info {profile.init_from}"
+        )
+    return said
 
 
 def first_parts(profile: Any, objective: Objective) -> list[str]:

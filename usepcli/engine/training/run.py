@@ -12,20 +12,30 @@ from typing import Any
 from usepcli import device
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.engine.training.runfolder import RunFolder
-from usepcli.profile.load import load_profile
+from usepcli.errors import BadInput, InputNotFound
+from usepcli.files import show
+from usepcli.profile.load import Profile, load_profile
 from usepcli.profile.unread import check_read
+from usepcli.weights import cards, reach
 
 
 def train(
-    profile: str, out: Path | None = None, *, sets: Sequence[str] = (), dry_run: bool = False, force: bool = False
+    profile: str,
+    out: Path | None = None,
+    *,
+    init_from: str = "",
+    sets: Sequence[str] = (),
+    dry_run: bool = False,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train a profile, or go on with its run, and return where the model lies and what it scored.
 
     profile, sets: as in `load_profile`.  out: the run folder, by default $USEP_RUNS or runs, and the profile's name.
+    init_from: a model's name, file or run folder: its architecture and its weights are what training begins with.
     dry_run: return sizes, steps, memory and time instead, and write nothing.  Data that are not there, a device that is
     none and a folder with a run of other settings are told before torch is loaded.
     """
-    loaded = load_profile(profile, sets)
+    loaded = settings(profile, init_from, sets)
     check_read(loaded)
     device.check(loaded.train.device)
     _look(loaded.data)
@@ -47,6 +57,20 @@ def train(
     if (metric := trainer.validator.metric) and math.isfinite(trainer.best):
         facts[metric] = round(trainer.validator.sign * trainer.validator.best.scores[0][0], 3)
     return {**facts, "model": str(trainer.model_file)}
+
+
+def settings(profile: str, init_from: str = "", sets: Sequence[str] = ()) -> Profile:
+    """Return the profile that a training runs by; with init_from, its model is the one that the weights belong to."""
+    if not init_from:
+        return load_profile(profile, sets)
+    try:
+        path = reach.find_model(init_from)
+    except InputNotFound as fault:
+        raise InputNotFound(f"--init-from: {fault}") from fault
+    model = cards.read_card(path)[0].model
+    if not model:
+        raise BadInput(f"--init-from: {show(path)}: does not say which model its weights belong to; import it first")
+    return load_profile(profile, sets, flags={"init_from": init_from}, model=model)
 
 
 def _look(data: Any) -> None:

@@ -69,9 +69,9 @@ class Trainer:
 
     def _build(self) -> None:
         student = build.model(self.p.model)
-        beginning.first_weights(self.p, student)
+        self._begins_anew = beginning.first_weights(self.p, student)
         self.objective = parts.objective(self.p, student)
-        self._begins_anew = beginning.first_parts(self.p, self.objective)
+        self._begins_anew += beginning.first_parts(self.p, self.objective)
         beginning.stored_models(self.p, self.objective)
         self.objective.to(self.device)
         self.objective.place = Place(parts=self.ranks.world * self.t.accumulate)
