@@ -76,6 +76,13 @@ def test_missing_extra_names_its_install_line(monkeypatch: pytest.MonkeyPatch):
     assert line.endswith("missing matplotlib: pip install 'usepcli[plot]'")
 
 
+@pytest.mark.parametrize("said", ["²", "abc", "-1", "1.5", ""])
+def test_threads_that_are_no_number_are_none(said: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("USEP_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert json.loads(RUNNER.invoke(app, ["doctor", "--json"]).stdout)["threads"] is None
+
+
 def test_missing_package_is_said():
     assert doctor._version("no-such-package-here").startswith("missing")
 

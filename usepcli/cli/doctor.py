@@ -80,7 +80,7 @@ def _looked_up() -> dict[str, Any]:
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         devices.append("mps")
     said = os.environ.get("USEP_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    return {"devices": devices, "threads": int(said) if said.isdigit() else None, "cuda_build": build}
+    return {"devices": devices, "threads": int(said) if said.isdecimal() else None, "cuda_build": build}
 
 
 def _loaded() -> dict[str, Any]:

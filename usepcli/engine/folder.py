@@ -116,7 +116,7 @@ def _stands(handle: int, path: Path) -> bool:
 def _alive(holder: str) -> bool:
     """Whether the process that a lock names may still run; one on another host counts as running."""
     words = holder.split()
-    if len(words) < 4 or not words[1].isdigit() or words[3] != socket.gethostname():
+    if len(words) < 4 or not words[1].isdecimal() or words[3] != socket.gethostname():
         return True
     return Path(f"/proc/{words[1]}").exists() if Path("/proc").is_dir() else True
 

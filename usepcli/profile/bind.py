@@ -219,7 +219,7 @@ def bind(
 
 def _by_line(fault: Fault) -> tuple[str, int]:
     place, _, line = fault.where.rpartition(":")
-    return (place, int(line)) if line.isdigit() else (fault.where, 0)
+    return (place, int(line)) if line.isdecimal() else (fault.where, 0)
 
 
 def _is_section(key: str) -> bool:

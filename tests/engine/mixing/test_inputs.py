@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from usepcli.audio import io
+from usepcli.engine.mixing import inputs
 from usepcli.engine.mixing.automation import curve, read_automation
 from usepcli.engine.mixing.inputs import check_stems, find_stems
+from usepcli.engine.scoring import layouts
 from usepcli.errors import BadInput, InputNotFound, UsageError
 
 
@@ -171,3 +173,9 @@ def test_wrong_automation(tmp_path: Path, text: str, message: str):
 def test_no_automation_file(tmp_path: Path):
     with pytest.raises(InputNotFound, match="no such automation file"):
         read_automation(tmp_path / "none.csv")
+
+
+def test_digits_that_are_no_numbers_are_letters() -> None:
+    """Superscripts are digits to Python, and not numbers."""
+    assert inputs.natural("²1") != inputs.natural("21") and layouts.natural("²1") != layouts.natural("21")
+    assert sorted(["s10", "s2", "²1", "①"], key=inputs.natural) == ["s2", "s10", "²1", "①"]

@@ -57,7 +57,7 @@ def find_stems(inputs: Sequence[Path], recording: str = "") -> Stems:
 def natural(name: str) -> list[tuple[int, int, str]]:
     """Return a sorting key under which "stem 2" comes before "stem 10"."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.casefold()) for part in parts]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts]
 
 
 def check_stems(stems: Sequence[Path]) -> io.Info:

@@ -64,7 +64,7 @@ def find_mixtures(folder: Path) -> dict[str, Path]:
 
 def natural(text: str) -> tuple[tuple[int, str | int], ...]:
     """Return a sort key in which s2 comes before s10."""
-    return tuple((1, int(part)) if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text))
+    return tuple((1, int(part)) if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text))
 
 
 def _audio_files(folder: Path) -> list[Path]:

@@ -145,5 +145,5 @@ class RunFolder(Folder):
         """
         for name, last in (("train.csv", step), ("valid.csv", step - due)):
             file = self.path / name
-            kept = [row for row in tables.load(file) if row.get("step", "").isdigit() and int(row["step"]) <= last]
+            kept = [row for row in tables.load(file) if row.get("step", "").isdecimal() and int(row["step"]) <= last]
             tables.save(file, kept, list(kept[0]) if kept else ())  # a new start may have other columns
