@@ -6,8 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from usepcli.engine.separation.python import Separator
     from usepcli.profile.load import load_profile
-    from usepcli.separator.separator import How, Live, Separation, Separator, Trace
+    from usepcli.separator.separator import How, Live, Separation, Trace
 
 __version__ = "0.1.0"
 __all__ = ["How", "Live", "Separation", "Separator", "Trace", "__version__", "load_profile"]
@@ -16,7 +17,7 @@ _LAZY = {
     "How": "usepcli.separator.separator",
     "Live": "usepcli.separator.separator",
     "Separation": "usepcli.separator.separator",
-    "Separator": "usepcli.separator.separator",
+    "Separator": "usepcli.engine.separation.python",
     "Trace": "usepcli.separator.separator",
     "load_profile": "usepcli.profile.load",
 }

@@ -93,6 +93,14 @@ def separate(
     chunk_s: Annotated[
         float, typer.Option("--chunk-s", min=0.0, help="Seconds that the model sees at once; 0: what it needs.")
     ] = 0.0,
+    overlap: Annotated[
+        float,
+        typer.Option("--overlap", min=0.0, max=0.5, help="Share of a chunk that the next one hears too; 0: 2 s."),
+    ] = 0.0,
+    shifts: Annotated[
+        int,
+        typer.Option("--shifts", min=1, max=100, help="Hear every chunk N times, shifted, and average: N x the time."),
+    ] = 1,
     device: options.Device = "auto",
     threads: options.Threads = 0,
     overwrite: options.Overwrite = False,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from usepcli.audio.resample import StreamResampler
 from usepcli.dsp import image, rest
-from usepcli.dsp.overlap import Chunker
+from usepcli.dsp.overlap import Chunker, best_order, similarity
 from usepcli.errors import BadInput
 from usepcli.separator.how import How, Trace
 from usepcli.separator.stitch import Stitcher, link_channels
@@ -21,6 +21,7 @@ from usepcli.separator.stitch import Stitcher, link_channels
 Rows = Callable[[np.ndarray], np.ndarray]  # waves (R, L) to estimates (R, N, L), at the model's rate
 
 _PART_S = 1.0  # of sources that are brought back to the input's rate at once: most of a stream's memory is there
+_SHIFT_S = 0.5
 _MANY_CHANNELS = 64  # with fewer samples than that, a waveform was given as (T, C)
 _TAME = 2.0**20  # peaks from 1 / this up to this go to the model as they are
 
@@ -33,7 +34,10 @@ class Intake:
 
     def __call__(self, block: np.ndarray | Tensor) -> np.ndarray:
         """Return a block as (C, T); BadInput where it cannot be separated or does not go with those before."""
-        array = block.detach().cpu().numpy() if isinstance(block, Tensor) else np.asarray(block)
+        try:
+            array = block.detach().cpu().numpy() if isinstance(block, Tensor) else np.asarray(block)
+        except (ValueError, TypeError) as err:  # rows of different lengths; a tensor that NumPy does not know
+            raise BadInput(f"waveform that is no array ({err}); expected (T,) or (C, T) of floating point") from err
         self.ndim = self.ndim or array.ndim
         wave = _checked(array, self.ndim)
         self.channels = self.channels or len(wave)
@@ -50,13 +54,36 @@ def _checked(block: np.ndarray, ndim: int) -> np.ndarray:
     """Return a block as (C, T) float32; BadInput where it cannot be separated."""
     if block.ndim != ndim or ndim not in (1, 2):
         raise BadInput(f"waveform of shape {block.shape}; expected (T,) or (C, T), the same in every block")
+    if not block.shape[0] and ndim == 2:
+        raise BadInput(f"waveform of shape {block.shape}; expected at least one channel")
     if ndim == 2 and block.shape[0] > max(block.shape[1], _MANY_CHANNELS):
         raise BadInput("waveform of {} channels with {} samples; expected (C, T), pass wave.T".format(*block.shape))
     if not np.issubdtype(block.dtype, np.floating):
         raise BadInput(f"waveform of {block.dtype}; expected floating point with full scale 1 (int16 / 32768)")
-    if not np.isfinite(block).all():
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite
+        wave = np.ascontiguousarray(np.atleast_2d(block), np.float32)
+    if not np.isfinite(wave).all():
         raise BadInput("waveform with NaN or infinite samples; repair it first")
-    return np.ascontiguousarray(np.atleast_2d(block), np.float32)
+    return wave
+
+
+def shifted(rows: Rows, shifts: int, rate: int, ordered: bool = False) -> Rows:
+    """Return rows that are asked `shifts` times, each time later by another part of half a second, and averaged.
+
+    What depends on where the model's frames fall differs between the answers and shrinks in their mean; the outputs of
+    each are brought into the order of the first, unless the model keeps one.
+    """
+
+    def average(waves: np.ndarray) -> np.ndarray:
+        total = rows(waves).copy()
+        for k in range(1, shifts):
+            late = round(k * _SHIFT_S * rate / shifts) | 1  # odd: between the frames of any model
+            found = rows(np.pad(waves, ((0, 0), (late, 0))))[:, :, late:]
+            for one, other in zip(total, found, strict=True):
+                one += other if ordered else other[best_order(similarity(one / k, other))[0]]
+        return total / np.float32(shifts)
+
+    return rows if shifts == 1 else average
 
 
 def estimate(chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows, ordered: bool = False) -> np.ndarray:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from usepcli.errors import UsageError, choices
+from usepcli.errors import BadInput, UsageError, choices
 
 CHANNELS = ("linked", "each", "mix", "first")
 RESTS = ("share", "leave", "source")
 RESIDUAL = "residual"
 CHUNK_S, OVERLAP_S = 10.0, 2.0
+MOST_OVERLAP, MOST_SHIFTS = 0.5, 100
+LEAST_HZ, MOST_HZ = 100, 10_000_000
 FLOOR_S, CEILING_S = 1.0, 86_400.0  # chunks are never shorter, nor longer than a day
 _LEAST_S, _MOST_S = 8.0, 16.0  # of a chunk that the model decides on
 
@@ -25,13 +27,23 @@ class How:
     "each" separates channel by channel and brings the channels into one source order; "mix" (their mean) and
     "first" give one channel out. `rest`, which is mainly what lies above the band of a model slower than the
     input: "share" gives it to the sources, which then add up to the input; "leave" leaves it out; "source" makes
-    it one more source, the last. UsageError for other words.
+    it one more source, the last. `overlap` is the share of a chunk that it has in common with the next, 0 for 2 s or a
+    quarter; with `shifts` above 1 the model hears every chunk so many times, each time a little later, and the mean of
+    its answers counts, for so many times the work. UsageError for other words and numbers.
     """
 
     channels: str = "linked"
     rest: str = "share"
+    overlap: float = 0.0
+    shifts: int = 1
 
     def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= MOST_OVERLAP:
+            raise UsageError(
+                f"--overlap: found {self.overlap:g}; expected a share of a chunk up to {MOST_OVERLAP:g}, 0: the usual"
+            )
+        if isinstance(self.shifts, bool) or not isinstance(self.shifts, int) or not 1 <= self.shifts <= MOST_SHIFTS:
+            raise UsageError(f"--shifts: found {self.shifts}; expected a whole number from 1 to {MOST_SHIFTS}")
         if self.channels not in CHANNELS:
             raise UsageError(f"--channels: {choices('channel policy', self.channels, CHANNELS)}")
         if self.rest not in RESTS:
@@ -56,6 +68,15 @@ def names_of(n_src: int, how: How = USUAL) -> tuple[str, ...]:
     """Return the names of what a stream yields: "1", "2", ..., and "residual" where it is a source."""
     numbers = tuple(str(k + 1) for k in range(n_src))
     return (*numbers, RESIDUAL) if how.rest == "source" else numbers
+
+
+def checked_rate(rate: object) -> int:
+    """Return a rate in whole Hz; BadInput for what is none, or none that sound has."""
+    number = isinstance(rate, (int, float, np.integer, np.floating)) and not isinstance(rate, bool)
+    found = float(rate) if number else math.nan  # type: ignore[arg-type]
+    if not LEAST_HZ <= found <= MOST_HZ or not found.is_integer():
+        raise BadInput(f"rate: found {rate!r}; expected whole Hz from {LEAST_HZ} to {MOST_HZ}")
+    return int(found)
 
 
 def check_chunk(chunk_s: float) -> None:

@@ -15,7 +15,7 @@ from usepcli.audio.resample import StreamResampler, wait_s
 from usepcli.errors import BadInput, UsageError, choices
 from usepcli.models.separator import SeparationModel
 from usepcli.separator.flow import Intake
-from usepcli.separator.how import How
+from usepcli.separator.how import How, checked_rate
 
 # What can be decided sample by sample: "linked" and "share" weigh long windows.
 CHANNELS, RESTS = ("each", "mix", "first"), ("leave", "source")
@@ -37,8 +37,9 @@ class Live:
             raise UsageError(f"live, --channels: {choices('channel policy', how.channels, CHANNELS)}")
         if how.rest not in RESTS:
             raise UsageError(f"live, rest: {choices('treatment of the rest', how.rest, RESTS)}")
-        if rate < 1:
-            raise UsageError(f"live, rate: found {rate}; expected a rate in Hz")
+        if how.overlap or how.shifts > 1:
+            raise UsageError("live: has no chunks to overlap or to hear again; leave overlap and shifts out")
+        rate = checked_rate(rate)
         model.begin(1)  # says at once where a model is not live
         self.model, self.rate, self.inner, self.how, self.device = model, rate, model.sample_rate, how, device
         self._intake, self._taken, self._given, self._ended = Intake(), 0, 0, False

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from usepcli.audio import io
 from usepcli.errors import BadInput, UsageError, WorkerDied
 from usepcli.models.queried import Bound, Model, QueriedModel
 from usepcli.models.separator import SeparationModel
-from usepcli.separator.flow import Flow, Intake, Rows
+from usepcli.separator.flow import Flow, Intake, Rows, shifted
 from usepcli.separator.how import (
     FLOOR_S,
     OVERLAP_S,
@@ -29,6 +29,7 @@ from usepcli.separator.how import (
     Seam,
     Trace,
     check_chunk,
+    checked_rate,
     default_chunk_s,
     names_of,
 )
@@ -67,6 +68,8 @@ class Separator:
     place in the stereo image and the sources add up to the input.
     """
 
+    ref = ""  # where `load` found the model
+
     def __init__(
         self,
         model: Model,
@@ -86,22 +89,22 @@ class Separator:
         self._fits = math.inf  # samples that the device's memory holds at once, as far as it has said
 
     @classmethod
-    def load(
-        cls, ref: str | Path = "default", device: str = "auto", threads: int = 0, chunk_s: float = 0.0
-    ) -> Separator:
+    def load(cls, ref: str | Path = "default", device: str = "auto", threads: int = 0, chunk_s: float = 0.0) -> Self:
         """Load a released model by name, a .safetensors file or a run folder; errors as in load_model."""
         devices.keep_heap()
         devices.set_threads(threads)
         where = devices.pick(device)
         model, card = store.load_any(ref)
-        return cls(model, card, where, chunk_s)
+        found = cls(model, card, where, chunk_s)
+        found.ref = str(ref)
+        return found
 
     @property
     def by_query(self) -> bool:
         """True for a model that does not know yet what it is asked for: `ask` comes before anything else."""
         return isinstance(self.model, QueriedModel)
 
-    def ask(self, queries: Sequence[str]) -> Separator:
+    def ask(self, queries: Sequence[str]) -> Self:
         """Return the separator of these queries, one source for each in their order, with the same weights in memory.
 
         What no query names is shared out, left or a source of its own as `How.rest` says; of one query it cannot be
@@ -112,7 +115,7 @@ class Separator:
             raise UsageError("this model takes no queries: its outputs are what it was trained for")
         if isinstance(queries, str) or not queries:
             raise UsageError(f"queries: found {queries!r}; expected a list of words such as ['a dog barks', 'rain']")
-        asked = Separator(net.bound(queries), self.card, self.device, self.chunk_s)
+        asked = type(self)(net.bound(queries), self.card, self.device, self.chunk_s)
         asked._fits = self._fits
         return asked
 
@@ -151,6 +154,8 @@ class Separator:
 
         The results are those of one call each, within the rounding of the model (1e-6 of the peak).
         """
+        if isinstance(waves, (str, bytes)) or not isinstance(waves, Iterable):
+            raise BadInput(f"waves of type {type(waves).__name__}; expected a list of arrays or tensors")
         asked: list[np.ndarray] = []
 
         def note(rows: np.ndarray) -> np.ndarray:
@@ -177,6 +182,7 @@ class Separator:
         return found
 
     def _whole(self, wave: Wave, rate: int, how: How, rows: Rows, trace: Trace | None = None) -> Separation:
+        rate = checked_rate(rate)
         if not isinstance(wave, (np.ndarray, Tensor)) or not wave.ndim:
             raise BadInput(f"waveform of type {type(wave).__name__}; expected an array or a tensor, (T,) or (C, T)")
         size, length = max(1, round(_BLOCK_S * rate)), wave.shape[-1]
@@ -204,7 +210,9 @@ class Separator:
         return Live(self._answering(), rate, how, self.device)
 
     def _stream(self, blocks: Iterable[Wave], rate: int, how: How, trace: Trace, rows: Rows) -> Iterator[np.ndarray]:
-        run, intake = self._flow(rate, how, trace, rows), Intake()
+        run, intake = self._flow(checked_rate(rate), how, trace, rows), Intake()
+        if isinstance(blocks, (str, bytes)) or not isinstance(blocks, Iterable):
+            raise BadInput(f"blocks of type {type(blocks).__name__}; expected arrays or tensors, one after the other")
         released = 0
         for block in blocks:
             if run.taken - released > _RELEASE_S * rate:
@@ -218,8 +226,13 @@ class Separator:
         yield from map(intake.shaped, run.finish())
 
     def _flow(self, rate: int, how: How, trace: Trace, rows: Rows) -> Flow:
+        if not isinstance(how, How):
+            raise UsageError(f"how: found {how!r}; expected How(channels=..., rest=...)")
         overlap = round(min(OVERLAP_S, self.chunk_s / 4) * self.rate)
+        if how.overlap:
+            overlap = max(1, min(round(how.overlap * self._chunk), self._chunk // 2))
         model = self._answering()
+        rows = shifted(rows, how.shifts, self.rate, model.ordered)
         if isinstance(model, Bound) and self.n_src == 1 and how.rest == "share":
             raise UsageError("rest: 'share' would give all others to the one source asked for; use leave or source")
         return Flow(rows, self.n_src, self.rate, self._chunk, overlap, rate, how, trace, model.ordered)
@@ -238,6 +251,10 @@ class Separator:
         many have been through the model, each time that the model answers.
         """
         info = io.info(path)
+        try:
+            checked_rate(info.rate)
+        except BadInput as fault:
+            raise BadInput(f"{io.show(path)}: {fault}") from fault
         frames = round(_BLOCK_S * info.rate)
         blocks: Iterable[np.ndarray] = io.blocks(path, frames)
         if watch:

@@ -18,6 +18,7 @@ from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish, separate_files
 from usepcli.errors import UsepError
+from usepcli.separator.how import How
 from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def settings(
 ) -> dict[str, Any]:
     """Return all that changes what is written: not the device, not the number of threads."""
     card, weights = cards.read_card(reach.find_model(model))
+    usual = How()  # what was not asked for does not tell outputs from earlier ones
+    more = {name: getattr(wish.how, name) for name in ("overlap", "shifts")}
+    more = {name: value for name, value in more.items() if value != getattr(usual, name)}
     return {
         "model": card.name,
         "weights": weights,
@@ -44,6 +48,7 @@ def settings(
         "format": form,
         "subtype": subtype,
         "algorithm": ALGORITHM,
+        **more,
     }
 
 

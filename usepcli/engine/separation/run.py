@@ -56,7 +56,7 @@ def separate(
     *,
     files_from: str = "",
     null: bool = False,
-    model: str = "default",
+    model: str | Separator = "default",
     channels: str = "linked",
     rest: str = "share",
     residual: bool = False,
@@ -69,6 +69,8 @@ def separate(
     report: bool = False,
     figure: str = "",
     chunk_s: float = 0.0,
+    overlap: float = 0.0,
+    shifts: int = 1,
     device: str = "auto",
     threads: int = 0,
     overwrite: bool = False,
@@ -82,6 +84,7 @@ def separate(
 ) -> Done:
     """Separate sound files, folders and patterns into the folder `out`; the options are those of `usep separate`.
 
+    `model` is one in reach, or one that is loaded and then counts with its device, threads and chunk.
     `done` is told of every file at once, `say` what a user should know; quiet leaves the notes and not the warnings.
     PartialFailure if some files failed, the file's own fault if it was the only one.
     """
@@ -91,7 +94,7 @@ def separate(
         raise UsageError(f"--rest: {choices('treatment of the rest', rest, _RESTS)}; --residual writes it as a file")
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
     pages = Pages(out, report, figure, overwrite)
-    wish = Wish(How(channels, "source" if residual else rest), sources, clip)
+    wish = Wish(How(channels, "source" if residual else rest, overlap, shifts), sources, clip)
     share = shards.parse(shard)
     jobs.check_template(name)
     typed = [str(text) for text in inputs]
@@ -101,11 +104,11 @@ def separate(
         stdin, faults = _standard_input(texts, dry_run, stack)
         found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1)
         found.faults |= faults
-        maker = _Maker(model, device, threads, chunk_s)
+        maker = _Maker.of(model, device, threads, chunk_s)
         names = jobs.choose(names_of(maker.n_src, wish.how), keep)
         plan = jobs.lay_out(found.sources, out, names, name=name, form=form, subtype=subtype)
         pages.begin(plan)
-        facts = batch.settings(model, maker.chunk_s, wish, names, name, form, subtype)
+        facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype)
         wish = replace(wish, settings=batch.fingerprint(facts))
         run = _Run(
             maker, texts, found, plan, share.of(plan) if share else plan, facts, wish, pages, Ledger(out, share),
@@ -140,6 +143,15 @@ class _Maker:
             check_chunk(chunk_s)
         self.ref, self.device, self.threads, self._chunk_s = ref, device, threads, chunk_s
         self.card = cards.read_card(reach.find_model(ref))[0]
+
+    @classmethod
+    def of(cls, model: str | Separator, device: str, threads: int, chunk_s: float) -> _Maker:
+        """Return the maker of a model in reach, or of one that is loaded, which keeps its device and its chunk."""
+        if isinstance(model, (str, Path)):
+            return cls(str(model), device, threads, chunk_s)
+        found = cls(model.ref, "auto", 0, model.chunk_s)
+        found.__dict__["separator"] = model
+        return found
 
     @property
     def n_src(self) -> int:
