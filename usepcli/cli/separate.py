@@ -90,6 +90,12 @@ def separate(
     clip: Annotated[str, _Clip] = "gain",
     report: Annotated[bool, typer.Option("--report", help="Also make a page to see and hear, report.html.")] = False,
     figure: Annotated[str, _Figure] = "",
+    labels: Annotated[
+        str,
+        typer.Option(
+            "--labels", metavar="rttm|audacity|csv", help="Also write when each source sounds, per recording."
+        ),
+    ] = "",
     chunk_s: Annotated[
         float, typer.Option("--chunk-s", min=0.0, help="Seconds that the model sees at once; 0: what it needs.")
     ] = 0.0,

@@ -1,4 +1,4 @@
-"""The pages and pictures of a batch: where they go, which recording has which, and what must not be replaced."""
+"""The pages, pictures and labels of a batch: where they go, whose they are, what must not be replaced."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from usepcli.errors import OutputError
 
 
 class Pages:
-    """The pages and pictures of recordings, as far as they are wanted."""
+    """The pages, pictures and labels of recordings, as far as they are wanted."""
 
-    def __init__(self, out: Path, report: bool, figure: str, overwrite: bool) -> None:
+    def __init__(self, out: Path, report: bool, figure: str, overwrite: bool, labels: str = "") -> None:
         self.out, self.report, self.figure, self.overwrite = out, report, figure, overwrite
+        self.labels = labels
         self.alone = True
         self._owners: dict[str, str] = {}
+        if labels:
+            from usepcli.engine.separation.labels import check
+
+            check(labels)
         if figure:
             from usepcli.engine.separation.report_files import check_figures
 
@@ -31,7 +36,15 @@ class Pages:
                 self._owners.setdefault(str(path).casefold(), job.file)
 
     def of(self, one: Record | Job) -> list[Path]:
-        """Return where the page and the picture of a recording go."""
+        """Return where the page, the picture and the labels of a recording go."""
+        named = []
+        if self.labels:
+            from usepcli.engine.separation import labels
+
+            named = [labels.path_of(one, self.out, self.labels)]
+        return [*self._drawn(one), *named]
+
+    def _drawn(self, one: Record | Job) -> list[Path]:
         if not (self.report or self.figure):
             return []
         from usepcli.engine.separation import report_files
@@ -40,7 +53,7 @@ class Pages:
         return [*page, *([report_files.figure_path(one, self.out, self.figure)] if self.figure else [])]
 
     def lacks(self, record: Record) -> bool:
-        """Whether a page or a picture of a recording is not there."""
+        """Whether a page, a picture or the labels of a recording are not there."""
         return not all(path.is_file() for path in self.of(record))
 
     def check(self, todo: Sequence[Job], bare: Sequence[Record]) -> None:
@@ -51,7 +64,10 @@ class Pages:
         if self.report:
             self._check_free(self.out / "report.html")
         if self.alone:
-            for path in [*(path for job in todo for path in self.of(job)), *(p for one in bare for p in self.of(one))]:
+            for path in [
+                *(path for job in todo for path in self._drawn(job)),
+                *(p for one in bare for p in self._drawn(one)),
+            ]:
                 self._check_free(path)
 
     def _check_free(self, path: Path) -> None:
@@ -60,12 +76,13 @@ class Pages:
         report_files.check_replaceable(path, self.overwrite)
 
     def check_one(self, one: Record | Job) -> None:
-        """Raise OutputError where a page or a picture of a recording is another one's, or nothing of ours."""
+        """Raise OutputError where a page, a picture or labels of a recording are another one's, or nothing of ours."""
         for path in self.of(one):
             owner = self._owners.get(str(path).casefold(), one.file)
             if owner != one.file:
                 raise OutputError(
                     f"{show(path)}: would be made for both {show(owner)} and {show(one.file)}; rename one, or leave "
-                    "--report and --figure out"
+                    "--report, --figure and --labels out"
                 )
+        for path in self._drawn(one):
             self._check_free(path)

@@ -10,11 +10,9 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from usepcli import device as devices
 from usepcli import guard
 from usepcli.audio.spool import spooled
 from usepcli.engine.separation import batch, jobs, shards
@@ -24,6 +22,7 @@ from usepcli.engine.separation.ending import Ending
 from usepcli.engine.separation.inputs import Found
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.ledger import Ledger
+from usepcli.engine.separation.maker import Late, Maker
 from usepcli.engine.separation.notes import Notes, purpose
 from usepcli.engine.separation.pace import Pace, Watched
 from usepcli.engine.separation.pages import Pages
@@ -31,8 +30,7 @@ from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
 from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
 from usepcli.files import show
-from usepcli.separator.how import How, check_chunk, default_chunk_s, names_of
-from usepcli.weights import cards, reach
+from usepcli.separator.how import How, names_of
 
 if TYPE_CHECKING:
     from usepcli.report.progress import Progress
@@ -68,6 +66,7 @@ def separate(
     clip: str = "gain",
     report: bool = False,
     figure: str = "",
+    labels: str = "",
     chunk_s: float = 0.0,
     overlap: float = 0.0,
     shifts: int = 1,
@@ -93,7 +92,7 @@ def separate(
     if rest not in _RESTS:  # How knows one more, by which --residual is done
         raise UsageError(f"--rest: {choices('treatment of the rest', rest, _RESTS)}; --residual writes it as a file")
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
-    pages = Pages(out, report, figure, overwrite)
+    pages = Pages(out, report, figure, overwrite, labels.lower())
     wish = Wish(How(channels, "source" if residual else rest, overlap, shifts), sources, clip)
     share = shards.parse(shard)
     jobs.check_template(name)
@@ -104,7 +103,7 @@ def separate(
         stdin, faults = _standard_input(texts, dry_run, stack)
         found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1)
         found.faults |= faults
-        maker = _Maker.of(model, device, threads, chunk_s)
+        maker = Maker.of(model, device, threads, chunk_s)
         names = jobs.choose(names_of(maker.n_src, wish.how), keep)
         plan = jobs.lay_out(found.sources, out, names, name=name, form=form, subtype=subtype)
         pages.begin(plan)
@@ -134,69 +133,11 @@ def _standard_input(texts: list[str], dry_run: bool, stack: ExitStack) -> tuple[
         return None, {"-": fault}
 
 
-class _Maker:
-    """The model by what its card says of it; it is loaded when something is to be separated."""
-
-    def __init__(self, ref: str, device: str, threads: int, chunk_s: float) -> None:
-        devices.check(device)
-        if chunk_s:
-            check_chunk(chunk_s)
-        self.ref, self.device, self.threads, self._chunk_s = ref, device, threads, chunk_s
-        self.card = cards.read_card(reach.find_model(ref))[0]
-
-    @classmethod
-    def of(cls, model: str | Separator, device: str, threads: int, chunk_s: float) -> _Maker:
-        """Return the maker of a model in reach, or of one that is loaded, which keeps its device and its chunk."""
-        if isinstance(model, (str, Path)):
-            return cls(str(model), device, threads, chunk_s)
-        found = cls(model.ref, "auto", 0, model.chunk_s)
-        found.__dict__["separator"] = model
-        return found
-
-    @property
-    def n_src(self) -> int:
-        """The number of outputs; UsageError for a model that separates what it is asked for."""
-        if not self.card.n_src and self.separator.by_query:
-            raise UsageError(
-                f"--model {self.ref}: separates what it is asked for in words; from Python: "
-                "Separator.load(...).ask(['rain', 'a dog']), or fix the words with usep export --query"
-            )
-        return self.card.n_src or self.separator.n_src
-
-    @cached_property
-    def chunk_s(self) -> float:
-        """Seconds of a chunk: the same whether the model is loaded or not, since outputs are told apart by it."""
-        cost = cards.cost(self.card)
-        if self._chunk_s:
-            return self._chunk_s
-        if cost is None or not self.card.sample_rate:
-            return self.separator.chunk_s
-        return default_chunk_s(self.card.segment_s, (cost.receptive_field_samples or 0) / self.card.sample_rate)
-
-    @cached_property
-    def separator(self) -> Separator:
-        """The loaded model."""
-        from usepcli.separator.separator import Separator
-
-        # Where the chunk was settled by the card it holds, whatever the model would say.
-        return Separator.load(self.ref, self.device, self.threads, self.__dict__.get("chunk_s", self._chunk_s))
-
-
-class _Late:
-    """Stands for the separator until it is asked for something: a file that is not there takes no model."""
-
-    def __init__(self, maker: _Maker) -> None:
-        self._maker = maker
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._maker.separator, name)
-
-
 @dataclass
 class _Run:
     """One call: the model, the settings, and what came of it so far."""
 
-    maker: _Maker
+    maker: Maker
     texts: list[str]
     found: Found
     everyone: list[Job]
@@ -324,7 +265,7 @@ class _Run:
             self._index()
 
     def _rest(self, found: Triage, said: Notes) -> None:
-        separator = cast("Separator", _Late(self.maker))
+        separator = cast("Separator", Late(self.maker))
         wish = replace(self.wish, replace=lambda path: self.overwrite or path in found.ours)
         self.pace = Pace(found.todo)
         run = batch.run(
@@ -368,6 +309,8 @@ class _Run:
                 self._page(record)
             if self.pages.figure:
                 self._figure(record)
+            if self.pages.labels:
+                self._labels(record)
         except Exception as error:
             fault = guard.fault(error, record.file)
             self.ledger.fail(record.file, fault)
@@ -388,6 +331,14 @@ class _Run:
 
         path = report_files.figure_path(record, self.ledger.out, self.pages.figure)
         report_files.write_figure(record, path, self.wish.how, self.overwrite, self._watch)
+        if not self.quiet:
+            self.say(f"{record.file}: {path}")
+
+    def _labels(self, record: Record) -> None:
+        from usepcli.engine.separation import labels
+
+        path = labels.path_of(record, self.ledger.out, self.pages.labels)
+        labels.write(record, path, self.pages.labels, self.overwrite)
         if not self.quiet:
             self.say(f"{record.file}: {path}")
 

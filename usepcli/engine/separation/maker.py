@@ -1,0 +1,73 @@
+"""The model of a batch: known by its card before any work, loaded when something is to be separated."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usepcli import device as devices
+from usepcli.errors import UsageError
+from usepcli.separator.how import check_chunk, default_chunk_s
+from usepcli.weights import cards, reach
+
+if TYPE_CHECKING:
+    from usepcli.separator.separator import Separator
+
+
+class Maker:
+    """The model by what its card says of it; it is loaded when something is to be separated."""
+
+    def __init__(self, ref: str, device: str, threads: int, chunk_s: float) -> None:
+        devices.check(device)
+        if chunk_s:
+            check_chunk(chunk_s)
+        self.ref, self.device, self.threads, self._chunk_s = ref, device, threads, chunk_s
+        self.card = cards.read_card(reach.find_model(ref))[0]
+
+    @classmethod
+    def of(cls, model: str | Separator, device: str, threads: int, chunk_s: float) -> Maker:
+        """Return the maker of a model in reach, or of one that is loaded, which keeps its device and its chunk."""
+        if isinstance(model, (str, Path)):
+            return cls(str(model), device, threads, chunk_s)
+        found = cls(model.ref, "auto", 0, model.chunk_s)
+        found.__dict__["separator"] = model
+        return found
+
+    @property
+    def n_src(self) -> int:
+        """The number of outputs; UsageError for a model that separates what it is asked for."""
+        if not self.card.n_src and self.separator.by_query:
+            raise UsageError(
+                f"--model {self.ref}: separates what it is asked for in words; from Python: "
+                "Separator.load(...).ask(['rain', 'a dog']), or fix the words with usep export --query"
+            )
+        return self.card.n_src or self.separator.n_src
+
+    @cached_property
+    def chunk_s(self) -> float:
+        """Seconds of a chunk: the same whether the model is loaded or not, since outputs are told apart by it."""
+        cost = cards.cost(self.card)
+        if self._chunk_s:
+            return self._chunk_s
+        if cost is None or not self.card.sample_rate:
+            return self.separator.chunk_s
+        return default_chunk_s(self.card.segment_s, (cost.receptive_field_samples or 0) / self.card.sample_rate)
+
+    @cached_property
+    def separator(self) -> Separator:
+        """The loaded model."""
+        from usepcli.separator.separator import Separator
+
+        # Where the chunk was settled by the card it holds, whatever the model would say.
+        return Separator.load(self.ref, self.device, self.threads, self.__dict__.get("chunk_s", self._chunk_s))
+
+
+class Late:
+    """Stands for the separator until it is asked for something: a file that is not there takes no model."""
+
+    def __init__(self, maker: Maker) -> None:
+        self._maker = maker
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._maker.separator, name)
