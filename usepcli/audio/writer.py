@@ -216,10 +216,19 @@ class _Sink:
         return self.fault
 
 
+def check_suffix(path: Path) -> None:
+    """Raise OutputError unless the name of a file says in which format it can be written."""
+    if path.suffix.lower() in WRITABLE:
+        return
+    known = " ".join(sorted(WRITABLE))
+    if not path.suffix:
+        raise OutputError(f"{show(path)}: nothing in the name says which format; end it, choose from: {known}")
+    raise OutputError(f"{show(path)}: unknown format '{path.suffix}'; choose from: {known}")
+
+
 def _subtype(path: Path, subtype: str) -> str:
+    check_suffix(path)
     suffix = path.suffix.lower()
-    if suffix not in WRITABLE:
-        raise OutputError(f"{show(path)}: unknown format '{suffix}'; choose from: {' '.join(sorted(WRITABLE))}")
     subtype = LOSSY.get(suffix, subtype)
     if not sf.check_format(WRITABLE[suffix], subtype):
         known = ", ".join(sf.available_subtypes(WRITABLE[suffix]))

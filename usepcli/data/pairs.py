@@ -120,7 +120,7 @@ class PairPlanner:
             snr,
             tuple(dict.fromkeys(row.origin for row in used if row.origin)),
             tuple(dict.fromkeys(row.licence for row in used if row.licence)),
-            f"rt60 {room.rt60_s:.1f} s",
+            f"rt60 {room.rt60_s:.1f} s nominal",
             room,
             response,
             recipe.anechoic,

@@ -58,7 +58,8 @@ def sabine(size: Point, rt60_s: float) -> tuple[float, int]:
     """Return the walls' energy absorption and the order of images for a reverberation time, by Sabine's formula.
 
     absorption = 24 ln(10) V / (c S rt60), above 1 where the room is too large; the order reaches every image within
-    c rt60 of the microphone.
+    c rt60 of the microphone.  It is nominal: measured on the responses, T30 is 0.18, 0.63 and 1.4 s for 0.2, 0.5 and
+    1.0 s, since the flat room decays slower along its long sides than a diffuse field would.
     """
     pairs = list(combinations(size, 2))
     surface = 2 * sum(a * b for a, b in pairs)

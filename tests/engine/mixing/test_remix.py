@@ -265,6 +265,13 @@ def test_output_is_checked_before_any_work(tmp_path: Path):
         check_output(source, info, [source], "", True)
     with pytest.raises(UsageError, match=r"unknown format '\.txt'"):
         check_output(tmp_path / "x.txt", info, [source], "", False)
+    for name, said in (
+        ("o.xyz", r"o\.xyz: unknown format '\.xyz'; choose from"),
+        ("o", "nothing in the name says"),
+    ):
+        with pytest.raises(UsageError, match=said) as fault:
+            check_output(tmp_path / name, info, [source], "", False)
+        assert "subtype" not in str(fault.value)  # nobody typed one
     assert check_output(tmp_path / "new.flac", info, [source], "", False) == "PCM_16"
 
 

@@ -139,7 +139,7 @@ def test_rooms_with_noise_and_anechoic_references(speech: Path, tmp_path: Path):
     direct = Manifest.read(tmp_path / "one" / "anechoic.csv")
     for row, other in zip(manifest.rows, direct.rows, strict=True):
         parts = [codes(manifest.resolve(path)) for path in (*row.sources, row.noise)]
-        assert np.array_equal(codes(manifest.resolve(row.mixture)), sum(parts)) and row.label == "rt60 0.2 s"
+        assert np.array_equal(codes(manifest.resolve(row.mixture)), sum(parts)) and row.label == "rt60 0.2 s nominal"
         assert row.frames == len(parts[0]) and other.mixture == row.mixture and len(set(row.speakers)) == 2
         for name, part in zip(other.sources, parts, strict=False):
             assert 0.3 < np.corrcoef(codes(direct.resolve(name)), part)[0, 1] < 0.999

@@ -86,7 +86,8 @@ def ratio_splits(names: Iterable[str], ratios: Sequence[float], seed: int) -> di
 def walk(root: Path) -> Iterator[str]:
     """Yield every sound file under root as a relative path, sorted, without hidden files and link loops."""
     if not root.is_dir():
-        raise InputNotFound(f"{io.show(root)}: no such folder")
+        what = "is a file, a folder was expected" if root.exists() else "no such folder"
+        raise InputNotFound(f"{io.show(root)}: {what}")
     seen: set[str] = set()
     for folder, children, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 from pathlib import Path, PurePath
 
 from usepcli.audio.io import AUDIO_SUFFIXES, show
@@ -42,11 +43,14 @@ class Folder(Corpus):
 
     def scan(self, root: Path) -> list[Row]:
         """List the mixtures under root, or the one that root itself is."""
-        only = ""
+        only: list[str] = []
         if root.is_file():
-            root, only = root.parent, root.name
-        found = recordings(root, self.csv if not only else "none", "", self.split_column, 1, 0, self.bad)
-        headers = {item.path: item for item in found if not only or item.path == only}
+            root, only = root.parent, _with_parts(root)
+        found = recordings(root, self.csv if not only else "none", "", self.split_column, 1, 0, self.bad, only)
+        headers = {item.path: item for item in found}
+        if only and only[0] not in headers:
+            why = next((bad.reason for bad in self.bad if bad.path == only[0]), "no sound file")
+            raise BadInput(f"{show(root / only[0])}: {why}")
         whole = [path for path in headers if not _is_part(path, headers)]
         if not whole:
             raise BadInput(
@@ -94,7 +98,23 @@ def _is_part(path: str, known: dict[str, Recording]) -> bool:
     return any(str(pure.parent.parent / name / pure.name) in known for name in _MIX)
 
 
-def _parts(path: str, known: dict[str, Recording]) -> tuple[tuple[str, ...], str]:
+class _There:
+    """The files that are there, without a look at the others."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __contains__(self, path: object) -> bool:
+        return (self.root / str(path)).is_file()
+
+
+def _with_parts(file: Path) -> list[str]:
+    """Return the name of a file, and of the sources and the noise that lie in its folder if it is their mixture."""
+    sources, noise = _parts(file.name, _There(file.parent)) if file.stem.lower() in _MIX else ((), "")
+    return [file.name, *sources, *([noise] if noise else [])]
+
+
+def _parts(path: str, known: Container[str]) -> tuple[tuple[str, ...], str]:
     """Return (sources, noise) that belong to a mixture, by either layout; empty without them."""
     pure = PurePath(path)
     if pure.stem.lower() in _MIX:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from usepcli.audio.io import show
+from usepcli.audio.io import AUDIO_SUFFIXES, show
 from usepcli.data.corpora.base import Bad, Finder, probe, some, split_word, walk
 from usepcli.data.rows import Table, read
 from usepcli.errors import BadInput, InputNotFound, did_you_mean
@@ -36,6 +37,11 @@ def read_table(path: Path) -> Table:
     """Read a CSV with a header line; InputNotFound or BadInput."""
     if not path.is_file():
         raise InputNotFound(f"{show(path)}: no such CSV file")
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        raise BadInput(
+            f"{show(path)}: a sound file, where a list in CSV or a folder was expected; one recording alone goes with "
+            "--corpus folder"
+        )
     return read(path)
 
 
@@ -57,18 +63,26 @@ def column(path: Path, columns: list[str], asked: str, usual: tuple[str, ...]) -
 
 
 def recordings(
-    root: Path, csv_name: str, label_column: str, split_column: str, depth: int, limit: int, bad: list[Bad]
+    root: Path,
+    csv_name: str,
+    label_column: str,
+    split_column: str,
+    depth: int,
+    limit: int,
+    bad: list[Bad],
+    only: Sequence[str] = (),
 ) -> list[Recording]:
     """List the recordings under root, labelled by a CSV or, without one, by the folder at `depth`.
 
     csv_name: '' takes root/manifest.csv if it has a path column; 'none' looks at folders alone.
     Splits are named by the CSV or by the top folders (all of them must be split names), else ''.
+    only: these files, without a look at the others.
     """
     table = _table(root, csv_name)
     if table is not None:
         rows = _from_csv(root, table, label_column, split_column)
     else:
-        rows = _from_folders(list(walk(root)), depth, root.name)
+        rows = _from_folders(list(only or walk(root)), depth, root.name)
     if not rows:
         raise BadInput(f"{show(root)}: no recordings found; expected WAV, FLAC, OGG, MP3 or AIFF files in it")
     by_path = {row.path: row for row in rows}

@@ -69,7 +69,8 @@ def natural(text: str) -> tuple[tuple[int, str | int], ...]:
 
 def _audio_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputNotFound(f"{folder}: no such folder")
+        what = "is a file, a folder was expected" if folder.exists() else "no such folder"
+        raise InputNotFound(f"{folder}: {what}")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
     if not files:
         raise InputNotFound(f"{folder}: no audio files in it")

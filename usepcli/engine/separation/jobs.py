@@ -10,6 +10,7 @@ from pathlib import Path
 
 from usepcli.audio import io
 from usepcli.audio.formats import LOSSY
+from usepcli.audio.writer import check_suffix
 from usepcli.engine.separation.inputs import Source
 from usepcli.errors import OutputError, UsageError, choices
 
@@ -123,7 +124,11 @@ def check_template(name: str) -> None:
 
 
 def check_subtype(path: str | Path, subtype: str) -> None:
-    """Raise UsageError if a file of this suffix cannot hold the sample format `subtype`."""
+    """Raise UsageError for a suffix of no format, or if its files cannot hold the sample format `subtype`."""
+    try:
+        check_suffix(Path(path))
+    except OutputError as fault:
+        raise UsageError(str(fault)) from fault
     only = LOSSY.get(Path(path).suffix.lower(), subtype)
     if subtype != only:
         raise UsageError(f"--subtype {subtype}: {Path(path).suffix} files hold {only} only; leave --subtype out")
