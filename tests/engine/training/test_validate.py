@@ -282,3 +282,11 @@ def test_unknown_names_are_told_with_the_profile(profile_file: Path) -> None:
         load_profile(str(profile_file), ["valid.metric=mommi", "valid.also=[si-sndr]"])
     text = str(error.value)
     assert "did you mean 'momi'" in text and "valid.also" in text and "did you mean 'si-snr" in text
+
+
+@pytest.mark.parametrize(("pairs", "said"), [(1, "by one pair of mixtures"), (3, "by 3 pairs of mixtures"), (20, "")])
+def test_few_pairs_are_told_before_they_choose(profile_file: Path, tmp_path: Path, pairs: int, said: str) -> None:
+    check = validator(profile_file, tmp_path, *MIXTURES, "valid.metric=momi")
+    check.split = check.split._replace(pairs=[(0, 1)] * pairs)
+    told = [line for line in check.start(1) if "momi chooses by" in line]
+    assert [said in line for line in told] == [True] * bool(said)

@@ -60,9 +60,12 @@ class Validator:
             raise ConfigError("valid.metric: teacher_agreement, but the objective has no teacher; set it to momi")
         lines = [*self.notes, *valid_split.known_voices(self.p)]
         if self.metric == "momi" and len(self.split.pairs) < choice.FEW:
+            n = len(self.split.pairs)
             lines.append(
-                f"momi chooses by {len(self.split.pairs)} pairs of mixtures, which tell little; of weights that they "
-                "cannot tell apart the latest are kept (more validation mixtures tell more)"
+                f"momi chooses by {n} pairs of mixtures, which tell little; of weights that they cannot tell apart the "
+                "latest are kept (more validation mixtures tell more)"
+                if n > 1
+                else "momi chooses by one pair of mixtures, so take its choice for luck; add validation mixtures"
             )
         if step == 0 and teacher is not None and not (self.p.init_from or self.fixed) and self.split.single is not None:
             value = health.likeness_to_input(
