@@ -115,3 +115,17 @@ def test_what_is_no_model(make, error: type[Exception], tmp_path: Path):
 def test_broken_run_record(run_folder: Path):
     (run_folder / "run.json").write_text("{}")
     assert isinstance(RUNNER.invoke(app, ["info", str(run_folder)]).exception, BadInput)
+
+
+def test_a_name_is_the_model_also_beside_a_folder_called_alike(
+    model_file: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("USEP_MODELS", str(model_file.parent))
+    monkeypatch.chdir(tmp_path)
+    for name in ("toy", "default"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    assert Path(_json(Path("toy"))["file"]).samefile(model_file)
+    assert _json(Path("default"))["name"] == "default"
+    shutil.copy(run_folder / "last.ckpt", tmp_path / "default")
+    shutil.copy(run_folder / "last.ckpt", tmp_path / "toy")
+    assert _json(Path("default"))["name"] == "default" and _json(Path("toy"))["run"] == "toy"

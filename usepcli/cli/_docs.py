@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "USEP_MODELS": "Folders with further models, separated by colons.",
     "USEP_RUNS": "Folder of the training runs; runs by default.",
     "USEP_THREADS": "Threads of the computation.",
+    "OMP_WAIT_POLICY": "ACTIVE lets waiting threads spin, for a machine with no other work; usep sets PASSIVE.",
     "USEP_DEBUG": "1 shows the traceback of every error.",
     "USEP_KEEP_HEAP": "0 gives freed memory back to the system at once, slower but smaller.",
 }

@@ -125,6 +125,12 @@ def _of_run(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def _named(name: str, folder: Path) -> bool:
+    """Return whether a name means a model and not the folder that is called alike, as `reach.find_model` has it."""
+    run = any((folder / file).is_file() for file in ("last.ckpt", "best.safetensors"))
+    return name in reach.released() or (name in reach.known() and not run)
+
+
 def info(
     file: Annotated[
         str, options.model_argument("Model by name (see: usep models), .safetensors file, run folder or .ckpt file.")
@@ -143,7 +149,7 @@ def info(
       usep info runs/small_pit --json
     """
     path = Path(file)
-    if path.is_dir():
+    if path.is_dir() and not _named(file, path):
         facts = _of_run(path)
     elif path.suffix == ".ckpt" and path.is_file():
         facts = _of_checkpoint(path)
