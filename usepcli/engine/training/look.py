@@ -85,7 +85,7 @@ def _line(kind: str, found: Sequence[Finding], looked_at: int, what: str) -> str
     first = found[0]
     mark = "warning: " if first.level == ERROR or kind in ("silent-source", "source-length") else ""
     where = show(first.path or first.id)
-    remedy = _REMEDIES.get(kind, _OTHERS)
+    remedy = _REMEDIES.get(kind, _OTHERS if what.startswith("training") else "such items have no score")
     return (
         f"{mark}{kind}: {len(found)} of {looked_at} {what} looked at, the first {where}: {first.detail}; {remedy} "
         "(usep prepare-data --check)"

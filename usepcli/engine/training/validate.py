@@ -148,7 +148,8 @@ class Validator:
         try:
             rows = momi.score_moms(self.model, mixtures, self.split.pairs, sources=False, **where)
         except BadInput as fault:
-            self.unscored["momi"] = str(fault)
+            if self.metric == "momi":
+                self.unscored["momi"] = str(fault)
             return math.nan
         self.items = {row["id"]: row["momi"] for row in rows if math.isfinite(row["momi"])}
         return tables.summarise(row["momi"] for row in rows).mean
