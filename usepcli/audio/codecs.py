@@ -28,7 +28,7 @@ _WIDTHS = {
 }  # fmt: skip
 _EXACT = {"mov", "matroska", "asf", "avi"}  # containers that state a duration; the others let FFmpeg guess it
 _COUNT_BLOCK = 1 << 16
-_COUNTED: dict[tuple[bytes, int, int, int], int] = {}
+_COUNTED: dict[tuple[bytes, int, int, int, int], int] = {}
 
 
 def require(path: PathLike) -> Any:
@@ -39,12 +39,13 @@ def require(path: PathLike) -> Any:
 class CodecFile:
     """A file open for reading with the attributes and methods of `plain.PlainFile` that `io` uses.
 
-    BadInput for a file without sound, for what cannot be decoded, and where the rate changes on the way.
+    `track`: which of several tracks of sound, from 1; 0 for the first. BadInput for a file without sound or without
+    that track, for what cannot be decoded, and where the rate changes on the way.
     """
 
-    def __init__(self, path: PathLike, kind: Kind) -> None:
+    def __init__(self, path: PathLike, kind: Kind, track: int = 0) -> None:
         av = require(path)
-        self._path, self._kind = path, kind
+        self._path, self._kind, self._track = path, kind, track
         self._faults: tuple[type[Exception], ...] = (av.FFmpegError, ValueError, IndexError, OverflowError)
         try:
             self._raw: BinaryIO = open(path, "rb", buffering=0)  # type: ignore[assignment] # noqa: SIM115 - close()
@@ -66,7 +67,10 @@ class CodecFile:
             raise BadInput(
                 f"{show(self._path)}: holds no sound ({len(self._container.streams)} streams of other kinds)"
             )
-        self._stream = self._container.streams.audio[0]
+        if self._track > len(self._container.streams.audio):
+            has = "; ".join(self.tracks)
+            raise BadInput(f"{show(self._path)}: has no track {self._track} of sound; choose from {has}")
+        self._stream = self._container.streams.audio[max(self._track, 1) - 1]
         self._pieces = self._decode()
         self._rest: np.ndarray | None = next(self._pieces, None)  # the decoder knows rate and channels from here on
         if self._rest is None:
@@ -77,6 +81,15 @@ class CodecFile:
 
     left_over = 0
     exact = True
+
+    @property
+    def tracks(self) -> tuple[str, ...]:
+        """The tracks of sound in words: number, language, channels, title."""
+        found = []
+        for number, stream in enumerate(self._container.streams.audio, 1):
+            said = [stream.metadata.get("language", "language not said"), f"{stream.codec_context.channels} channels"]
+            found.append(f"{number}: {', '.join([*said, *filter(None, [stream.metadata.get('title')])])}")
+        return tuple(found)
 
     @property
     def metadata(self) -> list[tuple[str, str]]:
@@ -92,9 +105,9 @@ class CodecFile:
     def frames(self) -> int:
         """Samples per channel, found by decoding the file once (kept while its size and time stay the same)."""
         status = os.stat(self._path)
-        key = (os.fsencode(self._path), status.st_size, status.st_mtime_ns, status.st_ino)
+        key = (os.fsencode(self._path), max(self._track, 1), status.st_size, status.st_mtime_ns, status.st_ino)
         if key not in _COUNTED:
-            with CodecFile(self._path, self._kind) as other:
+            with CodecFile(self._path, self._kind, self._track) as other:
                 _COUNTED[key] = sum(iter(lambda: len(other.take(_COUNT_BLOCK)), 0))
         return _COUNTED[key]
 

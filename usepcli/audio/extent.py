@@ -52,9 +52,9 @@ class Extent:
     exact: bool
 
 
-def extent(path: PathLike) -> Extent:
+def extent(path: PathLike, track: int = 0) -> Extent:
     """Return how much sound a file holds; errors as for `opened`."""
-    with opened(path) as file:
+    with opened(path, track) as file:
         frames, rate, channels, left_over = file.frames, file.samplerate, file.channels, file.left_over
         promised, exact = file.promised, file.exact
         rounds = isinstance(file, CodecFile)
@@ -68,16 +68,17 @@ def extent(path: PathLike) -> Extent:
 
 
 @contextmanager
-def opened(path: PathLike) -> Iterator[Any]:
+def opened(path: PathLike, track: int = 0) -> Iterator[Any]:
     """Open a file with the library that its first bytes call for; InputNotFound, BadInput or MissingDependency.
 
-    What comes has samplerate, channels, frames, subtype, format, left_over, promised, exact, and takes samples and
-    moves as `plain.PlainFile` does.
+    `track` is the number of a track of sound where there are several, 0 for the first. What comes has samplerate,
+    channels, frames, subtype, format, left_over, promised, exact, and takes samples and moves as `plain.PlainFile`
+    does.
     """
     head = first_bytes(path)
     kind = sniff(head)
-    if kind is not None and not kind.plain:
-        with CodecFile(path, kind) as codec:
+    if kind is not None and (not kind.plain or track > 1):
+        with CodecFile(path, kind, track) as codec:
             check_rate(codec.samplerate, path)
             yield codec
         return
@@ -99,6 +100,22 @@ def opened(path: PathLike) -> Iterator[Any]:
 
 
 _Source = Patched | chain.ChainFile | bytes
+
+
+def tracks(path: PathLike) -> tuple[str, ...]:
+    """Return the tracks of sound of a file in words; none for a format that has one alone."""
+    kind = sniff(first_bytes(path))
+    if kind is None or (kind.plain and kind.demuxer != "ogg"):
+        return ()
+    if kind.plain:
+        with open(path, "rb", buffering=0) as raw:
+            if max(chain.pages(raw).streams, default=1) < 2:
+                return ()
+    try:
+        with CodecFile(path, kind) as codec:
+            return codec.tracks
+    except (BadInput, MissingDependency):  # the sound itself was read by other means
+        return ()
 
 
 def _settled(path: PathLike, raw: BinaryIO, kind: Kind | None) -> tuple[PlainFile | chain.ChainFile, _Source]:

@@ -13,7 +13,7 @@ import numpy as np
 from usepcli.audio.checks import PathLike, check_finite, show
 from usepcli.audio.chunks import survey
 from usepcli.audio.codecs import CodecFile, require
-from usepcli.audio.extent import decoding, extent, opened, read_head
+from usepcli.audio.extent import decoding, extent, opened, read_head, tracks
 from usepcli.audio.formats import AUDIO_SUFFIXES, CODEC_SUFFIXES, HEAD
 from usepcli.audio.riff import WavLayout, parse_wav
 from usepcli.audio.writer import Writer, _Sink, write
@@ -21,7 +21,7 @@ from usepcli.errors import BadInput
 
 __all__ = [
     "AUDIO_SUFFIXES", "Info", "PathLike", "Writer", "_Sink", "blocks", "check_codecs", "check_finite", "info",
-    "is_open_ended", "missing_s", "read", "read_mono", "show", "wav_layout", "write",
+    "is_open_ended", "missing_s", "read", "read_mono", "show", "tracks", "wav_layout", "write",
 ]  # fmt: skip
 _PCM16 = np.float32(1 / 32768)
 
@@ -42,13 +42,13 @@ class Info:
         return self.frames / self.rate
 
 
-def info(path: PathLike) -> Info:
+def info(path: PathLike, track: int = 0) -> Info:
     """Read a file's header; InputNotFound, BadInput or MissingDependency when there is nothing to read.
 
     A header without samples is no error here (`frames` is 0); `read` refuses it. Where the header does not
     say how many samples there are, as in all that PyAV reads, they are counted once by decoding.
     """
-    with opened(path) as file:
+    with opened(path, track) as file:
         return Info(file.samplerate, file.frames, file.channels, file.subtype, file.format)
 
 
@@ -85,12 +85,14 @@ def read_mono(path: PathLike, start: int = 0, frames: int = -1, *, finite: bool 
     return (wave[0] if len(wave) == 1 else wave.mean(axis=0, dtype=np.float32)), rate
 
 
-def blocks(path: PathLike, frames: int, *, finite: bool = True, wide: bool = False) -> Iterator[np.ndarray]:
+def blocks(
+    path: PathLike, frames: int, *, finite: bool = True, wide: bool = False, track: int = 0
+) -> Iterator[np.ndarray]:
     """Yield the file as float32 blocks (C, <= frames) in constant memory; BadInput as for `read`.
 
     `wide` gives float64, which holds 32-bit integers exactly.
     """
-    with opened(path) as file:
+    with opened(path, track) as file:
         if not isinstance(file, CodecFile):
             _check_start(path, file.frames, 0)
         done = 0
@@ -116,13 +118,13 @@ def wav_layout(path: PathLike) -> WavLayout | None:
         return None
 
 
-def missing_s(path: PathLike) -> float:
+def missing_s(path: PathLike, track: int = 0) -> float:
     """Return the seconds that a file's header or size promises beyond what can be read, as after a broken download.
 
     Known for WAV, RF64, AIFF, CAF, W64, AU, joined MP3 and Ogg of different kinds, and what PyAV reads; FLAC and MP3
     that are cut raise BadInput when read. A cut OGG or Opus does not know what it lacks: see `is_open_ended`.
     """
-    return extent(path).missing_s
+    return extent(path, track).missing_s
 
 
 def is_open_ended(path: PathLike) -> bool:

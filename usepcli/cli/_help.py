@@ -24,7 +24,7 @@ GROUPS = {
     ),
     "Separation": (
         *("--model", "--channels", "--rest", "--residual", "--sources", "--keep", "--chunk-s", "--overlap"),
-        *("--shifts",),
+        *("--shifts", "--track"),
     ),
     "Gains": ("--gain", "--mute", "--pan", "--automation", "--lufs", "--true-peak", "--peak"),
     "Shuffled sets": (*("--shuffle", "--channel-shuffle", "--n-remix", "--batch", "--rounds", "--normalize"),),

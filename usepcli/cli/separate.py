@@ -107,6 +107,10 @@ def separate(
         int,
         typer.Option("--shifts", min=1, max=100, help="Hear every chunk N times, shifted, and average: N x the time."),
     ] = 1,
+    track: Annotated[
+        int,
+        typer.Option("--track", min=0, metavar="N", help="Which track of sound of a film, from 1; 0 takes the first."),
+    ] = 0,
     device: options.Device = "auto",
     threads: options.Threads = 0,
     overwrite: options.Overwrite = False,

@@ -29,19 +29,23 @@ class How:
     input: "share" gives it to the sources, which then add up to the input; "leave" leaves it out; "source" makes
     it one more source, the last. `overlap` is the share of a chunk that it has in common with the next, 0 for 2 s or a
     quarter; with `shifts` above 1 the model hears every chunk so many times, each time a little later, and the mean of
-    its answers counts, for so many times the work. UsageError for other words and numbers.
+    its answers counts, for so many times the work. `track` is the number of a track of sound in a file that has
+    several, 0 for the first. UsageError for other words and numbers.
     """
 
     channels: str = "linked"
     rest: str = "share"
     overlap: float = 0.0
     shifts: int = 1
+    track: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= MOST_OVERLAP:
             raise UsageError(
                 f"--overlap: found {self.overlap:g}; expected a share of a chunk up to {MOST_OVERLAP:g}, 0: the usual"
             )
+        if isinstance(self.track, bool) or not isinstance(self.track, int) or self.track < 0:
+            raise UsageError(f"--track: found {self.track}; expected the number of a track of sound, from 1")
         if isinstance(self.shifts, bool) or not isinstance(self.shifts, int) or not 1 <= self.shifts <= MOST_SHIFTS:
             raise UsageError(f"--shifts: found {self.shifts}; expected a whole number from 1 to {MOST_SHIFTS}")
         if self.channels not in CHANNELS:

@@ -250,13 +250,13 @@ class Separator:
         `watch` is asked for the blocks; where what it gives has a method `part`, that is told how many channels of how
         many have been through the model, each time that the model answers.
         """
-        info = io.info(path)
+        info = io.info(path, how.track)
         try:
             checked_rate(info.rate)
         except BadInput as fault:
             raise BadInput(f"{io.show(path)}: {fault}") from fault
         frames = round(_BLOCK_S * info.rate)
-        blocks: Iterable[np.ndarray] = io.blocks(path, frames)
+        blocks: Iterable[np.ndarray] = io.blocks(path, frames, track=how.track)
         if watch:
             blocks = watch(blocks, -(-info.frames // frames), io.show(path.name))
         rows = partial(self._in_parts, part=getattr(blocks, "part", None))

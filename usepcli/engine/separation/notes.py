@@ -53,6 +53,8 @@ class Notes:
                 say(f"{file}: source {track.source} is near-silent and was not written; --sources all writes it")
         if self.quiet:
             return
+        if not self.how.track and len(found := io.tracks(record.source)) > 1:
+            say(f"{file}: has {len(found)} tracks of sound ({'; '.join(found)}); took the first, see --track")
         sounds = any(track.level_db > -math.inf for track in record.tracks)
         if not sounds:
             say(f"{file}: all its sources are silent")

@@ -45,7 +45,7 @@ class Separator(Waves):
         done = run.separate(
             [Path(path) if str(path) != "-" else "./-"], Path(out), model=self, channels=how.channels,
             rest="share" if how.rest == "source" else how.rest, residual=how.rest == "source", overlap=how.overlap,
-            shifts=how.shifts, sources=sources, keep=keep, name=name, form=form, subtype=subtype, clip=clip,
-            overwrite=overwrite, resume=resume, quiet=True, say=say,
+            shifts=how.shifts, track=how.track, sources=sources, keep=keep, name=name, form=form, subtype=subtype,
+            clip=clip, overwrite=overwrite, resume=resume, quiet=True, say=say,
         )  # fmt: skip
         return done.records[0]

@@ -60,14 +60,14 @@ class Heard:
     @property
     def channels(self) -> int:
         """The number of channels that `blocks` gives."""
-        found = io.info(self.path).channels
+        found = io.info(self.path, self.how.track).channels
         return 1 if self.how.one_channel or found > 2 else found
 
     def blocks(self, watched: bool = True) -> Iterator[np.ndarray]:
         """Yield the samples (C, t), at most two channels, before `gain`; `watch` sees them pass if `watched`."""
-        info = io.info(self.path)
+        info = io.info(self.path, self.how.track)
         frames = round(_BLOCK_S * info.rate)
-        blocks: Iterable[np.ndarray] = io.blocks(self.path, frames)
+        blocks: Iterable[np.ndarray] = io.blocks(self.path, frames, track=self.how.track)
         if self.watch and watched:
             blocks = self.watch(blocks, -(-info.frames // frames), f"page: {self.file}")
         for block in blocks:

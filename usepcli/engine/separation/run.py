@@ -70,6 +70,7 @@ def separate(
     chunk_s: float = 0.0,
     overlap: float = 0.0,
     shifts: int = 1,
+    track: int = 0,
     device: str = "auto",
     threads: int = 0,
     overwrite: bool = False,
@@ -93,7 +94,7 @@ def separate(
         raise UsageError(f"--rest: {choices('treatment of the rest', rest, _RESTS)}; --residual writes it as a file")
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
     pages = Pages(out, report, figure, overwrite, labels.lower())
-    wish = Wish(How(channels, "source" if residual else rest, overlap, shifts), sources, clip)
+    wish = Wish(How(channels, "source" if residual else rest, overlap, shifts, track), sources, clip)
     share = shards.parse(shard)
     jobs.check_template(name)
     typed = [str(text) for text in inputs]

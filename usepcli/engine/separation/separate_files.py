@@ -126,7 +126,7 @@ def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watc
     is kept in memory or on the disk.
     """
     begin, wish = time.monotonic(), wish or Wish()
-    info = io.info(job.source)
+    info = io.info(job.source, wish.how.track)
     heard = _Listener(separator, job, wish, info, watch)
     subtype = job.subtype or outputs.default_subtype(info, job.outputs[0].suffix)
     placed = [path for path in job.outputs if not os.path.lexists(path)]
@@ -168,7 +168,7 @@ def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watc
         channels=heard.channels,
         subtype=LOSSY.get(job.outputs[0].suffix.lower(), subtype),
         gain_db=round(done.gain_db, 6),
-        missing_s=max(io.missing_s(job.source), round((info.frames - done.frames) / info.rate, 3)),
+        missing_s=max(io.missing_s(job.source, wish.how.track), round((info.frames - done.frames) / info.rate, 3)),
         null_db=null.db,
         null_peak_db=null.peak_db,
         rtf=(time.monotonic() - begin) / seconds,
