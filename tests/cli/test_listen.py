@@ -65,6 +65,14 @@ def test_a_test_of_a_model_from_drawing_to_counting(usep: Usep) -> None:
     assert found["rows"][0]["percent"] == 100 and "Wilson" in found["notes"]["interval"]
 
 
+def test_an_item_that_cannot_be_read_is_said_and_passed_over(usep: Usep, folders: tuple[Path, Path]) -> None:
+    est, ref = folders
+    (est / "id1" / "s2.wav").write_bytes(b"no sound")
+    answer = usep("make", "--estimates", est, "--references", ref, "-o", "listen", "-n", 6)
+    assert answer.code == 0 and answer.err.count("left out: ") == 1 and "id1/s2.wav" in answer.err
+    assert {row["item"] for row in key(Path("listen"))} == {"id0", "id2"}
+
+
 def test_two_folders_and_a_model_against_a_folder(usep: Usep, folders: tuple[Path, Path], tmp_path: Path) -> None:
     est, ref = folders
     answer = usep("make", "--estimates", est, "--references", ref, "--against", ref, "-o", "t", "-n", 2)

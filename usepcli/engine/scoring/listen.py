@@ -62,7 +62,7 @@ def _written(
     from usepcli.report import listening as pages
     from usepcli.report.progress import progress
 
-    drawn = listening.trials(both, kind, trials, seed)
+    drawn = listening.trials(both, kind, trials, seed, say)
     entries, keys = [], []
     total = trials * (len(both) if kind == listening.WHICH else 1)
     for trial in progress(drawn, total, desc="drawing", unit="trial", quiet=quiet):

@@ -13,18 +13,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from usepcli import guard
 from usepcli.engine import tables
 from usepcli.engine.scoring.channels import SILENT_RMS, split
 from usepcli.engine.scoring.scoring import Signals
 from usepcli.engine.scoring.systems import System
-from usepcli.errors import BadInput, OutputError, UsageError, choices
+from usepcli.errors import BadInput, ConfigError, MissingDependency, OutputError, UsageError, choices
 
 PAGE, KEY = "test.html", "key.csv"
 WHICH, PREFERENCE = "which", "preference"
@@ -58,11 +59,13 @@ def check(kind: str, systems: int) -> None:
         raise UsageError(f"a {kind} test needs {'two systems: --against MODEL or folder' if systems else 'a system'}")
 
 
-def trials(systems: Sequence[System], kind: str, count: int, seed: int = 0) -> Iterator[Trial]:
+def trials(
+    systems: Sequence[System], kind: str, count: int, seed: int = 0, say: Callable[[str], None] = lambda line: None
+) -> Iterator[Trial]:
     """Yield at most `count` questions in a drawn order; with two systems and `which`, each question for both of them.
 
-    An item comes twice only when all of them have come once.  UsageError for a kind that does not fit the systems,
-    BadInput where no item fits.
+    An item that cannot be read or separated is said and passed over; one comes twice only when all of them have come
+    once.  UsageError for a kind that does not fit the systems, BadInput where no item fits.
     """
     check(kind, len(systems))
     names = [system.name for system in systems]
@@ -70,7 +73,7 @@ def trials(systems: Sequence[System], kind: str, count: int, seed: int = 0) -> I
         raise UsageError(f"both systems are called {names[0]}; the listeners would compare it with itself")
     random = np.random.default_rng(seed)
     candidates = _candidates(systems, kind, random)
-    return _asked(systems, kind, candidates, count, random)
+    return _asked(systems, kind, candidates, count, random, say)
 
 
 def _asked(
@@ -79,13 +82,22 @@ def _asked(
     pairs: list[tuple[str, int]],
     count: int,
     random: np.random.Generator,
+    say: Callable[[str], None],
 ) -> Iterator[Trial]:
+    lost: set[str] = set()
     used: set[str] = set()
     asked = 0
     for item, source in pairs:
         if asked == count:
             return
-        found = [system.signals(item) for system in systems]
+        if item in lost:
+            continue
+        try:
+            found = [system.signals(item) for system in systems]
+        except Exception as error:
+            lost.add(item)
+            say(f"left out: {guard.fault(error, item, (UsageError, ConfigError, MissingDependency))}")
+            continue
         if not _sounds(found[0], source, kind):
             continue
         asked += 1

@@ -71,6 +71,10 @@ def refuse_unlike(facts: Mapping[str, Any], conventions: Mapping[str, Any], othe
     why = _unlike_data(facts, other.record)
     if why:
         raise BadInput(f"{other.place}: {why}; score both on the same data and split")
+    how = (facts.get("settings") or {}).get("channels", "each")
+    heard = other.record.get("channels") or {}
+    if heard.get("most", 1) > 1 and heard.get("how") != how:
+        raise BadInput(f"{other.place}: scored with --channels {heard.get('how')}, this with {how}; score both alike")
     here, there = conventions.get("metrics") or {}, (other.record.get("protocol") or {}).get("metrics") or {}
     for name in set(here) & set(there):
         if here[name] != there[name]:
