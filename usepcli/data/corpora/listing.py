@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from usepcli.audio.io import AUDIO_SUFFIXES, show
+from usepcli.audio.written import Written
 from usepcli.data.corpora.base import Bad, Finder, probe, some, split_word, walk
 from usepcli.data.rows import Table, read
 from usepcli.errors import BadInput, InputNotFound, did_you_mean
@@ -82,12 +83,23 @@ def recordings(
     if table is not None:
         rows = _from_csv(root, table, label_column, split_column)
     else:
-        rows = _from_folders(list(only or walk(root)), depth, root.name)
+        # A file that is named is meant.
+        rows = _from_folders(list(only) if only else _recorded(root, bad), depth, root.name)
+    if not rows and bad:
+        raise BadInput(f"{show(root)}: no recordings found: {show(bad[0].path)} {bad[0].reason}")
     if not rows:
         raise BadInput(f"{show(root)}: no recordings found; expected WAV, FLAC, OGG, MP3 or AIFF files in it")
     by_path = {row.path: row for row in rows}
     headers = probe(root, some(list(by_path), limit), bad)
     return [replace(by_path[path], rate=header.rate, frames=header.frames) for path, header in headers.items()]
+
+
+def _recorded(root: Path, bad: list[Bad]) -> list[str]:
+    """Return the sound files below root that `usep separate` did not write; what it wrote is named in `bad`."""
+    paths, written = list(walk(root)), Written()
+    own = {path: table for path in paths if (table := written.by(root / path))}
+    bad.extend(Bad(path, f"is an output of usep separate ({show(table)}), no recording") for path, table in own.items())
+    return [path for path in paths if path not in own]
 
 
 def _table(root: Path, csv_name: str) -> Path | None:
