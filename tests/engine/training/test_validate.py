@@ -176,7 +176,7 @@ def test_sums_are_the_same_for_every_seed_and_within_the_limit(profile_file: Pat
     ("sets", "said"),
     [
         (["valid.metric=momi", "valid.mom_pairs=0"], r"momi cannot be had: found no mixture.*mom_pairs is 0"),
-        (["valid.metric=momi", "valid.limit=1"], "1 mixtures and 2 outputs; expected two"),
+        (["valid.metric=momi", "valid.limit=1", "data.crops=one"], "1 mixtures and 2 outputs; expected two"),
         (["valid.metric=silent_share", "data.valid_split=none"], "split 'none'"),
         (["valid.metric=silent_share", "model.n_src=1"], "one output"),
         (["data.valid_split=none"], "objective|no row of split 'none'"),
