@@ -74,6 +74,8 @@ _VALUES = {
         "--metric": "METRIC",
         "--device": "DEVICE",
         "--protocol": "PROTOCOL",
+        "--init-from": "MODEL",
+        "--track": "N",
     },
     **{"--corpus": "CORPUS", "--split": "SPLIT", "--format": "FORMAT", "--subtype": "SUBTYPE", "--by": "COLUMN"},
     **{"--speaker-column": "COLUMN", "--split-column": "COLUMN", "--token-env": "VARIABLE", "--sha256": "SUM"},
