@@ -133,3 +133,34 @@ def test_an_error_is_usep_s_own(tmp_path: Path) -> None:
 def test_every_writer_notes_how_far_its_table_goes(tmp_path: Path) -> None:
     made = Manifest([Row("p"), Row("q")], tmp_path, tmp_path / "manifest.csv")
     assert made.extent == {"rows": 2, "last": "q"}
+
+
+def test_what_a_spreadsheet_makes_of_a_table_is_read_or_refused_by_name(tmp_path: Path) -> None:
+    place = tmp_path / "list.csv"
+
+    def read(text: str) -> list[dict[str, str]]:
+        place.write_bytes(text.encode())
+        return rows.read(place).rows
+
+    assert read("\ufeffid,path\r\na,x\r\n,\r\n") == [{"id": "a", "path": "x"}]  # a row of separators alone
+    for text, why in (
+        ("id;path\na;x\n", r":1: ';' separates the columns"),
+        ("id\tpath\na\tx\n", r":1: a tab separates the columns"),
+        ("id,path,id\na,x,b\n", r":1: two columns are called 'id'"),
+        ("id,path\na,x\n\0\0\0", r"holds NUL bytes"),
+    ):
+        with pytest.raises(BadInput, match=why):
+            read(text)
+
+
+def test_a_cut_in_the_name_of_a_split_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "manifest.csv"
+    text = "id,mixture,sample_rate,frames,split\na,a.wav,8000,9,test\nb,b.wav,8000,9,te"
+    for end in (len(text), len(text) - 2):  # "te" and nothing
+        place.write_text(text[:end])
+        with pytest.raises(BadInput, match=r"manifest\.csv:3: split '(te)?' is no whole name of a split"):
+            Manifest.read(place)
+    place.write_text(text + "\n")
+    assert [row.split for row in Manifest.read(place).rows] == ["test", "te"]
+    place.write_text("id,split,mixture,sample_rate,frames\na,test,a.wav,8000,9\nb,,b.wav,8000,9")
+    assert len(Manifest.read(place)) == 2

@@ -167,8 +167,10 @@ def _length_faults(place: Path, header: io.Info, found: int, frames: int) -> Ite
         yield ERROR, "truncated", "the header promises more samples than the file holds"
     elif found < 0.99 * header.frames:
         yield ERROR, "truncated", f"{found} of {header.frames} samples can be decoded"
-    elif left_over_bytes := extent(place).left_over_bytes:
-        yield WARNING, "left-over", f"{left_over_bytes} bytes behind what can be read: another file joined to it?"
+    elif (held := extent(place)).left_over_bytes:
+        yield WARNING, "left-over", f"{held.left_over_bytes} bytes behind what can be read: another file joined to it?"
+    elif held.missing_s:
+        yield ERROR, "truncated", f"{held.missing_s} s shorter than its header or its size says"
     elif frames and found != frames:
         yield ERROR, "length", f"{found} samples where the list says {frames}"
 

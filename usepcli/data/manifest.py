@@ -231,7 +231,8 @@ def _record(path: Path) -> dict[str, Any]:
 def _check_whole(path: Path, rows: Sequence[Row | PoolRow], table: Table, written: Any) -> None:
     """BadInput where rows are missing at the end of a table, by its own looks or by the record of what was written."""
     where = f"{path}:{table.lines[-1] if table.lines else 1}"
-    check_last(where, [len(row.sources) for row in rows if isinstance(row, Row)], table.ended)
+    counts = [len(row.sources) for row in rows if isinstance(row, Row)]
+    check_last(where, counts, [row.split for row in rows] if table.columns[-1:] == ["split"] else [], table.ended)
     if not isinstance(written, dict):
         return
     last = rows[-1].id if rows else ""

@@ -37,16 +37,19 @@ def read(path: Path, own: bool = False, errors: str = "surrogateescape", dialect
         text = path.read_bytes().decode("utf-8-sig", errors)
     except UnicodeDecodeError as fault:
         raise BadInput(f"{show(path)}: not a CSV table in UTF-8: {fault}") from fault
+    if "\0" in text:  # a crash leaves them where a file was to grow; UTF-16 has one behind each letter
+        raise BadInput(f"{show(path)}: holds NUL bytes; the table is damaged or not in UTF-8: {AGAIN}")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, **dialect)
     columns: list[str] = []
     rows: list[dict[str, str]] = []
     lines: list[int] = []
     try:
         for cells in reader:
-            if not cells:
+            if not any(cells):  # a line of separators alone, as spreadsheets leave behind the last one, says nothing
                 continue
             if not columns:
                 columns = cells
+                _check_header(f"{show(path)}:{reader.line_num}", columns)
                 continue
             _check_width(f"{show(path)}:{reader.line_num}", cells, columns)
             rows.append(dict(zip(columns, cells, strict=True)))
@@ -60,6 +63,14 @@ def read(path: Path, own: bool = False, errors: str = "surrogateescape", dialect
     return Table(columns, rows, lines, ended)
 
 
+def _check_header(where: str, columns: list[str]) -> None:
+    if len(columns) == 1 and (mark := next((mark for mark in ";\t" if mark in columns[0]), "")):
+        name = "a tab" if mark == "\t" else f"'{mark}'"
+        raise BadInput(f"{where}: {name} separates the columns, where a comma was expected; save it with commas")
+    if twice := next((name for name in columns if name and columns.count(name) > 1), ""):
+        raise BadInput(f"{where}: two columns are called '{twice}'; leave one of them, or rename it")
+
+
 def _check_width(where: str, cells: list[str], columns: list[str]) -> None:
     if len(cells) > len(columns):
         raise BadInput(f"{where}: more cells than columns; quote values that contain a comma")
@@ -70,8 +81,17 @@ def _check_width(where: str, cells: list[str], columns: list[str]) -> None:
         )
 
 
-def check_last(where: str, counts: list[int], ended: bool) -> None:
-    """BadInput where the last row of a table without a last line end lists fewer files than any other row."""
+def check_last(where: str, counts: list[int], splits: list[str], ended: bool) -> None:
+    """BadInput where the last row of a table without a last line end lists fewer files, or part of a split's name.
+
+    splits: of all rows where theirs is the last column, else none.
+    """
+    last, others = splits[-1:], set(splits[:-1])
+    if not ended and last and last[0] not in others and any(name.startswith(last[0]) for name in others):
+        raise BadInput(
+            f"{where}: split '{last[0]}' is no whole name of a split, and its line has no end; the table is cut short: "
+            f"{AGAIN}, with a line break at its end"
+        )
     if not ended and len(counts) > 1 and counts[-1] < min(counts[:-1]):
         raise BadInput(
             f"{where}: lists {counts[-1]} sources, all rows before it {min(counts[:-1])} or more, and its line has no "

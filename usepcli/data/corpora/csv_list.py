@@ -59,7 +59,9 @@ class CsvList(Corpus):
         finder = Finder(Path(self.root) if self.root else table.parent)
         names = [name for _, name in numbered]
         rows = [self._row(i, record, f"{show(table)}:{lines[i]}", names, finder) for i, record in enumerate(records)]
-        check_last(f"{show(table)}:{lines[-1] if lines else 1}", [len(row.sources) for row in rows], ended)
+        end = f"{show(table)}:{lines[-1] if lines else 1}"
+        splits = [row.split for row in rows] if columns[-1] == self._columns["split"] else []
+        check_last(end, [len(row.sources) for row in rows], splits, ended)
         keep = set(some([row.id for row in rows], self.limit))
         return self._with_headers([row for row in rows if row.id in keep], finder.root, table.parent)
 
