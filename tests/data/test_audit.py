@@ -128,3 +128,13 @@ def test_queries_are_one_for_each_source(tmp_path: Path):
     assert kinds(asked("a dog")) == kinds(asked("a dog", "rain", "rain on a roof")) == {"queries": "error"}
     assert kinds(asked("a dog", "")) == {"queries": "error"}
     assert kinds(asked("rain", "rain")) == {"same-query": "warning"}
+
+
+def test_channels_that_cancel_are_told_from_silence(tmp_path: Path):
+    io.write(tmp_path / "a.wav", np.stack([wave(), -wave()]), RATE)
+    (found,) = [one for one in audit(tmp_path).findings if one.kind == "silent"]
+    assert found.detail == "the mean of its 2 channels is silent: they cancel each other, each alone sounds"
+    (tmp_path / "a.wav").unlink()
+    io.write(tmp_path / "a.wav", np.zeros((2, 4000), np.float32), RATE)
+    (found,) = [one for one in audit(tmp_path).findings if one.kind == "silent"]
+    assert found.detail == "silent: nothing above -80 dBFS"

@@ -81,13 +81,13 @@ def _audit(result: Result) -> None:
     item = result.item
     whole = _audit_file(result, item.whole, item.rate, item.frames) if item.whole else None
     if item.whole and whole is not None and not _loud(whole):
-        result.add(ERROR, "silent", item.whole, "silent: nothing above -80 dBFS")
+        result.add(ERROR, "silent", item.whole, _silence(item, item.whole))
     parts = []
     for path in (*item.sources, *([item.noise] if item.noise else [])):
         wave = _audit_file(result, path, item.rate, 0)
         parts.append(wave)
         if wave is not None and not _loud(wave):
-            result.add(WARNING, "silent-source", path, "silent: nothing above -80 dBFS")
+            result.add(WARNING, "silent-source", path, _silence(item, path))
     found = [part for part in parts if part is not None]
     if whole is not None and parts and len(found) == len(parts):
         _audit_sum(result, whole, found)
@@ -199,6 +199,15 @@ def _clipped_runs(wave: np.ndarray) -> int:
 
 def _loud(wave: np.ndarray) -> bool:
     return bool(np.isfinite(wave).all() and np.abs(wave).max() > _SILENT)
+
+
+def _silence(item: Item, path: str) -> str:
+    """Say of a file whose mean over the channels is silent whether the channels are, too."""
+    start, count = (0, -1) if item.start is None else (item.start, item.frames)
+    channels = io.read(item.root / path, start, count, finite=False)[0]
+    if any(map(_loud, channels)):
+        return f"the mean of its {len(channels)} channels is silent: they cancel each other, each alone sounds"
+    return "silent: nothing above -80 dBFS"
 
 
 def _audit_sum(result: Result, whole: np.ndarray, parts: list[np.ndarray]) -> None:
