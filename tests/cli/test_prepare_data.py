@@ -151,3 +151,18 @@ def test_real_recordings(shared_data: Path, tmp_path: Path):
     assert manifest.splits() == {"train": 6, "valid": 2, "test": 2}
     assert all("CC" in row.licence and row.sample_rate == 8000 and row.frames == 32000 for row in manifest.rows)
     assert usep(out, "--check").exit_code == 0
+
+
+def test_outputs_of_separate_are_passed_over_and_no_fault(speech: Path, tmp_path: Path):
+    """A nightly `separate d -o d/sub && prepare-data d` comes to its end; what cannot be read still gives 4."""
+    (speech / "sub").mkdir()
+    (speech / "sub" / "outputs.csv").write_text("file,output,source,settings,file_sha256\n0.wav,a_1.wav,1,0,0\n")
+    io.write(speech / "sub" / "a_1.wav", np.full(4000, 0.1), 8000)
+    result = usep(speech, "-o", tmp_path / "mine")
+    assert code(result) == 0, result.output
+    assert "1 outputs of usep separate were passed over, e.g. sub/a_1.wav" in result.stderr
+    assert len(Manifest.read(tmp_path / "mine")) == 40
+    assert (tmp_path / "mine" / "bad_files.csv").read_text().splitlines()[0] == "path,reason"
+    (speech / "t0" / "0.wav").write_bytes(b"no sound")
+    result = usep(speech, "-o", tmp_path / "again")
+    assert code(result) == 4 and "1 recordings could not be used" in str(result.exception)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import builtins
 import math
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -110,14 +110,7 @@ def test_faults_name_the_table(tmp_path: Path) -> None:
 
 
 def test_missing_matplotlib_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: object, **kwargs: object) -> object:
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingDependency, match=r"usepcli\[plot\]") as fault:
         plots.learning_curve(*logs(tmp_path, [1.0, 2.0]), tmp_path / "c.png")
     assert fault.value.code == 69

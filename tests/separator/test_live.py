@@ -142,7 +142,7 @@ def test_what_cannot_be_live_says_so() -> None:
             separator().live(8000, how)
     with pytest.raises(UsageError, match=r"treatment of the rest 'share'.*choose from: leave, source"):
         separator().live(8000, How(channels="each"))
-    with pytest.raises(UsageError, match="found 0"):
+    with pytest.raises(BadInput, match="rate: found 0; expected whole Hz"):
         separator().live(0)
 
 

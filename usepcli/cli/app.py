@@ -168,7 +168,9 @@ def main() -> None:
             app(prog_name="usep")
         finally:
             sys.stdout.flush()  # a full disk, or a reader who left, is met here and not when nobody can say so
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if not stop.args:  # it came before a command, or outside what speaks for itself
+            _say("usep: stopped by Ctrl-C")
         sys.exit(130)
     except Exception as error:
         if _wants_traceback(sys.argv[1:]):

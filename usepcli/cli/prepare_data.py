@@ -266,10 +266,12 @@ def prepare_data(
         options.listing(done.table())
         for line in done.notes():
             options.hushed(quiet)(line)
-    if done.bad:
+    listed = "" if dry_run else f"; all of them are in {out / 'bad_files.csv'}"
+    if ours := [one for one in done.bad if one.ours]:
+        options.hushed(quiet)(f"{len(ours)} outputs of usep separate were passed over, e.g. {ours[0].path}{listed}")
+    if bad := [one for one in done.bad if not one.ours]:
         raise PartialFailure(
-            f"{len(done.bad)} recordings could not be used and were left out, e.g. {done.bad[0].path}: "
-            f"{done.bad[0].reason}" + ("" if dry_run else f"; all of them are in {out / 'bad_files.csv'}")
+            f"{len(bad)} recordings could not be used and were left out, e.g. {bad[0].path}: {bad[0].reason}{listed}"
         )
 
 

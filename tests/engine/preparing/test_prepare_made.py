@@ -219,7 +219,7 @@ def test_what_cannot_be_cut_is_left_out_and_told(tmp_path: Path):
     root = sms(tmp_path / "sms")
     (root / "cv_dev93" / "t1.wav").unlink()
     summary = run(root, tmp_path / "out", "sms-wsj", {})
-    ((path, reason),) = summary.bad
+    ((path, reason, _),) = summary.bad
     assert path.endswith("cv_dev93/t1.wav") and reason == "no such file"
     assert Manifest.read(tmp_path / "out").splits() == {"train": 1, "test": 1}
     with pytest.raises(BadInput, match=r"none of 3 items.*3 channels, channel 5"):

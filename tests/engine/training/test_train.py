@@ -198,7 +198,8 @@ def test_corrupt_file_in_mid_epoch_is_replaced_named_once_and_counted(
     trainer = Trainer(load_profile(str(profile_file)), tmp_path / "run")
     trainer.fit()
     said = capsys.readouterr().err
-    assert said.count("train/007/mix.wav") == 1
+    assert said.count("train/007/mix.wav: unreadable") == 2, "when the data are looked at, and where it is first drawn"
+    assert said.count("another example takes its place") == 1
     assert trainer.step == 18 and list(trainer.feed.bad.values()) == [3]
     assert "train/007/mix.wav" in (tmp_path / "run/bad_files.csv").read_text()
 

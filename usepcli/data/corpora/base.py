@@ -29,10 +29,11 @@ _SPLIT_WORDS = {
 
 
 class Bad(NamedTuple):
-    """A file that cannot be used, and why."""
+    """A file that is not used, and why; ours: an output of usep, which is passed over and no fault."""
 
     path: str
     reason: str
+    ours: bool = False
 
 
 class Corpus:

@@ -98,7 +98,8 @@ def _recorded(root: Path, bad: list[Bad]) -> list[str]:
     """Return the sound files below root that `usep separate` did not write; what it wrote is named in `bad`."""
     paths, written = list(walk(root)), Written()
     own = {path: table for path in paths if (table := written.by(root / path))}
-    bad.extend(Bad(path, f"is an output of usep separate ({show(table)}), no recording") for path, table in own.items())
+    said = "is an output of usep separate ({}), no recording"
+    bad.extend(Bad(path, said.format(show(table)), ours=True) for path, table in own.items())
     return [path for path in paths if path not in own]
 
 

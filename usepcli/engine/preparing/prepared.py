@@ -55,5 +55,9 @@ class Prepared:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""
-        values = {**asdict(self), "out": str(self.out), "bad": [bad._asdict() for bad in self.bad]}
+        values = {
+            **asdict(self),
+            "out": str(self.out),
+            "bad": [{"path": bad.path, "reason": bad.reason} for bad in self.bad],
+        }
         return {**values, "splits": self.table()}

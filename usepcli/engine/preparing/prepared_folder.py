@@ -74,7 +74,7 @@ def write_bad(out: Path, bad: Sequence[Bad]) -> None:
     """Write bad_files.csv (path, reason), or remove an old one when there is nothing to tell."""
     path = out / BAD_FILES
     if bad:
-        write_rows(path, Bad._fields, bad)
+        write_rows(path, ("path", "reason"), [(one.path, one.reason) for one in bad])
     else:
         path.unlink(missing_ok=True)
 

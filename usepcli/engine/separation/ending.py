@@ -66,5 +66,5 @@ class Ending:
             with suppress(OSError):  # not print: a handler may interrupt another write to the same stream
                 os.write(2, f"usep: stopped by {by}\n".encode())
         if number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(by)  # with a word: who catches it last need not speak again
         raise SystemExit(128 + number)
