@@ -17,7 +17,7 @@ from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
-from usepcli.engine.separation.shards import Shard
+from usepcli.engine.shards import Shard
 from usepcli.errors import BadInput, IOFault, OutputError
 from usepcli.files import sha256
 from usepcli.models.separator import SeparationModel

@@ -22,7 +22,7 @@ from usepcli.engine import tables
 from usepcli.engine.folder import Lock
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Identity, Record, Track
-from usepcli.engine.separation.shards import Shard
+from usepcli.engine.shards import Shard
 from usepcli.engine.tables import Cells
 from usepcli.errors import UsepError
 from usepcli.files import write_text

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from usepcli import guard
 from usepcli.audio.spool import spooled
-from usepcli.engine.separation import batch, jobs, shards
+from usepcli.engine import shards
+from usepcli.engine.separation import batch, jobs
 from usepcli.engine.separation import inputs as sounds
 from usepcli.engine.separation.batch import Triage
 from usepcli.engine.separation.ending import Ending
@@ -28,6 +29,7 @@ from usepcli.engine.separation.pace import Pace, Watched
 from usepcli.engine.separation.pages import Pages
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
+from usepcli.engine.separation.shards import of as shared
 from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
 from usepcli.files import show
 from usepcli.separator.how import How, names_of
@@ -111,7 +113,7 @@ def separate(
         facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype)
         wish = replace(wish, settings=batch.fingerprint(facts))
         run = _Run(
-            maker, texts, found, plan, share.of(plan) if share else plan, facts, wish, pages, Ledger(out, share),
+            maker, texts, found, plan, shared(share, plan) if share else plan, facts, wish, pages, Ledger(out, share),
             resume, overwrite, fail_fast, quiet, ending, done, say,
         )  # fmt: skip
         try:

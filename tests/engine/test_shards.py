@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from usepcli.engine import shards
 from usepcli.engine.separation.jobs import Job
-from usepcli.engine.separation.shards import Shard, parse
+from usepcli.engine.separation.shards import lacking, of
+from usepcli.engine.shards import Shard, asked, parse, parts
 from usepcli.errors import UsageError
 
 EXPECTED = ["120", "128", "129", "151", "180"]
@@ -13,17 +15,17 @@ JOBS = [Job(Path(f"in/{k}.wav"), (), relative=Path(f"{k}")) for k in range(200)]
 
 
 def test_every_file_belongs_to_one_share_whatever_the_order_and_the_other_files():
-    shares = [Shard(k, 3).of(JOBS) for k in (1, 2, 3)]
+    shares = [of(Shard(k, 3), JOBS) for k in (1, 2, 3)]
     assert sorted(job.source for share in shares for job in share) == sorted(job.source for job in JOBS)
     assert all(40 < len(share) < 95 for share in shares)
-    assert {j.source for j in Shard(2, 3).of(JOBS[150:20:-1])} == {j.source for j in shares[1]} & {
+    assert {j.source for j in of(Shard(2, 3), JOBS[150:20:-1])} == {j.source for j in shares[1]} & {
         j.source for j in JOBS[21:151]
     }
 
 
 def test_shares_are_the_same_everywhere():
     # Written down once: another machine or version has to agree, or files are done twice or never.
-    assert [job.source.stem for job in Shard(1, 40).of(JOBS)] == EXPECTED
+    assert [job.source.stem for job in of(Shard(1, 40), JOBS)] == EXPECTED
 
 
 def slurm(task: str, count: str = "4", least: str = "1", step: str | None = None) -> dict[str, str]:
@@ -48,3 +50,27 @@ def test_wrong_shares(text: str):
 def test_array_tasks_that_do_not_count_from_one_to_n(environment: dict[str, str]):
     with pytest.raises(UsageError, match="--shard slurm"):
         parse("slurm", environment)
+
+
+def test_lists_are_shared_out_evenly_and_a_share_without_items_is_no_fault():
+    shares = [Shard(k, 3).of(range(8)) for k in (1, 2, 3)]
+    assert sorted(i for share in shares for i in share) == list(range(8))
+    assert [len(share) for share in shares] == [3, 3, 2]
+    assert list(Shard(5, 9).of(range(3))) == []
+
+
+@pytest.mark.parametrize(
+    ("shard", "merge", "overwrite"), [("1/2", True, False), ("1/2", False, True), ("", True, True)]
+)
+def test_options_of_shares_that_exclude_each_other(shard: str, merge: bool, overwrite: bool):
+    with pytest.raises(UsageError, match="leave"):
+        asked(shard, merge, overwrite)
+
+
+def test_parts_in_a_folder_and_those_that_lack(tmp_path: Path):
+    for name in ("outputs-3-of-4.csv", "outputs-1-of-4.csv", "outputs.csv", "outputs-x-of-4.csv", "seams-2-of-4.csv"):
+        (tmp_path / name).touch()
+    assert list(parts(tmp_path, "outputs", ".csv").values()) == [Shard(1, 4), Shard(3, 4)]
+    assert shards.lacking([Shard(1, 4), Shard(3, 4), Shard(1, 1)]) == "2, 4 of 4"
+    assert lacking([tmp_path / "outputs-1-of-4.csv"]) == "no table of share 2, 3, 4 of 4 yet"
+    assert parts(tmp_path / "none", "outputs", ".csv") == {}
