@@ -15,10 +15,12 @@ import errno
 import os
 import sys
 
-from usepcli.errors import BadInput, IOFault, Stopped, Unforeseen, UsepError, WorkerDied
+from usepcli.errors import BadInput, InputNotFound, IOFault, Stopped, Unforeseen, UsepError, WorkerDied
 from usepcli.files import show
 
 _ENDS = (IOFault, WorkerDied, Stopped, BrokenPipeError)
+# What the system says of a name under which nothing can be; outputs are told apart before (`files.fault`).
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 
 
@@ -51,3 +53,18 @@ def fault(error: Exception, item: str | os.PathLike[str], ends: tuple[type[Excep
 def reason(error: Exception, item: str | os.PathLike[str], ends: tuple[type[Exception], ...] = ()) -> str:
     """Return the text of `fault` without the item's name, for tables that name it in another column."""
     return str(fault(error, item, ends)).removeprefix(f"{show(item)}: ")
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Return the line to print for what ended a command, and the exit code."""
+    if isinstance(error, UsepError):
+        return f"usep: error: {error}", error.code
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        return f"usep: error: {place}{error.strerror}", (InputNotFound if error.errno in _NOWHERE else IOFault).code
+    if isinstance(error, KeyboardInterrupt):
+        return "usep: stopped by Ctrl-C", 130
+    if isinstance(error, SystemExit):
+        return "usep: ended", error.code if isinstance(error.code, int) else int(error.code is not None)
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"usep: unexpected error {what} (a bug; run with USEP_DEBUG=1 to see where)", 1

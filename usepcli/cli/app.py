@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -15,8 +14,9 @@ from typing import Annotated, Any
 import typer
 
 import usepcli
+from usepcli import guard
 from usepcli.cli import _help, _streams
-from usepcli.errors import InputNotFound, IOFault, UsepError, WorkerDied
+from usepcli.errors import WorkerDied
 
 # Read by the OpenMP runtimes when torch is imported, in this process and in those below it: threads that wait sleep.
 # Spinning, they take the time of a core that has other work, and gain nothing on one that has none. A program that only
@@ -45,8 +45,6 @@ COMMANDS = {
 }
 # A command whose name Python keeps for itself.
 MODULES = {"import": "import_model"}
-# What the system says of a name under which nothing can be; outputs are told apart before (`files.fault`).
-_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 EXIT_CODES = {
     0: "done",
     1: "unexpected error (a bug)",
@@ -149,17 +147,6 @@ def _say(text: str) -> None:
     sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
 
 
-def _explain(error: Exception) -> tuple[str, int]:
-    """Return the line to print for an exception, and the exit code."""
-    if isinstance(error, UsepError):
-        return f"usep: error: {error}", error.code
-    if isinstance(error, OSError) and error.strerror:
-        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
-        return f"usep: error: {place}{error.strerror}", (InputNotFound if error.errno in _NOWHERE else IOFault).code
-    what = f"{type(error).__name__}: {error}".splitlines()[0]
-    return f"usep: unexpected error {what} (a bug; run with USEP_DEBUG=1 to see where)", 1
-
-
 def main() -> None:
     """Run `usep` with the process's arguments; every error becomes one line on stderr and an exit code."""
     _streams.install()
@@ -177,7 +164,7 @@ def main() -> None:
             import traceback
 
             traceback.print_exc()
-        line, code = _explain(error)
+        line, code = guard.explain(error)
         _say(line)
         sys.exit(code)
 

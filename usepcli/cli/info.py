@@ -120,9 +120,12 @@ def _of_run(folder: Path) -> dict[str, Any]:
         facts |= _of_checkpoint(last)
     if best.is_file():
         facts |= _of_model(str(best))
-    if len(facts) == 1:
+    from usepcli.engine.training import status
+
+    how = status.read(folder)
+    if len(facts) == 1 and not how:
         raise InputNotFound(f"{folder}: neither best.safetensors nor last.ckpt is in this folder")
-    return facts
+    return facts | ({"status": how} if how else {})
 
 
 def _named(name: str, folder: Path) -> bool:

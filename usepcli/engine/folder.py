@@ -73,7 +73,7 @@ class Lock:
                 if fault.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     sys.stderr.write(f"{show(self.folder)}: no file locks here; do not start a second run in it now\n")
                     return
-                if _alive(holder) or time.monotonic() > patience:
+                if alive(holder) or time.monotonic() > patience:
                     raise OutputError(
                         f"{show(self.folder)}: in use by {holder}; wait for it, or choose another folder with -o"
                         f"{self.advice}"
@@ -113,8 +113,8 @@ def _stands(handle: int, path: Path) -> bool:
         return False
 
 
-def _alive(holder: str) -> bool:
-    """Whether the process that a lock names may still run; one on another host counts as running."""
+def alive(holder: str) -> bool:
+    """Return whether the process that a lock names may still run; one on another host counts as running."""
     words = holder.split()
     if len(words) < 4 or not words[1].isdecimal() or words[3] != socket.gethostname():
         return True

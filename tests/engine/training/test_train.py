@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from usepcli.engine.training import feed, signals, states
+from usepcli.engine.training import feed, signals, states, status
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, ConfigError, Diverged, OutputError, Stopped
 from usepcli.objectives.pit import PIT
@@ -48,6 +48,7 @@ def at_step(until: Until, step: int, line: list[str], run: Path, **more: Any) ->
     with subprocess.Popen(line, env=ENV, **more) as process:
         try:
             until(reached, f"step {step}")
+            assert status.read(run)["state"] == "running"
             yield process
         finally:
             process.kill()
@@ -58,6 +59,7 @@ def test_train_writes_the_run_folder(profile_file: Path, tmp_path: Path) -> None
     Trainer(load_profile(str(profile_file)), run).fit()
     names = {p.name for p in run.iterdir()}
     assert {"run.json", "train.csv", "valid.csv", "last.ckpt", "prev.ckpt", "best.safetensors"} <= names
+    assert (status.read(run)["state"], status.read(run)["code"]) == ("finished", 0)
     assert [row[0] for row in curve(run)] == [str(i) for i in range(1, 19)]
     model, card = store.load_model(run)
     assert (card.objective, card.licence, card.sample_rate, card.n_src) == ("pit", "CC0", 8000, 2)
@@ -82,6 +84,7 @@ def test_kill_9_and_the_same_command_give_the_same_curve(
     for step in (5, 11):
         with at_step(until, step, command(profile_file, run, *more), run, stderr=subprocess.DEVNULL):
             pass
+        assert status.read(run)["state"] == "killed"
     subprocess.run(command(profile_file, run, *more), env=ENV, check=True, capture_output=True)
     assert curve(run) == curve(tmp_path / "whole")
     weights = [store.read_weights(tmp_path / n / "best.safetensors") for n in ("whole", "killed")]
@@ -99,6 +102,8 @@ def test_signal_to_the_whole_group_saves_and_exits_75(
         _, said = process.communicate(timeout=patience_s)
     assert process.returncode == 75, said.decode()
     assert b"run the same command to resume" in said and b"Traceback" not in said
+    how = status.read(run)
+    assert (how["state"], how["code"]) == ("stopped", 75) and how["reason"].encode() in said
     assert states.load_state(run / "last.ckpt")["step"] == int(curve(run)[-1][0])
 
 
@@ -187,7 +192,9 @@ def test_non_finite_steps_are_skipped_counted_and_end_in_exit_3(
     trainer = Trainer(load_profile(str(profile_file), ["train.nonfinite_patience=5"]), tmp_path / "run")
     with pytest.raises(Diverged, match="5 steps in a row"):
         trainer.fit()
-    assert trainer.skipped == 5 and trainer.step == 8 and Diverged.code == 3
+    assert trainer.skipped == 5 and trainer.step == 8
+    how = status.read(tmp_path / "run")
+    assert (how["state"], how["code"]) == ("failed", 3) and how["reason"].startswith("5 steps in a row")
     assert all(torch.isfinite(p).all() for p in trainer.student.parameters())
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from usepcli import registry
+from usepcli import guard, registry
 from usepcli.engine import tables
 from usepcli.engine.folder import Folder
-from usepcli.engine.training import states
+from usepcli.engine.training import states, status
 from usepcli.errors import ConfigError
 from usepcli.profile import signature
 from usepcli.profile.bind import OPEN
@@ -80,6 +80,7 @@ class RunFolder(Folder):
 
     def __init__(self, path: Path, take: bool = True) -> None:
         super().__init__(path)
+        self._begun: dict[str, Any] = {}
         if take:
             self.lock.take()
             self.clean()
@@ -102,6 +103,14 @@ class RunFolder(Folder):
         self.refuse_other(profile, force)
         self._begun = {"argv": sys.argv, "versions": versions("torch"), "started": time.strftime("%F %T")}
         self.finish(self._begun)
+        status.begin(self.path)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Write how a run that began came to its end, here None, and give the folder's lock back."""
+        if self._begun:
+            line, code = ("", 0) if error is None else guard.explain(error)
+            status.end(self.path, code, line.removeprefix("usep: ").removeprefix("error: "))
+        self.release()
 
     def note(self, facts: dict[str, Any]) -> None:
         """Add facts that are known once all is built to the record of the start."""

@@ -50,8 +50,8 @@ class Trainer:
         self.best = -float("inf")
         try:
             self._prepare(force)
-        except BaseException:
-            self._close()
+        except BaseException as error:
+            self._close(error)
             raise
 
     def _prepare(self, force: bool) -> None:
@@ -63,9 +63,9 @@ class Trainer:
             self.folder.note({"fixed": fixed})
         self._resume()
 
-    def _close(self) -> None:
+    def _close(self, error: BaseException | None = None) -> None:
         if self.folder:
-            self.folder.release()
+            self.folder.close(error)
 
     def _build(self) -> None:
         student = build.model(self.p.model)
@@ -169,14 +169,16 @@ class Trainer:
                 self._epoch(flag)
             self._conclude()
             self.ranks.barrier()
-        except Stopped:  # all ranks stop at the same step
-            self.ranks.barrier()
+            self._close()
+        except BaseException as error:
+            self._close(error)
+            if isinstance(error, Stopped):  # all ranks stop at the same step
+                self.ranks.barrier()
             raise
         finally:
             # After a fault no barrier: the other ranks wait elsewhere, and learn of it by this one's end.
             flag.close()
             self.ranks.close()
-            self._close()
 
     def _first_look(self) -> list[str]:
         """Return what is to be said before the first step of this start."""
