@@ -1,4 +1,4 @@
-"""How a run stands, told by its folder: status.json says running, finished, stopped or failed, with exit code and reason.
+"""How a run stands: status.json in its folder says running, finished, stopped or failed, with exit code and reason.
 
 Whoever started a run through another program, which has an exit code of its own, reads here what came of it.
 """
