@@ -20,6 +20,7 @@ EXTRAS = {
     "metrics": ("pesq", "pystoi"),
     "openvino": ("onnx", "onnxscript", "openvino"),
     "plot": ("matplotlib",),
+    "shards": ("aiohttp", "braceexpand", "fsspec", "webdataset"),
     "sim": ("pyroomacoustics",),
     "test": ("pytest", "hypothesis", "mir_eval", "matplotlib", "xdist", "ruff"),
     "dev": ("mypy", "pytest", "ruff"),

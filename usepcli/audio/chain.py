@@ -5,15 +5,13 @@ libsndfile reads the first link and takes the rest for nothing.
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from usepcli.audio.checks import once
+from usepcli.audio import raws
 from usepcli.audio.chunks import stray
 from usepcli.audio.plain import PlainFile
 from usepcli.audio.riff import Patched
@@ -42,10 +40,10 @@ class Pages(NamedTuple):
     torn: bool
 
 
-@once
+@raws.once
 def pages(file: BinaryIO) -> Pages:
     """Go through the pages of an Ogg file, looking at their heads alone; found once for a file that does not change."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with raws.mapped(file) as data:
         starts, streams, lost, torn, cut, at, fresh = list[int](), list[int](), 0, False, False, 0, False
         numbers: dict[bytes, int] = {}  # of the next page of each stream that has not ended
         ended = True
@@ -85,14 +83,14 @@ def _page_size(head: bytes) -> int:
     return _FIXED + len(sizes) + sum(sizes) if len(sizes) == head[26] else 0
 
 
-@once
+@raws.once
 def links(file: BinaryIO) -> tuple[Link, ...]:
     """Return the links of an Ogg file that sound like its first one, none for a file that was not joined.
 
     Found once for a file while its size and time stay the same. LibsndfileError if one cannot be opened.
     """
     starts = pages(file).starts
-    return tuple(_alike(file, starts, os.fstat(file.fileno()).st_size)) if len(starts) > 1 else ()
+    return tuple(_alike(file, starts, raws.size(file))) if len(starts) > 1 else ()
 
 
 def _alike(file: BinaryIO, starts: Sequence[int], total: int) -> list[Link]:
@@ -122,7 +120,7 @@ class ChainFile:
         self.samplerate, self.channels = self._part.samplerate, self._part.channels
         self.subtype, self.format = self._part.subtype, self._part.format
         self.frames = sum(link.frames for link in parts)
-        self.left_over = os.fstat(file.fileno()).st_size - parts[-1].start - parts[-1].size
+        self.left_over = raws.size(file) - parts[-1].start - parts[-1].size
 
     def _open(self, number: int) -> None:
         link = self._links[number]

@@ -1,11 +1,8 @@
-"""What every part of audio shares: samples and rates that are none of sound are refused, a file is looked at once."""
+"""What every part of audio shares: samples and rates that are none of sound are refused."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import wraps
-from typing import BinaryIO, TypeVar
 
 import numpy as np
 
@@ -14,22 +11,6 @@ from usepcli.files import show as show
 
 PathLike = str | os.PathLike[str]
 LEAST_HZ, MOST_HZ = 500, 4_000_000  # infrasound of elephants and bats in a tank lie within
-T = TypeVar("T")
-
-
-def once(look: Callable[[BinaryIO], T]) -> Callable[[BinaryIO], T]:
-    """Keep what a look at an open file found while the file's size and time stay the same."""
-    known: dict[tuple[int, int, int, int], T] = {}
-
-    @wraps(look)
-    def kept(file: BinaryIO) -> T:
-        held = os.fstat(file.fileno())
-        key = (held.st_dev, held.st_ino, held.st_size, held.st_mtime_ns)
-        if key not in known:
-            known[key] = look(file)
-        return known[key]
-
-    return kept
 
 
 def check_finite(wave: np.ndarray, path: PathLike) -> None:

@@ -7,11 +7,10 @@ files behind the first, are read on while they are of its kind; what nothing exp
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import BinaryIO, NamedTuple
 
-from usepcli.audio.checks import once
+from usepcli.audio import raws
 from usepcli.audio.formats import HEAD, tag_bytes
 from usepcli.audio.riff import is_open
 
@@ -122,10 +121,10 @@ class Body(NamedTuple):
         return [(start, length - length % self.frame) for start, length in self.parts]
 
 
-@once
+@raws.once
 def survey(file: BinaryIO) -> Body | None:
     """Return where a file of chunks keeps its samples; None for other files, and those without form or samples."""
-    total = os.fstat(file.fileno()).st_size
+    total = raws.size(file)
     first, at = _container(file, 0, total)
     if first is None:
         return None
@@ -174,7 +173,7 @@ def _ape_items(file: BinaryIO, room: int, total: int) -> int:
 
 def chunks(file: BinaryIO) -> list[Chunk]:
     """Return the chunks of a file, up to the first bytes that are none; an open length counts to the file's end."""
-    total = os.fstat(file.fileno()).st_size
+    total = raws.size(file)
     dialect = _dialect(_bytes(file, 0, 40))
     return [] if dialect is None else _Walk(file, dialect, dialect.start, total, _long_data(file, 0)).all()
 

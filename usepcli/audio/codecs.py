@@ -7,13 +7,13 @@ playlist nor a reference inside a file can make FFmpeg open another file or an a
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from usepcli.audio import raws
 from usepcli.audio.checks import PathLike, show
 from usepcli.audio.formats import Kind
 from usepcli.errors import BadInput, IOFault
@@ -28,7 +28,7 @@ _WIDTHS = {
 }  # fmt: skip
 _EXACT = {"mov", "matroska", "asf", "avi"}  # containers that state a duration; the others let FFmpeg guess it
 _COUNT_BLOCK = 1 << 16
-_COUNTED: dict[tuple[bytes, int, int, int, int], int] = {}
+_COUNTED: dict[tuple[Any, ...], int] = {}
 
 
 def require(path: PathLike) -> Any:
@@ -48,7 +48,7 @@ class CodecFile:
         self._path, self._kind, self._track = path, kind, track
         self._faults: tuple[type[Exception], ...] = (av.FFmpegError, ValueError, IndexError, OverflowError)
         try:
-            self._raw: BinaryIO = open(path, "rb", buffering=0)  # type: ignore[assignment] # noqa: SIM115 - close()
+            self._raw: BinaryIO = raws.open_raw(path)
         except OSError as err:
             raise BadInput(f"{show(path)}: cannot be opened: {err.strerror}") from err
         try:
@@ -104,8 +104,7 @@ class CodecFile:
     @property
     def frames(self) -> int:
         """Samples per channel, found by decoding the file once (kept while its size and time stay the same)."""
-        status = os.stat(self._path)
-        key = (os.fsencode(self._path), max(self._track, 1), status.st_size, status.st_mtime_ns, status.st_ino)
+        key = (max(self._track, 1), *raws.key(self._raw))
         if key not in _COUNTED:
             with CodecFile(self._path, self._kind, self._track) as other:
                 _COUNTED[key] = sum(iter(lambda: len(other.take(_COUNT_BLOCK)), 0))

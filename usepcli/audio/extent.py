@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import soundfile as sf
 
-from usepcli.audio import chain, flac, mpeg
+from usepcli.audio import chain, flac, mpeg, raws
 from usepcli.audio.checks import PathLike, check_rate, show
 from usepcli.audio.chunks import Body, survey
 from usepcli.audio.codecs import CodecFile
@@ -61,7 +61,7 @@ def extent(path: PathLike, track: int = 0) -> Extent:
     seconds, missing = frames / rate, max(0, promised - frames) / rate
     if rounds and missing <= _LEAST_S:
         missing = 0.0
-    size = os.stat(path).st_size
+    size = raws.facts(path).size
     lost = seconds * left_over / max(1, size - left_over)
     missing = max(missing, lost if lost > _LEAST_S else 0.0)
     return Extent(frames, rate, channels, left_over, round(missing, 3), exact)
@@ -82,7 +82,7 @@ def opened(path: PathLike, track: int = 0) -> Iterator[Any]:
             check_rate(codec.samplerate, path)
             yield codec
         return
-    with open(path, "rb", buffering=0) as raw:
+    with raws.open_raw(path) as raw:
         file: PlainFile | chain.ChainFile | CodecFile
         source: _Source | None = None
         try:
@@ -108,7 +108,7 @@ def tracks(path: PathLike) -> tuple[str, ...]:
     if kind is None or (kind.plain and kind.demuxer != "ogg"):
         return ()
     if kind.plain:
-        with open(path, "rb", buffering=0) as raw:
+        with raws.open_raw(path) as raw:
             if max(chain.pages(raw).streams, default=1) < 2:
                 return ()
     try:
@@ -131,16 +131,17 @@ def _settled(path: PathLike, raw: BinaryIO, kind: Kind | None) -> tuple[PlainFil
         return _chunked(path, raw, body)
     if kind is None and Path(os.fsdecode(path)).suffix.lower() == ".raw":
         raise BadInput(f"{show(path)}: headerless samples have no rate; convert it to WAV first")
-    file = PlainFile(os.fsencode(path))
+    file = PlainFile(_handed(path, raw))
     if kind is None and file.format == "MP3":  # bytes before the first frame, which libsndfile takes for some
         file.close()
         return _mp3(path, raw)
-    return file, os.fsencode(path)
+    return file, _handed(path, raw)
 
 
 def _flac(path: PathLike, raw: BinaryIO, found: flac.Flac) -> tuple[PlainFile, _Source]:
     if found.stated == found.held:
-        file, source = PlainFile(os.fsencode(path)), cast("_Source", os.fsencode(path))
+        source = _handed(path, raw)
+        file = PlainFile(source)
     else:
         source = Patched(raw, found.header, found.offset)
         total = _counted(path, raw, source)
@@ -152,7 +153,7 @@ def _flac(path: PathLike, raw: BinaryIO, found: flac.Flac) -> tuple[PlainFile, _
 
 def _mp3(path: PathLike, raw: BinaryIO) -> tuple[PlainFile, _Source]:
     found = mpeg.look(raw)
-    source: _Source = Patched(raw, found.head, found.offset) if found.head else os.fsencode(path)
+    source: _Source = Patched(raw, found.head, found.offset) if found.head else _handed(path, raw)
     file = PlainFile(source)
     file.left_over, file.exact = found.lost, found.tagged or not found.head
     return file, source
@@ -168,11 +169,11 @@ def _ogg(path: PathLike, raw: BinaryIO) -> tuple[PlainFile | chain.ChainFile, _S
         joined = chain.ChainFile(raw, links)
         joined.exact, joined.left_over = pages.ended, joined.left_over or pages.stray
         return joined, joined
-    source: _Source = os.fsencode(path)
+    source: _Source = _handed(path, raw)
     file = PlainFile(source)
     file.exact, file.left_over = pages.ended, pages.stray
     if len(pages.starts) > 1:
-        file.left_over = os.fstat(raw.fileno()).st_size - pages.starts[1]
+        file.left_over = raws.size(raw) - pages.starts[1]
     if pages.torn:
         file.promised, file.total = file.frames, _counted(path, raw, source)
     return file, source
@@ -180,7 +181,7 @@ def _ogg(path: PathLike, raw: BinaryIO) -> tuple[PlainFile | chain.ChainFile, _S
 
 def _chunked(path: PathLike, raw: BinaryIO, body: Body) -> tuple[PlainFile, _Source]:
     """Open a file of chunks as it stands where libsndfile finds what the chunks hold, else with a header for it."""
-    source: _Source = os.fsencode(path)
+    source: _Source = _handed(path, raw)
     file = _plain(source) if len(body.parts) == 1 else None
     if body.frame and (file is None or file.frames != body.frames):
         if file is not None:
@@ -200,6 +201,11 @@ def _chunked(path: PathLike, raw: BinaryIO, body: Body) -> tuple[PlainFile, _Sou
     return file, source
 
 
+def _handed(path: PathLike, raw: BinaryIO) -> _Source:
+    """Return what libsndfile is to open: a file by its name, a member of a tar as what is open already."""
+    return Patched(raw, b"", 0) if raws.is_member(path) else os.fsencode(path)
+
+
 def _plain(source: _Source) -> PlainFile | None:
     try:
         return PlainFile(source)
@@ -207,13 +213,12 @@ def _plain(source: _Source) -> PlainFile | None:
         return None
 
 
-_COUNTED: dict[tuple[int, int, int, int], int] = {}
+_COUNTED: dict[tuple[Any, ...], int] = {}
 
 
 def _counted(path: PathLike, raw: BinaryIO, source: _Source) -> int:
     """Return the samples per channel by decoding once (kept while the file's size and time stay the same)."""
-    held = os.fstat(raw.fileno())
-    key = (held.st_dev, held.st_ino, held.st_size, held.st_mtime_ns)
+    key = raws.key(raw)
     if key not in _COUNTED:
         with PlainFile(source) as file, decoding(path):
             file.total = _UNKNOWN
@@ -226,9 +231,10 @@ def _counted(path: PathLike, raw: BinaryIO, source: _Source) -> int:
 def first_bytes(path: PathLike) -> bytes:
     """Return the bytes that suffice to know a format; InputNotFound or BadInput where there are none."""
     try:
-        if os.path.isdir(path):
+        alone = not raws.is_member(path)
+        if alone and os.path.isdir(path):
             raise BadInput(f"{show(path)}: is a folder where a sound file was expected")
-        if not os.path.isfile(path):
+        if alone and not os.path.isfile(path):
             os.stat(path)
             raise BadInput(f"{show(path)}: is no regular file; pipe it in with - where the command takes it")
         head = read_head(path)
@@ -243,7 +249,7 @@ def first_bytes(path: PathLike) -> bytes:
 
 def read_head(path: PathLike) -> bytes:
     """Return a file's first bytes; OSError as it comes."""
-    with open(path, "rb", buffering=0) as file:
+    with raws.open_raw(path) as file:
         return file.read(HEAD)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 from typing import BinaryIO, NamedTuple
 
-from usepcli.audio.checks import once
+from usepcli.audio import raws
 from usepcli.audio.chunks import stray
 from usepcli.audio.formats import tag_bytes
 
@@ -36,10 +36,10 @@ class Flac(NamedTuple):
     offset: int
 
 
-@once
+@raws.once
 def look(file: BinaryIO) -> Flac | None:
     """Return what a FLAC file holds; None for other files."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with raws.mapped(file) as data:
         at = tag_bytes(data[:10])
         info = data[at : at + 42]
         if len(info) < 42 or info[:4] != _MARKS[0][:4] or info[4] & 0x7F or info[5:8] != _MARKS[0][5:8]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from usepcli.audio import raws
 from usepcli.audio.checks import PathLike, check_finite, show
 from usepcli.audio.chunks import survey
 from usepcli.audio.codecs import CodecFile, require
@@ -163,30 +163,29 @@ def _check_whole(path: PathLike, file: Any, done: int) -> None:
 def _read_pcm16_mono(path: PathLike, start: int, frames: int) -> tuple[np.ndarray, int] | None:
     """Read a mono PCM16 WAV with one system call; None sends every other file or fault to libsndfile."""
     try:
-        fd = os.open(path, os.O_RDONLY)
+        file = raws.open_raw(path)
     except OSError:
         return None
     try:
-        layout = parse_wav(os.pread(fd, HEAD, 0))
+        layout = parse_wav(raws.read_at(file, HEAD, 0))
         if layout is None or not layout.is_pcm16_mono or layout.declared is None:
             return None
-        size = os.fstat(fd).st_size
-        if layout.offset + layout.declared < size and _goes_on(path, layout, size):
+        size = raws.size(file)
+        if layout.offset + layout.declared < size and _goes_on(file, layout, size):
             return None
         total = max(0, min(layout.declared, size - layout.offset)) // 2
         _check_start(path, total, start)
         count = total - start if frames < 0 else min(frames, total - start)
-        data = os.pread(fd, 2 * count, layout.offset + 2 * start)
+        data = raws.read_at(file, 2 * count, layout.offset + 2 * start)
     except OSError:
         return None
     finally:
-        os.close(fd)
+        file.close()
     if len(data) != 2 * count:
         return None
     return np.frombuffer(data, "<i2").astype(np.float32) * _PCM16, layout.rate
 
 
-def _goes_on(path: PathLike, layout: WavLayout, size: int) -> bool:
-    with open(path, "rb", buffering=0) as file:
-        body = survey(file)
+def _goes_on(file: BinaryIO, layout: WavLayout, size: int) -> bool:
+    body = survey(file)
     return body is None or body.parts != ((layout.offset, min(layout.declared or 0, size - layout.offset)),)

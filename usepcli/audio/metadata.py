@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from usepcli.audio import id3
+from usepcli.audio import id3, raws
 from usepcli.audio.checks import PathLike
 from usepcli.audio.chunks import Chunk, chunks
 from usepcli.audio.codecs import CodecFile
@@ -61,7 +61,7 @@ class Tags:
 
 def read(path: PathLike) -> Tags:
     """Return what a sound file says besides its sound; what is damaged is left out. OSError as it comes."""
-    with open(path, "rb") as file:
+    with raws.open_raw(path) as file:
         head = file.read(HEAD)
         kind = sniff(head)
         family = {b"RIFF": b"RIFF", b"RF64": b"RIFF", b"BW64": b"RIFF", b"FORM": b"FORM"}.get(head[:4], b"")

@@ -12,7 +12,7 @@ import mmap
 import struct
 from typing import BinaryIO, NamedTuple
 
-from usepcli.audio.checks import once
+from usepcli.audio import raws
 from usepcli.audio.chunks import stray
 from usepcli.audio.formats import tag_bytes
 
@@ -38,10 +38,10 @@ class Frames(NamedTuple):
     lost: int
 
 
-@once
+@raws.once
 def look(file: BinaryIO) -> Frames:
     """Return how an MP3 file has to be read so that all its frames are; errors of the disk as they come."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with raws.mapped(file) as data:
         at = _first_frame(data)
         if at < 0:
             return Frames(b"", 0, False, 0)
