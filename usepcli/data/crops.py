@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from usepcli.data.lazy import numbers
 from usepcli.data.manifest import PoolRow, Row
 from usepcli.data.sampling import rng
 
@@ -27,7 +28,8 @@ How = Literal["auto", "one", "length"]
 
 def seconds(rows: Sequence[Row] | Sequence[PoolRow]) -> np.ndarray:
     """Return the lengths (F,) that a table says its recordings have, in seconds; 0 where it does not know."""
-    return np.array([row.frames / row.sample_rate if row.sample_rate else 0.0 for row in rows])
+    frames, rates = numbers(rows, "frames"), numbers(rows, "sample_rate")
+    return np.divide(frames, rates, out=np.zeros(len(rows)), where=rates != 0)
 
 
 def held(lengths_s: np.ndarray, segment_s: float) -> np.ndarray:
@@ -51,13 +53,13 @@ def pieces(row: Row, count: int) -> list[Row]:
     ]
 
 
-def cut_up(rows: Sequence[Row], wanted: int, piece_s: float) -> list[Row]:
+def cut_up(rows: Sequence[Row], wanted: int, piece_s: float) -> Sequence[Row]:
     """Return rows of which long ones are cut to pieces of piece_s, up to `wanted` in all; a single one at least in two.
 
     What says of itself in words what is heard in it stays whole.
     """
     if not rows or len(rows) >= wanted:
-        return list(rows)
+        return rows
     each, found = -(-wanted // len(rows)), list[Row]()
     for row in rows:
         length = row.frames / row.sample_rate if row.sample_rate else 0.0

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from usepcli import guard
-from usepcli.data import words
+from usepcli.data import lazy, words
 from usepcli.data.batch import Example, Unusable
 from usepcli.data.crops import Deal, How, held, seconds, weights
 from usepcli.data.items import Reader
@@ -107,11 +107,10 @@ class FixedMixtures(Replacing):
         self.reader = Reader(manifest, rate, segment_s, keep, channels, crops != "one")
         self._whole, self._heard = Reader(manifest, rate, channels=channels), dict[str, str]()
         lengths = seconds(manifest.rows)
-        self.lengths = {row.id: float(length) for row, length in zip(manifest.rows, lengths, strict=True)}
         self.weights = weights(lengths, segment_s, crops)
         self.deal = Deal(self.weights, n_items, seed)
         self.n_files, self.segments = len(manifest.rows), int(held(lengths, segment_s).sum())
-        if with_sources and not all(row.sources for row in manifest.rows):
+        if with_sources and not lazy.counts(manifest.rows, "sources").all():
             raise ConfigError(
                 f"{manifest.path}: the objective needs sources and some rows have none; "
                 "choose an objective that learns from mixtures (mixit, remixit, self_remixing), or list the sources"
@@ -141,7 +140,7 @@ class FixedMixtures(Replacing):
         """BadInput for an item that is silent throughout, or in all its sources; a silent segment of others is fine."""
         if row.id not in self._heard:
             mute: list[str] = []
-            if self.lengths[row.id] <= LONG_S:
+            if not row.sample_rate or row.frames / row.sample_rate <= LONG_S:
                 item = self._whole.whole(row, self.with_sources)
                 mute += [] if item.mix.any() else ["the mixture"]
                 mute += [] if item.sources is None or item.sources.any() else ["all sources"]

@@ -14,11 +14,16 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from weakref import WeakValueDictionary
 
-from usepcli.data.rows import Table, check_last
-from usepcli.data.rows import read as read_table
+import numpy as np
+
+from usepcli.data import lazy, sheet
+from usepcli.data.columns import Column, Lists, Names, Numbers, Phrases
+from usepcli.data.rows import check_last
 from usepcli.errors import BadInput, InputNotFound, did_you_mean
 from usepcli.files import write_text
 
@@ -34,6 +39,10 @@ RECORDS = ("prepare.json", "remix.json")  # what made a folder, by the command
 _INTS = frozenset({"sample_rate", "frames", "n_src", "start"})
 _LISTS = frozenset({"sources", "speakers"})
 _PATHS = frozenset({"path", "mixture", "noise"})
+# What is looked at in every row before the first is used.
+_KINDS: dict[str, type[Column]] = {
+    **dict.fromkeys(_INTS, Numbers), **dict.fromkeys(_LISTS, Lists), "phrases": Phrases, "split": Names,
+}  # fmt: skip
 
 
 class Phrase(NamedTuple):
@@ -97,13 +106,15 @@ class PoolRow(_Shown):
 
 
 R = TypeVar("R", Row, PoolRow)
+# Tables in use, so that one that is named twice, for training and validation, is read and held once.
+_HELD: WeakValueDictionary[tuple[type, Path], sheet.Sheet] = WeakValueDictionary()
 
 
 @dataclass
 class _Table(Generic[R]):
     """Rows, the folder that their paths start from, and the CSV file that they came from or go to."""
 
-    rows: list[R]
+    rows: Sequence[R]
     root: Path
     path: Path
 
@@ -118,14 +129,27 @@ class _Table(Generic[R]):
 
     def split(self, name: str) -> Self:
         """Return the rows of one split; the table may come out empty."""
-        return replace(self, rows=[row for row in self.rows if row.split == name])
+        found, which = lazy.names(self.rows, "split")
+        return self.some(np.flatnonzero(which == found.index(name)) if name in found else np.zeros(0, int))
 
     def splits(self) -> dict[str, int]:
         """Return the number of rows of each split, in order of appearance."""
-        counts: dict[str, int] = {}
-        for row in self.rows:
-            counts[row.split] = counts.get(row.split, 0) + 1
-        return counts
+        found, which = lazy.names(self.rows, "split")
+        return dict(zip(found, np.bincount(which, minlength=len(found)).tolist(), strict=True))
+
+    def some(self, places: np.ndarray) -> Self:
+        """Return the table of the rows at these places, in their order."""
+        return replace(self, rows=lazy.some(self.rows, places))
+
+    @property
+    def frames(self) -> np.ndarray:
+        """The lengths (rows,) that the table says its items have, in samples of their own rate; 0 where unknown."""
+        return lazy.numbers(self.rows, "frames")
+
+    @property
+    def rates(self) -> np.ndarray:
+        """The sample rates (rows,) that the table says its items have; 0 where unknown."""
+        return lazy.numbers(self.rows, "sample_rate")
 
     def resolve(self, relative: str) -> Path:
         """Return the place on disk of a path in this table."""
@@ -139,12 +163,22 @@ class _Table(Generic[R]):
         if not path.is_file():
             folder = path.parent if path.suffix else path
             raise InputNotFound(f"{path}: no such file or folder; make one with `usep prepare-data SOURCE -o {folder}`")
-        table, record = read_table(path), _record(path)
-        _check_columns(path, table.columns, cls.NEEDED, (*cls.COLUMNS, *cls.WORDS))
-        rows = [_parse(cls.ROW, row, f"{path}:{line}") for row, line in zip(table.rows, table.lines, strict=True)]
-        _check_whole(path, rows, table, (record.get("tables") or {}).get(path.name))
+        record = _record(path)
+        rows = cls._rows(path)
+        _check_whole(path, rows, (record.get("tables") or {}).get(path.name))
         root = str(record.get("root") or "")
         return cls(rows, (path.parent / os.path.expanduser(root)).resolve() if root else path.parent, path)
+
+    @classmethod
+    def _rows(cls, path: Path) -> lazy.Lazy[R]:
+        """Return the rows of a file, in every one of which all numbers and lists are what they should be."""
+        key = cls, path.resolve()
+        if (table := _HELD.get(key)) is None or not table.same(path):
+            table = sheet.read(path, _KINDS)
+            _check_columns(path, table.columns, cls.NEEDED, (*cls.COLUMNS, *cls.WORDS))
+            _check_rows(lazy.Lazy(table, partial(_parse, cls.ROW, path, _plan(cls.ROW, table.columns))))
+            _HELD[key] = table
+        return lazy.Lazy(table, partial(_parse, cls.ROW, path, _plan(cls.ROW, table.columns)))
 
     @property
     def extent(self) -> dict[str, Any]:
@@ -228,14 +262,22 @@ def _record(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _check_whole(path: Path, rows: Sequence[Row | PoolRow], table: Table, written: Any) -> None:
+def _check_rows(rows: lazy.Lazy[Any]) -> None:
+    """BadInput for the first row that is wrong."""
+    n_src, n_found = lazy.numbers(rows, "n_src"), lazy.counts(rows, "sources")
+    lazy.settle(rows, np.flatnonzero((n_src != n_found) & (n_src != 0)))
+
+
+def _check_whole(path: Path, rows: lazy.Lazy[Any], written: Any) -> None:
     """BadInput where rows are missing at the end of a table, by its own looks or by the record of what was written."""
-    where = f"{path}:{table.lines[-1] if table.lines else 1}"
-    counts = [len(row.sources) for row in rows if isinstance(row, Row)]
-    check_last(where, counts, [row.split for row in rows] if table.columns[-1:] == ["split"] else [], table.ended)
+    table = rows.sheet
+    where, last = f"{path}:{table.lines[-1] if len(rows) else 1}", rows[-1].id if len(rows) else ""
+    if not table.ended:
+        counts = lazy.counts(rows, "sources").tolist() if "mixture" in table.columns else []
+        splits = [row.split for row in rows] if table.columns[-1:] == ["split"] else []
+        check_last(where, counts, splits, table.ended)
     if not isinstance(written, dict):
         return
-    last = rows[-1].id if rows else ""
     short = len(rows) < int(written.get("rows") or 0) and last != written.get("last")
     if short or not table.ended:
         raise BadInput(
@@ -252,33 +294,45 @@ def _check_columns(path: Path, found: Sequence[str], needed: Iterable[str], know
         raise BadInput(f"{path}: no column '{missing[0]}'{near}; expected columns: {','.join(known)}")
 
 
-def _parse(kind: type[R], record: dict[str, str], where: str) -> R:
-    values: dict[str, Any] = {}
-    for field in fields(kind):
-        text = record.get(field.name) or ""
-        if field.name == "start" and not text.strip():
-            values[field.name] = None
-        elif field.name in _INTS:
-            try:
-                values[field.name] = int(text or 0)
-            except ValueError as err:
-                raise BadInput(f"{where}: {field.name} is '{text}', a whole number was expected") from err
-        elif field.name in _PATHS:
-            values[field.name] = home(text)
-        elif field.name in _LISTS:
-            values[field.name] = read_list(text, f"{where}: {field.name}")
-        elif field.name == "queries":
-            values[field.name] = read_queries(text)
-        elif field.name == "phrases":
-            values[field.name] = read_phrases(text, where)
+def _plan(kind: type[R], columns: Sequence[str]) -> list[tuple[str, int]]:
+    """Return the fields of a row, and in which column of a table each stands; -1 for none."""
+    return [(field.name, columns.index(field.name) if field.name in columns else -1) for field in fields(kind)]
+
+
+def _parse(kind: type[R], path: Path, plan: Sequence[tuple[str, int]], cells: list[str], line: int) -> R:
+    values: list[Any] = []
+    for name, place in plan:
+        text = cells[place] if place >= 0 else ""
+        if name in _INTS:
+            values.append(_whole(text, path, line, name))
+        elif name in _PATHS:
+            values.append(home(text))
+        elif name in _LISTS:
+            values.append(read_list(text, f"{path}:{line}: {name}") if text else ())
+        elif name == "queries":
+            values.append(read_queries(text))
+        elif name == "phrases":
+            values.append(read_phrases(text, f"{path}:{line}") if text else ())
         else:
-            values[field.name] = text
-    found = kind(**values)
+            values.append(text)
+    found = kind(*values)
     if isinstance(found, Row) and found.sources and found.n_src and len(found.sources) != found.n_src:
         raise BadInput(
-            f"{where}: {len(found.sources)} sources where n_src says {found.n_src}; complete or correct the row"
+            f"{path}:{line}: {len(found.sources)} sources where n_src says {found.n_src}; complete or correct the row"
         )
     return found
+
+
+def _whole(text: str, path: Path, line: int, name: str) -> int | None:
+    if name == "start" and not text.strip():
+        return None
+    try:
+        value = int(text or 0)
+        if abs(value) >= 1 << 63:  # numpy holds no larger ones, and a sound has no more samples
+            raise ValueError(text)
+    except ValueError as err:
+        raise BadInput(f"{path}:{line}: {name} is '{text}', a whole number was expected") from err
+    return value
 
 
 def read_list(text: str, where: str) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def read(path: Path, own: bool = False, errors: str = "surrogateescape", dialect
                 continue
             if not columns:
                 columns = cells
-                _check_header(f"{show(path)}:{reader.line_num}", columns)
+                check_header(f"{show(path)}:{reader.line_num}", columns)
                 continue
             _check_width(f"{show(path)}:{reader.line_num}", cells, columns)
             rows.append(dict(zip(columns, cells, strict=True)))
@@ -63,7 +63,8 @@ def read(path: Path, own: bool = False, errors: str = "surrogateescape", dialect
     return Table(columns, rows, lines, ended)
 
 
-def _check_header(where: str, columns: list[str]) -> None:
+def check_header(where: str, columns: list[str]) -> None:
+    """BadInput for columns of equal names, and for another separator than a comma."""
     if len(columns) == 1 and (mark := next((mark for mark in ";\t" if mark in columns[0]), "")):
         name = "a tab" if mark == "\t" else f"'{mark}'"
         raise BadInput(f"{where}: {name} separates the columns, where a comma was expected; save it with commas")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from usepcli.data.manifest import Manifest, Pool
+import numpy as np
+
+from usepcli.data.lazy import counts, given, hollow
+from usepcli.data.manifest import Manifest, Pool, Row
 from usepcli.errors import ConfigError
 
 # Fields of a batch, and of a manifest's row, that hold words.
@@ -19,13 +22,15 @@ def needed(needs: Iterable[str]) -> list[str]:
 def check_manifest(manifest: Manifest, needs: Collection[str]) -> None:
     """ConfigError for the first row that lacks words that are needed, or has other than one query per source."""
     for name in needed(needs):
-        bare = next((row.id for row in manifest.rows if not getattr(row, name)), None)
-        if bare is not None:
+        bare = np.flatnonzero(~_has(manifest.rows, name))
+        if len(bare):
+            item = manifest.rows[int(bare[0])].id
             raise ConfigError(
-                f"{manifest.path}: the objective reads {name} and item {bare} has none; fill in the column '{name}', "
+                f"{manifest.path}: the objective reads {name} and item {item} has none; fill in the column '{name}', "
                 "or choose an objective that does not read it"
             )
-    for row in manifest.rows if "queries" in needs else ():
+    for i in _odd(manifest.rows).tolist() if "queries" in needs else ():
+        row = manifest.rows[i]
         if fault := fault_of(row.queries, len(row.sources)):
             raise ConfigError(f"{manifest.path}: item {row.id}: {fault}; see `usep prepare-data --check`")
 
@@ -36,11 +41,22 @@ def check_pools(pools: Sequence[Pool], needs: Collection[str]) -> None:
         if name != "queries":
             raise ConfigError(f"data.mixing: dynamic, and the objective reads {name}, which only fixed mixtures have")
         for pool in pools:
-            bare = next((row.id for row in pool.rows if not row.query), None)
-            if bare is not None:
+            bare = np.flatnonzero(~given(pool.rows, "query"))
+            if len(bare):
+                item = pool.rows[int(bare[0])].id
                 raise ConfigError(
-                    f"{pool.path}: the objective reads queries and {bare} has none; fill in the column 'query'"
+                    f"{pool.path}: the objective reads queries and {item} has none; fill in the column 'query'"
                 )
+
+
+def _has(rows: Sequence[Row], name: str) -> np.ndarray:
+    return counts(rows, name) > 0 if name in ("queries", "phrases") else given(rows, name)
+
+
+def _odd(rows: Sequence[Row]) -> np.ndarray:
+    """Return the places of rows whose queries may be other than one for each source, none of them empty."""
+    sources, queries = counts(rows, "sources"), counts(rows, "queries")
+    return np.union1d(np.flatnonzero((sources > 0) & (queries != sources)), hollow(rows, "queries"))
 
 
 def fault_of(queries: Sequence[str], n_sources: int) -> str:

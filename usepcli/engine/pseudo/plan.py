@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from usepcli.data import lazy
 from usepcli.data.manifest import Manifest
 from usepcli.data.sampling import rng
 from usepcli.dsp import shuffle
@@ -78,15 +79,16 @@ def plan(manifest: Manifest, settings: Settings, n_src: int) -> list[Group]:
     before, so that no shuffle lacks mixtures.
     """
     groups: list[Group] = []
+    lengths = manifest.frames / np.maximum(manifest.rates, 1)
+    splits, which = lazy.names(manifest.rows, "split")
     for turn in range(settings.rounds):
         first = 0
-        for index, split in enumerate(manifest.splits()):
-            rows = np.array([i for i, row in enumerate(manifest.rows) if row.split == split])
+        for index, split in enumerate(splits):
+            rows = np.flatnonzero(which == index)
             _check_size(settings, split, len(rows), n_src)
             rows = rows[rng(settings.seed, turn, index, _TOGETHER).permutation(len(rows))]
             if not settings.seconds:
-                lengths = [manifest.rows[i].frames / max(manifest.rows[i].sample_rate, 1) for i in rows]
-                rows = rows[np.argsort(lengths, kind="stable")]
+                rows = rows[np.argsort(lengths[rows], kind="stable")]
             cuts = list(range(settings.batch, len(rows) - settings.batch + 1, settings.batch))
             for part in np.split(rows, cuts):
                 groups.append(Group(len(groups), turn, split, part.tolist(), first))

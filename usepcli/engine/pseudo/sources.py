@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from usepcli import device as devices
+from usepcli.data import lazy
 from usepcli.data.batch import Batch
 from usepcli.data.manifest import Manifest
 from usepcli.dsp.consistency import strongest
@@ -80,16 +81,17 @@ class Listed(Sources):
     with_sources = True
 
     def __init__(self, manifest: Manifest, normalize: bool, residual: bool) -> None:
-        bare = next((row.id for row in manifest.rows if not row.sources), None)
-        if bare is not None:
+        counts = lazy.counts(manifest.rows, "sources")
+        if not counts.all():
+            bare = manifest.rows[int(np.argmin(counts))].id
             raise BadInput(f"{manifest.path}: item {bare} lists no sources; name a --model that finds them")
-        rates = {row.sample_rate for row in manifest.rows}
+        rates = set(manifest.rates.tolist())
         if len(rates) > 1 or not min(rates):
             raise BadInput(
                 f"{manifest.path}: sample rates {', '.join(map(str, sorted(rates)))} Hz; expected one for the whole set"
             )
         self.rate, self.even, self.residual = rates.pop(), normalize, residual
-        self.n_src = max(len(row.sources) for row in manifest.rows) + residual
+        self.n_src = int(counts.max()) + residual
         if self.n_src < 2:
             raise BadInput(f"{manifest.path}: one source in each mixture; expected two or more to shuffle")
         self.residual_power = self.mixture_power = 0.0

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from usepcli import guard
+from usepcli.data import lazy
 from usepcli.data.items import trimmed_item
 from usepcli.engine import parallel
 from usepcli.engine.scoring import fuss_scores, layouts
@@ -135,15 +136,15 @@ def score_model(
         return _in_order(track(scored, len(rows)), [row.id for row in rows])
 
 
-def referenced(manifest: Manifest, limit: int = 0) -> list[ManifestRow]:
+def referenced(manifest: Manifest, limit: int = 0) -> Sequence[ManifestRow]:
     """Return the items that are scored; BadInput where there are none, or one has no references."""
     rows = manifest.rows[:limit] if limit else manifest.rows
     if not rows:
         raise BadInput(f"{manifest.path}: no items to score in it; check --split")
-    bare = next((row.id for row in rows if not row.sources), None)
-    if bare is not None:
+    bare = np.flatnonzero(lazy.counts(rows, "sources") == 0)
+    if len(bare):
         raise BadInput(
-            f"{manifest.path}: item {bare} has no sources; a score needs references: "
+            f"{manifest.path}: item {rows[int(bare[0])].id} has no sources; a score needs references: "
             "use a prepared test set, score mixtures alone with --metric momi, or listen with `usep separate`"
         )
     return rows

@@ -6,14 +6,16 @@ recordings are opened, evenly picked, and LONGEST_S of each; `usep prepare-data 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from usepcli.audio.io import show
 from usepcli.data.audit import ERROR, Finding, Item, audit_item
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
+from usepcli.data.lazy import numbers
 from usepcli.data.manifest import Manifest, PoolRow, Row
 
 LOOKED_AT = 100
@@ -40,9 +42,9 @@ def look(profile: Any, data: FixedMixtures | DynamicMixtures, rate: int, validat
     if isinstance(data, FixedMixtures):
         rows, root = data.manifest.rows, data.manifest.root
         items = [_item(row, root, data.with_sources) for row in _some(rows)]
-        lines += [*_rates(rows, rate), *_said(items, "training mixtures", mixed)]
+        lines += [*_rates([rows], rate), *_said(items, "training mixtures", mixed)]
     else:
-        lines += _rates([row for pool in data.pools for row in pool.rows], rate)
+        lines += _rates([pool.rows for pool in data.pools], rate)
         items = [_alone(row, pool.root) for pool in data.pools for row in _some(pool.rows, len(data.pools))]
         lines += _said(items, "training recordings", mixed)
     if validation is not None:
@@ -92,10 +94,12 @@ def _line(kind: str, found: Sequence[Finding], looked_at: int, what: str) -> str
     )
 
 
-def _rates(rows: Sequence[Row] | Sequence[PoolRow], rate: int) -> list[str]:
-    counts = Counter(row.sample_rate for row in rows if row.sample_rate and row.sample_rate != rate)
-    lines = []
-    for own, count in sorted(counts.items()):
+def _rates(tables: Iterable[Sequence[Row] | Sequence[PoolRow]], rate: int) -> list[str]:
+    found = [numbers(some, "sample_rate") for some in tables]
+    total, lines = sum(map(len, found)), []
+    for own, count in zip(*np.unique(np.concatenate(found), return_counts=True), strict=True):
+        if own in (0, rate):
+            continue
         lost = f", and holds nothing above {own / 2:g} Hz" if own < rate else ""
-        lines.append(f"{count} of {len(rows)} training recordings: {own} Hz, resampled to the model's {rate}{lost}")
+        lines.append(f"{count} of {total} training recordings: {own} Hz, resampled to the model's {rate}{lost}")
     return lines

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from usepcli import registry
 from usepcli.audio import io
 from usepcli.data import crops
@@ -59,7 +61,7 @@ def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures
     if not data.pool:
         raise ConfigError("data.pool: empty, at least one pool.csv was expected for data.mixing: dynamic")
     pools = [Pool.read(path).split(data.train_split) for path in data.pool]
-    lengths = crops.seconds([row for pool in pools for row in pool.rows])
+    lengths = np.concatenate([crops.seconds(pool.rows) for pool in pools])
     return DynamicMixtures(
         pools,
         rate,

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from usepcli import guard, registry
-from usepcli.data import audit_sets
+from usepcli.data import audit_sets, lazy
 from usepcli.data.crops import cut_up
 from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest, Pool, Row
@@ -65,10 +67,10 @@ def read(profile: Any, model: Model) -> Split:
     chosen = sorted(i for pair in pairs for i in pair) or range(min(n_items, 2 * valid.mom_pairs))
 
     def of(some: Sequence[Row]) -> Manifest | None:
-        return Manifest(list(some), rows.root, rows.path) if some else None
+        return Manifest(some, rows.root, rows.path) if some else None
 
-    known = [row for row in rows.rows if row.sources]
-    return Split(where, of(known), of(mixtures), pairs, of([mixtures[i] for i in chosen]), n_out)
+    known = lazy.some(rows.rows, np.flatnonzero(lazy.counts(rows.rows, "sources")))
+    return Split(where, of(known), of(mixtures), pairs, of(lazy.some(mixtures, np.array(chosen, int))), n_out)
 
 
 def _outputs(model: Model, rows: Sequence[Row], where: str) -> tuple[int, int]:
@@ -180,7 +182,8 @@ def known_voices(profile: Any) -> list[str]:
     data = profile.data
     if data.mixing != "dynamic" or not data.manifest:
         return []
-    pool = [(row.speaker, "pool") for path in data.pool for row in Pool.read(path).split(data.train_split).rows]
+    pools = [Pool.read(path).split(data.train_split) for path in data.pool]
+    pool = [(name, "pool") for one in pools for name in lazy.names(one.rows, "speaker")[0]]
     rows = Manifest.read(data.manifest).split(data.valid_split).rows
     found = audit_sets.known_voices(pool, [(name, "valid") for row in rows for name in row.speakers])
     if not found:

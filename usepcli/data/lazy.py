@@ -1,0 +1,130 @@
+"""Rows of a table that are made when they are asked for, and what can be asked of all of them at once.
+
+`rows` below are a Lazy or any other sequence of rows; both give the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, overload
+
+import numpy as np
+
+from usepcli.data.columns import Given, Lists, Names, Numbers
+from usepcli.data.sheet import Sheet
+
+T = TypeVar("T")
+Parse = Callable[[list[str], int], T]
+
+
+class Lazy(Sequence[T]):
+    """Rows of a sheet, all or some of them, each made anew when it is asked for."""
+
+    def __init__(self, sheet: Sheet, parse: Parse[T], which: np.ndarray | None = None) -> None:
+        """parse: makes a row of its cells and its line.  which: the numbers of the rows, in their order."""
+        self.sheet, self.parse = sheet, parse
+        self.which = np.arange(len(sheet), dtype=np.int32) if which is None else which
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Lazy[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Lazy[T]:
+        if isinstance(index, slice):
+            return self.some(np.arange(len(self))[index])
+        i = int(self.which[index])
+        return self.parse(self.sheet.cells(i), int(self.sheet.lines[i]))
+
+    def __iter__(self) -> Iterator[T]:
+        lines = self.sheet.lines[self.which].tolist()
+        for cells, line in zip(self.sheet.several(self.which), lines, strict=True):
+            yield self.parse(cells, line)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def some(self, places: np.ndarray) -> Lazy[T]:
+        """Return the rows at these places."""
+        return Lazy(self.sheet, self.parse, self.which[places])
+
+
+def some(rows: Sequence[T], places: np.ndarray) -> Sequence[T]:
+    """Return the rows at these places, in their order."""
+    return rows.some(places) if isinstance(rows, Lazy) else [rows[int(i)] for i in places]
+
+
+def numbers(rows: Sequence[Any], name: str) -> np.ndarray:
+    """Return a column of whole numbers (rows,), 0 where the table has none."""
+    if isinstance(rows, Lazy):
+        return _values(rows, name, Numbers)
+    return np.array([getattr(row, name) for row in rows], np.int64)
+
+
+def counts(rows: Sequence[Any], name: str) -> np.ndarray:
+    """Return of how many parts each cell (rows,) of a column of lists is."""
+    if isinstance(rows, Lazy):
+        return _values(rows, name, Lists)
+    return np.array([len(getattr(row, name)) for row in rows], np.int64)
+
+
+def hollow(rows: Sequence[Any], name: str) -> np.ndarray:
+    """Return the places of rows whose cell in a column of lists may have an empty part; the row itself tells."""
+    if not isinstance(rows, Lazy):
+        return np.arange(len(rows))
+    _values(rows, name, Lists)
+    column: Any = rows.sheet.known.get((name, Lists))
+    return np.flatnonzero(np.isin(rows.which, column.doubtful)) if column is not None else np.zeros(0, np.int64)
+
+
+def given(rows: Sequence[Any], name: str) -> np.ndarray:
+    """Return whether each row (rows,) says anything in a column of text."""
+    if isinstance(rows, Lazy):
+        return _values(rows, name, Given).astype(bool)
+    return np.array([bool(getattr(row, name)) for row in rows], bool)
+
+
+def names(rows: Sequence[Any], name: str) -> tuple[list[str], np.ndarray]:
+    """Return the different texts in a column, in order of appearance, and which of them each row (rows,) has."""
+    if isinstance(rows, Lazy):
+        which, column = _values(rows, name, Names), rows.sheet.known.get((name, Names))
+        every = column.names if isinstance(column, Names) else [""]
+    else:
+        known: dict[str, int] = {}
+        which = np.array([known.setdefault(getattr(row, name), len(known)) for row in rows], np.int64)
+        every = list(known)
+    present, first, place = np.unique(which, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return [every[present[i]] for i in order], np.argsort(order)[place.reshape(-1)]
+
+
+def settle(rows: Lazy[Any], also: np.ndarray | None = None) -> None:
+    """Look at the rows that bytes alone leave in doubt, and `also` at some others, in order; errors as for `parse`.
+
+    rows: all of a sheet.
+    """
+    known: Any = rows.sheet.known
+    fresh = {key: column for key, column in known.items() if not column.settled}
+    parts = [column.doubtful for column in fresh.values()]
+    for i in np.unique(np.concatenate([np.zeros(0, np.int64), *parts, *([] if also is None else [also])])).tolist():
+        row = rows[i]
+        for (name, kind), column in fresh.items():
+            if kind is Numbers:
+                column.values[i] = getattr(row, name) or 0
+            elif issubclass(kind, Lists):
+                column.values[i] = len(getattr(row, name))
+    for column in fresh.values():
+        column.settled = True
+
+
+def _values(rows: Lazy[Any], name: str, kind: type[Any]) -> np.ndarray:
+    if rows.sheet.learn({name: kind}):
+        settle(Lazy(rows.sheet, rows.parse))
+    column: Any = rows.sheet.known.get((name, kind))
+    return np.zeros(len(rows), np.int64) if column is None else column.values[rows.which]
