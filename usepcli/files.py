@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from usepcli.errors import IOFault, OutputError
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([^}]*)\}|([A-Za-z_]\w*))")
+MOST_JSON, DEEPEST_JSON = 1 << 28, 40  # bytes and levels of a record
+_TOO_DEEP = f"nested more than {DEEPEST_JSON} levels deep"
 _LONGEST = 255  # bytes in one name, on nearly every file system
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -70,10 +74,11 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, size: int = 0) -> Iterator[Path]:
     """Give a hidden path to write to, which takes the name `path` when the block ends well and is removed otherwise.
 
     Folders above are made. OutputError where nothing may be written there, IOFault where the disk is full.
+    size: bytes that are to be written, where that is known, for the message.
     """
     temporary = hidden(path)
     try:
@@ -81,7 +86,7 @@ def whole(path: Path) -> Iterator[Path]:
         yield temporary
         place(temporary, path)
     except OSError as err:
-        raise fault(path, err) from err
+        raise fault(path, err, size) from err
     finally:
         with suppress(OSError):  # placed, never made, or in a folder that is not there
             temporary.unlink()
@@ -89,7 +94,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file in one step; errors as for `whole`."""
-    with whole(path) as temporary, open(temporary, "wb") as file:
+    with whole(path, len(data)) as temporary, open(temporary, "wb") as file:
         file.write(data)
 
 
@@ -98,24 +103,61 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
+def read_json(path: Path, errors: str = "strict") -> Any:
+    """Return what a JSON file holds; OSError where it cannot be read, ValueError where it is none that anybody wrote.
+
+    Too long or too deep is none, either: what walks through it later would take all memory, or all of the stack.
+    """
+    with open(path, "rb") as file:
+        raw = file.read(MOST_JSON + 1)
+    if len(raw) > MOST_JSON:
+        raise ValueError(f"more than {MOST_JSON >> 20} MiB")
+    return parse_json(raw.decode("utf-8", errors))
+
+
+def parse_json(text: str) -> Any:
+    """Return what a JSON text says; ValueError as for `read_json`."""
+    try:
+        found = json.loads(text)
+    except RecursionError as err:
+        raise ValueError(_TOO_DEEP) from err
+    level, depth = [found], 0
+    while level:
+        level = [
+            inner
+            for value in level
+            if isinstance(value, (dict, list))
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        depth += 1
+        if depth > DEEPEST_JSON:
+            raise ValueError(_TOO_DEEP)
+    return found
+
+
 def sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes as hexadecimal text; OSError if it cannot be read."""
     with open(path, "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fault(path: Path, err: BaseException | None) -> IOFault | OutputError:
-    """Return the error that tells why `path` was not written: nothing may be (OutputError), or writing failed."""
+def fault(path: Path, err: BaseException | None, size: int = 0) -> IOFault | OutputError:
+    """Return the error that tells why `path` was not written: nothing may be (OutputError), or writing failed.
+
+    size: bytes that were to be written, 0 where that is not known.
+    """
     number, reason = getattr(err, "errno", None), getattr(err, "strerror", None) or str(err)
     if number == errno.ENAMETOOLONG:
         return OutputError(f"{show(path)}: cannot be made: {reason}; choose a shorter name")
     if number in _REFUSED:
         return OutputError(f"{show(path)}: cannot be made: {reason}; choose a folder that you may write to")
     try:
-        free = f"; {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there"
+        free = f"; {shutil.disk_usage(path.parent).free / 2**20:.1f} MiB are free there"
+        free += f", {size / 2**20:.1f} MiB are needed" if size else ""
     except OSError:
         free = ""
-    return IOFault(f"{show(path)}: writing failed: {reason}{free}; nothing was left under this name")
+    left = "what stood there is as it was" if path.exists() else "nothing was left under this name"
+    return IOFault(f"{show(path)}: writing failed: {reason}{free}; {left}")
 
 
 def expanded(path: str, environ: Mapping[str, str] | None = None) -> str:

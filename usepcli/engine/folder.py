@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from usepcli.errors import IOFault, OutputError
-from usepcli.files import show, write_text
+from usepcli.files import read_json, show, write_text
 
 # How long a killed run's data workers may take to notice that their parent is gone: until then they hold its lock.
 ORPHANS_S = 10.0
@@ -202,7 +202,7 @@ class Folder:
         """Return the record of an earlier run, {} for one that cannot be read, None without one."""
         for path in (self.done, self.partial):
             try:
-                found = json.loads(path.read_text(encoding="utf-8"))
+                found = read_json(path)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError):

@@ -109,10 +109,10 @@ def write_csv(path: str | Path, rows: Sequence[Line], columns: Sequence[str] = (
     write_text(Path(path), "".join(lines))
 
 
-def load(path: Path, columns: Sequence[str] = ()) -> list[Cells]:
+def load(path: Path, columns: Sequence[str] = (), strict: bool = False) -> list[Cells]:
     """Return the whole rows of a log, none if it is absent; BadInput for a table without some of `columns`.
 
-    A row that a kill cut short is left out.
+    A row that a kill cut short is left out; strict: only the last can be such a row.
     """
     try:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
@@ -131,7 +131,13 @@ def load(path: Path, columns: Sequence[str] = ()) -> list[Cells]:
         raise BadInput(
             f"{show(path)}: found no column '{missing[0]}'; expected a table that usep wrote, move it and run again"
         )
-    return [dict(zip(lines[0], line, strict=True)) for line in lines[1:] if len(line) == len(lines[0])]
+    width = len(lines[0])
+    if strict and (odd := next((n for n, line in enumerate(lines[:-1], 1) if len(line) != width), 0)):
+        raise BadInput(
+            f"{show(path)}:{odd}: {len(lines[odd - 1])} cells, {width} were expected; mend the table, or move it away, "
+            "and run again"
+        )
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[1:] if len(line) == width]
 
 
 def read_csv(path: str | Path, own: bool = False) -> list[Cells]:

@@ -77,6 +77,13 @@ def _at_most(state: Mapping[str, Tensor], count: int = 0) -> Iterator[None]:
 def load_into(module: nn.Module, state: Mapping[str, Tensor], where: str, dry: bool = False) -> None:
     """Copy a state dict strictly; BadInput names the first differing keys or shapes.  dry: compare alone."""
     own = module.state_dict()
+    compare(own, state, where)
+    if not dry:
+        module.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+
+
+def compare(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Compare two state dicts; BadInput names the first keys or shapes in which `state` differs."""
     wrong = [k for k in own if k not in state] + [k for k in state if k not in own]
     wrong += [
         f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
@@ -85,5 +92,3 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], where: str, dry: b
     ]
     if wrong:
         raise BadInput(f"{where}: {len(wrong)} tensors do not fit the model, the first: {'; '.join(wrong[:3])}")
-    if not dry:
-        module.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})

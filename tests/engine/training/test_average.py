@@ -39,6 +39,37 @@ def test_best_states_keeps_the_best_and_averages_the_top(tmp_path: Path) -> None
         kept = best.offer(score, step, {"w": torch.tensor([score])}, Card())
         assert kept == (score > 0)
     assert [s for s, _ in best.scores] == [5.0, 4.0, 2.0]
-    assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [f"step{n:08d}.safetensors" for n in (1, 2, 3)]
+    best.saved()
+    best.saved()
+    assert _kept(tmp_path) == [1, 2, 3]
     assert best.mean()["w"].item() == 4.5
     assert not best.offer(5.0, 1, {"w": torch.tensor([5.0])}, Card())
+
+
+def _kept(folder: Path) -> list[int]:
+    return sorted(int(path.stem.removeprefix("step")) for path in (folder / "best").iterdir())
+
+
+def test_best_states_stand_as_long_as_one_of_the_two_saved_states_names_them(tmp_path: Path) -> None:
+    best = BestStates(tmp_path, keep=1, average=1)
+    best.offer(1.0, 1, {"w": torch.ones(1)}, Card())
+    best.saved()
+    best.offer(2.0, 2, {"w": torch.ones(1)}, Card())
+    assert _kept(tmp_path) == [1, 2]  # no state on the disk names the second yet
+    best.saved()
+    assert _kept(tmp_path) == [1, 2]  # the state before names the first
+    best.saved()
+    assert _kept(tmp_path) == [2]
+
+
+def test_best_states_whose_files_are_gone_or_damaged_are_left_out_and_named(tmp_path: Path) -> None:
+    best = BestStates(tmp_path, keep=3, average=3)
+    for step in (1, 2, 3):
+        best.offer(float(step), step, {"w": torch.full((1,), float(step))}, Card())
+    best.path(1).unlink()
+    raw = bytearray(best.path(3).read_bytes())
+    raw[-1] ^= 1
+    best.path(3).write_bytes(raw)
+    said = best.lost()
+    assert [s for _, s in best.scores] == [2] and best.mean()["w"].item() == 2.0
+    assert len(said) == 2 and all(best.path(n).name in line for n, line in zip((3, 1), said, strict=True))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from usepcli.engine.training import choice
-from usepcli.weights import cards, store
+from usepcli.errors import BadInput
+from usepcli.weights import cards, fitting, store
 
 
 def part_file(folder: Path, group: str) -> Path:
@@ -39,12 +40,19 @@ class MovingAverage:
             else:
                 self.state[key].copy_(value)
 
+    def load(self, saved: Mapping[str, Any], where: str) -> None:
+        """Take over an average that was saved as {"state", "steps"}; BadInput where it is of other weights."""
+        fitting.compare(self.state, saved["state"], where)
+        self.state = {key: saved["state"][key].to(value) for key, value in self.state.items()}
+        self.steps = saved["steps"]
+
 
 class BestStates:
     """The k best validated states of a run, as files in `best/`, and their mean.
 
     `scores` holds them as (score, step), the one to use first. Where a score is a mean over items, `items` holds these
-    by step, and `choice` ranks the states that they cannot tell from the best.
+    by step, and `choice` ranks the states that they cannot tell from the best. A file stands as long as one of the two
+    saved states of the run names it, so that a run can go on from either.
     """
 
     def __init__(self, folder: Path, keep: int, average: int) -> None:
@@ -52,6 +60,7 @@ class BestStates:
         self.scores: list[choice.Scored] = []
         self.items: dict[int, choice.Items] = {}
         self.top: choice.Scored = (-math.inf, -1)  # the best score of all, whether its state is kept or not
+        self._saved: list[set[Path]] = []  # the files that the states which this process saved last name
 
     def path(self, step: int) -> Path:
         """Return the file of one state."""
@@ -60,7 +69,7 @@ class BestStates:
     def offer(
         self, score: float, step: int, state: dict[str, Tensor], card: cards.Card, items: choice.Items | None = None
     ) -> bool:
-        """Keep the state if it is among the best, drop the one that fell out; True if it was kept."""
+        """Keep the state if it is among the best, forget the one that fell out; True if it was kept."""
         if step in {s for _, s in self.scores}:
             return False
         self.items[step] = dict(items or {})
@@ -71,10 +80,15 @@ class BestStates:
         if (score, step) not in ranked:
             return False
         store.save_model(self.path(step), state, card)
-        for dropped in set(self.scores) - set(ranked):
-            self.path(dropped[1]).unlink(missing_ok=True)
         self.scores = ranked
         return True
+
+    def saved(self) -> None:
+        """Take note that a state of the run with these scores is on the disk; remove files that no state names."""
+        self._saved = [*self._saved[-1:], {self.path(step) for _, step in self.scores}]
+        if len(self._saved) == 2:  # what an earlier process saved may still be the one before
+            for path in set(self.folder.glob("step*.safetensors")) - (self._saved[0] | self._saved[1]):
+                path.unlink(missing_ok=True)
 
     def state(self) -> dict[str, Any]:
         """Return what resuming needs."""
@@ -89,6 +103,17 @@ class BestStates:
         self.scores = [(score, step) for score, step in state["best_states"]]
         self.items = dict(state.get("best_items", {}))
         self.top = max([tuple(state["best_top"])] if "best_top" in state else self.scores, default=self.top)
+
+    def lost(self) -> list[str]:
+        """Forget states whose files are gone or damaged, and return what is to be said of each."""
+        faults = {}
+        for _, step in self.scores:
+            try:
+                store.read_weights(self.path(step))
+            except BadInput as fault:
+                faults[step] = str(fault)
+        self.scores = [scored for scored in self.scores if scored[1] not in faults]
+        return [f"warning: {fault}; this state of the best is left out" for fault in faults.values()]
 
     def mean(self) -> dict[str, Tensor]:
         """Return the mean of the best `average` states in float64, cast back; one without a score has no part in it."""

@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from usepcli import guard, registry
 from usepcli.engine import tables
 from usepcli.engine.folder import Folder
 from usepcli.engine.training import states, status
-from usepcli.errors import ConfigError
+from usepcli.errors import BadInput, ConfigError
+from usepcli.files import show
 from usepcli.profile import signature
 from usepcli.profile.bind import OPEN
 from usepcli.profile.schema import Profile, plain
@@ -92,7 +93,14 @@ class RunFolder(Folder):
         """
         self.facts = json.loads(json.dumps({"profile": profile, "defaults": defaults(profile)}))
         earlier = self.earlier()
-        if self._begun_before() and earlier is not None and not force and (differences := self.differences(earlier)):
+        if force or earlier is None or not self._begun_before():
+            return
+        if not earlier:
+            raise BadInput(
+                f"{show(self.done)}: damaged, so nobody knows what the run beside it was started with; bring it back, "
+                "or go on with the settings that you give by --force, or choose another -o"
+            )
+        if differences := self.differences(earlier):
             raise ConfigError(
                 f"{self.path}: holds a run of other settings ({differences}); choose another -o, or --force, or "
                 "give the former values with --set"
@@ -120,12 +128,19 @@ class RunFolder(Folder):
     def as_begun(self, profile: Any) -> Any:
         """Return the profile with the `data.crops` that the run in the folder began with, unless it names its own."""
         earlier = self.earlier()
-        if not self._begun_before() or earlier is None or profile.origin.get("data.crops", "default") != "default":
+        if not self._begun_before() or not earlier or profile.origin.get("data.crops", "default") != "default":
             return profile
         crops = _settings(earlier)["data.crops"]
+        if crops not in get_args(type(profile.data).model_fields["crops"].annotation):  # told as another setting
+            return profile
         changed = profile.model_copy(update={"data": profile.data.model_copy(update={"crops": crops})})
         changed._name, changed._origin = profile.name, profile.origin
         return changed
+
+    def earlier(self) -> dict[str, Any] | None:
+        """Return the record of an earlier start, {} for one that is none, None without one."""
+        found = super().earlier()
+        return found if found is None or _is_record(found) else {}
 
     def _begun_before(self) -> bool:
         return any((self.path / name).exists() for name in (*states.SAVED, "best.safetensors"))
@@ -145,14 +160,50 @@ class RunFolder(Folder):
         before = {**fixed, **told, **then}
         now = {**fixed, **self.facts["defaults"], **flatten(self.facts["profile"])}
         changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and k not in FREE]
-        return "; ".join(f"{k}: {before.get(k)!r} then, {now.get(k)!r} now" for k in changed[:8])
+        return "; ".join(f"{k}: {_brief(before.get(k))} then, {_brief(now.get(k))} now" for k in changed[:8])
 
     def cut_logs(self, step: int, due: bool = False) -> None:
         """Drop the rows that lie after the checkpoint, so that no step appears twice after a kill.
 
         due: the validation of that step is still to come, so a row of it is another try's.
         """
-        for name, last in (("train.csv", step), ("valid.csv", step - due)):
-            file = self.path / name
-            kept = [row for row in tables.load(file) if row.get("step", "").isdecimal() and int(row["step"]) <= last]
+        logs = [(self.path / name, last) for name, last in (("train.csv", step), ("valid.csv", step - due))]
+        # Both are read before either is touched.
+        for file, rows, last in [(file, _log(file), last) for file, last in logs]:
+            kept = [row for row in rows if int(row["step"]) <= last]
             tables.save(file, kept, list(kept[0]) if kept else ())  # a new start may have other columns
+
+
+def _log(file: Path) -> list[tables.Cells]:
+    """Return the rows of a log; BadInput where anything but a torn last line, which a kill leaves, is no number."""
+    rows = tables.load(file, ("step",), strict=True)
+    for number, row in enumerate(rows, 2):
+        for name, text in row.items():
+            if not (text.isdecimal() if name == "step" else _is_number(text)):
+                raise BadInput(
+                    f"{show(file)}:{number}: {name} is {_brief(text)}, a number was expected; mend the table, or move "
+                    "it away, and run again"
+                )
+    return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text or "nan")
+    except ValueError:
+        return False
+    return True
+
+
+def _brief(value: Any) -> str:
+    said = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return said if len(said) <= 80 else f"{said[:77]}..."
+
+
+def _is_record(found: dict[str, Any]) -> bool:
+    """Return whether a record says what a run was started with, each thing in its place."""
+    profile, told = found.get("profile"), found.get("defaults", {})
+    if not isinstance(profile, dict) or not isinstance(told, dict):
+        return False
+    parts = [profile.get(kind) or {} for kind in OPEN]
+    return all(isinstance(part, dict) and isinstance(part.get("name", ""), str) for part in parts)

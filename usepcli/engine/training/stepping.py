@@ -161,10 +161,32 @@ class Stepper:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state` returned."""
+        """Restore what `state` returned; ValueError or LookupError where another optimiser or other weights did."""
         for name, group in self.groups.items():
-            group.optimizer.load_state_dict(state["optimizers"][name])
-        self.scaler.load_state_dict(state["scaler"])
+            _load_moments(name, group, state["optimizers"][name])
+        if state["scaler"]:  # empty where the run had another precision until now
+            self.scaler.load_state_dict(state["scaler"])
+
+
+def _load_moments(name: str, group: Group, saved: Mapping[str, Any]) -> None:
+    """Give an optimiser its moments; rates, decays and the like stay those of the profile.
+
+    torch itself takes moments of any shape and of any optimiser, and fails at the next step.
+    """
+    adam = isinstance(group.optimizer, torch.optim.Adam)  # AdamW is one
+    needed = {"step", "exp_avg", "exp_avg_sq"} if adam else set()
+    known = needed or {"momentum_buffer"}
+    for index, held in saved["state"].items():
+        if not needed <= set(held) <= known:
+            raise ValueError(f"the optimiser of '{name}' holds {', '.join(sorted(held))}, not {', '.join(known)}")
+        like = group.parameters[index]
+        for key, value in held.items():
+            if key == "step" or value is None:
+                continue
+            if value.shape != like.shape:
+                raise ValueError(f"the optimiser of '{name}' holds {tuple(value.shape)} for {tuple(like.shape)}")
+    own = group.optimizer.state_dict()["param_groups"]
+    group.optimizer.load_state_dict({"state": saved["state"], "param_groups": own})
 
 
 def _mean_of_present(values: Sequence[float]) -> float:

@@ -56,12 +56,19 @@ class Trainer:
 
     def _prepare(self, force: bool) -> None:
         if self.folder:
-            self.folder.begin(self.p.as_dict(), force)
+            self.folder.refuse_other(self.p.as_dict(), force)
         torch.manual_seed(torch_seed(self.p.seed, 0x5EED))
         self._build()
-        if self.folder and (fixed := beginning.fixed_facts(self.objective)):
-            self.folder.note({"fixed": fixed})
-        self._resume()
+        last = states.load_last(self.path)
+        lines = self._restore(last)
+        if self.folder:  # nothing is written before all that lies here is found to fit
+            # Rows after the checkpoint, or all of them where a kill came before the first one, are run again.
+            self.folder.cut_logs(self.step, self.due)
+            self.folder.begin(self.p.as_dict(), force)
+            if fixed := beginning.fixed_facts(self.objective):
+                self.folder.note({"fixed": fixed})
+        for line in (*(() if self.resumed else self._begins_anew), *self.feed.notes, *lines):
+            self.log.say(line)
 
     def _close(self, error: BaseException | None = None) -> None:
         if self.folder:
@@ -114,25 +121,29 @@ class Trainer:
             "rng_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
 
-    def _resume(self) -> None:
-        state, warning = states.load_last(self.path)
-        self.resumed = state is not None
-        if self.folder:
-            # Rows after the checkpoint, or all of them where a kill came before the first one, are run again.
-            self.folder.cut_logs(0 if state is None else state["step"], bool(state and state.get("due")))
-        for line in (*(self._begins_anew if state is None else ()), *self.feed.notes):
-            self.log.say(line)
-        if state is None:
-            return
-        where = str(self.path / "last.ckpt")
+    def _restore(self, last: states.Last) -> list[str]:
+        """Take over a saved state, and return what is to be said of it; BadInput where it does not fit."""
+        # One that cannot be read is not to push out the one before, which could.
+        self._keeps = last.path.name == states.SAVED[0]
+        self.resumed = last.state is not None
+        if last.state is None:
+            return []
+        with states.restoring(last.path):
+            self._take_over(last.state, str(last.path))
+        warned = f"warning: {last.warning}; " if last.warning else ""
+        said = self.validator.best.lost() if self.ranks.main else []
+        return [*said, f"{warned}going on from step {self.step}, epoch {self.epoch}"]
+
+    def _take_over(self, state: dict[str, Any], where: str) -> None:
         beginning.check_fixed(state.get("fixed", {}), self.objective, where)
         kept = beginning.without_fixed(state["objective"], self.objective, where)
         fitting.load_into(self.objective, kept, where)
         self.stepper.load(state)
         self.schedule.load(state["schedule"])
         if self.average and state["average"]:
-            self.average.state = {k: v.to(self.device) for k, v in state["average"]["state"].items()}
-            self.average.steps = state["average"]["steps"]
+            self.average.load(state["average"], where)
+        elif self.average:
+            self.average = MovingAverage(self.student, self.t.ema)
         self.validator.best.load(state)
         self.validator.at_start = state.get("at_start", {})
         for key in ("best", "step", "epoch", "in_epoch", "skipped", "in_row"):
@@ -142,14 +153,14 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and state["rng_cuda"]:
             torch.cuda.set_rng_state_all(state["rng_cuda"])
-        warned = f"warning: {warning}; " if warning else ""
-        self.log.say(f"{warned}going on from step {self.step}, epoch {self.epoch}")
 
     def save(self) -> None:
         """Write last.ckpt (rank 0)."""
         self.log.bank()
         if self.ranks.main:
-            states.save_state(self.path / "last.ckpt", self.state())
+            states.save_state(self.path / states.SAVED[0], self.state(), self._keeps)
+            self._keeps = True
+            self.validator.best.saved()
         self._saved = time.monotonic()
 
     # Loop
