@@ -57,6 +57,7 @@ CORPORA = {
     "librimix": "usepcli.data.corpora.librimix:LibriMix",
     "sms-wsj": "usepcli.data.corpora.sms_wsj:SmsWsj",
     "speakers": "usepcli.data.corpora.speakers:Speakers",
+    "tar": "usepcli.data.corpora.tar:Tar",
     "wsj-mix": "usepcli.data.corpora.wsj_mix:WsjMix",
     "wsj0-mix": "usepcli.data.corpora.wsj0_mix:Wsj0Mix",
     "yfcc": "usepcli.data.corpora.yfcc:Yfcc",

@@ -9,6 +9,7 @@ fsspec knows; compressed ones have no places to go to, and are refused.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import mmap
@@ -27,6 +28,7 @@ from usepcli.errors import BadInput, InputNotFound, IOFault
 from usepcli.files import write_text
 
 SUFFIX = ".tar"
+FOLDER = "index"  # beside a table
 _BLOCK = tarfile.BLOCKSIZE
 _MOST_MEMBERS = 10_000_000
 _MOST_HEAD = 1 << 20  # bytes of a long name or of extended headers
@@ -81,6 +83,25 @@ def is_tar(path: PathLike) -> bool:
 def named(name: str) -> str:
     """Return a member's name as part of a path: without ./ and / at its beginning."""
     return str(PurePosixPath(name.lstrip("/"))) if name.strip("/.") else ""
+
+
+def kept(folder: Path, tar: str) -> Path:
+    """Return the file in the folder of a table that keeps the places of a tar, which the table calls `tar`."""
+    digest = hashlib.sha256(os.fsencode(tar)).hexdigest()[:8]
+    return folder / FOLDER / f"{PurePosixPath(tar).name}.{digest}.json"
+
+
+def located(root: Path, relative: str, table: Path | None = None) -> Path:
+    """Return the place of a path in a table, whose folder is `table`: below root, or at an address.
+
+    Of a member of a tar it is remembered where the folder keeps the places of all members.
+    """
+    where = remote.address(relative)
+    at = relative.find(SUFFIX + "/")
+    if table is not None and at >= 0:
+        tar = (where or relative)[: (where or relative).find(SUFFIX + "/") + len(SUFFIX)]
+        note(tar if where else str(root / tar), kept(table, tar))
+    return Path(where) if where else root / relative
 
 
 def note(tar: str, kept: Path) -> None:

@@ -14,7 +14,9 @@ from usepcli.errors import BadInput, ConfigError, PartialFailure, UsageError, ch
 Pair = tuple[float, float]
 Counts = tuple[int, int]
 Triple = tuple[float, float, float]
-_NOT_OPTIONS = frozenset({"source", "out", "corpus", "check", "workers", "overwrite", "dry_run", "quiet", "as_json"})
+_NOT_OPTIONS = frozenset(
+    {"source", "out", "corpus", "check", "workers", "overwrite", "dry_run", "quiet", "as_json", "shards"}
+)
 
 _FLAGS = {"pause_s": "pause", "noise_snr_db": "noise-snr", "event_snr_db": "event-snr", "rt60_s": "rt60"}
 
@@ -26,7 +28,10 @@ def _of(corpora: str, flag: str, text: str, **more: Any) -> Any:
 
 def prepare_data(
     source: Annotated[
-        Path, typer.Argument(help="Folder of recordings or CSV list; with --check also a prepared folder.")
+        Path,
+        typer.Argument(
+            help="Folder of recordings, CSV list, or tar files ('data/{000..099}.tar'); with --check a prepared folder."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -154,7 +159,7 @@ def prepare_data(
     split_ratios: Annotated[
         Triple | None,
         _of(
-            "speakers, wsj-mix, events, folder, csv",
+            "speakers, wsj-mix, events, folder, csv, tar",
             "--split-ratios",
             "Shares of train, valid, test where no split is named; 0.8 0.1 0.1.",
             metavar="TRAIN VALID TEST",
@@ -211,12 +216,21 @@ def prepare_data(
     seed: Annotated[
         int | None,
         _of(
-            "speakers, wsj-mix, events, folder, csv",
+            "speakers, wsj-mix, events, folder, csv, tar",
             "--seed",
             "Seed of everything drawn at random; 0 by default.",
             min=0,
         ),
     ] = None,
+    shards: Annotated[
+        str,
+        typer.Option(
+            "--shards",
+            metavar="SIZE",
+            help="Write the set as tar files of about SIZE each (1GB, 500MB), as WebDataset does.",
+            show_default=False,
+        ),
+    ] = "",
     workers: options.Workers = 0,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
@@ -227,9 +241,9 @@ def prepare_data(
 
     `folder` lists recordings of mixtures and copies nothing. `speakers` writes mixtures with their sources
     and a pool of utterances; no talker is in two splits. `wsj-mix` puts them into simulated
-    rooms (needs usepcli[sim]); `events` writes scenes of single sounds as in FUSS. One seed gives the same
-    bits on any number of workers, and the same command goes on after an interruption. Exit 4: some recordings
-    could not be used, see bad_files.csv.
+    rooms (needs usepcli[sim]); `events` writes scenes of single sounds as in FUSS; `tar` lists samples of
+    WebDataset, here or at addresses. One seed gives the same bits on any number of workers, and the same
+    command goes on after an interruption. Exit 4: some recordings could not be used, see bad_files.csv.
 
     Examples:
 
@@ -254,7 +268,13 @@ def prepare_data(
     from usepcli.engine.preparing.prepare import prepare
     from usepcli.engine.separation.ending import Ending
 
-    how: dict[str, Any] = {"workers": workers, "overwrite": overwrite, "dry_run": dry_run, "quiet": quiet}
+    how: dict[str, Any] = {
+        "workers": workers,
+        "overwrite": overwrite,
+        "dry_run": dry_run,
+        "quiet": quiet,
+        "shards": shards,
+    }
     try:
         with Ending():
             done = prepare(source, out, corpus, given, **how)

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from usepcli import guard
-from usepcli.audio import io
+from usepcli.audio import io, raws, tars
 from usepcli.audio.extent import extent
 from usepcli.data.items import fitted
 from usepcli.data.words import fault_of
+from usepcli.errors import InputNotFound
 
 ERROR, WARNING = "error", "warning"
 _SILENT = 10 ** (-80 / 20)
@@ -123,13 +124,13 @@ def _audit_unmixed(result: Result, sources: list[np.ndarray]) -> None:
 
 def _audit_file(result: Result, path: str, rate: int, frames: int) -> np.ndarray | None:
     """Return the mono samples, or None if they cannot be used; frames 0: the length is not known."""
-    place = result.item.root / path
+    place = tars.located(result.item.root, path)
     try:
         header = io.info(place)
     except Exception as error:
         kind = (
             "missing"
-            if not place.exists()
+            if isinstance(error, InputNotFound)
             else "empty"
             if place.is_file() and not place.stat().st_size
             else "unreadable"
@@ -163,7 +164,7 @@ def _audit_file(result: Result, path: str, rate: int, frames: int) -> np.ndarray
 
 def _length_faults(place: Path, header: io.Info, found: int, frames: int) -> Iterator[tuple[str, str, str]]:
     layout = io.wav_layout(place)
-    if layout and layout.declared and layout.offset + layout.declared > place.stat().st_size:
+    if layout and layout.declared and layout.offset + layout.declared > raws.facts(place).size:
         yield ERROR, "truncated", "the header promises more samples than the file holds"
     elif found < 0.99 * header.frames:
         yield ERROR, "truncated", f"{found} of {header.frames} samples can be decoded"
@@ -204,7 +205,7 @@ def _loud(wave: np.ndarray) -> bool:
 def _silence(item: Item, path: str) -> str:
     """Say of a file whose mean over the channels is silent whether the channels are, too."""
     start, count = (0, -1) if item.start is None else (item.start, item.frames)
-    channels = io.read(item.root / path, start, count, finite=False)[0]
+    channels = io.read(tars.located(item.root, path), start, count, finite=False)[0]
     if any(map(_loud, channels)):
         return f"the mean of its {len(channels)} channels is silent: they cancel each other, each alone sounds"
     return "silent: nothing above -80 dBFS"

@@ -195,8 +195,9 @@ class DynamicMixtures(Replacing):
                 # the voice: `group` keeps them from meeting in one mixture.
                 talker = f"{n}/{row.speaker}" if row.speaker else f"{n}?{row.path}"
                 self.group[talker] = talker if row.speaker else f"{n}?{row.origin}"
-                by_talker[talker].append(pool.root / row.path)
-                self.query[pool.root / row.path] = row.query
+                place = pool.resolve(row.path)
+                by_talker[talker].append(place)
+                self.query[place] = row.query
         self.talkers = sorted(by_talker)
         self.utterances = by_talker
         weights = [1.0 if self.group[talker] == talker else UNNAMED_WEIGHT for talker in self.talkers]
@@ -262,7 +263,7 @@ class DynamicMixtures(Replacing):
     def _noise(self, mix: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         assert self.noise is not None
         row = self.noise.rows[int(draw.integers(len(self.noise.rows)))]
-        wave = self.store.some(self.noise.root / row.path, self.frames, 1.0, draw)
+        wave = self.store.some(self.noise.resolve(row.path), self.frames, 1.0, draw)
         wave = place(np.tile(wave, -(-self.frames // wave.size)), self.frames, draw)
         snr = draw.uniform(*self.noise_snr_db)
         scale = np.sqrt(np.mean(mix**2) / max(float(np.mean(wave**2)), 1e-10)) * 10 ** (-snr / 20)

@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from usepcli.audio import tars
 from usepcli.data import lazy, sheet
 from usepcli.data.columns import Column, Lists, Names, Numbers, Phrases
 from usepcli.data.rows import check_last
@@ -153,7 +154,7 @@ class _Table(Generic[R]):
 
     def resolve(self, relative: str) -> Path:
         """Return the place on disk of a path in this table."""
-        return self.root / home(relative)
+        return tars.located(self.root, home(relative), self.path.parent)
 
     @classmethod
     def read(cls, place: str | os.PathLike[str]) -> Self:
@@ -166,8 +167,7 @@ class _Table(Generic[R]):
         record = _record(path)
         rows = cls._rows(path)
         _check_whole(path, rows, (record.get("tables") or {}).get(path.name))
-        root = str(record.get("root") or "")
-        return cls(rows, (path.parent / os.path.expanduser(root)).resolve() if root else path.parent, path)
+        return cls(rows, _rooted(path, record), path)
 
     @classmethod
     def _rows(cls, path: Path) -> lazy.Lazy[R]:
@@ -246,6 +246,16 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Iterable[objec
 def home(path: str) -> str:
     """Return a path of a list with ~ written out."""
     return os.path.expanduser(path) if path.startswith("~/") else path
+
+
+def root_of(path: Path) -> Path:
+    """Return the folder that the paths of a table count from; BadInput for a record that cannot be read."""
+    return _rooted(path, _record(path))
+
+
+def _rooted(path: Path, record: dict[str, Any]) -> Path:
+    root = str(record.get("root") or "")
+    return (path.parent / os.path.expanduser(root)).resolve() if root else path.parent
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from usepcli import guard
-from usepcli.audio import io
+from usepcli.audio import io, tars
 from usepcli.data.manifest import PoolRow, Row
 from usepcli.errors import BadInput, InputNotFound
 from usepcli.files import expanded
@@ -40,6 +40,10 @@ class Corpus:
     """Base of the adapters; `scan` leaves unusable files in `bad`."""
 
     bad: list[Bad]
+    patterns = False  # whether a source may be a pattern or an address, which does not exist as such
+
+    def keep(self, folder: Path) -> None:
+        """Write what else reading the set takes into the folder of its tables; nothing, as a rule."""
 
     def scan(self, root: Path) -> list[Row] | list[PoolRow]:
         """List the corpus, paths relative to root; InputNotFound or BadInput if it is not of this layout."""
@@ -114,7 +118,7 @@ def probe(root: Path, paths: Iterable[str], bad: list[Bad]) -> dict[str, io.Info
     wanted = list(dict.fromkeys(paths))
     found: dict[str, io.Info] = {}
     with ThreadPoolExecutor(8) as pool:  # opening files waits for the disk, not for the processor
-        for path, answer in zip(wanted, pool.map(lambda path: _header(root / path), wanted), strict=True):
+        for path, answer in zip(wanted, pool.map(lambda path: _header(tars.located(root, path)), wanted), strict=True):
             if isinstance(answer, io.Info):
                 found[path] = answer
             else:

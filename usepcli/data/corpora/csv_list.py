@@ -6,12 +6,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from usepcli.audio import remote
 from usepcli.audio.io import Info, show
 from usepcli.audio.resample import length_after
 from usepcli.data.corpora import by_time
 from usepcli.data.corpora.base import Bad, Corpus, Finder, probe, some, split_of, split_word
 from usepcli.data.corpora.listing import column, read_table
-from usepcli.data.manifest import Row, read_list, read_phrases, read_queries
+from usepcli.data.manifest import Manifest, Row, read_list, read_phrases, read_queries, root_of
 from usepcli.data.rows import check_last
 from usepcli.errors import BadInput, InputNotFound
 
@@ -56,7 +57,7 @@ class CsvList(Corpus):
             "id": column(table, columns, "", _ID),
             "split": column(table, columns, self.split_column, ("split", "subset")),
         }
-        finder = Finder(Path(self.root) if self.root else table.parent)
+        finder = Finder(Path(self.root) if self.root else _root(table))
         names = [name for _, name in numbered]
         rows = [self._row(i, record, f"{show(table)}:{lines[i]}", names, finder) for i, record in enumerate(records)]
         end = f"{show(table)}:{lines[-1] if lines else 1}"
@@ -72,8 +73,8 @@ class CsvList(Corpus):
     def _table(self, root: Path) -> Path:
         if root.is_file():
             return root
-        if self.csv:
-            return root / self.csv
+        if self.csv or (root / Manifest.FILE).is_file():
+            return root / (self.csv or Manifest.FILE)
         lists = sorted(root.glob("*.csv"))
         if len(lists) != 1:
             raise InputNotFound(f"{show(root)}: {len(lists)} CSV files there, one was expected; name it with --csv")
@@ -116,7 +117,7 @@ class CsvList(Corpus):
             return rows
 
         def absolute(path: str) -> str:
-            return str(root.resolve() / path) if path else ""
+            return str(root.resolve() / path) if path and not remote.address(path) else path
 
         return [
             replace(
@@ -127,6 +128,13 @@ class CsvList(Corpus):
             )
             for row in rows
         ]
+
+
+def _root(table: Path) -> Path:
+    """Return the folder that a list's paths count from: its own, or what the record of a prepared set says."""
+    if table.name != Manifest.FILE:
+        return table.parent
+    return root_of(table)
 
 
 def _measured(row: Row, headers: list[Info]) -> Row:

@@ -11,11 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from usepcli import registry
+from usepcli.audio import tars
 from usepcli.audio.io import show
 from usepcli.data.corpora.base import Corpus
 from usepcli.data.corpora.cutter import Cutter
 from usepcli.data.corpora.maker import Maker
-from usepcli.data.manifest import Manifest, Pool, Row
+from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
+from usepcli.engine.preparing import pack
 from usepcli.engine.preparing.cut import cut
 from usepcli.engine.preparing.make_mixtures import Pools, make
 from usepcli.engine.preparing.prepared import Prepared
@@ -49,54 +51,96 @@ def prepare(
     overwrite: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    shards: str = "",
 ) -> Prepared:
     """Write the tables of the corpus under `source` (and the audio, where mixtures are made) into the folder `out`.
 
-    Safe to stop and to call again: what is finished stays. InputNotFound or BadInput when the source does not
-    hold such a corpus, ConfigError for a wrong option, OutputError when `out` holds something else and not
-    `overwrite`.
+    shards: the size of tar files to write the set into, "" for none. Safe to stop and to call again: what is finished
+    stays. InputNotFound or BadInput when the source does not hold such a corpus, ConfigError for a wrong option,
+    OutputError when `out` holds something else and not `overwrite`.
     """
-    source, out = Path(source), Path(out)
-    if not source.exists():
-        raise InputNotFound(f"{show(source)}: no such file or folder")
+    source, out, size = Path(source), Path(out), pack.parse_size(shards) if shards else 0
     adapter, settings = bind(corpus, options or {})
+    if not adapter.patterns and not source.exists():
+        raise InputNotFound(f"{show(source)}: no such file or folder")
+    asked = settings | ({"shards": size} if size else {})
     summary = Prepared(out, corpus, dry_run=dry_run)
     fill: Callable[..., Sequence[Manifest | Pool]]
     if isinstance(adapter, Maker):
         summary.remarks += adapter.remarks()
         pools = Pools(adapter.scan(source), *adapter.scan_noise(source))
-        folder = PreparedFolder(out, source, corpus, settings, [*pools.rows, *(() if adapter.noise else pools.noise)])
+        folder = PreparedFolder(out, source, corpus, asked, [*pools.rows, *(() if adapter.noise else pools.noise)])
         fill = partial(make, adapter, pools, workers=workers, quiet=quiet)
     elif isinstance(adapter, Cutter):
         jobs = adapter.jobs(source)
         if not jobs:
             raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
-        folder = PreparedFolder(out, source, corpus, settings, jobs)
+        folder = PreparedFolder(out, source, corpus, asked, jobs)
         summary.bad += adapter.bad
         fill = partial(cut, jobs, workers=workers, quiet=quiet)
     else:
         rows = [row for row in adapter.scan(source) if isinstance(row, Row)]
         if not rows:
             raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
-        folder = PreparedFolder(out, source, corpus, settings, rows)
+        folder = PreparedFolder(out, source, corpus, asked, rows)
         summary.bad = adapter.bad
         summary.remarks += adapter.remarks()
-        fill = partial(_list_only, rows)
+        fill = partial(_list_only, adapter, rows)
+    if size and not overwrite and not dry_run and _packed(folder, summary):
+        return summary
     try:
         tables = fill(folder=folder, summary=summary, overwrite=overwrite)
+        if size and not dry_run:
+            tables = _pack(tables, folder, size, summary, quiet)
         if not dry_run:
             write_bad(out, summary.bad)
             folder.seal(tables, summary.table(), len(summary.bad))
+            if size:
+                folder.drop_loose()
     finally:
         folder.release()
     return summary
 
 
-def _list_only(rows: list[Row], folder: PreparedFolder, summary: Prepared, overwrite: bool) -> list[Manifest | Pool]:
+def _packed(folder: PreparedFolder, summary: Prepared) -> bool:
+    """Return whether an earlier run has written all tars; what it counted goes into the summary."""
+    earlier = folder.earlier() or {}
+    if not folder.complete or earlier.get("key") != folder.key:
+        return False
+    tables = [kind.read(folder.path) for kind in (Manifest, Pool) if (folder.path / kind.FILE).is_file()]
+    named = [row.path if isinstance(row, PoolRow) else row.mixture or row.sources[0] for t in tables for row in t.rows]
+    there = {name.rpartition(f"{tars.SUFFIX}/")[0] + tars.SUFFIX for name in named}
+    if not all((folder.path / tar).is_file() for tar in there):
+        return False
+    for split in earlier.get("splits", ()):
+        for column in ("mixtures", "utterances", "talkers"):
+            getattr(summary, column)[split["split"]] = split[column]
+        summary.seconds[split["split"]] = split["hours"] * 3600
+    summary.kept = len(named)
+    folder.drop_loose()
+    return True
+
+
+def _pack(
+    tables: Sequence[Manifest | Pool], folder: PreparedFolder, size: int, summary: Prepared, quiet: bool
+) -> list[Manifest | Pool]:
+    packed, bad = pack.pack(tables, folder.path, size, quiet)
+    summary.bad += bad
+    if not packed[0].rows:
+        raise BadInput(f"{show(folder.source)}: not one sound could be read; the first: {bad[0].reason}")
+    if bad:
+        summary.mixtures = packed[0].splits()
+    return packed
+
+
+def _list_only(
+    adapter: Corpus, rows: list[Row], folder: PreparedFolder, summary: Prepared, overwrite: bool
+) -> list[Manifest | Pool]:
     for row in rows:
         summary.mixtures[row.split] = summary.mixtures.get(row.split, 0) + 1
         seconds = row.frames / row.sample_rate if row.sample_rate else 0.0
         summary.seconds[row.split] = summary.seconds.get(row.split, 0.0) + seconds
     if not summary.dry_run:
         folder.claim(overwrite)
+        adapter.keep(folder.path)
     return [Manifest(rows, folder.root, folder.path / Manifest.FILE)]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from usepcli.audio import remote, tars
 from usepcli.data.corpora.base import Bad
 from usepcli.data.corpora.cutter import Job
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row, write_rows
 from usepcli.engine.folder import Folder
+from usepcli.errors import IOFault
 from usepcli.versions import versions
 
 FORMAT = 1  # raised when the same settings would make other files
@@ -24,7 +27,7 @@ class PreparedFolder(Folder):
     """The settings of one prepared folder; `claim` before writing into it, `finish` when all is there."""
 
     name, command = "prepare", "usep prepare-data"
-    made = (Manifest.FILE, Pool.FILE, "wav", "pool", "noise", "rooms", ANECHOIC, BAD_FILES)
+    made = (Manifest.FILE, Pool.FILE, "wav", "pool", "noise", "rooms", ANECHOIC, BAD_FILES, tars.FOLDER, "shards")
     over_others = True
 
     def __init__(
@@ -35,17 +38,21 @@ class PreparedFolder(Folder):
         settings: dict[str, Any],
         rows: Sequence[Row | PoolRow | Job],
     ) -> None:
-        self.source, self.corpus = source.resolve(), corpus
+        where = remote.address(source)
+        self.source, self.corpus = Path(where) if where else source.resolve(), corpus
         made_here = bool(rows) and isinstance(rows[0], PoolRow | Job)
         tree = self.source if self.source.is_dir() else self.source.parent
-        self.root = out.resolve() if made_here else tree
+        self.root = out.resolve() if made_here or where else tree
         # relative where the folder and the recordings move together, absolute otherwise
         inside = out.resolve().is_relative_to(self.root)
         root = os.path.relpath(self.root, out.resolve()) if inside else str(self.root)
+        packed = "shards" in settings  # then the tables name tars in the folder itself
+        self.loose = ("wav", "pool") if made_here and packed else ()
+        root = "." if packed else root
         settings = json.loads(json.dumps(settings))
         self.sources = _digest("\n".join(map(repr, rows)))
         key = _digest(json.dumps([FORMAT, corpus, settings, self.sources], sort_keys=True))
-        facts = {"corpus": corpus, "source": str(self.source), "root": root, "settings": settings, "key": key}
+        facts = {"corpus": corpus, "source": where or str(self.source), "root": root, "settings": settings, "key": key}
         super().__init__(out, key, facts)
         self.tools: dict[str, str] = {}  # versions of libraries that only some corpora use
 
@@ -58,6 +65,16 @@ class PreparedFolder(Folder):
         extents = {table.path.name: table.extent for table in tables}
         sums |= {"sources": self.sources}
         self.finish({"splits": splits, "bad_files": n_bad, "sha256": sums, "tables": extents})
+
+    def drop_loose(self) -> None:
+        """Remove the files that were made to be packed into tars; IOFault where they cannot be removed."""
+        for name in self.loose:
+            try:
+                shutil.rmtree(self.path / name)
+            except FileNotFoundError:
+                continue
+            except OSError as fault:
+                raise IOFault(f"{self.path / name}: cannot be removed: {fault.strerror}; it is not needed") from fault
 
     def text(self, results: dict[str, Any]) -> str:
         """Return the record with the versions of what made the files."""
