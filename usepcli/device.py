@@ -95,6 +95,15 @@ def set_threads(n: int = 0) -> int:
     return torch.get_num_threads()
 
 
+def memory_bytes() -> int:
+    """Return the memory open to this process: of the machine, or of its control group if that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no control group, or no limit in it
+        return total
+
+
 def keep_heap() -> bool:
     """Let glibc keep freed memory instead of returning it; True if it was done.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from usepcli.audio import io
 from usepcli.data.items import Reader, fitted, together, trimmed, trimmed_item
+from usepcli.data.kept import Kept
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng
 from usepcli.errors import BadInput
@@ -51,20 +53,19 @@ def test_a_segment_behind_the_end_of_one_source_hears_the_others(
     item: tuple[Manifest, np.ndarray, np.ndarray], keep: bool
 ) -> None:
     manifest, long, short = item
-    reader = Reader(manifest, RATE, 400 / RATE, keep)
+    reader = Reader(manifest, RATE, 400 / RATE, Kept(1 << 20) if keep else None)
     places = set()
     for seed in range(40):
         found = reader.segment(manifest.rows[0], rng(seed), True)
         start = int(rng(seed).integers(2601))
         assert found.sources is not None
         want = np.stack([long, short])[:, start : start + 400]
-        # What is kept in memory has 16 bits.
-        np.testing.assert_allclose(found.sources, want, atol=2e-5 if keep else 0)
+        assert np.array_equal(found.sources, want)
         assert np.array_equal(found.mix, found.sources.sum(0))
         places.add(start >= 2000)
     assert places == {True, False}
     stale = replace(manifest.rows[0], frames=900_000)
-    with pytest.raises(BadInput, match=r"behind|ends before|past"):
+    with pytest.raises(BadInput, match="shorter than the list says"):
         reader.segment(stale, rng(0), True)
 
 
@@ -72,22 +73,61 @@ def test_a_source_that_ends_early_beside_a_mixture_file_is_no_silence(tmp_path: 
     write(tmp_path / "m.wav", 3000, 0)
     write(tmp_path / "a.wav", 10, 1)
     row = Row("x", "test", "m.wav", ("a.wav",), "", RATE, 3000, 1)
-    reader = Reader(Manifest([row], tmp_path, tmp_path / "m.csv"), RATE, 400 / RATE, keep=True)
-    with pytest.raises(BadInput, match="shorter than the manifest says"):
+    reader = Reader(Manifest([row], tmp_path, tmp_path / "m.csv"), RATE, 400 / RATE)
+    with pytest.raises(BadInput, match="shorter than the list says, 10 samples where 3000"):
         reader.segment(row, rng(0), True)
 
 
-def test_lengths_beside_a_mixture_file(tmp_path: Path) -> None:
-    """Whole items follow the mixture; scores are trimmed to the shortest and say so; sums are as long as the row."""
-    mix, part = write(tmp_path / "m.wav", 3000, 0), write(tmp_path / "a.wav", 2900, 1)
-    row = Row("x", "test", "m.wav", ("a.wav",), "", RATE, 3000, 1)
-    manifest = Manifest([row], tmp_path, tmp_path / "m.csv")
-    found = Reader(manifest, RATE).whole(row, True)
-    assert found.sources is not None and np.array_equal(found.sources[0], np.pad(part, (0, 100)))
-    cut = trimmed_item(manifest, row)
+def test_a_file_is_what_the_list_says_or_no_data(tmp_path: Path) -> None:
+    """Rate and length of mixture and sources alike, however they are read; 0 promises nothing."""
+    mix = write(tmp_path / "m.wav", 3000, 0)
+    for name, frames, rate in (("cut", 2900, RATE), ("long", 3100, RATE), ("fast", 3000, 16000), ("s", 3000, RATE)):
+        write(tmp_path / f"{name}.wav", frames, 1, rate)
+
+    def reads(row: Row) -> list[Callable[[], object]]:
+        manifest = Manifest([row], tmp_path, tmp_path / "m.csv")
+        reader = Reader(manifest, RATE, 400 / RATE)
+        by_start = [lambda: reader.segment(row, rng(0), True), lambda: reader.whole(row, True)]
+        return [*by_start, lambda: trimmed_item(manifest, row), lambda: reader.sources(row, 400)]
+
+    row = Row("x", "test", "m.wav", ("s.wav",), "", RATE, 3000, 1)
+    for name, said in (
+        ("cut", "shorter .* 2900 .* 3000"),
+        ("long", "longer .* 3100 .* 3000"),
+        ("fast", "16000 Hz .* 8000 Hz"),
+    ):
+        for read in reads(replace(row, sources=(f"{name}.wav",))):
+            with pytest.raises(BadInput, match=rf"{name}\.wav: {said}"):
+                read()
+        for read in reads(replace(row, mixture=f"{name}.wav"))[:3]:
+            with pytest.raises(BadInput, match=rf"{name}\.wav: {said}"):
+                read()
+    for read in [*reads(row), *reads(replace(row, start=2000, frames=1000)), *reads(replace(row, sample_rate=0))]:
+        read()
+    for read in reads(replace(row, start=2500, frames=501)):
+        with pytest.raises(
+            BadInput, match=r"\.wav: shorter than the list says, 3000 samples .* from sample 2500 to 3001"
+        ):
+            read()
+    # Where the list says nothing, a source still lasts as long as its mixture; scores take what all have in common.
+    bare = replace(row, sources=("cut.wav",), frames=0)
+    for read in reads(bare)[:2]:
+        with pytest.raises(BadInput, match=r"cut\.wav: shorter than its mixture, 2900 samples"):
+            read()
+    cut = trimmed_item(Manifest([bare], tmp_path, tmp_path / "m.csv"), bare)
     assert cut.note == "trimmed from 3000 to 2900 samples" and np.array_equal(cut.mix, mix[:2900])
-    summed = trimmed_item(manifest, row, summed=True)
-    assert len(summed.mix) == 3000 and np.array_equal(summed.mix[:2900], part) and not summed.mix[2900:].any()
+    for read in reads(replace(bare, sources=("long.wav",))):
+        read()
+
+
+def test_a_sum_of_sources_is_as_long_as_the_list_says(item: tuple[Manifest, np.ndarray, np.ndarray]) -> None:
+    manifest, _, _ = item
+    (row,) = manifest.rows
+    for frames in (2999, 3001):
+        other = replace(row, frames=frames)
+        for read in (lambda: Reader(manifest, RATE).whole(other), lambda: trimmed_item(manifest, other)):  # noqa: B023
+            with pytest.raises(BadInput, match=rf"a\.wav: .* has 3000 samples where {frames} were expected"):
+                read()
 
 
 def test_an_item_without_any_file_is_named(tmp_path: Path) -> None:

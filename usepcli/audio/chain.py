@@ -111,7 +111,7 @@ class ChainFile:
     `left_over` counts the bytes from the first link on that has another rate or number of channels.
     """
 
-    exact, promised = True, 0
+    exact, promised, seeks = True, 0, True
 
     def __init__(self, file: BinaryIO, parts: tuple[Link, ...]) -> None:
         self._file, self._links = file, parts

@@ -81,6 +81,7 @@ class CodecFile:
 
     left_over = 0
     exact = True
+    seeks = False
 
     @property
     def tracks(self) -> tuple[str, ...]:

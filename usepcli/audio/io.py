@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,13 +28,17 @@ _PCM16 = np.float32(1 / 32768)
 
 @dataclass(frozen=True)
 class Info:
-    """What a sound file says about itself; `frames` is the number of samples per channel that can be read."""
+    """What a sound file says about itself; `frames` is the number of samples per channel that can be read.
+
+    seeks: a place in it is found without decoding all that lies before.
+    """
 
     rate: int
     frames: int
     channels: int
     subtype: str
     format: str
+    seeks: bool = field(default=True, compare=False)
 
     @property
     def seconds(self) -> float:
@@ -49,7 +53,7 @@ def info(path: PathLike, track: int = 0) -> Info:
     say how many samples there are, as in all that PyAV reads, they are counted once by decoding.
     """
     with opened(path, track) as file:
-        return Info(file.samplerate, file.frames, file.channels, file.subtype, file.format)
+        return Info(file.samplerate, file.frames, file.channels, file.subtype, file.format, file.seeks)
 
 
 def read(path: PathLike, start: int = 0, frames: int = -1, *, finite: bool = True) -> tuple[np.ndarray, int]:

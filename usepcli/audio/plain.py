@@ -30,6 +30,11 @@ class PlainFile(sf.SoundFile):
         """Samples per channel."""
         return super().frames if self.total is None else self.total
 
+    @property
+    def seeks(self) -> bool:
+        """Whether a place is found without decoding all that lies before, as GSM 6.10 for one does not allow."""
+        return bool(self.seekable())
+
     def take(self, frames: int = -1, dtype: str = "float32") -> np.ndarray:
         """Return the next `frames` samples (T, C), fewer at the end, -1 for all; LibsndfileError if decoding stops."""
         left = self.frames - self._at
@@ -43,7 +48,7 @@ class PlainFile(sf.SoundFile):
 
     def move(self, frame: int) -> None:
         """Go to sample `frame` so that what follows is what a reader from the start gets."""
-        if not self.seekable():  # GSM 6.10, for one
+        if not self.seeks:
             while (left := frame - self._at) > 0 and len(self.take(min(left, _LEAD))):
                 pass
             return

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from usepcli import versions
+from usepcli import device, versions
 from usepcli.cli import _options as options
 from usepcli.cli.app import WAITING
 
@@ -36,17 +36,6 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "missing: pip install --force-reinstall usepcli"
-
-
-def _memory_gib() -> float:
-    """Return the memory open to this process: of the machine, or of its control group if that is less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as stream:
-            total = min(total, int(stream.read()))
-    except (OSError, ValueError):
-        pass  # no control group, or no limit in it
-    return round(total / 2**30, 1)
 
 
 def _audio() -> str:
@@ -137,7 +126,7 @@ def doctor(
         **(_loaded() if load else _looked_up()),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "thread_waiting": ", ".join(f"{name}={os.environ[name]}" for name in WAITING if name in os.environ),
-        "memory_gib": _memory_gib(),
+        "memory_gib": round(device.memory_bytes() / 2**30, 1),
         "profiles": [str(folder.resolve()) for folder in find.folders()],
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("USEP_")},
         "extras": {name: _extra(name) for name in versions.EXTRAS},

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,9 @@ from usepcli.data import lazy, words
 from usepcli.data.batch import Example, Unusable
 from usepcli.data.crops import Deal, How, held, seconds, weights
 from usepcli.data.items import Reader
+from usepcli.data.kept import Kept
 from usepcli.data.manifest import Manifest, Pool, Row
+from usepcli.data.promise import Promised, check_utterance
 from usepcli.data.sampling import Key, rng
 from usepcli.data.store import LONG_S, AudioStore
 from usepcli.errors import BadInput, ConfigError, MissingDependency
@@ -96,15 +99,14 @@ class FixedMixtures(Replacing):
         segment_s: float,
         seed: int,
         with_sources: bool,
-        keep: bool = True,
+        kept: Kept | None = None,
         needs: Collection[str] = (),
         n_items: int = 0,
         crops: How = "auto",
         channels: str = "mix",
     ) -> None:
         self.manifest, self.seed, self.with_sources = manifest, seed, with_sources
-        # Who wants one crop of each file gets them as ever: every file decoded whole.
-        self.reader = Reader(manifest, rate, segment_s, keep, channels, crops != "one")
+        self.reader = Reader(manifest, rate, segment_s, kept, channels)
         self._whole, self._heard = Reader(manifest, rate, channels=channels), dict[str, str]()
         lengths = seconds(manifest.rows)
         self.weights = weights(lengths, segment_s, crops)
@@ -149,6 +151,15 @@ class FixedMixtures(Replacing):
             raise BadInput(f"{row.id}: {mute_parts} silent from beginning to end; replace or remove it")
 
 
+class Part(NamedTuple):
+    """`frames` samples from `first` on of a recording played `speed` times faster, or of silence where path is None."""
+
+    path: Path | None
+    speed: float
+    first: int
+    frames: int
+
+
 class DynamicMixtures(Replacing):
     """Fresh mixtures of different talkers from pools of single-talker utterances.
 
@@ -171,12 +182,12 @@ class DynamicMixtures(Replacing):
         noise: Pool | None = None,
         noise_snr_db: tuple[float, float] = (5.0, 20.0),
         noise_prob: float = 0.0,
-        keep: bool = True,
+        kept: Kept | None = None,
         needs: Collection[str] = (),
         seek: bool = True,
         channels: str = "mix",
     ) -> None:
-        """seek: of long files only stretches are read.  channels: "mix" or "first"."""
+        """seek: of long files a stretch counts as the whole.  channels: "mix" or "first"."""
         words.check_pools(pools, needs)
         self.pools = list(pools)
         self.seed, self.n_items, self.n_talkers = seed, n_items, n_talkers
@@ -185,19 +196,21 @@ class DynamicMixtures(Replacing):
         self.frames, self.rate = round(segment_s * rate), rate
         self.level_db, self.speeds, self.join_prob = level_db, list(speeds), join_prob
         self.noise, self.noise_snr_db, self.noise_prob = noise, noise_snr_db, noise_prob
-        self.store = AudioStore(rate, keep, seek=seek, channels=channels)
+        self.store, self.seek = AudioStore(rate, kept, channels), seek
         by_talker: dict[str, list[Path]] = defaultdict(list)
         self.group: dict[str, str] = {}
         self.query: dict[Path, str] = {}
+        self.promised: dict[Path, Promised] = {}
         for n, pool in enumerate(pools):
             for row in pool.rows:
                 # An utterance without a label counts as a talker of its own, but two of them may share
                 # the voice: `group` keeps them from meeting in one mixture.
                 talker = f"{n}/{row.speaker}" if row.speaker else f"{n}?{row.path}"
                 self.group[talker] = talker if row.speaker else f"{n}?{row.origin}"
-                place = pool.resolve(row.path)
-                by_talker[talker].append(place)
-                self.query[place] = row.query
+                path = pool.resolve(row.path)
+                by_talker[talker].append(path)
+                self.query[path] = row.query
+                self.promised[path] = Promised(row.sample_rate, row.frames, row.path in pool.sums)
         self.talkers = sorted(by_talker)
         self.utterances = by_talker
         weights = [1.0 if self.group[talker] == talker else UNNAMED_WEIGHT for talker in self.talkers]
@@ -245,26 +258,58 @@ class DynamicMixtures(Replacing):
         query = self.query[path]
         paths = [other for other in paths if self.query[other] == query]
         for last in (*[False] * PLACES, True):  # a pause is no fault of a recording
-            wave = self.store.some(path, self.frames, speed, draw)
+            voice = [self._part(path, speed, draw)]
             if last:
+                wave = self._heard(voice[0])
                 at = max(0, int(np.argmax(np.abs(wave))) - self.frames // 2)
-                wave = wave[at : at + self.frames]
-            while wave.size < self.frames and draw.random() < self.join_prob:
-                pause = np.zeros(int(draw.uniform(0.1, 0.6) * self.rate), np.float32)
+                voice = [voice[0]._replace(first=voice[0].first + at, frames=min(self.frames, wave.size - at))]
+            while sum(part.frames for part in voice) < self.frames and draw.random() < self.join_prob:
+                pause = int(draw.uniform(0.1, 0.6) * self.rate)
                 other = paths[int(draw.integers(len(paths)))]
-                wave = np.concatenate([wave, pause, self.store.some(other, self.frames, speed, draw)])
-            wave = place(wave, self.frames, draw)
+                voice += [Part(None, speed, 0, pause), self._part(other, speed, draw)]
+            wave = self._placed(voice, draw)
             rms = float(np.sqrt(np.mean(wave**2)))
             if rms >= 1e-5:
                 return wave / rms, query
         self.store.read_last = path
         raise BadInput(f"{path}: silent wherever it was cut; replace or remove it")
 
+    def _part(self, path: Path, speed: float, draw: np.random.Generator, promised: Promised | None = None) -> Part:
+        """Return what of a recording may be heard: all of it, or a stretch of a long one from a place that is drawn.
+
+        BadInput where it is not what its list says.
+        """
+        said = self.store.header(path)
+        check_utterance(promised or self.promised[path], path, said)
+        total, first = self.store.length(path, speed), 0
+        if self.seek and said.seconds > LONG_S:
+            first = int(draw.integers(max(total - self.frames, 0) + 1))
+            total = min(self.frames, total - first)
+        return Part(path, speed, first, total)
+
+    def _heard(self, part: Part, first: int = 0, frames: int | None = None) -> np.ndarray:
+        frames = part.frames if frames is None else frames
+        if part.path is None:
+            return np.zeros(frames, np.float32)
+        return self.store.segment(part.path, part.first + first, frames, part.speed)
+
+    def _placed(self, parts: Sequence[Part], draw: np.random.Generator) -> np.ndarray:
+        """Return what `place` gives for the parts one behind the other, reading only what is heard of them."""
+        total = sum(part.frames for part in parts)
+        begin = int(draw.integers(total - self.frames + 1)) if total >= self.frames else 0
+        end, at, waves = min(begin + self.frames, total), 0, list[np.ndarray]()
+        for part in parts:
+            first, last = max(begin - at, 0), min(end - at, part.frames)
+            if first < last:
+                waves.append(self._heard(part, first, last - first))
+            at += part.frames
+        return place(np.concatenate(waves), self.frames, draw)
+
     def _noise(self, mix: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         assert self.noise is not None
         row = self.noise.rows[int(draw.integers(len(self.noise.rows)))]
-        wave = self.store.some(self.noise.resolve(row.path), self.frames, 1.0, draw)
-        wave = place(np.tile(wave, -(-self.frames // wave.size)), self.frames, draw)
+        noise = self._part(self.noise.resolve(row.path), 1.0, draw, Promised(row.sample_rate, row.frames))
+        wave = self._placed([noise] * -(-self.frames // noise.frames), draw)
         snr = draw.uniform(*self.noise_snr_db)
         scale = np.sqrt(np.mean(mix**2) / max(float(np.mean(wave**2)), 1e-10)) * 10 ** (-snr / 20)
         return wave * scale

@@ -2,7 +2,8 @@
 
 All that trains, scores or listens reads here. Training hears the mean of a file's channels; scores are taken channel
 by channel, unless one is chosen. A row without a mixture file is the sum of its sources, the shorter ones followed by
-silence. Lengths are brought together in one of three ways:
+silence. A file that is not what its row says is refused (data/promise.py); beyond that, lengths are brought together
+in one of three ways:
   segment   every file from the same sample on, followed by silence where it ends: training
   whole     the sources are cut or followed by silence as the mixture is long: shuffled sets, sums of mixtures
   trimmed   all files are cut to the shortest of them, and a note says so: scores, where nothing may be made up
@@ -19,7 +20,9 @@ import numpy as np
 
 from usepcli.audio import io
 from usepcli.audio.resample import length_after, resample
+from usepcli.data.kept import Kept
 from usepcli.data.manifest import Manifest, Row
+from usepcli.data.promise import check_row
 from usepcli.data.store import AudioStore
 from usepcli.errors import BadInput
 
@@ -41,8 +44,8 @@ class Item(NamedTuple):
 class Reader:
     """Reads a manifest's items at `rate` Hz; `seconds` is the length of a segment, or the most that is read (0: all).
 
-    keep: decoded files stay in memory, as 16 bits.  channels: one of CHANNELS; of segments there is one channel.
-    BadInput or InputNotFound for files that cannot be used.
+    kept: where what segments are cut from stays.  channels: one of CHANNELS; of segments there is one channel.
+    BadInput or InputNotFound for files that cannot be used, or are not what the manifest says.
     """
 
     def __init__(
@@ -50,14 +53,12 @@ class Reader:
         manifest: Manifest,
         rate: int,
         seconds: float = 0.0,
-        keep: bool = False,
+        kept: Kept | None = None,
         channels: str = "mix",
-        seek: bool = True,
     ) -> None:
-        """seek: of long files only the segments are read."""
         self.manifest, self.rate, self.seconds, self.channels = manifest, rate, seconds, channels
         self.frames = round(seconds * rate)
-        self._store = AudioStore(rate, keep, seek=seek, channels=channels)
+        self._store = AudioStore(rate, kept, channels)
 
     def segment(self, row: Row, draw: np.random.Generator, with_sources: bool) -> Item:
         """Return `seconds` from a place that is drawn, the same in all files of a row."""
@@ -66,26 +67,34 @@ class Reader:
         count = self.frames
         if row.start is not None:
             start, count = start + -(-row.start * self.rate // (row.sample_rate or self.rate)), min(count, total)
+        self._check(row, with_sources)
         over = self._over(row, start)
 
         def read(path: Path) -> np.ndarray:
             wave = np.zeros(1, np.float32) if path in over else self._store.segment(path, start, count)
             if not wave.size:
-                raise BadInput(f"{path}: ends before sample {start}; shorter than the manifest says")
+                raise BadInput(f"{io.show(path)}: ends before sample {start}; shorter than the manifest says")
             return np.pad(wave, (0, self.frames - wave.size))
 
         return self._item(row, read, with_sources)
 
     def whole(self, row: Row, with_sources: bool = False) -> Item:
         """Return an item from its beginning, at most `seconds` of it."""
+        self._check(row, with_sources)
         return self._item(row, lambda path: self._first(path, row), with_sources)
 
     def sources(self, row: Row, length: int) -> np.ndarray:
         """Return the sources (K, length) of a row from their beginning; its mixture is not opened."""
+        check_row(row, None, self._listed(row), self._store.header)
         return fitted([self._first(path, row) for path in self._listed(row)], length)
 
-    def _item(self, row: Row, read: Callable[[Path], np.ndarray], with_sources: bool) -> Item:
+    def _check(self, row: Row, with_sources: bool) -> None:
         check(self.manifest, row)
+        mixture = self.manifest.resolve(row.mixture) if row.mixture else None
+        sources = self._listed(row) if with_sources or mixture is None else []
+        check_row(row, mixture, sources, self._store.header)
+
+    def _item(self, row: Row, read: Callable[[Path], np.ndarray], with_sources: bool) -> Item:
         mix = read(self.manifest.resolve(row.mixture)) if row.mixture else None
         refs = None
         if mix is None or (with_sources and row.sources):
@@ -100,7 +109,7 @@ class Reader:
         """Return the sources that are over before sample `start` of a sum: it lasts as long as the longest of them."""
         if row.mixture:
             return set()
-        found = {path: io.info(path) for path in self._listed(row)}
+        found = {path: self._store.header(path) for path in self._listed(row)}
         over = {path for path, said in found.items() if length_after(said.frames, said.rate, self.rate) <= start}
         return over if len(over) < len(found) else set()
 
@@ -108,8 +117,6 @@ class Reader:
         return [self.manifest.resolve(path) for path in row.sources]
 
     def _first(self, path: Path, row: Row) -> np.ndarray:
-        if not self.seconds and self.channels == "mix" and row.start is None:
-            return self._store.whole(path)
         wave, own = _heard(path, self.channels, row, self.seconds)
         if not wave.size:
             raise BadInput(f"{io.show(path)}: empty; replace or remove the file")
@@ -122,6 +129,9 @@ def trimmed_item(manifest: Manifest, row: Row, summed: bool = False, channels: s
     summed: the mixture is the sum of the sources, as long as the row says; its file is not opened.
     """
     check(manifest, row)
+    places = [manifest.resolve(name) for name in row.sources]
+    mixture = None if summed or not row.mixture else manifest.resolve(row.mixture)
+    check_row(row, mixture, places, io.info, covered=False)
     names = row.sources if summed or not row.mixture else (row.mixture, *row.sources)
     waves, rate = together([manifest.resolve(name) for name in names], channels, row)
     if len(names) > len(row.sources):

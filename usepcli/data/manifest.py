@@ -203,7 +203,12 @@ class Manifest(_Table[Row]):
 
 @dataclass
 class Pool(_Table[PoolRow]):
-    """A table of single utterances for dynamic mixing."""
+    """A table of single utterances for dynamic mixing.
+
+    sums: paths of which the table knows how long a sum of sources is, and not how long they are themselves.
+    """
+
+    sums: frozenset[str] = frozenset()
 
     FILE, NEEDED, ROW, COLUMNS = "pool.csv", ("id", "path", "sample_rate", "frames"), PoolRow, POOL_COLUMNS
     WORDS = POOL_WORDS
@@ -221,7 +226,8 @@ class Pool(_Table[PoolRow]):
         rows = [one for row in listed.rows for one in _utterances(row)]
         if not rows:
             raise BadInput(f"{listed.path}: lists no sources, so none can be mixed afresh; name a pool.csv")
-        return cls(rows, listed.root, listed.path)
+        sums = frozenset(path for row in listed.rows if not row.mixture for path in row.sources)
+        return cls(rows, listed.root, listed.path, sums)
 
 
 def _utterances(row: Row) -> Iterable[PoolRow]:

@@ -116,7 +116,8 @@ def test_a_stale_length_in_the_manifest_breaks_no_batch(tmp_path: Path) -> None:
     manifest = make_set(tmp_path, [3000, 4000])
     manifest.rows = [Row(**{**row.__dict__, "frames": 3000}) for row in manifest.rows]
     rows = evaluate.score_model(Crossover(), manifest, ["si-snr"], device="cpu:0")
-    assert all(row["si-snr"] > 25 for row in rows)
+    assert [row["si-snr"] > 25 for row in rows] == [True, True, False, False] and failures(rows) == ["item1"]
+    assert rows[0]["reason"] == "" and "longer than the list says, 4000" in rows[2]["reason"]
 
 
 def test_workers_give_the_same_rows_and_leave_the_environment_alone(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""A look at the data before the first step: what of them a training would pad, average, resample or cannot hear.
+"""A look at the data before the first step: what of them a training would leave out, average or cannot hear.
 
-All that is silently set right in a batch is said here once, one line for each kind of fault.  At most LOOKED_AT
+It is said here once, one line for each kind of fault.  At most LOOKED_AT
 recordings are opened, evenly picked, and LONGEST_S of each; `usep prepare-data --check` looks at all of all.
 """
 
@@ -24,11 +24,8 @@ LONGEST_S = 30.0
 _REMEDIES = {
     "silent": "they are left out where they are drawn",
     "silent-source": "a source that is silent throughout teaches silence",
-    "source-length": "silence is put behind a short source, a long one is cut",
-    "length": "what the list does not know of is not heard",
     "sum": "fine only where the sources are meant to differ from what was mixed, drier for instance",
     "channels": "see data.channels; opposite channels cancel in a mean",
-    "rate": "each is resampled from the rate in its header",
     "dc": "remove the offset",
     "clipping": "record at a lower level",
     "left-over": "only the first of joined files is heard",

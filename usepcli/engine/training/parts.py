@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from usepcli import registry
+from usepcli import device, registry
 from usepcli.audio import io
 from usepcli.data import crops
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
+from usepcli.data.kept import Kept
 from usepcli.data.manifest import Manifest, Pool, PoolRow
 from usepcli.errors import ConfigError
 from usepcli.models.queried import Model, QueriedModel
 from usepcli.objectives.base import Objective
+
+CACHE_BYTES = 4 << 30  # of decoded audio at most, on one machine; half of its memory where that is less
 
 
 def objective(profile: Any, student: Model) -> Objective:
@@ -52,7 +56,7 @@ def training_data(profile: Any, rate: int, needs: Collection[str]) -> FixedMixtu
     if not len(rows.rows):
         raise ConfigError(f"data.train_split: no row of {data.manifest} has split '{data.train_split}'")
     sources = "sources" in needs
-    how: tuple[Any, ...] = (data.cache, needs, data.epoch_items, data.crops, data.channels)
+    how: tuple[Any, ...] = (kept(profile), needs, data.epoch_items, data.crops, data.channels)
     return FixedMixtures(rows, rate, data.segment_s, profile.seed, sources, *how)
 
 
@@ -75,11 +79,19 @@ def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures
         noise_pool(data.noise, data.train_split) if data.noise else None,
         (data.noise_snr_db[0], data.noise_snr_db[1]),
         data.noise_prob,
-        data.cache,
+        kept(profile),
         needs,
         data.crops != "one",
         data.channels,
     )
+
+
+def kept(profile: Any) -> Kept | None:
+    """Return the memory that decoded audio stays in, for all data workers together; None without data.cache."""
+    if not profile.data.cache:
+        return None
+    ranks = max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))  # as torchrun sets it
+    return Kept(min(CACHE_BYTES, device.memory_bytes() // 2) // ranks, profile.train.workers)
 
 
 def noise_pool(where: str, split: str) -> Pool:
