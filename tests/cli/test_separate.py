@@ -681,11 +681,11 @@ def test_residual_and_leave_exclude_each_other(usep: Usep):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' unit of ru_maxrss")
-def test_memory_does_not_grow_with_the_length(tmp_path: Path):
+def test_memory_does_not_grow_with_the_length(usep: Usep, tmp_path: Path):
     # 15 minutes at 16 kHz and their two sources are 173 MB as float32; a tenth of the peak is less than half of that.
     code = (
         "import resource, sys; sys.argv = ['usep', 'separate', sys.argv[1], '-o', 'out', '-q', '--overwrite',"
-        "'--threads', '1']\n"
+        "'--threads', '1', '--model', 'toy.safetensors']\n"
         "from usepcli.cli.app import main\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code\n"

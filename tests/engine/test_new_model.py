@@ -74,6 +74,7 @@ main()
 """
 
 
+@pytest.mark.slow  # what resumes is the engine, with any model
 def test_killed_and_resumed_it_is_equal_bit_by_bit(profile: Path, tmp_path: Path, until: Callable[..., Any]) -> None:
     def command(run: Path) -> list[str]:
         return [sys.executable, "-c", PROGRAM, "train", "--profile", str(profile), "-o", str(run)]

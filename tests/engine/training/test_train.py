@@ -74,12 +74,12 @@ def test_train_twice_gives_the_same_curve(profile_file: Path, tmp_path: Path) ->
     assert curve(tmp_path / "a") == curve(tmp_path / "b")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_kill_9_and_the_same_command_give_the_same_curve(
     profile_file: Path, tmp_path: Path, until: Until, workers: int
 ) -> None:
     more = ("--set", f"train.workers={workers}", "--set", "train.checkpoint_every_s=0.2")
-    subprocess.run(command(profile_file, tmp_path / "whole", *more), env=ENV, check=True, capture_output=True)
+    Trainer(load_profile(str(profile_file), more[1::2]), tmp_path / "whole").fit()
     run = tmp_path / "killed"
     for step in (5, 11):
         with at_step(until, step, command(profile_file, run, *more), run, stderr=subprocess.DEVNULL):
