@@ -67,4 +67,15 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, SystemExit):
         return "usep: ended", error.code if isinstance(error.code, int) else int(error.code is not None)
     what = f"{type(error).__name__}: {error}".splitlines()[0]
+    if _short_of_memory(error):
+        advice = (
+            "lower train.batch_size or raise train.accumulate in a training; fewer --workers, smaller files elsewhere"
+        )
+        return f"usep: error: out of memory ({what}); {advice}", WorkerDied.code
     return f"usep: unexpected error {what} (a bug; run with USEP_DEBUG=1 to see where)", 1
+
+
+def _short_of_memory(error: BaseException) -> bool:
+    # Torch has a class of its own for a device, and a plain RuntimeError for the processor.
+    named = any(kind.__name__ in ("MemoryError", "OutOfMemoryError") for kind in type(error).__mro__)
+    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))

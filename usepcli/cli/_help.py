@@ -46,7 +46,18 @@ GROUPS = {
         *("--kaldi-export", "--overwrite", "--force"),
     ),
     "Running": (
-        *("--check", "--resume", "--fail-fast", "--dry-run", "--load", "--seed", "--device", "--workers", "--threads"),
+        *(
+            "--check",
+            "--resume",
+            "--fail-fast",
+            "--dry-run",
+            "--load",
+            "--seed",
+            "--device",
+            "--workers",
+            "--threads",
+            "--ranks",
+        ),
     ),
     "Messages": ("--json", "--quiet", "--version", "--install-completion", "--show-completion", "--help"),
 }

@@ -36,6 +36,10 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="Go on in a folder that was started with other settings.")
     ] = False,
+    ranks: Annotated[
+        int,
+        typer.Option("--ranks", min=1, help="Processes on this machine that share each batch; with GPUs, one each."),
+    ] = 1,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -43,7 +47,7 @@ def train(
 
     A run is a folder: train.csv, valid.csv, curves.png and .svg, last.ckpt, and best.safetensors, the mean of the
     best validated weights. The same command goes on from the last checkpoint after any interruption.
-    SIGTERM, Ctrl-C and SIGUSR1 finish the step, save, and exit 75.
+    SIGTERM, Ctrl-C and SIGUSR1 finish the step, save, and exit 75. What one of several ranks meets ends all of them.
 
     Examples:
 
@@ -51,7 +55,9 @@ def train(
 
       usep train --profile fine_tune --init-from default
 
-      torchrun --nproc-per-node 2 -m usepcli train --profile small_pit -o runs/both
+      usep train --profile small_pit --ranks 2 -o runs/both
+
+      torchrun --nnodes 2 --nproc-per-node 4 ... -m usepcli train --profile small_pit -o runs/eight
     """
     asked = dict(locals())
     if print_config:
@@ -62,7 +68,10 @@ def train(
         return
     from usepcli.engine.training import run
 
+    asked = options.but(asked, "print_config", "as_json", "quiet", "ranks")
+    if ranks > 1 and not dry_run:
+        raise typer.Exit(run.train_ranks(ranks, as_json=as_json, quiet=quiet, **options.but(asked, "dry_run")))
     with options.silence(quiet):
-        facts = run.train(**options.but(asked, "print_config", "as_json", "quiet"))
+        facts = run.train(**asked)
     if facts:  # of several processes one answers
         options.report(facts, as_json)

@@ -72,6 +72,7 @@ class EpochBatches:
         self.micro = batch_size // (world * accumulate)
         self.epoch = 0
         self.first_step = 0
+        self.dealt: dict[int, int] = {}  # epoch -> micro-batch by which it was begun, where that was another
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,6 +82,10 @@ class EpochBatches:
     def start(self, epoch: int, first_step: int = 0) -> None:
         """Point the iterator at `first_step` of `epoch`."""
         self.epoch, self.first_step = epoch, first_step
+
+    def micro_of(self, epoch: int) -> int:
+        """Return the size of micro-batch by which an epoch's recordings are spread."""
+        return self.dealt.get(epoch, self.micro)
 
     def __len__(self) -> int:
         return (self.steps_per_epoch - self.first_step) * self.accumulate
@@ -97,4 +102,4 @@ class EpochBatches:
     def _order(self) -> np.ndarray:
         if self.files is None:
             return epoch_order(self.n_items, self.seed, self.epoch)
-        return spread(self.files(self.epoch), self.micro, self.seed, self.epoch).reshape(-1)
+        return spread(self.files(self.epoch), self.micro_of(self.epoch), self.seed, self.epoch).reshape(-1)

@@ -89,6 +89,7 @@ class Objective(nn.Module):
     needs: frozenset[str] = frozenset({"mix"})
     domains: frozenset[str] = frozenset({"wave"})  # of the losses that it can use
     asks = False
+    mixes = ""  # what it does with several examples of a micro-batch together, '' for one that takes each alone
 
     def __init__(self, model: SeparationModel, loss: Loss) -> None:
         """Take the model to train, kept as `student`, and the loss of a pair of waveforms."""

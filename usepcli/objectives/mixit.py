@@ -98,6 +98,8 @@ def _costs_on_waves(loss: Loss, est: Tensor, mixtures: Tensor, mom: Tensor) -> T
 class MixIT(Objective):
     """Trains on sums of mixtures without references; options add a supervised share."""
 
+    mixes = "adding mixtures up"
+
     def __init__(
         self,
         model: SeparationModel,

@@ -22,6 +22,8 @@ from usepcli.objectives.sparsity import deviation
 class MixPIT(Objective):
     """Trains on sums of mixtures without references, by PIT between outputs and mixtures."""
 
+    mixes = "adding mixtures up"
+
     def __init__(self, model: SeparationModel, loss: Loss, n_mix: int = 0, normalize_mom: bool = False) -> None:
         """Add n_mix mixtures, 0 for as many as the model has outputs; outputs to spare shall be silent.
 

@@ -44,6 +44,8 @@ class Remixed(NamedTuple):
 class Remixing(Objective):
     """Shuffles sources over a batch and lets the student separate the sums; subclasses say where sources come from."""
 
+    mixes = "remixing"
+
     def __init__(
         self,
         model: SeparationModel,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -256,32 +255,6 @@ def test_autocast_trains_and_stays_near_full_precision(profile_file: Path, tmp_p
         Trainer(load_profile(str(profile_file), sets), tmp_path / name).fit()
         losses.append([float(row[1]) for row in curve(tmp_path / name)])
     assert losses[0] == pytest.approx(losses[1], abs=0.3) and losses[0] != losses[1]
-
-
-def test_two_ranks_equal_one_process_at_the_same_global_batch(profile_file: Path, tmp_path: Path) -> None:
-    more = ("--set", "model.dropout=0.0", "--set", "train.epochs=2")
-    subprocess.run(command(profile_file, tmp_path / "one", *more), env=ENV, check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        str(port),
-    ]
-    both = subprocess.run(
-        [*launch, *command(profile_file, tmp_path / "two", *more)[1:]],
-        env=ENV,
-        capture_output=True,
-        text=True,
-    )
-    assert both.returncode == 0, both.stderr[-2000:]
-    one, two = ([float(row[1]) for row in curve(tmp_path / name)] for name in ("one", "two"))
-    assert one == pytest.approx(two, abs=5e-3) and len(one) == 12
 
 
 def validations(run: Path) -> list[list[str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from usepcli.data.batch import Batch, collate
+from usepcli.data.batch import Batch, Unusable, collate
 from usepcli.data.sampling import EpochBatches, torch_seed
 from usepcli.engine.training import amount, parts
 from usepcli.engine.training.signals import ignore_in_worker, started
@@ -22,13 +22,21 @@ class Feed:
     """
 
     def __init__(
-        self, profile: Any, objective: Objective, rate: int, rank: int, world: int, warn: Callable[[str], None]
+        self,
+        profile: Any,
+        objective: Objective,
+        rate: int,
+        rank: int,
+        world: int,
+        warn: Callable[[str], None],
+        gathered: Callable[[list[Any]], list[Any]] = list,
     ) -> None:
         """Make the examples at `rate` Hz for one of `world` ranks; warn: told of each unusable one once.
 
+        gathered: returns what all ranks have of a list, so that all know alike of what could not be used.
         ConfigError where the data lack what the objective needs, or fill no batch.
         """
-        self.profile, self.t, self.warn = profile, profile.train, warn
+        self.profile, self.t, self.warn, self.gathered = profile, profile.train, warn, gathered
         data = parts.training_data(profile, rate, objective.needs)
         self.data: Any = data
         self.bad: dict[str, int] = {}
@@ -52,8 +60,7 @@ class Feed:
             for batch in started(self._loader(epoch)):
                 held.append(batch)
                 if len(held) == self.t.accumulate:
-                    for one in held:
-                        self._count_bad(one)
+                    self._count_bad([bad for one in held for bad in one.bad_files])
                     yield held
                     held = []
         except (RuntimeError, ConnectionError) as fault:
@@ -77,13 +84,14 @@ class Feed:
             generator=torch.Generator().manual_seed(torch_seed(self.profile.seed, epoch, 0x10AD)),
         )
 
-    def _count_bad(self, batch: Batch) -> None:
-        for item, reason in batch.bad_files:
+    def _count_bad(self, own: list[Unusable]) -> None:
+        found = self.gathered(own)
+        for item, reason in found:
             if item not in self.bad:
                 self.warn(reason)
             self.bad[item] = self.bad.get(item, 0) + 1
         if len(self.bad) > max(self.profile.data.max_bad * self.data.n_files, 1):
             raise BadInput(
                 f"{len(self.bad)} of {self.data.n_files} training recordings are unusable (data.max_bad), the last: "
-                f"{batch.bad_files[-1].reason if batch.bad_files else ''}; run usep prepare-data --check"
+                f"{found[-1][1] if found else ''}; run usep prepare-data --check"
             )

@@ -12,7 +12,8 @@ from typing import Any
 from usepcli import device
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.engine.training.runfolder import RunFolder
-from usepcli.errors import BadInput, InputNotFound
+from usepcli.engine.training.watch import Watch, place
+from usepcli.errors import BadInput, InputNotFound, UsageError
 from usepcli.files import show
 from usepcli.profile.load import Profile, load_profile
 from usepcli.profile.unread import check_read
@@ -35,6 +36,74 @@ def train(
     dry_run: return sizes, steps, memory and time instead, and write nothing.  Data that are not there, a device that is
     none and a folder with a run of other settings are told before torch is loaded.
     """
+    where = place()
+    if where.world == 1 or dry_run:
+        return _train(profile, out, init_from, sets, dry_run, force)
+    watch = Watch(where)
+    watch.asked = out
+    try:
+        return _train(profile, out, init_from, sets, dry_run, force, watch)
+    except BaseException as error:
+        watch.fail(error)
+
+
+def _train(
+    profile: str,
+    out: Path | None,
+    init_from: str,
+    sets: Sequence[str],
+    dry_run: bool,
+    force: bool,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    loaded, folder = _looked_at(profile, out, init_from, sets, force)
+    if dry_run:
+        from usepcli.engine.training.plan import plan
+
+        return plan(loaded, lambda line: print(f"usep: {line}", file=sys.stderr))
+    from usepcli.engine.training.train import Trainer
+
+    trainer = Trainer(loaded, folder, force, watch)
+    trainer.fit()
+    if not trainer.ranks.main:
+        return {}
+    facts: dict[str, Any] = {"run": str(folder), "steps": trainer.step}
+    if (metric := trainer.validator.metric) and math.isfinite(trainer.best):
+        facts[metric] = round(trainer.validator.sign * trainer.validator.best.scores[0][0], 3)
+    return {**facts, "model": str(trainer.model_file)}
+
+
+def train_ranks(
+    ranks: int,
+    profile: str,
+    out: Path | None = None,
+    *,
+    init_from: str = "",
+    sets: Sequence[str] = (),
+    force: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Train in several processes on this machine, and return their exit code; they print what there is to say.
+
+    What is wrong with the command line, as `train` tells it, is raised here, before any of them is started.
+    """
+    if place().world > 1:
+        raise UsageError("--ranks: this is one of several ranks already; leave it out below torchrun")
+    _looked_at(profile, out, init_from, sets, force)
+    from usepcli.engine.training.launch import launch
+
+    line = [sys.executable, "-m", "usepcli", "train", "--profile", profile]
+    line += ["-o", str(out)] if out else []
+    line += ["--init-from", init_from] if init_from else []
+    line += [word for one in sets for word in ("--set", one)]
+    flags = {"--force": force, "--json": as_json, "--quiet": quiet}
+    return launch(ranks, line + [name for name, given in flags.items() if given])
+
+
+def _looked_at(
+    profile: str, out: Path | None, init_from: str, sets: Sequence[str], force: bool
+) -> tuple[Profile, Path]:
     loaded = settings(profile, init_from, sets)
     check_read(loaded)
     device.check(loaded.train.device)
@@ -43,20 +112,7 @@ def train(
     held = RunFolder(folder, take=False)
     loaded = held.as_begun(loaded)
     held.refuse_other(loaded.as_dict(), force)
-    if dry_run:
-        from usepcli.engine.training.plan import plan
-
-        return plan(loaded, lambda line: print(f"usep: {line}", file=sys.stderr))
-    from usepcli.engine.training.train import Trainer
-
-    trainer = Trainer(loaded, folder, force)
-    trainer.fit()
-    if not trainer.ranks.main:
-        return {}
-    facts: dict[str, Any] = {"run": str(folder), "steps": trainer.step}
-    if (metric := trainer.validator.metric) and math.isfinite(trainer.best):
-        facts[metric] = round(trainer.validator.sign * trainer.validator.best.scores[0][0], 3)
-    return {**facts, "model": str(trainer.model_file)}
+    return loaded, folder
 
 
 def settings(profile: str, init_from: str = "", sets: Sequence[str] = ()) -> Profile:
@@ -76,7 +132,7 @@ def settings(profile: str, init_from: str = "", sets: Sequence[str] = ()) -> Pro
 def _look(data: Any) -> None:
     """Raise InputNotFound where a table that the profile names is not there."""
     for kind, places in ((Manifest, [data.manifest]), (Pool, data.pool)):
-        for place in filter(None, places):
-            path = Path(place)
+        for named in filter(None, places):
+            path = Path(named)
             if not (path / kind.FILE if path.is_dir() else path).is_file():
                 kind.read(path)

@@ -81,10 +81,10 @@ class RunFolder(Folder):
 
     def __init__(self, path: Path, take: bool = True) -> None:
         super().__init__(path)
-        self._begun: dict[str, Any] = {}
         if take:
             self.lock.take()
             self.clean()
+            status.begin(path)
 
     def refuse_other(self, profile: dict[str, Any], force: bool) -> None:
         """Raise ConfigError if the folder holds a run of other settings; looks only, so that it needs no lock.
@@ -111,13 +111,11 @@ class RunFolder(Folder):
         self.refuse_other(profile, force)
         self._begun = {"argv": sys.argv, "versions": versions("torch"), "started": time.strftime("%F %T")}
         self.finish(self._begun)
-        status.begin(self.path)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Write how a run that began came to its end, here None, and give the folder's lock back."""
-        if self._begun:
-            line, code = ("", 0) if error is None else guard.explain(error)
-            status.end(self.path, code, line.removeprefix("usep: ").removeprefix("error: "))
+        """Write how a start in the folder came to its end, well without an error, and give the lock back."""
+        line, code = ("", 0) if error is None else guard.explain(error)
+        status.end(self.path, code, line.removeprefix("usep: ").removeprefix("error: "))
         self.release()
 
     def note(self, facts: dict[str, Any]) -> None:

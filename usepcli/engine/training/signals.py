@@ -22,6 +22,10 @@ class StopFlag:
         for number in STOPS:
             signal.signal(number, self._raise)
 
+    def ask(self, by: str, number: int = 0) -> None:
+        """Ask for a stop at the next step, as the first signal does."""
+        self.by = self.by or by
+
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if self.by:
             os._exit(128 + number)

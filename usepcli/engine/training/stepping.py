@@ -141,8 +141,9 @@ class Stepper:
 
     def _apply(self, group: Group, total: Tensor, step: int) -> tuple[bool, Tensor, Tensor]:
         """Step the group with the gradients that it holds, unless anything is not finite; also norm and mean loss."""
-        self.scaler.unscale_(group.optimizer)
         self.ranks.average_gradients(group.parameters)
+        # After the exchange: the scaler of each rank notes what overflowed on any, and all scales stay the same.
+        self.scaler.unscale_(group.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(group.parameters, group.clip_norm)
         total = self.ranks.mean(total)
         # The norm alone decides: one bad gradient makes it non-finite, on every rank, and clipping would spread it.

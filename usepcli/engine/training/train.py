@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -22,24 +22,32 @@ from usepcli.engine.training.average import MovingAverage
 from usepcli.engine.training.distributed import Ranks
 from usepcli.engine.training.feed import Feed
 from usepcli.engine.training.log import TrainLog
-from usepcli.engine.training.runfolder import RunFolder
+from usepcli.engine.training.runfolder import RunFolder, flatten
 from usepcli.engine.training.schedule import Schedule
 from usepcli.engine.training.signals import StopFlag
 from usepcli.engine.training.stepping import Stepper
 from usepcli.engine.training.validate import LATEST, Validator
-from usepcli.errors import Diverged, Stopped
+from usepcli.engine.training.watch import Watch
+from usepcli.errors import ConfigError, Diverged, Stopped
 from usepcli.objectives.base import MAIN
 from usepcli.objectives.supervised import Place
 from usepcli.profile.schema import BLIND
 from usepcli.weights import build, fitting
 
+# What may differ from rank to rank, as their machines do.
+OWN = ("threads", "workers", "device", "cache")
+
+
+def _shared(profile: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flatten(profile).items() if key.rpartition(".")[2] not in OWN}
+
 
 class Trainer:
     """Trains a profile in a run folder; `fit` returns when done and raises Stopped after a signal."""
 
-    def __init__(self, profile: Any, folder: Path, force: bool = False) -> None:
+    def __init__(self, profile: Any, folder: Path, force: bool = False, watch: Watch | None = None) -> None:
         self.p, self.t = profile, profile.train
-        self.ranks = Ranks(self.t.worker_timeout_s * 2)
+        self.ranks = Ranks(watch, self.t.worker_timeout_s)
         self.threads = device.set_threads(self.t.threads)
         device.keep_heap()
         self.device = device.pick(self.t.device)
@@ -56,10 +64,14 @@ class Trainer:
 
     def _prepare(self, force: bool) -> None:
         if self.folder:
+            self.ranks.record(self.path)
             self.folder.refuse_other(self.p.as_dict(), force)
+        self.ranks.agree(_shared(self.p.as_dict()), "settings")
         torch.manual_seed(torch_seed(self.p.seed, 0x5EED))
         self._build()
         last = states.load_last(self.path)
+        # A file system that is slow to tell may show the ranks different states.
+        self.ranks.agree({"step": last.state and last.state["step"]}, "saved states")
         lines = self._restore(last)
         if self.folder:  # nothing is written before all that lies here is found to fit
             # Rows after the checkpoint, or all of them where a kill came before the first one, are run again.
@@ -67,7 +79,7 @@ class Trainer:
             self.folder.begin(self.p.as_dict(), force)
             if fixed := beginning.fixed_facts(self.objective):
                 self.folder.note({"fixed": fixed})
-        for line in (*(() if self.resumed else self._begins_anew), *self.feed.notes, *lines):
+        for line in (*(() if self.resumed else self._begins_anew), *self.feed.notes, *self._shares(), *lines):
             self.log.say(line)
 
     def _close(self, error: BaseException | None = None) -> None:
@@ -85,7 +97,8 @@ class Trainer:
         self.ranks.same_start(self.objective)
         self.student = self.objective.student
         where = self.student.sample_rate, self.ranks.rank, self.ranks.world
-        self.feed = Feed(self.p, self.objective, *where, self._unusable)
+        self.feed = Feed(self.p, self.objective, *where, self._unusable, lambda x: self.ranks.gathered(x, self.device))
+        self.ranks.agree({"steps": self.feed.total, "items": len(self.feed.data)}, "training data")
         self.objective.on_start(self.feed.steps_per_epoch)
         self.objective.total_steps = self.feed.total
         self.total = self.feed.total
@@ -117,6 +130,9 @@ class Trainer:
             "window": self.log.window,
             "seconds": self.log.seconds,
             "bad": self.feed.bad,
+            "ranks": self.ranks.world,
+            "batch": self.feed.batch_size,
+            "micro": self.feed.batches.micro_of(self.epoch),
             "rng": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
@@ -130,9 +146,10 @@ class Trainer:
             return []
         with states.restoring(last.path):
             self._take_over(last.state, str(last.path))
+        other = self._other_ranks(last.state)
         warned = f"warning: {last.warning}; " if last.warning else ""
         said = self.validator.best.lost() if self.ranks.main else []
-        return [*said, f"{warned}going on from step {self.step}, epoch {self.epoch}"]
+        return [*said, f"{warned}going on from step {self.step}, epoch {self.epoch}{other}"]
 
     def _take_over(self, state: dict[str, Any], where: str) -> None:
         beginning.check_fixed(state.get("fixed", {}), self.objective, where)
@@ -154,6 +171,31 @@ class Trainer:
         if self.device.type == "cuda" and state["rng_cuda"]:
             torch.cuda.set_rng_state_all(state["rng_cuda"])
 
+    def _shares(self) -> list[str]:
+        """Return what is to be said of several ranks before the first step."""
+        size, parts = self.feed.batch_size, self.objective.place.parts
+        if self.ranks.world == 1:
+            return []
+        said = f"{self.ranks.world} ranks take {size // self.ranks.world} of the {size} examples of a step each"
+        if self.objective.mixes:
+            said += f"; {self.objective.mixes} stays within {size // parts} of them, so others meet than in one process"
+        return [said]
+
+    def _other_ranks(self, state: dict[str, Any]) -> str:
+        """Go on where another number of ranks saved; return what is to be said of it."""
+        before, micro, batch = (state.get(key, 0) for key in ("ranks", "micro", "batch"))
+        if batch and batch != self.feed.batch_size:
+            raise ConfigError(
+                f"{self.path}: steps of {batch} examples then, {self.feed.batch_size} now, which {before} and "
+                f"{self.ranks.world} ranks make of the data; go on with {before}, or start in another folder with -o"
+            )
+        if micro and self.in_epoch:
+            self.feed.batches.dealt[self.epoch] = micro
+        if before in (0, self.ranks.world):
+            return ""
+        now = f"{self.ranks.world} {'rank' if self.ranks.world == 1 else 'ranks'} in place of {before}"
+        return f"; {now}: a step takes the same examples, but what is drawn at random in it is other"
+
     def save(self) -> None:
         """Write last.ckpt (rank 0)."""
         self.log.bank()
@@ -167,37 +209,47 @@ class Trainer:
 
     def fit(self) -> None:
         """Train to the end of the profile; Stopped after a signal, Diverged after too many bad steps."""
-        flag = StopFlag()
+        flag = self.flag = StopFlag()
+        self.ranks.begin(self.path, flag.ask)
         self._saved = time.monotonic()
         self.log.start()
         try:
-            for line in self._first_look() if self.ranks.main else ():
-                self.log.say(line)
+            self.ranks.of_main(self._first_look, self._asked)
             if self.due:  # the run ended between the save of an epoch and its validation
                 self._validate()
                 self.save()
             while self.epoch < self.t.epochs and self.step < self.total and not self._out_of_time():
                 self._epoch(flag)
             self._conclude()
-            self.ranks.barrier()
             self._close()
+            self.ranks.leave()
         except BaseException as error:
             self._close(error)
-            if isinstance(error, Stopped):  # all ranks stop at the same step
-                self.ranks.barrier()
+            if self.ranks.world == 1:  # several end by their watch, and no signal may come first
+                flag.close()
             raise
-        finally:
-            # After a fault no barrier: the other ranks wait elsewhere, and learn of it by this one's end.
-            flag.close()
-            self.ranks.close()
+        flag.close()
+        self.ranks.close()
 
-    def _first_look(self) -> list[str]:
-        """Return what is to be said before the first step of this start."""
+    def _asked(self) -> None:
+        """Stop where this rank is asked to while it waits for rank 0."""
+        if self.flag.by:
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        raise Stopped(
+            f"{self.flag.by or 'a signal'}: saved at step {self.step} in {self.path}; run the same command to resume"
+        )
+
+    def _first_look(self) -> float:
+        """Say what is to be said before the first step of this start."""
         said = [*self.objective.notes(), *self.validator.start(self.step, self.objective.teacher)]
         if not self.resumed:
             known = None if self.validator.metric in BLIND else self.validator.split.references
             said += look.look(self.p, self.feed.data, self.student.sample_rate, known)
-        return said
+        for line in said:
+            self.log.say(line)
+        return 0.0
 
     def _weights(self) -> dict[str, Tensor]:
         return self.average.state if self.average else self.student.state_dict()
@@ -228,9 +280,8 @@ class Trainer:
                     self._end_epoch()
                 self.due = done  # the last step was taken: what is left is to validate, and the next start does
                 self.save()
-                raise Stopped(
-                    f"{flag.by or 'a signal'}: saved at step {self.step} in {self.path}; run the same command to resume"
-                )
+                self.ranks.leave()
+                self._stop()
             if done:
                 break
             if time.monotonic() - self._saved > self.t.checkpoint_every_s:
@@ -251,6 +302,9 @@ class Trainer:
 
     def _one_step(self, micro: list[Batch]) -> None:
         self.step, self.in_epoch = self.step + 1, self.in_epoch + 1
+        self.ranks.step(self.step)
+        if self.ranks.world > 1:  # each its own dropout, and the same after any interruption
+            torch.manual_seed(torch_seed(self.p.seed, self.step, self.ranks.rank, 0xD120))
         self.objective.rng.manual_seed(torch_seed(self.p.seed, self.epoch, self.step, self.ranks.rank))
         finite, figures = self.stepper.take(micro, self.step)
         if finite:
@@ -279,10 +333,9 @@ class Trainer:
 
     def _validate(self) -> None:
         started = time.monotonic()
-        score = 0.0
-        if self.ranks.main:
-            score = self.validator.score(self._weights(), self.step, self.objective.teacher, self.skipped)
-        score = self.ranks.share(score, self.device)
+        score = self.ranks.of_main(
+            lambda: self.validator.score(self._weights(), self.step, self.objective.teacher, self.skipped), self._asked
+        )
         self.schedule.validated(score)
         better = score > self.best
         self.best = max(self.best, score)

@@ -1,0 +1,82 @@
+"""Several ranks on this machine, started and followed by one process that ends as they do.
+
+torchrun does the same for many machines, but ends with 1 whatever its ranks end with, and some signals end it alone.
+Torch's own rendezvous brings the ranks together, at a socket that stands before the first of them does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import FrameType
+
+from usepcli.engine.parallel import cores
+from usepcli.engine.training.watch import LISTENING, PARENT
+from usepcli.errors import WorkerDied
+
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+LOOK_S = 0.05
+KILL_S = 20.0  # one that has ended ends the others, which takes them seconds; after this it is done from here
+
+
+def launch(ranks: int, line: Sequence[str]) -> int:
+    """Run `line` as so many ranks, pass signals on, and return the exit code that they agree upon."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        children: list[subprocess.Popen[bytes]] = []
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            for child in children:
+                child.send_signal(number)
+
+        before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+        try:
+            for rank in range(ranks):
+                children.append(_start(rank, ranks, line, listening))
+            _follow(children)
+        finally:
+            for child in children:
+                child.kill()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return _agreed([child.wait() for child in children])
+
+
+def _start(rank: int, ranks: int, line: Sequence[str], listening: socket.socket) -> subprocess.Popen[bytes]:
+    own = {
+        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks,
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": listening.getsockname()[1], PARENT: os.getpid(),
+    }  # fmt: skip
+    if rank == 0:
+        own[LISTENING] = listening.fileno()
+    shared = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": max(1, cores() // ranks)}
+    env = {**os.environ, **{name: str(value) for name, value in (own | shared).items()}}
+    return subprocess.Popen(line, env=env, pass_fds=[listening.fileno()] if rank == 0 else [])
+
+
+def _follow(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until all have ended; see to it where one failed and others do not follow."""
+    failed = 0.0
+    while any(child.poll() is None for child in children):
+        time.sleep(LOOK_S)
+        if not failed and any(child.returncode for child in children):
+            failed = time.monotonic()
+        if failed and time.monotonic() - failed > KILL_S:
+            for child in children:
+                child.kill()
+
+
+def _agreed(codes: Sequence[int]) -> int:
+    told = [code for code in codes if code > 0]
+    if told:
+        return Counter(told).most_common(1)[0][0]
+    killed = [-code for code in codes if code < 0]
+    if killed:
+        sys.stderr.write(f"usep: error: all ranks were killed ({signal.Signals(killed[0]).name}); run again\n")
+        return WorkerDied.code
+    return 0

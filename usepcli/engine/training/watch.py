@@ -1,0 +1,381 @@
+"""What ranks tell each other beside their exchanges: who is there, who has ended, and why.
+
+An exchange that waits for a rank which will never come can only time out, and knows no reason. So every rank keeps a
+thread at torch's rendezvous store, whatever its main thread is blocked in. A rank that ends in a fault leaves the
+reason there, prints it, and all others end with the same exit code. Each rank counts a beat, which the rank before it
+follows, and so misses one that was killed or stands still. A rank whose parent has gone saves and ends: nobody is
+left to start it again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from usepcli import guard
+from usepcli.engine.training import status
+from usepcli.errors import ConfigError, Stopped, WorkerDied
+
+TICK_S = 0.25
+SILENT_S = 60.0  # without a beat; a process that is swapped out may take a while for one
+ARRIVAL_S = 600.0  # for all ranks to come
+KILLED = "was killed or ended without a word, most likely for lack of memory"
+WORD_S = 5.0  # for a reason to reach the others
+PARENT = "RANKS_PARENT"  # set by `usep train --ranks`: its process
+LISTENING = "RANKS_LISTENING"  # and the socket on which rank 0 is to keep the store
+
+
+class Apart(WorkerDied):
+    """An exchange with other ranks broke off; the reason lies with one of them."""
+
+
+class Place(NamedTuple):
+    """Which of `world` ranks this process is, and which on its machine."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+
+def place(environ: Mapping[str, str] = os.environ) -> Place:
+    """Return the place that torchrun or `usep train --ranks` gave this process; ConfigError where it is none."""
+    found = []
+    for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)):
+        text = environ.get(name, str(default))
+        if not text.isascii() or not text.isdecimal():
+            raise ConfigError(f"{name}: found '{text}' in the environment; expected a number, as torchrun sets it")
+        found.append(int(text))
+    here = Place(*found)
+    if here.rank >= max(here.world, 1):
+        raise ConfigError(f"RANK: found {here.rank} with WORLD_SIZE {here.world} in the environment; expected less")
+    if here.world > 1 and not (environ.get("MASTER_ADDR") and environ.get("MASTER_PORT", "").isdecimal()):
+        raise ConfigError(
+            f"WORLD_SIZE: found {here.world} without MASTER_ADDR and MASTER_PORT in the environment; start several "
+            "ranks by usep train --ranks or torchrun"
+        )
+    return here
+
+
+class Watch:
+    """One rank's thread at the store; `silent_s`: how long a rank may give no sign."""
+
+    def __init__(self, where: Place, environ: Mapping[str, str] = os.environ) -> None:
+        self.rank, self.world, self.local = where
+        self.folder: Path | None = None  # of the run, once it is this process's own
+        self.asked: Path | None = None  # for the run on the command line
+        self.silent_s = SILENT_S
+        self.stall_s = 0.0  # how long a step may take; 0: for ever
+        self.ask: Callable[[str], None] | None = None  # asks for a stop after the present step
+        self._environ = environ
+        self._parent = int(environ.get(PARENT, os.getppid()))
+        self._agent = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        self._store: Any = None
+        self._left = self._orphan = self._lost = False
+        self._ending = threading.RLock()  # taken by whichever thread ends this process, and never given back
+        self._beats, self._heard, self._last = 0, time.monotonic(), b""
+        self._next: int | None = None  # a pidfd of the next rank, where it is on this machine
+        self._next_name = ""
+        self._step, self._since, self._waiting = 0, 0.0, False  # since 0: not in a step
+        # Whatever the library has to say of a connection that broke, the one line of its reason says better.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+        threading.Thread(target=self._look, daemon=True).start()
+
+    # Coming and going
+
+    def connect(self) -> Any:
+        """Meet all ranks; return a store for their exchanges. WorkerDied where one does not come."""
+        own = f"{socket.gethostname()} {_namespace()}"
+        self._store = self._dial(ARRIVAL_S)
+        with Broken():
+            self._store.set(f"here/{self.rank}", json.dumps({"pid": os.getpid(), "on": own}))
+            self._arrivals()
+            following = (self.rank + 1) % self.world
+            found = json.loads(self._store.get(f"here/{following}"))
+        self._next_name = f"rank {following} (pid {found['pid']} on {found['on'].split()[0]})"
+        self._heard = time.monotonic()
+        if found["on"] == own:
+            with suppress(OSError, AttributeError):  # older kernels; its beat tells, too
+                self._next = os.pidfd_open(found["pid"])
+        return self._dial(ARRIVAL_S)
+
+    def _arrivals(self) -> None:
+        keys = [f"here/{rank}" for rank in range(self.world)]
+        end = time.monotonic() + ARRIVAL_S
+        while not self._store.check(keys):
+            if time.monotonic() > end:
+                missing = ", ".join(str(r) for r, key in enumerate(keys) if not self._store.check([key]))
+                raise WorkerDied(f"of {self.world} ranks these did not come within {ARRIVAL_S:.0f} s: {missing}")
+            time.sleep(0.05)
+
+    def _dial(self, patience_s: float) -> Any:
+        import torch.distributed as dist
+
+        address, port = self._environ["MASTER_ADDR"], int(self._environ["MASTER_PORT"])
+        keeps = self.rank == 0 and not self._agent and self._store is None
+        listening = self._environ.get(LISTENING, "")
+        if self._agent:
+            try:
+                socket.create_connection((address, port), 30).close()
+            except OSError as error:  # it stood before any rank did
+                raise Stopped(f"torchrun has ended ({error.strerror or error}); run the same command again") from error
+        store = dist.TCPStore(
+            address, port, None, keeps, timedelta(seconds=patience_s), wait_for_workers=False,
+            master_listen_fd=int(listening) if keeps and listening else None,
+        )  # fmt: skip
+        return dist.PrefixStore(f"usep/{self._environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+    def leave(self) -> None:
+        """Say that this rank ends well; all shall have said so before the first is gone."""
+        self._left, self.ask = True, None
+        with suppress(RuntimeError):  # nobody keeps the store any more
+            self._store.set(f"done/{self.rank}", "1")
+
+    # While it goes
+
+    def step(self, step: int) -> None:
+        """Note that a step begins."""
+        self._step, self._since = step, time.monotonic()
+
+    def waiting(self, flag: bool) -> None:
+        """Note that this rank waits for others, or goes on."""
+        self._waiting = flag
+        if self._since:
+            self._since = time.monotonic()
+
+    def rest(self) -> None:
+        """Note that what comes now may take its time."""
+        self._since = 0.0
+
+    def agreed(self, name: str, facts: Mapping[str, Any], what: str) -> None:
+        """Raise ConfigError where facts differ from rank 0's."""
+        if self.rank == 0:
+            self._store.set(name, json.dumps(dict(facts)))
+            return
+        theirs = json.loads(self._wait(name))
+        ours = json.loads(json.dumps(dict(facts)))
+        unlike = [f"{k}: {ours.get(k)!r}, there {theirs.get(k)!r}" for k in ours if ours.get(k) != theirs.get(k)]
+        if unlike:
+            raise ConfigError(f"{what} on {socket.gethostname()} are others than rank 0's ({'; '.join(unlike[:8])})")
+
+    def give(self, name: str, value: str) -> None:
+        """Leave a value for the other ranks."""
+        with Broken():
+            self._store.set(name, value)
+
+    def take(self, name: str, stopped: Callable[[], None]) -> str:
+        """Return the value that a rank leaves, however long it takes; stopped: may raise while nothing is there."""
+        with Broken():
+            return self._wait(name, stopped).decode()
+
+    def _wait(self, name: str, stopped: Callable[[], None] = lambda: None) -> bytes:
+        pause = 0.01
+        while not self._store.check([name]):
+            stopped()
+            time.sleep(pause)
+            pause = min(2 * pause, 0.5)
+        value: bytes = self._store.get(name)
+        return value
+
+    def found_out(self) -> None:
+        """Wait for the reason of a broken exchange, which ends this process; return where none is found."""
+        for _ in range(round(2 * WORD_S / TICK_S)):
+            if self._orphan and self._lost:
+                return
+            time.sleep(TICK_S)
+
+    # The end
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """End this rank and all others with an error's line and code; the first to fail is the one that is heard."""
+        if self._left:  # all ranks raised it together, and rank 0 speaks
+            line, code = guard.explain(error)
+            if self.rank == 0:
+                _say(line)
+            self._quit(code)
+        if isinstance(error, Apart):
+            self.found_out()
+        if os.environ.get("USEP_DEBUG", "") not in ("", "0"):
+            import traceback
+
+            sys.stderr.write("".join(traceback.format_exception(error)))
+        line, code = guard.explain(error)
+        if self.rank:
+            line = line.replace("usep: ", f"usep: rank {self.rank}: ", 1)
+        self._declare({"rank": self.rank, "code": code, "line": line})
+
+    def _declare(self, fault: dict[str, Any], dead: int = 0) -> NoReturn:
+        """Publish why all end, unless another was first, and wait a little until the others have heard it."""
+        self._ending.acquire()
+        fault["host"] = socket.gethostname()
+        mine = first = json.dumps(fault)
+        try:
+            if self._store is None:
+                self._store = self._dial(4 * WORD_S)
+            first = self._store.compare_set("fault", "", mine).decode()
+        except (RuntimeError, OSError, Stopped):  # there is nobody to tell
+            self._lost = True
+        if first != mine:
+            self._obey(json.loads(first))
+        _say(fault["line"])
+        self._record(fault)
+        with suppress(RuntimeError):
+            end = time.monotonic() + (WORD_S if self._agent or self.rank else 2 * WORD_S)
+            while not self._lost and time.monotonic() < end and self._store.add("heard", 0) < self.world - 1 - dead:
+                time.sleep(0.05)
+        self._quit(fault["code"])
+
+    def _obey(self, fault: Mapping[str, Any]) -> NoReturn:
+        self._ending.acquire()
+        if self.local == 0 and fault["host"] != socket.gethostname():
+            _say(f"usep: rank {self.rank}: rank {fault['rank']} on {fault['host']} ended: see its message")
+        if self.rank == 0:
+            self._record(fault)
+        with suppress(RuntimeError):
+            self._store.add("heard", 1)
+        self._quit(fault["code"])
+
+    def _record(self, fault: Mapping[str, Any]) -> None:
+        folder = self.folder
+        # A start that came to nothing must not leave the former one's "run again", which a scheduler would do for ever.
+        if folder is None and self.asked and status.read(self.asked).get("state") == status.STOPPED:
+            folder = self.asked
+        if folder is not None:
+            status.end(folder, fault["code"], fault["line"].removeprefix("usep: ").removeprefix("error: "))
+
+    def _quit(self, code: int) -> NoReturn:
+        """End without looking back: the main thread may be blocked where no exception reaches it."""
+        for child in multiprocessing.active_children():
+            child.kill()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+    # The thread
+
+    def _look(self) -> None:
+        before = time.monotonic()
+        while not self._left:
+            time.sleep(TICK_S)
+            now = time.monotonic()
+            if now - before > 20 * TICK_S:  # this process stood still itself
+                self._heard = now
+                self._since = now if self._since else 0.0
+            before = now
+            if not self._orphan and os.getppid() != self._parent:
+                self._orphaned()
+            try:
+                self._stalled(now)
+                if self._store is not None and not self._lost:
+                    self._tick(now)
+            except RuntimeError:
+                self._cut_off()
+
+    def _stalled(self, now: float) -> None:
+        if self._since and not self._waiting and self.stall_s and now - self._since > self.stall_s:
+            line = f"no progress in step {self._step} for {self.stall_s:.0f} s (twice train.worker_timeout_s)"
+            self._declare(
+                {"rank": self.rank, "code": WorkerDied.code, "line": f"usep: error: rank {self.rank}: {line}"}
+            )
+
+    def _tick(self, now: float) -> None:
+        if self._store.check(["fault"]):
+            with self._ending:  # not this rank's own, of which the main thread tells just now
+                self._obey(json.loads(self._store.get("fault")))
+        self._beats += 1
+        self._store.set(f"beat/{self.rank}", str(self._beats))
+        if self._next_name:
+            self._follow(now)
+
+    def _follow(self, now: float) -> None:
+        """Look after the next rank."""
+        following = (self.rank + 1) % self.world
+        gone = self._next is not None and bool(select.select([self._next], [], [], 0)[0])
+        if self._store.check([f"beat/{following}"]):
+            beat = self._store.get(f"beat/{following}")
+            if beat != self._last:
+                self._last, self._heard = beat, now
+        if not gone and now - self._heard < self.silent_s:
+            return
+        if self._store.check([f"done/{following}"]):
+            self._next_name = ""
+            return
+        if self._store.check(["fault"]):
+            return
+        how = KILLED
+        if not gone:
+            how = f"gave no sign for {self.silent_s:.0f} s: it hangs, or its machine does"
+            if self._next is not None:  # what stands still cannot end itself
+                signal.pidfd_send_signal(self._next, signal.SIGKILL)
+        line = f"usep: error: {self._next_name} {how}; run the same command again"
+        self._declare({"rank": following, "code": WorkerDied.code, "line": line}, dead=1)
+
+    def _orphaned(self) -> None:
+        """The process that started this rank is gone: save and end, at once where nothing waits to be saved."""
+        self._orphan = True
+        self._stop("the process that started the ranks has ended")
+
+    def _stop(self, why: str) -> None:
+        if self._left:
+            return
+        if self.ask is not None and self._since:
+            self.ask(why)
+            return
+        self._ending.acquire()
+        if self.rank == 0:
+            line = f"{why}; what was saved stands, run the same command to resume"
+            _say(f"usep: error: {line}")
+            self._record({"code": Stopped.code, "line": line})
+        self._quit(Stopped.code)
+
+    def _cut_off(self) -> None:
+        """The store is gone, and with it whoever kept it: torchrun, or rank 0."""
+        if self._left:
+            return
+        self._lost, self._next_name = True, ""
+        if self._agent or self._orphan:
+            self._stop("torchrun has ended")
+            return
+        with self._ending:
+            line = f"rank 0 {KILLED}; run the same command again"
+            if self.rank == 1 or self.local == 0:
+                _say(f"usep: error: {line}")
+                self._record({"code": WorkerDied.code, "line": line})
+            self._quit(WorkerDied.code)
+
+
+class Broken:
+    """A block in which a store that is gone means what a broken exchange does."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RuntimeError):
+            raise Apart("the ranks lost each other; run the same command again") from error
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _say(line: str) -> None:
+    # Past the stream's own lock, which the main thread may hold for ever.
+    clear = "\r\033[K" if os.isatty(2) else ""
+    with suppress(OSError):
+        os.write(2, f"{clear}{line}\n".encode("utf-8", "backslashreplace"))
