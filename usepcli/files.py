@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from usepcli.errors import IOFault, OutputError
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([^}]*)\}|([A-Za-z_]\w*))")
 MOST_JSON, DEEPEST_JSON = 1 << 28, 40  # bytes and levels of a record
 _TOO_DEEP = f"nested more than {DEEPEST_JSON} levels deep"
+_HOST = zlib.crc32(os.fsencode(os.uname().nodename)) if hasattr(os, "uname") else 0
 _LONGEST = 255  # bytes in one name, on nearly every file system
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -34,8 +36,11 @@ def show(path: str | os.PathLike[str]) -> str:
 
 
 def hidden(path: Path) -> Path:
-    """Return the name under which `path` is written until it is whole: hidden, this process's own, ending in .tmp."""
-    tail = f".{os.getpid()}.tmp"
+    """Return the name under which `path` is written until it is whole: hidden, this process's own, ending in .tmp.
+
+    Jobs on two machines may write one file at the same time, and in containers each of them is process 1.
+    """
+    tail = f".{_HOST}{os.getpid():08d}.tmp"
     name = f".{path.name}{tail}"
     if len(os.fsencode(name)) > _LONGEST:
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{tail}"

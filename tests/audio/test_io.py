@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from usepcli import files
 from usepcli.audio import io
 from usepcli.audio.riff import parse_wav
 from usepcli.errors import BadInput, InputNotFound, IOFault, OutputError
@@ -222,7 +223,7 @@ def test_a_writer_that_is_interrupted_while_it_opens_leaves_nothing(
 ):
     def interrupted(*_: object, **__: object) -> None:
         if name == "_Sink":
-            (tmp_path / f".x.wav.{os.getpid()}.tmp").touch()
+            files.hidden(tmp_path / "x.wav").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"usepcli.audio.writer.{name}", interrupted)

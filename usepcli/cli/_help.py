@@ -46,18 +46,8 @@ GROUPS = {
         *("--kaldi-export", "--overwrite", "--force"),
     ),
     "Running": (
-        *(
-            "--check",
-            "--resume",
-            "--fail-fast",
-            "--dry-run",
-            "--load",
-            "--seed",
-            "--device",
-            "--workers",
-            "--threads",
-            "--ranks",
-        ),
+        *("--check", "--merge", "--resume", "--fail-fast", "--dry-run", "--load", "--seed", "--device", "--workers"),
+        *("--threads", "--ranks"),
     ),
     "Messages": ("--json", "--quiet", "--version", "--install-completion", "--show-completion", "--help"),
 }

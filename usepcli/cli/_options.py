@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -111,6 +112,16 @@ Workers = Annotated[
 Threads = Annotated[
     int, typer.Option("--threads", min=0, max=MOST_THREADS, help="Threads of the computation; 0 decides by itself.")
 ]
+Shard = Annotated[
+    str,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Do only share I of N, beside the other shares in one folder; slurm: that of SLURM_ARRAY_TASK_ID.",
+        show_default=False,
+    ),
+]
+Merge = Annotated[bool, typer.Option("--merge", help="Only take together what all --shard runs have left.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
@@ -139,6 +150,21 @@ def given(ctx: typer.Context) -> set[str]:
 def say(line: str) -> None:
     """Write a line to stderr; bytes that are no letters, and what steers a terminal, appear as backslash escapes."""
     sys.stderr.write(show(line) + "\n")
+
+
+def merging() -> str:
+    """Return this command line with --merge in place of its --shard."""
+    words = list(sys.argv[1:])
+    while "--shard" in words:
+        at = words.index("--shard")
+        del words[at : at + 2]
+    return shlex.join(["usep", *(word for word in words if not word.startswith("--shard=")), "--merge"])
+
+
+def tell_shard(shard: str, quiet: bool) -> None:
+    """Say at the end of a share how those of all shares come together."""
+    if shard and not quiet:
+        say(f"when all shards are done: {merging()} (without --merge, what is missing is done too)")
 
 
 def hushed(quiet: bool) -> Callable[[str], None]:

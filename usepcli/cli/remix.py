@@ -145,6 +145,8 @@ def remix(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     threads: options.Threads = 0,
+    shard: options.Shard = "",
+    merge: options.Merge = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -163,7 +165,8 @@ def remix(
     the manifest's reference. Whole mixtures meet others of similar length and end in silence where they are
     shorter. With --normalize mixtures have 0.1 rms before the shuffle (where the model brings them to a level of
     its own); what would clip is turned down as a whole. One seed gives one set, and the same command goes on
-    after an interruption. Exit 4: some mixtures could not be used, see the column reason in remix.csv.
+    after an interruption. With --shard several jobs make one set; the same command without it, or with --merge, then
+    writes its manifest. Exit 4: some mixtures could not be used, see the column reason in remix.csv.
 
     \b
     Examples:
@@ -182,7 +185,9 @@ def remix(
         _print(mixing.mix(**mine, say=options.say), as_json)
     else:
         mine = options.fitting(pseudo.shuffle, asked)
-        _tell(pseudo.shuffle(shuffle, **mine, say=options.say), as_json)
+        done = pseudo.shuffle(shuffle, **mine, say=options.say)
+        options.tell_shard(shard, quiet or dry_run)
+        _tell(done, as_json)
 
 
 def _check(given: set[str], asked: Mapping[str, Any], mix: Callable[..., Any], shuffle: Callable[..., Any]) -> None:

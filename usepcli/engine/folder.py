@@ -21,11 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from usepcli.errors import IOFault, OutputError
+from usepcli.engine import shards
+from usepcli.engine.shards import Shard
+from usepcli.errors import BadInput, IOFault, OutputError
 from usepcli.files import read_json, show, write_text
 
 # How long a killed run's data workers may take to notice that their parent is gone: until then they hold its lock.
 ORPHANS_S = 10.0
+SHARES_S = 2.0
 _HIDDEN = re.compile(r"\..*\.\d+\.tmp")  # as files.whole names what it writes
 _HIDDEN_ONCE = re.compile(r".\.tmp\.\d+$")  # as earlier versions did
 
@@ -43,7 +46,7 @@ class Lock:
         whole = folder / f"{name}.lock"
         self._wanted = [(whole, fcntl.LOCK_EX)]
         if share:
-            self._wanted = [(whole, fcntl.LOCK_SH), (folder / f"{name}{share}.lock", fcntl.LOCK_EX)]
+            self._wanted = [(whole, fcntl.LOCK_SH), (folder / f"{name or '.usep'}{share}.lock", fcntl.LOCK_EX)]
         self._held: list[tuple[Path, int]] = []
 
     def take(self) -> None:
@@ -62,7 +65,8 @@ class Lock:
             raise
 
     def _take(self, path: Path, how: int) -> None:
-        patience = time.monotonic() + ORPHANS_S
+        # A share that ends has the whole lock for an instant, to see whether it is the last one.
+        patience = time.monotonic() + (SHARES_S if how == fcntl.LOCK_SH else ORPHANS_S)
         while True:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
@@ -73,7 +77,7 @@ class Lock:
                 if fault.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     sys.stderr.write(f"{show(self.folder)}: no file locks here; do not start a second run in it now\n")
                     return
-                if alive(holder) or time.monotonic() > patience:
+                if (alive(holder) and how != fcntl.LOCK_SH) or time.monotonic() > patience:
                     raise OutputError(
                         f"{show(self.folder)}: in use by {holder}; wait for it, or choose another folder with -o"
                         f"{self.advice}"
@@ -125,7 +129,8 @@ class Folder:
     """`claim` before writing into it, `finish` when all is there, `release` at the end whatever happens.
 
     Subclasses state their `name`, the `command` that makes such folders, and what a run makes in them (`made`), the
-    facts that the record shall hold, and their key.
+    facts that the record shall hold, and their key.  A `share` works beside other shares of the same settings: it
+    clears nothing away and writes no finished record, which are for a run that has the folder to itself.
     """
 
     name: str
@@ -134,11 +139,22 @@ class Folder:
     foreign: tuple[str, ...] = ()  # further names that a folder of another command holds
     over_others = False  # whether to overwrite means what other programs made, too
     afresh = False  # whether to overwrite means a folder of the same settings, too
+    part: tuple[str, str] = ("", "")  # how the names of what shares leave begin and end
 
-    def __init__(self, path: Path, key: str = "", facts: dict[str, Any] | None = None) -> None:
-        self.path, self.key, self.facts = path, key, facts or {}
+    def __init__(
+        self, path: Path, key: str = "", facts: dict[str, Any] | None = None, share: Shard | None = None
+    ) -> None:
+        self.path, self.key, self.facts, self.share = path, key, facts or {}, share
         self.done, self.partial = path / f"{self.name}.json", path / f"{self.name}.partial.json"
-        self.lock = Lock(path)
+        self.lock = Lock(path, share=share.suffix if share else "")
+
+    def parts(self) -> dict[Path, Shard]:
+        """Return what shares left in the folder to be taken together."""
+        return shards.parts(self.path, *self.part) if self.part[0] else {}
+
+    def shared_out(self) -> frozenset[int]:
+        """Return into how many shares the work was shared out, by what lies here and by this run."""
+        return frozenset(share.count for share in [*self.parts().values(), *([self.share] if self.share else [])])
 
     @property
     def complete(self) -> bool:
@@ -152,6 +168,7 @@ class Folder:
         earlier = self.earlier()
         if earlier is None:
             taken = [name for name in (*self.made, *self.foreign) if (self.path / name).exists()]
+            taken += [path.name for path in self.parts()]
             if taken and not (overwrite and self.over_others):
                 raise OutputError(
                     f"{show(self.path)}: holds '{taken[0]}', which `{self.command}` did not make; choose another -o"
@@ -163,12 +180,21 @@ class Folder:
                 "or pass --overwrite"
             )
 
-    def claim(self, overwrite: bool) -> None:
-        """Lock the folder and make it ours: go on if it has these settings, empty it if told to, else OutputError."""
+    def claim(self, overwrite: bool, merge: bool = False) -> None:
+        """Lock the folder and make it ours: go on if it has these settings, empty it if told to, else OutputError.
+
+        merge: BadInput where nothing was begun.
+        """
+        if merge and self.earlier() is None:
+            raise BadInput(f"{show(self.path)}: no shard was run here; run them with --shard I/N, or leave --merge out")
         self.lock.take()
         try:
             self.check(overwrite)
             earlier = self.earlier()
+            if self.share:
+                if earlier is None:
+                    write_text(self.partial, self.text({}))
+                return
             if earlier is not None and (earlier.get("key") != self.key or (overwrite and self.afresh)):
                 self._empty()
             if self.partial.exists():  # a run that was killed may have left files half-written
@@ -223,7 +249,7 @@ class Folder:
         # First a record that fits no settings: a kill from here on leaves a folder that has to be overwritten again.
         write_text(self.partial, "{}\n")
         try:
-            for path in (self.done, *(self.path / name for name in self.made)):
+            for path in (self.done, *self.parts(), *(self.path / name for name in self.made)):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:

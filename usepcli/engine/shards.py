@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from usepcli.errors import BadInput, UsageError
 from usepcli.files import show
@@ -95,23 +95,59 @@ def parts(folder: Path, stem: str, ending: str) -> dict[Path, Shard]:
 
 def lacking(found: Iterable[Shard]) -> str:
     """Return in words which shares are not among those found, '' where none is missing: "3, 5 of 8"."""
-    there: dict[int, set[int]] = {}
-    for shard in found:
-        there.setdefault(shard.count, set()).add(shard.index)
-    gaps = {count: [str(k) for k in range(1, count + 1) if k not in has] for count, has in there.items()}
-    return " and ".join(
-        f"{', '.join(missing[:_TOLD])}{', ...' if len(missing) > _TOLD else ''} of {count}"
-        for count, missing in sorted(gaps.items())
-        if missing
-    )
+    there = set(found)
+    counts = {shard.count for shard in there}
+    return _named({count: [k for k in range(1, count + 1) if Shard(k, count) not in there] for count in counts})
 
 
-def refuse_gaps(folder: Path, found: Iterable[Shard], missing: int, total: int, what: str) -> NoReturn:
-    """Raise BadInput for a --merge that finds parts missing, by their names; what: "items", "mixtures"."""
-    found = list(found)
-    absent = lacking(found)
-    named = f"share {absent}" if absent else "no share was run to its end" if not found else "a share is not at its end"
-    raise BadInput(
-        f"{show(folder)}: {missing} of {total} {what} are missing: {named}; run that share again, or leave --merge out "
-        "to do here what is missing"
-    )
+def _named(gaps: Mapping[int, Sequence[int]]) -> str:
+    told = []
+    for count, missing in sorted(gaps.items()):
+        if missing:
+            more = ", ..." if len(missing) > _TOLD else ""
+            told.append(f"{', '.join(map(str, missing[:_TOLD]))}{more} of {count}")
+    return " and ".join(told)
+
+
+@dataclass(frozen=True)
+class State:
+    """How much of a work is there: items that are shared out in this order, and those of them that are done."""
+
+    what: str
+    items: Sequence[Hashable]
+    done: Container[Hashable]
+    counts: frozenset[int]  # into how many shares it was shared out, as far as parts tell
+
+    @property
+    def left(self) -> int:
+        """The number of items that are not done."""
+        return sum(item not in self.done for item in self.items)
+
+    def lacking(self) -> str:
+        """Return in words which shares are not at their end: "3, 5 of 8"."""
+        left = [n for n, item in enumerate(self.items) if item not in self.done]
+        return _named({count: sorted({n % count + 1 for n in left}) for count in self.counts})
+
+    def refuse_gaps(self, folder: Path) -> None:
+        """Raise BadInput where a --merge finds parts missing, by their names."""
+        if not (left := self.left):
+            return
+        named = f"shard {absent} is not done" if (absent := self.lacking()) else "no shard was run here"
+        raise BadInput(
+            f"{show(folder)}: {left} of {len(self.items)} {self.what} are missing: {named}; run what is missing again, "
+            "or leave --merge out to do it here"
+        )
+
+    def told(self, share: Shard, did: int) -> str:
+        """Return what a share says at its end; did: how many of its items it did now."""
+        mine = len(share.of(self.items))
+        if not mine:
+            return f"shard {share}: nothing to do, there are only {len(self.items)} {self.what} to share"
+        earlier = f", {mine - did} of them before" if did < mine else ""
+        if not (left := self.left):
+            return f"shard {share} done: {mine} {self.what}{earlier}; all {len(self.items)} are there"
+        there = len(self.items) - left
+        return (
+            f"shard {share} done: {mine} {self.what}{earlier}; {there} of {len(self.items)} are there, shard "
+            f"{self.lacking()} is to come"
+        )

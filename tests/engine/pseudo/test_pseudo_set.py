@@ -26,6 +26,7 @@ from usepcli.engine.pseudo.plan import Settings, plan
 from usepcli.engine.pseudo.pseudo_set import remix_set as make
 from usepcli.engine.pseudo.shuffled_folder import ShuffledFolder
 from usepcli.engine.pseudo.sources import Listed, Separated
+from usepcli.engine.shards import Shard
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, OutputError, UsageError
 from usepcli.models.separator import SeparationModel
@@ -278,13 +279,40 @@ def test_an_interrupted_set_goes_on_to_the_same_files(
     if tear:
         text = (out / "remix.csv").read_bytes()
         (out / "remix.csv").write_bytes(text[:-20])
-    # The second batch is made again: whether its lines were all written cannot be known.
-    assert make(manifest, out, settings, quiet=True).kept == 3
+    assert make(manifest, out, settings, quiet=True).kept == (3 if tear else 6)
     assert files(out) == files(tmp_path / "whole")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.wav")}
     again = make(manifest, out, settings, quiet=True)
     assert again.kept == 12 and again.mixtures == {"train": 12}
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.wav")}
+
+
+def test_shares_in_any_order_and_a_merge_make_the_files_of_one_run(manifest: Manifest, tmp_path: Path):
+    settings = Settings(batch=3, rounds=2)  # four batches
+    make(manifest, tmp_path / "whole", settings, quiet=True)
+    out = tmp_path / "out"
+
+    def share(index: int, settings: Settings = settings) -> str:
+        return make(manifest, out, settings, quiet=True, share=Shard(index, 3)).share
+
+    assert share(3) == "shard 3 of 3 done: 1 batches; 1 of 4 are there, shard 1, 2 of 3 is to come"
+    assert "done: 1 batches, 1 of them before" in share(3)
+    with pytest.raises(OutputError, match="kind was"):
+        share(1, Settings("free", batch=3, rounds=2))
+    with pytest.raises(BadInput, match="3 of 4 batches are missing: shard 1, 2 of 3 is not done"):
+        make(manifest, out, settings, quiet=True, merge=True)
+    with Lock(out, share="-2-of-3"), pytest.raises(OutputError, match="in use"):
+        share(2)
+    share(1)
+    assert not (out / "manifest.csv").exists() and not (out / "remix.csv").exists()
+    assert share(2).endswith("all 4 are there")
+    assert make(manifest, out, settings, quiet=True, merge=True).kept == 12
+    assert files(out) == files(tmp_path / "whole")
+    assert (out / "remix.json").read_bytes() == (tmp_path / "whole" / "remix.json").read_bytes()
+    assert "nothing to do" in make(manifest, out, settings, quiet=True, share=Shard(7, 9)).share
+    with pytest.raises(BadInput, match="no shard was run"):
+        make(manifest, tmp_path / "none", settings, quiet=True, merge=True)
+    assert not (tmp_path / "none").exists()
 
 
 def test_folders_of_others_and_of_other_settings_are_safe(manifest: Manifest, tmp_path: Path):

@@ -28,8 +28,9 @@ from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng, torch_seed
 from usepcli.dsp import shuffle
 from usepcli.engine.pseudo.plan import SUBTYPES, Group, Settings, least, plan, rows_of
-from usepcli.engine.pseudo.shuffled_folder import WAV, ShuffledFolder
+from usepcli.engine.pseudo.shuffled_folder import COLUMNS, WAV, ShuffledFolder
 from usepcli.engine.pseudo.sources import Listed, Separated, Sources
+from usepcli.engine.shards import Shard, State
 from usepcli.errors import BadInput, MissingDependency
 from usepcli.report.progress import progress
 from usepcli.weights import cards, reach
@@ -37,9 +38,6 @@ from usepcli.weights import cards, reach
 LEVEL = 0.1  # rms of a mixture that was brought to one level, where int16 recordings of speech usually lie
 SILENT = "silent"
 _CUT, _SHUFFLE = 1, 3  # what is drawn; 2 is the plan
-COLUMNS = (
-    "batch", "round", "split", "id", "frames", "gain_db", "origin", "outputs", "speakers", "licence", "reason",
-)  # fmt: skip
 
 
 @dataclass
@@ -57,6 +55,7 @@ class Shuffled:
     kept: int = 0
     mebibytes: float = 0.0
     residual_db: float | None = None
+    share: str = ""  # what came of a share, for a person
 
     def facts(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -85,13 +84,16 @@ def remix_set(
     overwrite: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    share: Shard | None = None,
+    merge: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Shuffled:
     """Write the pseudo-mixtures of a set, their sources, manifest.csv, remix.csv and remix.json into the folder `out`.
 
     With `model` the sources are its outputs, else the manifest's references. Safe to stop and to call again: what is
-    finished stays. `check` is called between pseudo-mixtures, and may raise. UsageError for settings that do not fit
-    the set, OutputError where `out` holds something else.
+    finished stays. share: its batches alone, and no manifest.  merge: make nothing, BadInput where batches are missing.
+    `check` is called between pseudo-mixtures, and may raise. UsageError for settings that do not fit the set,
+    OutputError where `out` holds something else.
     """
     settings.check(model is not None)
     kept = rows_of(manifest, settings.split)
@@ -106,13 +108,14 @@ def remix_set(
         card = {"name": facts.name, "licence": facts.licence, "sha256": digest}
         sources = Separated.load(path, settings.n_remix, settings.normalize, device, threads)
     groups = plan(kept, settings, sources.n_src)
-    folder = ShuffledFolder(out, _facts(kept, settings, sources, card))
+    folder = ShuffledFolder(out, _facts(kept, settings, sources, card), share)
     folder.refuse_input(manifest)
     folder.check(overwrite)
     if dry_run:
-        return _planned(kept, groups, sources, settings, out)
+        return _planned(kept, share.of(groups) if share else groups, sources, settings, out)
     try:
-        return _fill(kept, groups, sources, settings, folder, overwrite, quiet, check)
+        folder.claim(overwrite, merge)
+        return _fill(kept, groups, sources, settings, folder, merge, quiet, check)
     finally:
         folder.release()
 
@@ -153,53 +156,62 @@ def _fill(
     sources: Sources,
     settings: Settings,
     folder: ShuffledFolder,
-    overwrite: bool,
+    merge: bool,
     quiet: bool,
     check: Callable[[], None],
 ) -> Shuffled:
-    folder.claim(overwrite)
-    rows = folder.finished()
+    done = folder.finished({group.number: len(group.rows) for group in groups})
+    share = folder.share
+    mine = share.of(groups) if share else groups
+    state = State("batches", [group.number for group in groups], done, folder.shared_out())
+    if merge:
+        state.refuse_gaps(folder.path)
     summary = Shuffled(folder.path, sources.n_src, sources.rate)
-    summary.kept = sum(not row["reason"] for row in rows)
-    if not folder.complete:
-        begin = max((int(row["batch"]) for row in rows), default=-1) + 1
-        reader = Reader(manifest, sources.rate, settings.seconds)
-        total = sum(len(group.rows) for group in groups[begin:])
-        with progress(total=total, desc="remix", unit="mixture", quiet=quiet) as bar:
-            for group in groups[begin:]:
-                made = []
-                for line in _make(group, reader, sources, settings, folder.path):
-                    made.append(line)
-                    check()
-                folder.add(made)
-                rows += [{name: str(value) for name, value in row.items()} for row in made]
-                bar.update(len(group.rows))
-    _count(summary, rows)
-    if not summary.mixtures:
-        raise BadInput(f"{manifest.path}: every pseudo-mixture is silent; look with `usep prepare-data --check`")
+    summary.kept = sum(not row["reason"] for group in mine for row in done.get(group.number, ()))
+    todo = [group for group in mine if group.number not in done]
+    reader = Reader(manifest, sources.rate, settings.seconds)
+    with progress(total=sum(len(group.rows) for group in todo), desc="remix", unit="mixture", quiet=quiet) as bar:
+        for group in todo:
+            made = []
+            for line in _make(group, reader, sources, settings, folder.path):
+                made.append(line)
+                check()
+            folder.add(made)
+            done[group.number] = [{name: str(value) for name, value in row.items()} for row in made]
+            bar.update(len(group.rows))
     if isinstance(sources, Listed) and sources.mixture_power:
         ratio = sources.residual_power / sources.mixture_power
         summary.residual_db = 10 * math.log10(ratio) if ratio else -math.inf
+    rows = [row for group in mine for row in done[group.number]]
+    _count(summary, rows)
+    if share:
+        summary.share = state.told(share, len(todo))
+        return summary
+    if not summary.mixtures:
+        raise BadInput(f"{manifest.path}: every pseudo-mixture is silent; look with `usep prepare-data --check`")
     if not folder.complete:
-        done = [_row(row, summary) for row in rows if not row["reason"]]
-        facts = {
-            key: value for key, value in summary.facts().items() if key not in ("manifest", "sources", "rate", "kept")
-        }
-        table = Manifest(done, folder.path, folder.path / Manifest.FILE)
-        table.write()
-        folder.finish({"results": facts, "tables": {Manifest.FILE: table.extent}})
+        _finish(folder, rows, summary)
     return summary
+
+
+def _finish(folder: ShuffledFolder, rows: list[dict[str, str]], summary: Shuffled) -> None:
+    """Write the tables of a set that is there, and its record."""
+    folder.gather(rows)
+    facts = {key: value for key, value in summary.facts().items() if key not in ("manifest", "sources", "rate", "kept")}
+    table = Manifest(
+        [_row(row, summary) for row in rows if not row["reason"]], folder.path, folder.path / Manifest.FILE
+    )
+    table.write()
+    folder.finish({"results": facts, "tables": {Manifest.FILE: table.extent}})
 
 
 def _make(group: Group, reader: Reader, sources: Sources, settings: Settings, out: Path) -> Iterator[dict[str, Any]]:
     """Write the pseudo-mixtures of one group; yield their lines for remix.csv, and one for each unusable mixture."""
     blank = {**dict.fromkeys(COLUMNS, ""), "batch": group.number, "round": group.round + 1, "split": group.split}
     used, examples, bad = _read(group, reader, settings, sources.with_sources)
-    yield from ({**blank, "id": name, "reason": reason} for name, reason in bad.items())
+    yield from ({**blank, "id": name, "reason": reason} for name, reason in bad)
     if len(used) < least(settings.kind, sources.n_src):
-        raise BadInput(
-            f"{len(bad)} of {len(group.rows)} mixtures of one batch cannot be used: {next(iter(bad.values()))}"
-        )
+        raise BadInput(f"{len(bad)} of {len(group.rows)} mixtures of one batch cannot be used: {bad[0][1]}")
     draw = torch.Generator().manual_seed(torch_seed(settings.seed, group.number, _SHUFFLE))
     moved, items, outputs = shuffled(sources(collate(examples)), settings, draw)
     for b, waves in enumerate(moved.numpy()):
@@ -222,9 +234,9 @@ def _make(group: Group, reader: Reader, sources: Sources, settings: Settings, ou
 
 def _read(
     group: Group, reader: Reader, settings: Settings, with_sources: bool
-) -> tuple[list[Row], list[Example], dict[str, str]]:
-    """Return the usable mixtures of a group, their audio, and by id why the others are of no use."""
-    used, examples, bad = list[Row](), list[Example](), dict[str, str]()
+) -> tuple[list[Row], list[Example], list[tuple[str, str]]]:
+    """Return the usable mixtures of a group, their audio, and of each other one its id and why it is of no use."""
+    used, examples, bad = list[Row](), list[Example](), list[tuple[str, str]]()
     for i in group.rows:
         row = reader.manifest.rows[i]
         try:
@@ -235,7 +247,7 @@ def _read(
             examples.append(Example(row.id, item.mix, item.sources))
             used.append(row)
         except Exception as error:
-            bad[row.id] = str(guard.fault(error, row.id, (MissingDependency,)))
+            bad.append((row.id, str(guard.fault(error, row.id, (MissingDependency,)))))
     return used, examples, bad
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from usepcli import device as devices
 from usepcli.data.manifest import Manifest
+from usepcli.engine import shards
 from usepcli.engine.pseudo.plan import Settings, rows_of
 from usepcli.engine.pseudo.shuffled_folder import ShuffledFolder
 from usepcli.engine.separation.ending import Ending
@@ -41,6 +42,8 @@ def shuffle(
     overwrite: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    shard: str = "",
+    merge: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Shuffled:
     """Make the set and return what it holds; the options are those of `usep remix --shuffle`.
@@ -52,6 +55,7 @@ def shuffle(
         subtype.upper() or "FLOAT",
     )  # fmt: skip
     settings.check(model is not None)
+    share = shards.asked(shard, merge, overwrite)
     devices.check(device)
     table = Manifest.read(manifest)
     rows_of(table, split)
@@ -66,7 +70,7 @@ def shuffle(
     with Ending() as ending:
         done = remix_set(
             table, out, settings, model=model, device=device, threads=threads, overwrite=overwrite, dry_run=dry_run,
-            quiet=quiet, check=ending.check,
+            quiet=quiet, share=share, merge=merge, check=ending.check,
         )  # fmt: skip
     if not quiet:
         _note(done, dry_run, say)
@@ -79,6 +83,8 @@ def _note(done: Shuffled, dry_run: bool, say: Callable[[str], None]) -> None:
         say(f"nothing was written; about {done.mebibytes:g} MiB would be in {done.out}")
     if done.kept:
         say(f"{done.kept} pseudo-mixtures were there already and stayed")
+    if done.share:
+        say(done.share)
     if done.silent:
         say(f"{done.silent} pseudo-mixtures of silent sources alone were left out")
     if done.residual_db is not None and done.residual_db < _ROUNDING_DB:
