@@ -179,7 +179,7 @@ def test_evaluate_leaves_no_folder(model_file: Path, tmp_path: Path, monkeypatch
         patch.setattr(evaluate, "score_signals", terminate)
         ended(words, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", terminate)  # while the first table is written
+        patch.setattr(os, "fsync", terminate)  # while it is noted what is scored to be
         ended(words, tmp_path)
     assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
 
@@ -199,7 +199,7 @@ def test_evaluate_goes_on_where_tables_are_missing(
     with monkeypatch.context() as patch:
         patch.setattr(tables, "write_csv", second)
         assert CliRunner().invoke(app, words).exit_code == 143
-    assert tree(tmp_path / "scores") == ["evaluate.partial.json", "items.csv"]
+    assert tree(tmp_path / "scores") == ["evaluate.partial.json", "items.csv", "items.partial.jsonl"]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert tree(tmp_path / "scores") == ["evaluate.json", "items.csv", "summary.csv"]
 

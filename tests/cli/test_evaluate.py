@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,55 @@ def test_changed_files_are_other_data(usep: Usep) -> None:
     shutil.copy(sorted(Path("set").glob("*/mix.flac"))[1], first)
     changed = usep(run, "--limit", 2)
     assert changed.code == 73 and "files have changed" in changed.err and "--overwrite" in changed.err
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_a_killed_run_goes_on_to_the_tables_of_an_undisturbed_one(usep: Usep) -> None:
+    line = ["default", "--data", TESTSET, "--limit", 4, "--unprocessed", "--metric", "si-snri", "--metric", "momi"]
+    assert usep(*line, "-o", "whole").code == 0
+    kill = (
+        "import os, sys\nfrom usepcli.engine.scoring import evaluate\nreal, scored = evaluate.score_signals, []\n"
+        "def score(*arguments):\n scored.append(1)\n if len(scored) == 6: os.kill(os.getpid(), 9)\n"
+        " return real(*arguments)\nevaluate.score_signals = score\nfrom usepcli.cli.app import main\nmain()"
+    )
+    words = [sys.executable, "-c", kill, "evaluate", *map(str, line), "-o", "killed"]
+    assert subprocess.run(words, capture_output=True, timeout=300).returncode == -9
+    assert [path.name for path in Path("killed").iterdir() if path.name != ".lock"] == ["items.partial.jsonl"]
+    noted = Path("killed/items.partial.jsonl").read_bytes()
+    other = usep(*line, "--channels", "mix", "-o", "killed")
+    assert other.code == 73 and 'channels was "each", now "mix"' in other.err
+    with open("killed/items.partial.jsonl", "ab") as file:
+        file.write(noted[-40:-20])  # torn
+    again = usep(*line, "-o", "killed")
+    assert again.code == 0 and "2 items were scored before" in again.err
+    assert contents("killed") == contents("whole")
+
+
+def test_shares_and_a_merge_give_the_tables_of_one_run(usep: Usep) -> None:
+    for item in sorted(TESTSET.iterdir())[:5]:
+        if item.is_dir():
+            shutil.copytree(item, f"ref/{item.name}", ignore=shutil.ignore_patterns("mix*"))
+    shutil.copytree("ref", "est")
+    sorted(Path("est").rglob("s2.flac"))[0].write_bytes(b"no sound")
+    line = ["--estimates", "est", "--references", "ref", "--metric", "snr"]
+    assert usep(*line, "-o", "whole").code == 4
+    for share in ("2/3", "3/3"):
+        assert usep(*line, "-o", "parts", "--shard", share).code == 0
+    early = usep(*line, "-o", "parts", "--merge")
+    assert early.code == 65 and "shard 1 of 3 is not done" in early.err
+    first = usep(*line, "-o", "parts", "--shard", "1/3")
+    assert first.code == 4 and "1 of" in first.err and "shard 1 of 3 done: " in first.err
+    assert not Path("parts/items.csv").exists()
+    other = usep(*line, "--limit", 3, "-o", "parts", "--shard", "1/3")
+    assert other.code == 73 and "limit was 0, now 3" in other.err
+    merged = usep(*line, "-o", "parts", "--merge")
+    assert merged.code == 4 and contents("parts") == contents("whole")
+    found = json.loads(usep(*line, "-o", "more", "--shard", "9/9", "--json", "-q").out)
+    assert found["done"] == 0 and found["missing"] == found["items"]
+    assert usep(*line, "-o", "more", "--merge").code == 65 and not Path("more").exists()
 
 
 def test_two_sets_of_one_model_go_into_two_folders(usep: Usep) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from usepcli.cli import _earlier as earlier
 from usepcli.cli import _options as options
+from usepcli.errors import PartialFailure
 
 if TYPE_CHECKING:
     from usepcli.engine.scoring.run import Evaluated
@@ -154,6 +155,8 @@ def evaluate(
     device: options.Device = "auto",
     workers: options.Workers = 0,
     threads: options.Threads = 0,
+    shard: options.Shard = "",
+    merge: options.Merge = False,
     as_json: options.Json = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -178,7 +181,9 @@ def evaluate(
     Mixtures: ID.wav or ID/mix.wav. Unequal lengths are trimmed, further estimates ignored.
 
     An item that cannot be scored is a row with its reason, and stops no other (exit 4). The same command again shows
-    what is there; results of other settings or data are refused without --overwrite (exit 73).
+    what is there; results of other settings or data are refused without --overwrite (exit 73). Items are noted as they
+    are scored (items.partial.jsonl): after a stop the same command goes on with the rest. With --shard several jobs
+    score one set into one folder; the same command without it, or with --merge, then writes the tables.
 
     `--metric momi` needs mixtures alone. A --protocol says what its paper's scores mean, and prints it.
 
@@ -197,11 +202,16 @@ def evaluate(
         return earlier.listen(asked)
     from usepcli.engine.scoring import run
 
-    run.evaluate(
-        **options.but(asked, "as_json", *earlier.NAMES),
-        say=options.hushed(quiet),
-        show=lambda done: _show(done, as_json, options.hushed(quiet)),
-    )
+    try:
+        run.evaluate(
+            **options.but(asked, "as_json", *earlier.NAMES),
+            say=options.hushed(quiet),
+            show=lambda done: _show(done, as_json, options.hushed(quiet)),
+        )
+    except PartialFailure:
+        options.tell_shard(shard, quiet)
+        raise
+    options.tell_shard(shard, quiet)
 
 
 def _show(done: Evaluated, as_json: bool, say: Callable[[str], None]) -> None:
@@ -210,6 +220,10 @@ def _show(done: Evaluated, as_json: bool, say: Callable[[str], None]) -> None:
     from usepcli.engine.scoring import conditions, fuss_scores, results, versus
 
     record, found, folder = done.record, done.found, done.out
+    if done.share:
+        if as_json:
+            options.report({**record, "out": str(folder)}, True)
+        return
     for reason, count in record["reasons"].items():
         say(f"{count} of {record['rows']} rows: {reason}")
     if record.get("skipped"):

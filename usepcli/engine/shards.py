@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from usepcli.errors import BadInput, UsageError
 from usepcli.files import show
@@ -111,12 +111,15 @@ def _named(gaps: Mapping[int, Sequence[int]]) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """How much of a work is there: items that are shared out in this order, and those of them that are done."""
+    """How much of a work is there: its items, each with the number by which it is shared out, and those done.
+
+    counts: into how many shares it was shared out, as far as parts and this run tell.
+    """
 
     what: str
-    items: Sequence[Hashable]
-    done: Container[Hashable]
-    counts: frozenset[int]  # into how many shares it was shared out, as far as parts tell
+    items: Mapping[Any, int]
+    done: Container[Any]
+    counts: frozenset[int]
 
     @property
     def left(self) -> int:
@@ -125,7 +128,7 @@ class State:
 
     def lacking(self) -> str:
         """Return in words which shares are not at their end: "3, 5 of 8"."""
-        left = [n for n, item in enumerate(self.items) if item not in self.done]
+        left = [n for item, n in self.items.items() if item not in self.done]
         return _named({count: sorted({n % count + 1 for n in left}) for count in self.counts})
 
     def refuse_gaps(self, folder: Path) -> None:
@@ -140,7 +143,7 @@ class State:
 
     def told(self, share: Shard, did: int) -> str:
         """Return what a share says at its end; did: how many of its items it did now."""
-        mine = len(share.of(self.items))
+        mine = sum(n % share.count == share.index - 1 for n in self.items.values())
         if not mine:
             return f"shard {share}: nothing to do, there are only {len(self.items)} {self.what} to share"
         earlier = f", {mine - did} of them before" if did < mine else ""

@@ -160,10 +160,11 @@ def _fill(
     quiet: bool,
     check: Callable[[], None],
 ) -> Shuffled:
-    done = folder.finished({group.number: len(group.rows) for group in groups})
+    sizes = {group.number: len(group.rows) for group in groups}
+    done = folder.finished(sizes)
     share = folder.share
     mine = share.of(groups) if share else groups
-    state = State("batches", [group.number for group in groups], done, folder.shared_out())
+    state = State("batches", {group.number: n for n, group in enumerate(groups)}, done, folder.shared_out())
     if merge:
         state.refuse_gaps(folder.path)
     summary = Shuffled(folder.path, sources.n_src, sources.rate)
@@ -185,6 +186,7 @@ def _fill(
     rows = [row for group in mine for row in done[group.number]]
     _count(summary, rows)
     if share:
+        done.update(folder.others(sizes))  # the other shares went on
         summary.share = state.told(share, len(todo))
         return summary
     if not summary.mixtures:

@@ -54,10 +54,15 @@ class ShuffledFolder(Folder):
         own = _batches(tables.load(self.items), sizes)
         if not self.complete:
             tables.save(self.items, [line for lines in own.values() for line in lines], COLUMNS)
-        others = [path for path in (self.path / ITEMS, *self.parts()) if path != self.items]
-        for path in others:
-            own = _batches(tables.load(path), sizes) | own
-        return own
+        return self.others(sizes) | own
+
+    def others(self, sizes: Mapping[int, int]) -> dict[int, list[tables.Cells]]:
+        """Return the finished batches of all tables but ours; sizes as for `finished`."""
+        found: dict[int, list[tables.Cells]] = {}
+        for path in (self.path / ITEMS, *self.parts()):
+            if path != self.items:
+                found |= _batches(tables.load(path), sizes)
+        return found
 
     def add(self, rows: Sequence[tables.Line]) -> None:
         """Note the pseudo-mixtures of one batch, whose files are all in place."""

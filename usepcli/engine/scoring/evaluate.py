@@ -6,11 +6,8 @@ Signals of unequal length are trimmed to the shortest, and the rows say so in `r
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +18,8 @@ import numpy as np
 from usepcli import guard
 from usepcli.data import lazy
 from usepcli.data.items import trimmed_item
-from usepcli.engine import parallel
-from usepcli.engine.scoring import fuss_scores, layouts
+from usepcli.engine.journal import Part
+from usepcli.engine.scoring import fuss_scores, in_flight, layouts
 from usepcli.engine.scoring.asking import asked, queries_of
 from usepcli.engine.scoring.ordered import read_item
 from usepcli.engine.scoring.protocols import Protocol
@@ -113,10 +110,13 @@ def score_model(
     unprocessed: bool = False,
     channels: str = "each",
     batch_seconds: float = 60,
+    part: Part | None = None,
     say: Say = _silent,
     track: Progress = _untracked,
 ) -> list[dict[str, Any]]:
     """Separate every item of a manifest and return its rows, in the manifest's order.
+
+    part: where rows go as they come, and what of them is there; a share returns what is there.
 
     workers: processes for the metrics (0: this one).  limit: the first items only (0: all).
     protocol: its scores, in place of metrics, on the sum of the references.  unprocessed: see Scorer.
@@ -128,12 +128,17 @@ def score_model(
         check_metrics(metrics)
     rows = referenced(manifest, limit)
     # On a CPU a batch saves nothing; on a GPU the order of the items changes, and is put back at the end.
-    batches = _batches(rows, 0 if str(device) == "cpu" else batch_seconds)
+    part = part or Part()
+    left = part.left(len(rows))
+    batches = _batches([rows[n] for n in left], 0 if str(device) == "cpu" else batch_seconds)
     reading = Reading(manifest, model.sample_rate, protocol is not None, channels, say)
     signals = _separated(model, reading, batches, device, strict=False)
     scorer = Scorer(tuple(metrics), protocol, unprocessed, channels)
-    with contextlib.closing(_scored(signals, partial(_item_rows, score=scorer, scorer=scorer), workers)) as scored:
-        return _in_order(track(scored, len(rows)), [row.id for row in rows])
+    numbered = in_flight.numbered(signals, [(n, rows[n].id) for n in left])
+    score = partial(_item_rows, score=scorer, scorer=scorer)
+    if left:
+        in_flight.score(numbered, score, workers, part, lambda found: track(found, len(left)))
+    return gathered(part, [row.id for row in rows])
 
 
 def referenced(manifest: Manifest, limit: int = 0) -> Sequence[ManifestRow]:
@@ -183,12 +188,13 @@ def score_folders(
     protocol: Protocol | None = None,
     unprocessed: bool = False,
     channels: str = "each",
+    part: Part | None = None,
     say: Say = _silent,
     track: Progress = _untracked,
 ) -> list[dict[str, Any]]:
     """Score separated files against reference files with the same ids; layouts as in engine/scoring/layouts.py.
 
-    protocol, unprocessed, channels: as for score_model; a protocol opens no mixture.
+    protocol, unprocessed, channels, part: as for score_model; a protocol opens no mixture.
     An item without estimates has failed, or with skip_missing is left out by intent; InputNotFound where all are.
     """
     if protocol is None:
@@ -210,12 +216,17 @@ def score_folders(
         if len(lost) == len(ids):
             raise InputNotFound(f"{mixtures}: no mixture for any of {len(ids)} items, the first is {lost[0]}")
         lacking = {i: f"{FAILED}no mixture" for i in lost} | lacking
-    files = (Files(i, ests[i], refs[i], mixes.get(i)) for i in ids if i not in lacking)
     scorer = Scorer(tuple(metrics), protocol, unprocessed, channels)
+    part = part or Part()
+    for n, i in enumerate(ids):
+        if i in lacking:
+            part.put(n, [scorer.blank(i, name, len(refs[i]), lacking[i]) for name in refs[i]])
+    left = part.left(len(ids))
+    files = ((n, Files(ids[n], ests[ids[n]], refs[ids[n]], mixes.get(ids[n]))) for n in left)
     score = partial(_item_rows, score=partial(score_files, scorer=scorer), scorer=scorer)
-    missing = [[scorer.blank(i, name, len(refs[i]), why) for name in refs[i]] for i, why in lacking.items()]
-    with contextlib.closing(_scored(files, score, workers)) as scored:
-        return _in_order([*track(scored, len(ids) - len(lacking)), *missing], ids)
+    if left:
+        in_flight.score(files, score, workers, part, lambda found: track(found, len(left)))
+    return gathered(part, ids)
 
 
 def score_files(files: Files, scorer: Scorer) -> list[dict[str, Any]]:
@@ -242,11 +253,10 @@ def _reason(error: Exception, item: str) -> str:
     return FAILED + guard.reason(error, item, (UsageError, ConfigError, MissingDependency))
 
 
-def _in_order(per_item: Iterable[list[dict[str, Any]]], ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Return all rows in the order of `ids`; BadInput where not one item could be scored."""
-    place = {item: i for i, item in enumerate(ids)}
-    rows = [row for rows in sorted(per_item, key=lambda rows: place[rows[0]["id"]]) for row in rows]
-    if rows and len(failures(rows)) == len(ids):
+def gathered(part: Part, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return all rows that are there in the order of `ids`; BadInput where of all items not one could be scored."""
+    rows = [row for rows in part.values() for row in rows]
+    if part.complete and rows and len(failures(rows)) == len(set(ids)):
         raise BadInput(f"none of {len(ids)} items can be scored; the first, {ids[0]}: {rows[0]['reason']}")
     return rows
 
@@ -352,20 +362,3 @@ def _batches(rows: Sequence[ManifestRow], seconds: float) -> Iterator[list[Manif
         size = max(1, int(seconds * rate / frames)) if rate and frames else 1
         while batch := list(itertools.islice(same, size)):
             yield batch
-
-
-def _scored(
-    items: Iterable[Any], score: Callable[[Any], list[dict[str, Any]]], workers: int
-) -> Generator[list[dict[str, Any]]]:
-    """Yield score(item) in the items' order, with at most 4 items in flight per worker."""
-    if workers <= 0:
-        yield from map(score, items)
-        return
-    with parallel.pool(workers) as pool:
-        waiting: deque[Future[list[dict[str, Any]]]] = deque()
-        for item in items:
-            waiting.append(pool.submit(score, item))
-            if len(waiting) >= 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -10,6 +10,7 @@ from usepcli.engine.scoring.jobs import Job, Means, Measures, Rows
 from usepcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from usepcli.engine.journal import Part
     from usepcli.engine.scoring.protocols import Protocol
     from usepcli.engine.scoring.results import Results
     from usepcli.engine.scoring.versus import Evaluation
@@ -37,12 +38,16 @@ def conventions(wanted: Measures, ordered: bool = False, channels: str = "each")
     return found
 
 
-def add_items(found: Results, job: Job, wanted: Measures, means: Means, quiet: bool) -> Rows:
-    """Score the items, fill in their tables and the summary, and return the rows of the separated signals."""
+def score_items(job: Job, part: Part, quiet: bool) -> Rows:
+    """Score the items that are ours and not done, and return the rows of all that are there."""
+    return job.run(_tracker(quiet), part)
+
+
+def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Rows:
+    """Fill in the tables of the items and the summary, and return the rows of the separated signals."""
     from usepcli.engine.scoring import channels, fuss_scores, results, scoring
     from usepcli.engine.scoring.evaluate import UNPROCESSED
 
-    every = job.run(_tracker(quiet))
     rows = [row for row in every if "system" not in row]
     untouched = [row for row in every if row.get("system") == UNPROCESSED]
     if protocol := wanted.protocol:
@@ -71,10 +76,10 @@ def add_items(found: Results, job: Job, wanted: Measures, means: Means, quiet: b
     return rows
 
 
-def failures(rows: Rows, sums: Rows, unheard: Rows, folder: Path) -> list[str]:
+def failures(rows: Rows, sums: Rows, unheard: Rows, items: str = "items.csv") -> list[str]:
     """Return what could not be scored, separated or read: how many items, or sums of two, and why the first could not.
 
-    unheard: items whose words, or files for Kaldi, are missing.
+    unheard: items whose words, or files for Kaldi, are missing.  items: the file in which the others are.
     """
     from usepcli.engine.scoring import results, scoring
 
@@ -83,12 +88,12 @@ def failures(rows: Rows, sums: Rows, unheard: Rows, folder: Path) -> list[str]:
         first = next(row["reason"] for row in rows if row["id"] == failed[0])
         found.append(
             f"{len(failed)} of {len({row['id'] for row in rows})} items have no scores, e.g. {failed[0]}: "
-            f"{first.removeprefix(scoring.FAILED)}; all of them are in {folder / results.ITEMS}"
+            f"{first.removeprefix(scoring.FAILED)}; all of them are in {items}"
         )
     if sums:
         found.append(
             f"{len(sums)} sums of two mixtures have no score, e.g. {sums[0]['id']}: {sums[0]['reason']}; all of them "
-            f"are in {folder / results.MOMS}"
+            f"are in {results.MOMS}"
         )
     if unheard:
         found.append(
@@ -97,18 +102,29 @@ def failures(rows: Rows, sums: Rows, unheard: Rows, folder: Path) -> list[str]:
     return found
 
 
-def add_moms(found: Results, job: Job, means: Means, pairs: int, seed: int, out: Path) -> Rows:
-    """Score sums of two mixtures; return the rows of those that could not be read."""
+def score_moms(job: Job, means: Means, part: Part, pairs: int, seed: int) -> Rows:
+    """Score the sums of two mixtures that are ours and not done, and return the rows of all that are there."""
     from dataclasses import replace
 
-    from usepcli.engine.scoring import channels, mom_scores, results
+    from usepcli.engine.scoring import mom_scores, momi
 
-    if job.net is None or job.manifest is None:  # separated files have been refused
+    if job.manifest is None:  # separated files have been refused
         raise UsageError("--metric momi needs a MODEL")
     manifest = replace(job.manifest, rows=job.manifest.rows[: means.limit or None])
-    sums = min(pairs, len(manifest) // 2)
-    means.say(f"momi: {sums} sums of two of {len(manifest)} mixtures, drawn with seed {seed}")
-    rows, summary, facts = mom_scores.score(job.net, manifest, pairs, seed, job.device, means.channels)
+    drawn = mom_scores.drawn(manifest, pairs, seed)
+    means.say(f"momi: {len(drawn)} sums of two of {len(manifest)} mixtures, drawn with seed {seed}")
+    if part.left(len(drawn)):
+        job.open()
+        assert job.net is not None
+        momi.score_moms(job.net, manifest, drawn, device=job.device, channels=means.channels, part=part)
+    return momi.in_order(part)
+
+
+def add_moms(found: Results, rows: Rows, means: Means, seed: int, out: Path) -> Rows:
+    """Fill in the table of sums of two mixtures; return the rows of those that could not be read."""
+    from usepcli.engine.scoring import channels, mom_scores, results
+
+    summary, facts = mom_scores.told(rows, seed)
     why = mom_scores.draw(rows, facts, out)
     if why:
         means.say(f"no picture of momi against msi: {why}")

@@ -13,6 +13,7 @@ from usepcli.errors import BadInput, InputNotFound, UsageError, choices, did_you
 
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
+    from usepcli.engine.journal import Part
     from usepcli.engine.scoring.protocols import Protocol
     from usepcli.models.queried import Model
     from usepcli.weights.store import Card
@@ -89,16 +90,18 @@ class Means:
 class Job:
     """Something to score: its facts for evaluate.json, its default folder, and how to score it item by item.
 
-    A model is loaded by `open`, once all that can be wrong without it has been looked at.
+    A model is loaded by `open`, once all that can be wrong without it has been looked at, and only where items are
+    left to score.
     """
 
     facts: dict[str, Any]
     out: Path
-    run: Callable[[Callable[[Iterable[Any], int], Iterable[Any]]], Rows]
+    run: Callable[[Callable[[Iterable[Any], int], Iterable[Any]], Part], Rows]
     manifest: Manifest | None = None
     net: Model | None = None
     device: Any = "cpu"
     open: Callable[[], None] = lambda: None
+    opened: Callable[[str], None] = lambda device: None  # is told where the model computes
     ordered: bool = False  # the model is asked, so that its estimates have an order
     files: Callable[[], Iterable[Path]] = tuple  # what is read, so that changed files are other data
 
@@ -172,7 +175,7 @@ def words_job(model: str | None, data: Path | None, split: str, speech: Speech, 
         manifest, split = _chosen(Manifest.read(data), split, "test")
         facts["data"] = results.about_data(manifest, split, manifest.rows[0].sample_rate)
         means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
-    return Job(facts, Path("evaluation"), lambda track: [], manifest)
+    return Job(facts, Path("evaluation"), lambda track, part: [], manifest)
 
 
 def files_job(folders: Folders, wanted: Measures, means: Means) -> Job:
@@ -189,11 +192,11 @@ def files_job(folders: Folders, wanted: Measures, means: Means) -> Job:
     return Job(
         {**facts, "settings": settings},
         Path("evaluation"),
-        lambda track: score_folders(
+        lambda track, part: score_folders(
             estimates, references, mixtures, wanted.metrics, protocol=wanted.protocol,
             unprocessed=wanted.unprocessed, workers=means.workers or _workers(wanted.metrics, means.limit),
-            limit=means.limit, skip_missing=folders.skip_missing, channels=means.channels, say=means.say,
-            track=track,
+            limit=means.limit, skip_missing=folders.skip_missing, channels=means.channels, part=part,
+            say=means.say, track=track,
         ),
         files=lambda: [path for folder in (estimates, references, mixtures) if folder for path in _below(folder)],
     )  # fmt: skip
@@ -212,7 +215,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
         raise InputNotFound(f"{_runs()}: no trained run in it and no model called default; name a MODEL")
     from usepcli import device as devices
     from usepcli.engine.scoring import results
-    from usepcli.engine.scoring.evaluate import referenced, score_model
+    from usepcli.engine.scoring.evaluate import gathered, referenced, score_model
     from usepcli.weights import cards, reach
 
     devices.check(means.device)
@@ -236,17 +239,24 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     def opened() -> None:
         from usepcli.weights import store
 
+        if job.net is not None:
+            return
         job.net = store.load_any(path)[0]
         job.device = devices.pick(means.device)
         devices.set_threads(means.threads)
         facts["settings"]["device"] = str(job.device)
+        job.opened(str(job.device))
 
-    def score(track: Callable[[Iterable[Any], int], Iterable[Any]]) -> Rows:
-        assert job.net is not None  # open() came first
+    def score(track: Callable[[Iterable[Any], int], Iterable[Any]], part: Part) -> Rows:
+        rows = referenced(manifest, means.limit)
+        if not part.left(len(rows)):
+            return gathered(part, [row.id for row in rows])
+        job.open()
+        assert job.net is not None
         return score_model(
             job.net, manifest, wanted.metrics, device=job.device, workers=count, limit=means.limit,
-            protocol=wanted.protocol, unprocessed=wanted.unprocessed, channels=means.channels, say=means.say,
-            track=track,
+            protocol=wanted.protocol, unprocessed=wanted.unprocessed, channels=means.channels, part=part,
+            say=means.say, track=track,
         )  # fmt: skip
 
     job = Job(

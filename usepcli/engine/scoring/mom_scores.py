@@ -39,11 +39,21 @@ def score(
 
     BadInput with fewer than two mixtures.
     """
+    rows = momi.score_moms(model, manifest, drawn(manifest, n_pairs, seed), device=device, channels=channels)
+    return rows, *told(rows, seed)
+
+
+def drawn(manifest: Manifest, n_pairs: int, seed: int) -> list[tuple[int, int]]:
+    """Return which mixtures are added up; BadInput with fewer than two."""
     pairs = momi.mom_pairs(len(manifest), n_pairs, seed)
     if not pairs:
         raise BadInput(f"{manifest.path}: {len(manifest)} mixtures; momi adds two up, so give two at least")
-    rows = momi.score_moms(model, manifest, pairs, device=device, channels=channels)
-    facts: dict[str, Any] = {"pairs": len(pairs), "seed": seed}
+    return pairs
+
+
+def told(rows: list[dict[str, Any]], seed: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the summary's rows of scored sums, and facts: how many, and how MoMi goes with MSi."""
+    facts: dict[str, Any] = {"pairs": len(rows), "seed": seed}
     summary = []
     for name in COLUMNS[1:]:
         of = tables.summarise([row[name] for row in rows])
@@ -51,7 +61,7 @@ def score(
             summary.append({"metric": name, **of._asdict(), "missing": len(rows) - of.n})
     if len(summary) > 1:
         facts |= stats.correlation([row["momi"] for row in rows], [row["msi"] for row in rows])._asdict()
-    return rows, summary, facts
+    return summary, facts
 
 
 def draw(rows: list[dict[str, Any]], facts: dict[str, Any], out: Path) -> str:

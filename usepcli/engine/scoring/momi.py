@@ -15,6 +15,7 @@ from usepcli import guard
 from usepcli.data.items import Reader, fitted
 from usepcli.data.manifest import Manifest, Row
 from usepcli.data.sampling import rng
+from usepcli.engine.journal import Part
 from usepcli.engine.scoring.asking import asked, queries_of
 from usepcli.errors import BadInput, ConfigError, MissingDependency, UsageError
 from usepcli.metrics import momi
@@ -51,34 +52,42 @@ def score_moms(
     seconds: float = 0,
     sources: bool = True,
     channels: str = "mix",
+    part: Part | None = None,
 ) -> list[dict[str, Any]]:
     """Return one row per pair of items: id, momi and msi in dB; msi is nan where no sources are listed or opened.
 
     channels: of every file, one of items.CHANNELS; several are separated and scored one by one, and the row holds their
     means and their number.  The longer mixture of a pair is cut to the shorter, and both to `seconds` (0: whole).
-    sources false opens none.  A pair that cannot be read comes last, without numbers and with a reason.  BadInput for a
-    model with more outputs than the search can deal out, and where no pair can be read.
+    sources false opens none.  part: where rows go as they come, and what of them is there.  A pair that cannot be read
+    comes last, without numbers and with a reason.  BadInput for a model with more outputs than the search can deal out,
+    and where no pair can be read.
     """
     if model.n_src > momi.MAX_OUTPUTS:
         raise BadInput(f"momi: a model with {model.n_src} outputs; expected at most {momi.MAX_OUTPUTS}")
     reader = Reader(manifest, model.sample_rate, seconds, channels=channels)
-    lost: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
-    moms = _readable(reader, model, [[manifest.rows[i] for i in pair] for pair in pairs], lost)
-    for batch in batches(moms, model.sample_rate, device):
+    part = part or Part()
+    left = [(n, [manifest.rows[i] for i in pairs[n]]) for n in part.left(len(pairs))]
+    for batch in batches(_readable(reader, model, left, part), model.sample_rate, device):
         several = {mom.channels for mom in batch}
         if several == {1}:
             mixtures = np.stack([mom.mixtures[:, 0] for mom in batch])  # (B, 2, T)
             found = separate(model, torch.from_numpy(mixtures.sum(1)), device, batch[0].queries).double().numpy()
-            rows += [_row(mom, est[:, None], model.ordered, sources) for mom, est in zip(batch, found, strict=True)]
+            for mom, est in zip(batch, found, strict=True):
+                part.add(mom.number, _row(mom, est[:, None], model.ordered, sources))
             continue
         for mom in batch:
             sums = torch.from_numpy(mom.mixtures.sum(0))  # (C, T)
             found = separate(model, sums, device, mom.queries).double().numpy().swapaxes(0, 1)  # (N, C, T)
-            rows.append(_row(mom, found, model.ordered, sources))
-    if lost and not rows:
-        raise BadInput(f"{manifest.path}: no sum of two mixtures can be made; the first, {lost[0]['reason']}")
-    return [*rows, *lost]
+            part.add(mom.number, _row(mom, found, model.ordered, sources))
+    rows = in_order(part)
+    if part.complete and rows and all("reason" in row for row in rows):
+        raise BadInput(f"{manifest.path}: no sum of two mixtures can be made; the first, {rows[0]['reason']}")
+    return rows
+
+
+def in_order(part: Part) -> list[dict[str, Any]]:
+    """Return the rows that are there, those of pairs that could not be read last."""
+    return sorted(part.values(), key=lambda row: "reason" in row)
 
 
 def _row(mom: _Mom, est: np.ndarray, ordered: bool, sources: bool) -> dict[str, Any]:
@@ -95,16 +104,15 @@ def _row(mom: _Mom, est: np.ndarray, ordered: bool, sources: bool) -> dict[str, 
     return {"id": mom.id, **means, **({"channels": mom.channels} if mom.channels > 1 else {})}
 
 
-def _readable(
-    reader: Reader, model: Model, pairs: Sequence[Sequence[Row]], lost: list[dict[str, Any]]
-) -> Iterator[_Mom]:
-    """Yield the pairs that can be read, and put a row for each of the others into `lost`."""
-    for rows in pairs:
+def _readable(reader: Reader, model: Model, pairs: Sequence[tuple[int, Sequence[Row]]], part: Part) -> Iterator[_Mom]:
+    """Yield the numbered pairs that can be read, and put a row for each of the others into `part`."""
+    for number, rows in pairs:
         name = "+".join(row.id for row in rows)
         try:
-            yield _Mom(reader, model, rows)
+            yield _Mom(reader, model, rows, number)
         except Exception as error:
-            lost.append({"id": name, "momi": math.nan, "msi": math.nan, "reason": guard.reason(error, name, _ENDS)})
+            why = guard.reason(error, name, _ENDS)
+            part.add(number, {"id": name, "momi": math.nan, "msi": math.nan, "reason": why})
 
 
 class Heard:
@@ -132,8 +140,8 @@ class _Mom:
     A model that is asked is asked for the sources of both, and `owner` says which mixture each of them belongs to.
     """
 
-    def __init__(self, reader: Reader, model: Model, rows: Sequence[Row]) -> None:
-        self.reader, self.rows = reader, rows
+    def __init__(self, reader: Reader, model: Model, rows: Sequence[Row], number: int) -> None:
+        self.reader, self.rows, self.number = reader, rows, number
         self.id = "+".join(row.id for row in rows)
         heard = [Heard(reader, model, row) for row in rows]
         self.queries = tuple(query for one in heard for query in one.queries)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import platform
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,9 @@ import usepcli
 from usepcli.data.manifest import Manifest
 from usepcli.engine import tables
 from usepcli.engine.folder import Folder
+from usepcli.engine.journal import Journal
+from usepcli.engine.shards import Shard
+from usepcli.errors import OutputError
 from usepcli.files import show, write_text
 
 ITEMS, SUMMARY, RECORD = "items.csv", "summary.csv", "evaluate.json"
@@ -89,39 +93,69 @@ def _json(record: Mapping[str, Any]) -> str:
 class Place(Folder):
     """The folder of the results: bound to what was asked for and to the files that were read, one run at a time.
 
-    A `with` block locks it and notes what is being made; evaluate.json, written last, says that all is there.
+    A `with` block locks it and opens the journal of what is scored (engine/journal.py), which an end before the end
+    leaves there; evaluate.json, written last, says that all is there.  Earlier results stay until then.
     options: as `strict_options` gives them.  facts: those of the job; what was scored decides, too.
+    share, merge: only a share of the items is scored, or none.
     """
 
     name, command = "evaluate", "usep evaluate"
     made = tuple(name for name in EVERY if name != RECORD)
     over_others = True
 
-    def __init__(self, path: Path, options: dict[str, Any], files: Iterable[Path], facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: dict[str, Any],
+        files: Iterable[Path],
+        facts: Mapping[str, Any],
+        share: Shard | None = None,
+        merge: bool = False,
+    ) -> None:
         scored = {key: facts.get(key) for key in ("model", "data", "estimates", "references", "mixtures")}
         stamps = _digest("\n".join(map(_stamp, files)))
         of = {"usep": usepcli.__version__, "options": options, "scored": strict(scored), "files": stamps}
-        super().__init__(path, _digest(json.dumps(of, sort_keys=True)), {"settings": options})
+        super().__init__(path, _digest(json.dumps(of, sort_keys=True)), {"settings": options}, share)
+        self.journal = Journal(path, "items", self.key, {"asked": options}, share, merge)
         self._new = not path.exists()
 
     def again(self, overwrite: bool) -> dict[str, Any] | None:
-        """Return the record of these very results where they are there; OutputError where others are."""
+        """Return the record of these very results where they are there; OutputError where others are, or begun."""
         self.check(overwrite)
+        if not overwrite and (other := self.journal.foreign()):
+            raise OutputError(
+                f"{show(other[0])}: holds items that were scored with other settings ({self.differences(other[1])}); "
+                "choose another -o, or pass --overwrite to have these scored anew"
+            )
         earlier = self.earlier() or {}
         same = self.complete and earlier.get("key") == self.key and not earlier.get("unmade")
         return earlier if same and not overwrite else None
 
     def __enter__(self) -> Place:
         self.lock.take()
+        try:
+            if not self.share:
+                self.clean()
+                if self.journal.foreign():  # to be overwritten
+                    self.journal.discard()
+            self.journal.open()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, kind: object, value: object, trace: object) -> None:
+        self.journal.close()
         if kind is not None and not any((self.path / name).exists() for name in self.made):
             self.partial.unlink(missing_ok=True)
         self.release()
         if self._new:
             with suppress(OSError):  # nothing came of it
                 self.path.rmdir()
+
+    def exporting(self) -> bool:
+        """Whether a run of this work, which was stopped, had begun to write for Kaldi."""
+        return self.journal.has("kaldi")
 
     def record(self, results: Results) -> dict[str, Any]:
         """Return what evaluate.json is to hold."""
@@ -136,8 +170,10 @@ class Place(Folder):
         self.partial.unlink(missing_ok=True)
 
     def note(self, record: Mapping[str, Any], whole: bool = True) -> None:
-        """Write evaluate.json; not whole: the same command again makes what is missing."""
+        """Write evaluate.json; not whole: the same command again makes what is missing, and scores nothing again."""
         write_text(self.done, _json({**record, **({} if whole else {"unmade": True})}))
+        if whole:
+            self.journal.discard()
 
     def text(self, results: dict[str, Any]) -> str:
         """Return the record of an evaluation that is being made."""

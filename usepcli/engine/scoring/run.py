@@ -8,27 +8,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli import guard
+from usepcli.engine import shards
+from usepcli.engine.journal import ABOUT
 from usepcli.engine.scoring import filled, jobs, speech
 from usepcli.engine.scoring.jobs import Folders, Job, Means, Measures, Rows, Speech, checked
 from usepcli.engine.separation.ending import Ending
-from usepcli.errors import PartialFailure, UsageError, UsepError, choices
+from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
 
 if TYPE_CHECKING:
     from usepcli.engine.scoring.results import Place, Results
     from usepcli.engine.scoring.versus import Evaluation
 
 
+DEVICE = f"{ABOUT}device"
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """What an evaluation came to: its tables, what evaluate.json holds, and the folder of both; earlier: made before.
 
-    Of an earlier one only the tables that are shown are in `found`.
+    Of an earlier one only the tables that are shown are in `found`.  Of a share there are none: `record` says how much
+    of the whole is there.
     """
 
     found: Results
     record: dict[str, Any]
     out: Path
     earlier: bool = False
+    share: bool = False
 
 
 @dataclass
@@ -84,6 +91,8 @@ def evaluate(
     device: str = "auto",
     workers: int = 0,
     threads: int = 0,
+    shard: str = "",
+    merge: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: None,
@@ -93,7 +102,8 @@ def evaluate(
 
     `show` is given the results as soon as they are written, before the page is made.  What can be wrong without the
     model is told before it is loaded; what turns out later, as a comparison that cannot be made, is raised at the end.
-    A folder that holds these very results is left as it is, and they are shown again.
+    A folder that holds these very results is left as it is, and they are shown again.  Every item is noted there as
+    soon as it is scored: what is noted is scored no more, by whichever run, and a share's run ends with that.
     """
     asked = {name: value for name, value in locals().items() if name in _DECIDING}
     folders = Folders(estimates, references, mixtures, skip_missing)
@@ -104,9 +114,12 @@ def evaluate(
     jobs.check_comparisons(wanted, stats, by, versus, compare)
     speech.check(words, metric, folders)
     _check_page(wanted, report, report_by)
+    share = shards.asked(shard, merge, overwrite)
     with Ending():
         if speech.words_alone(words, metric, protocol, folders):
             job = jobs.words_job(model, data, split, words, means)
+            if share or merge:
+                raise UsageError("--hypotheses alone takes no time that could be shared: leave --shard and --merge out")
         elif folders.named:
             job = jobs.files_job(folders, wanted, means)
         else:
@@ -115,10 +128,10 @@ def evaluate(
         from usepcli.engine.scoring import versus as earlier
 
         read = [*job.files(), *(path for path in (hypotheses, texts) if path), *map(earlier.table, versus)]
-        place = results.Place(out or job.out, results.strict_options(asked), read, job.facts)
+        place = results.Place(out or job.out, results.strict_options(asked), read, job.facts, share, merge)
         if (record := place.again(overwrite)) is not None:
             return _recalled(place, record, say, show)
-        speech.refuse(job, kaldi_export, limit, overwrite)
+        speech.refuse(job, kaldi_export, limit, overwrite or place.exporting())
         others = [earlier.read(one) for one in versus]
         facts, meant = job.facts, filled.conventions(wanted, job.ordered, channels)
         for other in others:
@@ -127,7 +140,12 @@ def evaluate(
             filled.announce(wanted.protocol, say)
         with place:
             work = _Asked(job, wanted, folders, words, means, others, asked | {"quiet": quiet, "overwrite": overwrite})
-            return _scored(work, place, results.Results(facts, meant), show)
+            try:
+                return _scored(work, place, results.Results(facts, meant), show)
+            except (KeyboardInterrupt, SystemExit):
+                if kept := len(place.journal.part("items").done):
+                    say(f"{kept} items are scored and kept in {place.path}; the same command goes on with the rest")
+                raise
 
 
 def _recalled(
@@ -154,39 +172,93 @@ _DECIDING = (
 
 def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluated], None]) -> Evaluated:
     """Score, write, show, and raise what went wrong on the way."""
-    job, wanted, means, options = asked.job, asked.wanted, asked.means, asked.options
-    job.open()
-    rows: Rows = []
-    if wanted.metrics or wanted.protocol:
-        rows = filled.add_items(found, job, wanted, means, options["quiet"])
-        comparisons = (asked.others, options["stats"], options["by"], options["seed"])
-        asked.part(lambda: filled.add_comparisons(found, job, rows, *comparisons))
-    lost: Rows = []
-    unheard: Rows = []
-    if "momi" in wanted.asked:
-        pairs, seed = options["mom_pairs"], options["seed"]
-        lost = asked.part(lambda: filled.add_moms(found, job, means, pairs, seed, place.path), [])
-    if "wer" in wanted.asked:
-        unheard += asked.part(lambda: speech.add_words(found, job, asked.words, asked.folders, means), [])
-    if export := options["kaldi_export"]:
-        exported = (asked.words, asked.folders, means, export, options["overwrite"])
-        unheard += asked.part(lambda: speech.export(found, job, *exported), [])
-    if asked.faults and not found.tables:
-        raise asked.faults[0]
-    failed = filled.failures(rows, lost, unheard, place.path)
+    options, journal = asked.options, place.journal
+    if (there := len(journal.part("items").done)) and not place.share:
+        asked.means.say(f"{there} items were scored before, and stay")
+    asked.job.opened = lambda device: journal.also(DEVICE, device)
+    every, moms = _done(asked, place)
+    if place.share:
+        return _shared(asked, place, found, show)
+    if journal.merge:
+        journal.state("items").refuse_gaps(place.path)
+    if devices := journal.part(DEVICE).values():
+        found.facts["settings"]["device"] = ", ".join(sorted(devices))
+    rows, failed = _filled(asked, place, found, every, moms)
     record = place.record(found) | ({"failed": failed} if failed else {})
     if options["compare"]:
         asked.part(lambda: filled.add_published(found, record, options["compare"]))
-    place.save(found, record, not asked.faults)
+    place.save(found, record, not asked.faults and not options["report"])
     done = Evaluated(found, record, place.path)
     show(done)
     if options["report"]:
-        asked.part(lambda: _page(done, job, asked.folders, wanted, rows, options["report_by"], means))
+        asked.part(lambda: _page(done, asked, rows))
+        place.note(record, not asked.faults)
     if asked.faults:  # the scores are written and shown all the same
         place.note(record, False)
         raise asked.faults[0]
     if failed:
         raise PartialFailure("; ".join(failed))
+    return done
+
+
+def _done(asked: _Asked, place: Place) -> tuple[Rows, Rows | None]:
+    """Score what is ours and not done; return the rows of all items and sums that are there, None where none can be."""
+    job, wanted, means, options = asked.job, asked.wanted, asked.means, asked.options
+    every: Rows = []
+    moms: Rows | None = None
+    if wanted.metrics or wanted.protocol:
+        try:
+            every = filled.score_items(job, place.journal.part("items"), options["quiet"])
+        except BadInput:
+            if place.journal.part("items").complete:  # not one item can be scored: nothing to go on with
+                place.journal.discard()
+            raise
+    if "momi" in wanted.asked:
+        part, pairs, seed = place.journal.part("momi"), options["mom_pairs"], options["seed"]
+        moms = asked.part(lambda: filled.score_moms(job, means, part, pairs, seed))
+    if "wer" in wanted.asked:
+        asked.part(lambda: speech.hear(job, asked.words, asked.folders, means, place.journal))
+    return every, moms
+
+
+def _filled(asked: _Asked, place: Place, found: Results, every: Rows, moms: Rows | None) -> tuple[Rows, list[str]]:
+    """Fill in the tables; return the rows of the separated signals, and what could not be scored, in words."""
+    job, wanted, means, options = asked.job, asked.wanted, asked.means, asked.options
+    rows: Rows = []
+    if wanted.metrics or wanted.protocol:
+        rows = filled.add_items(found, every, wanted, means)
+        comparisons = (asked.others, options["stats"], options["by"], options["seed"])
+        asked.part(lambda: filled.add_comparisons(found, job, rows, *comparisons))
+    lost: Rows = []
+    unheard: Rows = []
+    if moms is not None:
+        lost = asked.part(lambda: filled.add_moms(found, moms, means, options["seed"], place.path), [])
+    if "wer" in wanted.asked and (asked.words.hypotheses or place.journal.part("wer").done):
+        unheard += asked.part(
+            lambda: speech.add_words(found, job, asked.words, asked.folders, means, place.journal), []
+        )
+    if export := options["kaldi_export"]:
+        exported = (asked.words, asked.folders, means, export, options["overwrite"], place.journal.part("kaldi"))
+        unheard += asked.part(lambda: speech.export(found, job, *exported), [])
+    if asked.faults and not found.tables:
+        raise asked.faults[0]
+    return rows, filled.failures(rows, lost, unheard)
+
+
+def _shared(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluated], None]) -> Evaluated:
+    """Show what came of a share, and raise what went wrong with its items."""
+    if asked.faults:
+        raise asked.faults[0]
+    share, state = place.share, place.journal.state("items")
+    assert share is not None
+    asked.means.say(state.told(share, place.journal.did))
+    facts = {"shard": f"{share.index}/{share.count}", "done": place.journal.did, "items": len(state.items)}
+    done = Evaluated(found, facts | {"missing": state.left}, place.path, share=True)
+    show(done)
+    part = place.journal.part("items")
+    mine = [row for n in share.of(range(part.total)) for row in part.done[n]]
+    if failed := filled.failures(mine, [], [], place.journal.path.name):
+        raise PartialFailure(failed[0])
     return done
 
 
@@ -205,15 +277,15 @@ def _check_page(wanted: Measures, report: bool, report_by: str) -> None:
         raise UsageError(choices("score for --report-by", report_by, known))
 
 
-def _page(
-    done: Evaluated, job: Job, folders: Folders, wanted: Measures, rows: Rows, report_by: str, means: Means
-) -> None:
+def _page(done: Evaluated, asked: _Asked, rows: Rows) -> None:
     """Write report.html into the folder of the results."""
     from usepcli.engine import tables
     from usepcli.engine.scoring import evaluate_report, listen, results, versus
 
+    asked.job.open()
     scored, scores = versus.columns(rows, done.found.conventions)
-    heard = listen.system(job, folders, means, summed=wanted.protocol is not None)
-    place, lost = evaluate_report.write(done.out, done.found, done.record, scored, scores, heard, report_by)
+    heard = listen.system(asked.job, asked.folders, asked.means, summed=asked.wanted.protocol is not None)
+    by = asked.options["report_by"]
+    place, lost = evaluate_report.write(done.out, done.found, done.record, scored, scores, heard, by)
     tables.write_csv(done.out / results.HOLES, lost)
-    means.say(f"page: {place}")
+    asked.means.say(f"page: {place}")

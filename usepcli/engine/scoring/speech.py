@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from usepcli import versions
+from usepcli.engine.journal import ABOUT
 from usepcli.engine.scoring.jobs import Folders, Job, Means, Rows, Speech
 from usepcli.errors import BadInput, UsageError
 
 if TYPE_CHECKING:
+    from usepcli.engine.journal import Journal, Part
     from usepcli.engine.scoring.asr import Texts
     from usepcli.engine.scoring.ordered import References
     from usepcli.engine.scoring.results import Results
@@ -56,7 +59,26 @@ def refuse(job: Job, place: Path | None, limit: int, overwrite: bool) -> None:
         )
 
 
-def add_words(found: Results, job: Job, speech: Speech, folders: Folders, means: Means) -> Rows:
+def hear(job: Job, speech: Speech, folders: Folders, means: Means, journal: Journal) -> None:
+    """Let the recogniser write down the items that are ours and not done; nothing to do for a table of hypotheses."""
+    from usepcli.engine.scoring import asr
+
+    part = journal.part("wer")
+    if speech.asr is None or not (left := part.left(_count(job, folders, means))):
+        return
+    job.open()
+    transcriber = asr.Transcriber(speech.asr, job.device, speech.language)
+    means.say(f"recogniser: {speech.asr}")
+    journal.part(f"{ABOUT}recogniser").add(0, transcriber.facts)
+    for number, item in _items(job, folders, means, left):
+        if isinstance(item, dict):
+            part.add(number, item)
+            continue
+        texts = asr.transcribe([item], transcriber)
+        part.add(number, {"id": item.id, "texts": [[source, text] for (_, source), text in texts.items()]})
+
+
+def add_words(found: Results, job: Job, speech: Speech, folders: Folders, means: Means, journal: Journal) -> Rows:
     """Count word errors into the summary and wer.csv; return the items that nobody could listen to, and why."""
     from usepcli.engine.scoring import asr, results
 
@@ -66,9 +88,10 @@ def add_words(found: Results, job: Job, speech: Speech, folders: Folders, means:
         hypotheses = asr.read_texts(speech.hypotheses, means.say)
         heard = {"hypotheses": str(speech.hypotheses.resolve())}
     else:
-        transcriber = asr.Transcriber(speech.asr or "", job.device, speech.language)
-        means.say(f"recogniser: {speech.asr}")
-        hypotheses, heard = asr.transcribe(_items(job, folders, means, lost), transcriber), transcriber.facts
+        items = journal.part("wer").values()
+        lost = [item for item in items if "reason" in item]
+        hypotheses = {(item["id"], source): text for item in items for source, text in item.get("texts", ())}
+        heard = journal.part(f"{ABOUT}recogniser").done.get(0, {})
     rows = asr.score_wer(hypotheses, references)
     why = {row["id"]: row["reason"] for row in lost}
     for row in rows:
@@ -83,15 +106,29 @@ def add_words(found: Results, job: Job, speech: Speech, folders: Folders, means:
 
 
 def export(
-    found: Results, job: Job, speech: Speech, folders: Folders, means: Means, out: Path, overwrite: bool
+    found: Results, job: Job, speech: Speech, folders: Folders, means: Means, out: Path, overwrite: bool, begun: Part
 ) -> Rows:
-    """Write the estimates for Kaldi into a folder; return the items that could not be separated or read, and why."""
+    """Write the estimates for Kaldi into a folder; return the items that could not be separated or read, and why.
+
+    begun: says that the folder's files are those of this very export, which a stop left there.
+    """
     from usepcli.engine.scoring import kaldi_export
 
     told = speech.texts is not None or any(row.text for row in (job.manifest.rows if job.manifest else []))
     texts = _texts(job, speech, folders, means) if told else {}
     lost: Rows = []
-    done = kaldi_export.export(_items(job, folders, means, lost), out, job.manifest, texts, overwrite)
+    overwrite = overwrite or bool(begun.done)
+    begun.add(0, str(out))
+    job.open()
+
+    def had() -> Iterator[Signals]:
+        for _, item in _items(job, folders, means, range(_count(job, folders, means))):
+            if isinstance(item, dict):
+                lost.append(item)
+            else:
+                yield item
+
+    done = kaldi_export.export(had(), out, job.manifest, texts, overwrite)
     found.facts["kaldi_export"] = done
     means.say(f"for Kaldi: {out}, {done['utterances']} utterances, {done['texts']} with texts")
     return lost
@@ -117,41 +154,53 @@ def _references(folders: Folders, limit: int) -> References:
     return {item: found[item] for item in list(found)[: limit or None]}
 
 
-def _items(job: Job, folders: Folders, means: Means, lost: Rows) -> Iterator[Signals]:
-    """Yield what is scored, estimates in the references' order, each source in one channel.
+def _count(job: Job, folders: Folders, means: Means) -> int:
+    """Return the number of items that are scored."""
+    if job.manifest is None:
+        return len(_references(folders, means.limit))
+    return len(job.manifest.rows[: means.limit or None])
 
-    An item that cannot be had stops no other: it stands in `lost` with its reason.
+
+def _items(
+    job: Job, folders: Folders, means: Means, numbers: Sequence[int]
+) -> Iterator[tuple[int, Signals | dict[str, Any]]]:
+    """Yield the items of these numbers, estimates in the references' order, each source in one channel.
+
+    An item that cannot be had stops no other: its id and the reason come in its place.
     """
     from usepcli import guard
     from usepcli.engine.scoring import channels
 
     said = False
-    for name, had in _had(job, folders, means):
+    for number, (name, had) in zip(numbers, _had(job, folders, means, numbers), strict=True):
         try:
             item = channels.loudest(signals := had())
         except Exception as error:
-            lost.append({"id": name, "reason": guard.reason(error, name)})
+            yield number, {"id": name, "reason": guard.reason(error, name)}
             continue
         if signals.ref.ndim > 2 and not said:
             said = True
             count = signals.ref.shape[1]
             means.say(f"channels: {count}; for its words a source is heard where its reference is loudest")
-        yield item
+        yield number, item
 
 
-def _had(job: Job, folders: Folders, means: Means) -> Iterator[tuple[str, Callable[[], Signals]]]:
-    """Yield the name of each item that is scored, and how to have it with its estimates in order."""
+def _had(
+    job: Job, folders: Folders, means: Means, numbers: Sequence[int]
+) -> Iterator[tuple[str, Callable[[], Signals]]]:
+    """Yield the name of each item of these numbers, and how to have it with its estimates in order."""
     from usepcli.engine.scoring import ordered
 
     if job.net is None or job.manifest is None:
-        yield from ordered.by_files(Path(folders.estimates or ""), _references(folders, means.limit), means.channels)
+        every = _references(folders, means.limit)
+        names = list(every)
+        some = {names[n]: every[names[n]] for n in numbers}
+        yield from ordered.by_files(Path(folders.estimates or ""), some, means.channels)
         return
     from usepcli.engine.scoring.evaluate import separated
 
-    found = separated(
-        job.net, job.manifest, device=job.device, limit=means.limit, channels=means.channels, say=means.say,
-        strict=False,
-    )  # fmt: skip
+    manifest = replace(job.manifest, rows=[job.manifest.rows[n] for n in numbers])
+    found = separated(job.net, manifest, device=job.device, channels=means.channels, say=means.say, strict=False)
     for item in found:
         yield item.id, partial(_answered, item)
 
