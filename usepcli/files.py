@@ -97,6 +97,28 @@ def whole(path: Path, size: int = 0) -> Iterator[Path]:
             temporary.unlink()
 
 
+def tried(folder: Path) -> None:
+    """Raise OutputError unless a file can be written into a folder, now or once it is made; leave all as it was."""
+    made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]  # the innermost first
+    probe = hidden(folder / "tried")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(probe, "wb") as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as err:
+        raise OutputError(
+            f"{show(folder)}: cannot be made or written ({err.strerror or err}); choose another folder with -o"
+        ) from err
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+        for place in made:
+            with suppress(OSError):  # another run has put something there
+                place.rmdir()
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file in one step; errors as for `whole`."""
     with whole(path, len(data)) as temporary, open(temporary, "wb") as file:

@@ -156,7 +156,7 @@ def test_shares_and_a_merge_give_the_tables_of_one_run(usep: Usep) -> None:
     for share in ("2/3", "3/3"):
         assert usep(*line, "-o", "parts", "--shard", share).code == 0
     early = usep(*line, "-o", "parts", "--merge")
-    assert early.code == 65 and "shard 1 of 3 is not done" in early.err
+    assert early.code == 65 and "not done: shard 1 of 3" in early.err
     first = usep(*line, "-o", "parts", "--shard", "1/3")
     assert first.code == 4 and "1 of" in first.err and "shard 1 of 3 done: " in first.err
     assert not Path("parts/items.csv").exists()

@@ -15,7 +15,20 @@ Pair = tuple[float, float]
 Counts = tuple[int, int]
 Triple = tuple[float, float, float]
 _NOT_OPTIONS = frozenset(
-    {"source", "out", "corpus", "check", "workers", "overwrite", "dry_run", "quiet", "as_json", "shards"}
+    {
+        "source",
+        "out",
+        "corpus",
+        "check",
+        "workers",
+        "overwrite",
+        "dry_run",
+        "quiet",
+        "as_json",
+        "shards",
+        "shard",
+        "merge",
+    }
 )
 
 _FLAGS = {"pause_s": "pause", "noise_snr_db": "noise-snr", "event_snr_db": "event-snr", "rt60_s": "rt60"}
@@ -232,6 +245,8 @@ def prepare_data(
         ),
     ] = "",
     workers: options.Workers = 0,
+    shard: options.Shard = "",
+    merge: options.Merge = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
@@ -243,7 +258,9 @@ def prepare_data(
     and a pool of utterances; no talker is in two splits. `wsj-mix` puts them into simulated
     rooms (needs usepcli[sim]); `events` writes scenes of single sounds as in FUSS; `tar` lists samples of
     WebDataset, here or at addresses. One seed gives the same bits on any number of workers, and the same
-    command goes on after an interruption. Exit 4: some recordings could not be used, see bad_files.csv.
+    command goes on after an interruption. With --shard several jobs make one set, or check one; the same
+    command without it, or with --merge, then writes the tables. Exit 4: some recordings could not be used,
+    see bad_files.csv.
 
     Examples:
 
@@ -254,8 +271,10 @@ def prepare_data(
       usep prepare-data speech -o data/two --corpus speakers --train 2000
     """
     asked = dict(locals())
+    how: dict[str, Any]
     if check:
-        _check(source, out, rate or 0, limit or 0, workers, quiet, as_json)
+        how = {"rate": rate or 0, "limit": limit or 0, "workers": workers, "overwrite": overwrite, "quiet": quiet}
+        _check(source, out, how | {"shard": shard, "merge": merge}, as_json)
         return
     given = {
         name: str(value) if isinstance(value, Path) else value
@@ -268,13 +287,8 @@ def prepare_data(
     from usepcli.engine.preparing.prepare import prepare
     from usepcli.engine.separation.ending import Ending
 
-    how: dict[str, Any] = {
-        "workers": workers,
-        "overwrite": overwrite,
-        "dry_run": dry_run,
-        "quiet": quiet,
-        "shards": shards,
-    }
+    how = {"workers": workers, "overwrite": overwrite, "dry_run": dry_run, "quiet": quiet, "shards": shards}
+    how |= {"shard": shard, "merge": merge}
     try:
         with Ending():
             done = prepare(source, out, corpus, given, **how)
@@ -286,7 +300,8 @@ def prepare_data(
         options.listing(done.table())
         for line in done.notes():
             options.hushed(quiet)(line)
-    listed = "" if dry_run else f"; all of them are in {out / 'bad_files.csv'}"
+    options.tell_shard(shard, quiet or dry_run)
+    listed = "" if dry_run or shard else f"; all of them are in {out / 'bad_files.csv'}"
     if ours := [one for one in done.bad if one.ours]:
         options.hushed(quiet)(f"{len(ours)} outputs of usep separate were passed over, e.g. {ours[0].path}{listed}")
     if bad := [one for one in done.bad if not one.ours]:
@@ -309,17 +324,21 @@ def _refuse_foreign(corpus: str, given: dict[str, Any]) -> None:
             raise UsageError(f"--{flag} has no meaning for --corpus {corpus}; it belongs to: {', '.join(owners)}")
 
 
-def _check(source: Path, out: Path | None, rate: int, limit: int, workers: int, quiet: bool, as_json: bool) -> None:
+def _check(source: Path, out: Path | None, how: dict[str, Any], as_json: bool) -> None:
     from usepcli.engine.preparing.check import check
+    from usepcli.engine.separation.ending import Ending
 
-    report = check(source, out, rate=rate, limit=limit, workers=workers, quiet=quiet)
+    quiet = how["quiet"]
+    with Ending():
+        report = check(source, out, **how, say=options.hushed(quiet))
     if as_json:
         options.report(report.as_dict(), True)
     else:
         options.listing(report.table())
         for line in report.notes():
             options.hushed(quiet)(line)
-    if report.errors:
+    options.tell_shard(how["shard"], quiet)
+    if report.errors and not report.share:  # a share tells, and the whole is judged when it is taken together
         raise BadInput(
             f"{source}: {report.errors} faults would spoil a training"
             + (

@@ -212,8 +212,10 @@ class Folder:
                 path.unlink(missing_ok=True)
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Write the record of a finished folder."""
+        """Write the record of a finished folder, in which shares have no parts of their own any more."""
         write_text(self.done, self.text(results))
+        for path in self.parts():
+            path.unlink(missing_ok=True)
         self.partial.unlink(missing_ok=True)
 
     def release(self) -> None:

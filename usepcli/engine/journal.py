@@ -46,8 +46,8 @@ class Part:
         return [n for n in (self.share.of(numbers) if self.share else numbers) if n not in self.done]
 
     def put(self, number: int, value: Any) -> None:
-        """Take a result that needs no keeping: it costs nothing to have it again."""
-        self.done.setdefault(number, value)
+        """Take a result that needs no keeping: it stands in a file, or costs nothing to have again."""
+        self.done[number] = value
 
     def add(self, number: int, value: Any) -> None:
         """Take a result, and write it down at once; IOFault on a full disk."""
@@ -178,7 +178,8 @@ class Journal:
 
     def state(self, what: str) -> State:
         """Return how much of all parts is there by now, whoever did it."""
-        self._read()
+        if self.share:  # others have gone on
+            self._read()
         items = {(name, n): n for name, part in self._parts.items() for n in range(part.total)}
         done = {(name, n) for name, part in self._parts.items() for n in part.done}
         counts = {share.count for share in shards.parts(self.folder, self.name, ".jsonl").values()}

@@ -41,6 +41,10 @@ class Shard:
         """True if what is called so is this share's, however many others there are."""
         return int.from_bytes(hashlib.sha256(name).digest()[:8]) % self.count == self.index - 1
 
+    def has(self, number: int) -> bool:
+        """True if the item of this number, from 0, in a list that is the same for all shares is this one's."""
+        return number % self.count == self.index - 1
+
     def of(self, items: Sequence[T]) -> Sequence[T]:
         """Return this share of a list that is the same for all shares: every N-th item, so that all have equal work."""
         return items[self.index - 1 :: self.count]
@@ -135,7 +139,7 @@ class State:
         """Raise BadInput where a --merge finds parts missing, by their names."""
         if not (left := self.left):
             return
-        named = f"shard {absent} is not done" if (absent := self.lacking()) else "no shard was run here"
+        named = f"not done: shard {absent}" if (absent := self.lacking()) else "no shard was run here"
         raise BadInput(
             f"{show(folder)}: {left} of {len(self.items)} {self.what} are missing: {named}; run what is missing again, "
             "or leave --merge out to do it here"
@@ -143,7 +147,7 @@ class State:
 
     def told(self, share: Shard, did: int) -> str:
         """Return what a share says at its end; did: how many of its items it did now."""
-        mine = sum(n % share.count == share.index - 1 for n in self.items.values())
+        mine = sum(map(share.has, self.items.values()))
         if not mine:
             return f"shard {share}: nothing to do, there are only {len(self.items)} {self.what} to share"
         earlier = f", {mine - did} of them before" if did < mine else ""
@@ -151,6 +155,6 @@ class State:
             return f"shard {share} done: {mine} {self.what}{earlier}; all {len(self.items)} are there"
         there = len(self.items) - left
         return (
-            f"shard {share} done: {mine} {self.what}{earlier}; {there} of {len(self.items)} are there, shard "
-            f"{self.lacking()} is to come"
+            f"shard {share} done: {mine} {self.what}{earlier}; {there} of {len(self.items)} are there, to come: shard "
+            f"{self.lacking()}"
         )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 
 from usepcli.audio import io
+from usepcli.data.audit import Item, Result, audit_item
 from usepcli.data.corpora.listing import read_rows
 from usepcli.data.manifest import Manifest
 from usepcli.engine.preparing.check import Report, check
 from usepcli.engine.preparing.prepare import prepare
-from usepcli.errors import BadInput, InputNotFound
+from usepcli.errors import BadInput, InputNotFound, OutputError
 
 
 def noise(seed: int, frames: int = 4000) -> np.ndarray:
@@ -77,6 +79,49 @@ def test_talkers_in_two_splits(prepared: Path):
     assert kinds(audit(prepared)) == {("error", "talker"): 2}
     assert kinds(audit(prepared / "pool.csv")) == {("error", "talker"): 1}
     assert kinds(audit(prepared / "manifest.csv")) == {("ok", "no faults"): 0}
+
+
+def test_a_stopped_check_goes_on_where_files_are_the_same(prepared: Path, monkeypatch: pytest.MonkeyPatch):
+    names = sorted(prepared.glob("wav/*/*/s1.wav"))
+    io.write(names[2], noise(99, 3000), 8000, overwrite=True)
+    whole, looked = audit(prepared).as_dict(), list[Item]()
+    real = audit_item
+
+    def stop(item: Item) -> Result:
+        looked.append(item)
+        if len(looked) == 6:
+            raise KeyboardInterrupt
+        return real(item)
+
+    monkeypatch.setattr("usepcli.engine.preparing.check.audit_item", stop)
+    with pytest.raises(KeyboardInterrupt):
+        audit(prepared)
+    first = looked[0]
+    os.utime(first.root / first.whole, (1, 1))
+    said: list[str] = []
+    assert audit(prepared, say=said.append).as_dict() == whole and whole["findings"]
+    assert said == ["4 items were checked before, and their files are as they were"]
+    assert looked.count(first) == 2 and len(looked) == 6 + 20 - 4
+    assert not list(prepared.glob("check*.jsonl"))
+
+
+def test_shares_of_a_check_and_a_merge_find_what_one_does(prepared: Path, tmp_path: Path):
+    names = sorted(prepared.glob("wav/*/*/s1.wav"))
+    names[2].write_bytes(names[1].read_bytes())
+    names[5].unlink()
+    whole = audit(prepared, tmp_path / "one").as_dict() | {"csv": ""}
+    out = tmp_path / "parts"
+    shares = [audit(prepared, out, shard=f"{k}/3") for k in (1, 3)]
+    assert all(share.path is None and "to come: shard" in share.share for share in shares)
+    with pytest.raises(BadInput, match="7 of 20 items are missing: not done: shard 2 of 3"):
+        audit(prepared, out, merge=True)
+    with pytest.raises(OutputError, match="another --rate or --limit"):
+        audit(prepared, out, limit=3, shard="2/3")
+    audit(prepared, out, shard="2/3")
+    assert not (out / "check.csv").exists()
+    assert audit(prepared, out, merge=True).as_dict() | {"csv": ""} == whole and whole["errors"]
+    assert [path.name for path in out.iterdir()] == ["check.csv"]
+    assert (out / "check.csv").read_bytes() == (tmp_path / "one" / "check.csv").read_bytes()
 
 
 def test_any_tree(tmp_path: Path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from usepcli.engine.preparing import make_mixtures
 from usepcli.engine.preparing.check import check
 from usepcli.engine.preparing.prepare import bind, prepare
 from usepcli.engine.preparing.prepared import Prepared
-from usepcli.errors import BadInput, ConfigError, InputNotFound, IOFault, OutputError
+from usepcli.errors import BadInput, ConfigError, InputNotFound, IOFault, OutputError, UsageError
 from usepcli.profile.signature import signature
 
 COUNTS = {"train": 12, "valid": 3, "test": 3}
@@ -46,7 +47,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(speech: Path, out: Path, **more: Any) -> Prepared:
-    keep = {name: more.pop(name) for name in ("workers", "overwrite", "dry_run") if name in more}
+    keep = {name: more.pop(name) for name in ("workers", "overwrite", "dry_run", "shard", "merge") if name in more}
     return prepare(speech, out, "speakers", {**OPTIONS, **more}, **{"workers": 1, "quiet": True, **keep})
 
 
@@ -116,6 +117,37 @@ def test_goes_on_after_an_interruption(speech: Path, tmp_path: Path, monkeypatch
     assert len(calls) == 18 - 3 and summary.kept == 24 + 3
     assert contents(out) == contents(tmp_path / "whole")
     assert run(speech, out).kept == 24 + 18
+
+
+def test_shares_and_a_merge_make_the_set_of_one_run(speech: Path, noise: Path, tmp_path: Path):
+    shutil.copytree(speech, tmp_path / "in")
+    (tmp_path / "in" / "t1" / "u0.flac").write_bytes(b"")
+    made, out, more = tmp_path / "in", tmp_path / "out", {"noise": str(noise)}
+    assert run(made, tmp_path / "whole", **more).bad
+    told = run(made, out, shard="2/3", **more)
+    assert told.share == "shard 2 of 3 done: 6 mixtures; 6 of 18 are there, to come: shard 1, 3 of 3"
+    assert not (out / "manifest.csv").exists() and sum(told.mixtures.values()) == 6
+    with pytest.raises(OutputError, match="seed was 0, now 1"):
+        run(made, out, shard="1/3", seed=1, **more)
+    with pytest.raises(UsageError, match="leave it or --shard out"):
+        run(made, out, shard="1/3", overwrite=True, **more)
+    run(made, out, shard="1/3", **more)
+    with pytest.raises(BadInput, match="6 of 18 mixtures are missing: not done: shard 3 of 3"):
+        run(made, out, merge=True, **more)
+    with Lock(out, share="-3-of-3"), pytest.raises(OutputError, match="in use"):
+        run(made, out, shard="3/3", **more)
+    run(made, out, shard="3/3", **more)
+    lost = sorted(out.glob("wav/*/*/mix.wav"))[0]
+    kept = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(BadInput, match="1 of 18 mixtures are missing"):
+        run(made, out, merge=True, **more)
+    lost.write_bytes(kept)
+    assert run(made, out, merge=True, **more).bad
+    assert contents(out) == contents(tmp_path / "whole")
+    assert "only 18 mixtures to share" in run(made, out, shard="40/40", **more).share
+    with pytest.raises(UsageError, match="lists recordings and makes none"):
+        prepare(made, tmp_path / "list", "folder", {}, quiet=True, shard="1/2")
 
 
 def test_other_settings_are_refused_and_named(speech: Path, tmp_path: Path):

@@ -243,6 +243,9 @@ def test_clips_are_cut_padded_and_resampled(tmp_path: Path):
     assert np.array_equal(first[4000:8000], np.rint(wave[2000:6000] * 32768))
     assert np.array_equal(second[:4000], np.rint(wave[4000:] * 32768)) and not second[4000:].any()
     assert np.array_equal(pair, first + second)
+    for more in ({"shard": "2/2"}, {"shard": "1/2"}, {"merge": True}):
+        run(tmp_path / "in", tmp_path / "shared", "yfcc", {"seconds": 1.5, "rate": 8000}, **more)
+    assert contents(tmp_path / "shared") == contents(tmp_path / "out")
     half = run(tmp_path / "in", tmp_path / "half", "yfcc", {"seconds": 1.5, "rate": 4000})
     assert half.seconds["test"] == 3.0 and Manifest.read(tmp_path / "half").rows[0].frames == 6000
 

@@ -295,11 +295,11 @@ def test_shares_in_any_order_and_a_merge_make_the_files_of_one_run(manifest: Man
     def share(index: int, settings: Settings = settings) -> str:
         return make(manifest, out, settings, quiet=True, share=Shard(index, 3)).share
 
-    assert share(3) == "shard 3 of 3 done: 1 batches; 1 of 4 are there, shard 1, 2 of 3 is to come"
+    assert share(3) == "shard 3 of 3 done: 1 batches; 1 of 4 are there, to come: shard 1, 2 of 3"
     assert "done: 1 batches, 1 of them before" in share(3)
     with pytest.raises(OutputError, match="kind was"):
         share(1, Settings("free", batch=3, rounds=2))
-    with pytest.raises(BadInput, match="3 of 4 batches are missing: shard 1, 2 of 3 is not done"):
+    with pytest.raises(BadInput, match="3 of 4 batches are missing: not done: shard 1, 2 of 3"):
         make(manifest, out, settings, quiet=True, merge=True)
     with Lock(out, share="-2-of-3"), pytest.raises(OutputError, match="in use"):
         share(2)

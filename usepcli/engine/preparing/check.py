@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,21 +16,15 @@ from usepcli.data.audit_sets import audit_set, known_voices
 from usepcli.data.corpora.base import some, split_of, split_word, walk
 from usepcli.data.corpora.listing import column, read_rows
 from usepcli.data.manifest import Manifest, Pool, Row, write_rows
+from usepcli.engine import shards
 from usepcli.engine.parallel import run_tasks
-from usepcli.errors import BadInput, InputNotFound
+from usepcli.engine.preparing.checked import Noted, Table, as_result, as_value
+from usepcli.errors import BadInput, InputNotFound, UsageError
 from usepcli.report.progress import progress
 
 CHECK_FILE = "check.csv"
 _SHOWN = 10
 _SPHERE = frozenset({".wv1", ".wv2"})  # WSJ as delivered: compressed NIST files, to be converted first
-
-
-@dataclass
-class Table:
-    """The items of one list with the talkers (speaker, split) that it names."""
-
-    items: list[Item]
-    talkers: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -42,6 +37,7 @@ class Report:
     files: int = 0
     sums: list[float] = field(default_factory=list)
     path: Path | None = None
+    share: str = ""  # what came of a share, for a person
 
     @property
     def errors(self) -> int:
@@ -75,6 +71,8 @@ class Report:
 
     def notes(self) -> list[str]:
         """Return lines for a person: what was looked at, sums, and where the details are."""
+        if self.share:
+            return [f"{self.share}; {self.errors} errors, {len(self.findings) - self.errors} warnings in its own files"]
         lines = [
             f"{self.items} items, {self.files} files: {self.errors} errors, {len(self.findings) - self.errors} warnings"
         ]
@@ -117,40 +115,70 @@ def check(
     rate: int = 0,
     limit: int = 0,
     workers: int = 0,
+    overwrite: bool = False,
     quiet: bool = False,
+    shard: str = "",
+    merge: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Audit `source`; check.csv goes into `out`, or into `source` if that is a prepared folder.
 
     rate: the expected rate in Hz of a tree without a manifest (0: that of most files). limit: look at N items
-    only. InputNotFound or BadInput if there is nothing to audit; findings are returned, not raised.
+    only. What was looked at is noted beside check.csv, so that a stopped check goes on where the files are the same;
+    shard: look at a share and note that.  merge: look at nothing, BadInput where items are missing.
+    InputNotFound or BadInput if there is nothing to audit; findings are returned, not raised.
     """
     source = Path(source)
-    report = Report(source)
-    tables = _tables(source, rate)
-    for table in tables:
-        keep = set(some([str(i) for i in range(len(table.items))], limit))
-        items = [item for i, item in enumerate(table.items) if str(i) in keep]
-        results = list(progress(run_tasks(audit_item, items, workers), len(items), "check", "item", quiet))
-        report.items += len(items)
-        _collect(report, results, table)
-    if len(tables) == 2:  # a prepared folder: its mixtures, and the pool that fresh ones are drawn from
-        for speaker, (ours, theirs) in known_voices(tables[1].talkers, tables[0].talkers).items():
-            detail = f"talker '{speaker}' of the pool's {ours} speaks in the {theirs} mixtures"
-            report.findings.append(Finding(ERROR, "talker", ours, speaker, Pool.FILE, detail))
-    report.path = _place(source, out)
-    if report.path:
-        write_rows(report.path, [column.name for column in fields(Finding)], map(astuple, report.findings))
+    share = shards.asked(shard, merge, overwrite)
+    report = Report(source, path=_place(source, out))
+    if report.path is None and (share or merge):
+        raise UsageError("--shard and --merge of --check need a folder for what was found: give -o DIR")
+    tables = [_limited(table, limit) for table in _tables(source, rate)]
+    with Noted(source, report.path, tables, share, merge, overwrite, say) as noted:
+        for table, part in zip(tables, noted.parts, strict=True):
+            left = part.left(len(table.items))
+            results = run_tasks(audit_item, [table.items[n] for n in left], workers)
+            for n, result in zip(left, progress(results, len(left), "check", "item", quiet or not left), strict=True):
+                part.add(n, as_value(result))
+        if merge:
+            noted.state().refuse_gaps(report.path.parent if report.path else source)
+        _report(report, tables, noted, share is None)
+        if share:
+            report.share, report.path = noted.state().told(share, noted.did), None
     return report
 
 
-def _collect(report: Report, results: list[Result], table: Table) -> None:
+def _report(report: Report, tables: list[Table], noted: Noted, whole: bool) -> None:
+    """Put together what was found in the items, and between them where all are there; write check.csv."""
+    for table, part in zip(tables, noted.parts, strict=True):
+        mine = [n for n in sorted(part.done) if not part.share or part.share.has(n)]
+        report.items += len(mine)
+        _collect(report, [as_result(table.items[n], part.done[n]) for n in mine], table, whole)
+    if not whole:
+        return
+    if len(tables) == 2:  # a prepared folder: its mixtures, and the pool of fresh ones
+        for speaker, (ours, theirs) in known_voices(tables[1].talkers, tables[0].talkers).items():
+            detail = f"talker '{speaker}' of the pool's {ours} speaks in the {theirs} mixtures"
+            report.findings.append(Finding(ERROR, "talker", ours, speaker, Pool.FILE, detail))
+    if report.path:
+        write_rows(report.path, [column.name for column in fields(Finding)], map(astuple, report.findings))
+    noted.discard()
+
+
+def _limited(table: Table, limit: int) -> Table:
+    keep = set(some([str(i) for i in range(len(table.items))], limit))
+    return Table([item for i, item in enumerate(table.items) if str(i) in keep], table.talkers)
+
+
+def _collect(report: Report, results: list[Result], table: Table, whole: bool) -> None:
     for result in results:
         report.findings += result.findings
         item = result.item
         report.files += bool(item.whole) + len(item.sources) + bool(item.noise)
         if result.sum_snr_db is not None:
             report.sums.append(result.sum_snr_db)
-    report.findings += audit_set(results, table.talkers)
+    if whole:
+        report.findings += audit_set(results, table.talkers)
 
 
 def _place(source: Path, out: Path | None) -> Path | None:

@@ -18,6 +18,7 @@ from usepcli.data.render import quantise
 from usepcli.engine.parallel import run_tasks
 from usepcli.engine.preparing.prepared import Prepared
 from usepcli.engine.preparing.prepared_folder import PreparedFolder
+from usepcli.engine.shards import State
 from usepcli.errors import BadInput, OutputError
 from usepcli.report.progress import progress
 
@@ -38,12 +39,16 @@ def cut(
     out = folder.path.resolve()
     source = folder.source if folder.source.is_dir() else folder.source.parent
     if summary.dry_run:
-        for job in jobs:
+        for job in folder.share.of(jobs) if folder.share else jobs:
             summary.mixtures[job.row.split] = summary.mixtures.get(job.row.split, 0) + 1
         return []
     if out == source:
         raise OutputError(f"{io.show(out)}: holds the recordings themselves; choose another --out")
-    folder.claim(overwrite)
+    folder.claim(overwrite, folder.merge)
+    total, share = len(jobs), folder.share
+    if folder.merge:
+        _refuse_missing(jobs, folder)
+    jobs = share.of(jobs) if share else jobs
     tasks = [CutTask(job, source, out) for job in jobs]
     rows: list[Row] = []
     results = progress(run_tasks(cut_files, tasks, workers), len(tasks), "clips", "clip", quiet)
@@ -55,9 +60,22 @@ def cut(
         rows.append(replace(job.row, sample_rate=rate, frames=frames))
         summary.mixtures[job.row.split] = summary.mixtures.get(job.row.split, 0) + 1
         summary.seconds[job.row.split] = summary.seconds.get(job.row.split, 0.0) + frames / rate
+    if share:
+        folder.end_share(summary.bad)
+        summary.share = folder.state(total, "items").told(share, len(jobs) - summary.kept)
+        return []
     if not rows:
         raise BadInput(f"{io.show(source)}: none of {len(jobs)} items can be used; the first: {summary.bad[0].reason}")
     return [Manifest(rows, out, out / Manifest.FILE)]
+
+
+def _refuse_missing(jobs: Sequence[Job], folder: PreparedFolder) -> None:
+    """BadInput where a --merge finds shares that are not at their end, or files that are gone."""
+    folder.state(len(jobs), "items").refuse_gaps(folder.path)
+    known = folder.unusable()
+    there = {n for n, job in enumerate(jobs) if all((folder.path / name).exists() for name, _ in job.files)}
+    lost = {n for n, job in enumerate(jobs) if any(piece.path in known for _, pieces in job.files for piece in pieces)}
+    State("items", {n: n for n in range(len(jobs))}, there | lost, folder.shared_out()).refuse_gaps(folder.path)
 
 
 def cut_files(task: CutTask) -> tuple[int, int, Bad | None, bool]:

@@ -23,6 +23,7 @@ from usepcli.engine.parallel import run_tasks
 from usepcli.engine.preparing.prepared import Prepared
 from usepcli.engine.preparing.prepared_folder import ANECHOIC, PreparedFolder
 from usepcli.engine.preparing.simulate import RoomTask, room_file, simulate, through_room
+from usepcli.engine.shards import Shard, State
 from usepcli.errors import BadInput, MissingDependency, OutputError
 from usepcli.report.progress import progress
 
@@ -73,23 +74,33 @@ def make(
         raise OutputError(
             f"{io.show(out)}: lies inside the recordings; choose a folder outside of {io.show(folder.source)}"
         )
-    summary.bad += corpus.bad
+    summary.bad += folder.share.of(corpus.bad) if folder.share else corpus.bad
     if summary.dry_run:
-        return _dry(corpus, pools.rows, pools.noise, summary)
+        return _dry(corpus, pools.rows, pools.noise, summary, folder.share)
     folder.tools.update(corpus.tools())
     _planners(corpus, pools.rows, pools.noise)  # what cannot be planned is told before anything is written
-    folder.claim(overwrite)
+    folder.claim(overwrite, folder.merge)
     rate = corpus.rate
-    pool = _fill(pools.rows, folder.source, out, "pool", rate, summary, workers, quiet)
-    noise = _fill(pools.noise, pools.noise_root, out, "noise", rate, summary, workers, quiet)
+    total = sum(corpus.counts.values())
+    if folder.merge:
+        folder.state(total, "mixtures").refuse_gaps(folder.path)
+    pool = _fill(pools.rows, folder.source, folder, "pool", rate, summary, workers, quiet)
+    noise = _fill(pools.noise, pools.noise_root, folder, "noise", rate, summary, workers, quiet)
     if pools.rows and not pool:
         reason = summary.bad[0].reason
         raise BadInput(
             f"{io.show(folder.source)}: none of {len(pools.rows)} recordings can be used; the first: {reason}"
         )
     plans = _plans(corpus, pool, noise)
-    plans = _mix(plans, out, rate, summary, workers, quiet)
+    plans = list(folder.share.of(plans)) if folder.share else plans
+    before = summary.kept
+    plans = _mix(plans, folder, rate, summary, workers, quiet)
     _count(summary, pool, plans, rate)
+    if folder.share:
+        folder.end_share(summary.bad)
+        did = len(plans) - (summary.kept - before)
+        summary.share = folder.state(total, "mixtures").told(folder.share, max(did, 0))
+        return []
     if noise:  # a pool of its own, so that dynamic mixing can name the folder
         inside = [replace(row, path=row.path.removeprefix("noise/")) for row in noise]
         Pool(inside, out / "noise", out / "noise" / Pool.FILE).write()
@@ -106,8 +117,16 @@ def _anechoic(source: str) -> str:
     return f"{folder}/a{name.removeprefix('s')}"
 
 
-def _mix(plans: Sequence[Plan], out: Path, rate: int, summary: Prepared, workers: int, quiet: bool) -> list[Plan]:
+def _mix(
+    plans: Sequence[Plan], folder: PreparedFolder, rate: int, summary: Prepared, workers: int, quiet: bool
+) -> list[Plan]:
     """Write the files of all mixtures; return the plans of those that could be made."""
+    out = folder.path.resolve()
+    if folder.merge:
+        there = [n for n, plan in enumerate(plans) if _there(plan, out)]
+        known = folder.unusable()
+        done = {*there, *(n for n, plan in enumerate(plans) if _folder(plan) in known)}
+        State("mixtures", {n: n for n in range(len(plans))}, done, folder.shared_out()).refuse_gaps(out)
     shared = {plan.response: plan.room for plan in plans if isinstance(plan, RoomPlan) and plan.response and plan.room}
     if shared:
         rooms = [RoomTask(room, out / name, rate) for name, room in shared.items()]
@@ -122,7 +141,7 @@ def _mix(plans: Sequence[Plan], out: Path, rate: int, summary: Prepared, workers
             summary.bad.append(Bad(_folder(plan), fault))
         else:
             made.append(plan)
-    if plans and not made:
+    if plans and not made and not folder.share:
         raise BadInput(
             f"{io.show(out)}: none of {len(plans)} mixtures can be made; the first: {summary.bad[-1].reason}"
         )
@@ -148,7 +167,7 @@ def pool_file(task: PoolTask) -> tuple[int, str, bool]:
         return 0, "silent: every sample is zero", False
     # Resampling overshoots where a recording touches full scale; a talker's level is free, a clipped peak is
     # not.
-    io.write(task.target, whole / max(1.0, float(np.abs(whole).max())), task.rate)
+    io.write(task.target, whole / max(1.0, float(np.abs(whole).max())), task.rate, overwrite=True)
     return len(whole), "", False
 
 
@@ -163,7 +182,7 @@ def mix_files(task: MixTask) -> tuple[str, bool]:
 def _mixed(task: MixTask) -> bool:
     plan, folder = task.plan, task.root / _folder(task.plan)
     names = plan.files()
-    if all(_finished(folder / name, plan.frames) for name in names):
+    if _there(plan, task.root):
         return True
 
     def load(path: str) -> np.ndarray:
@@ -184,6 +203,10 @@ def _load(path: str) -> np.ndarray:
     return np.rint(io.read_mono(path)[0] * 32768).astype(np.int16)
 
 
+def _there(plan: Plan, root: Path) -> bool:
+    return all(_finished(root / _folder(plan) / name, plan.frames) for name in plan.files())
+
+
 def _finished(path: Path, frames: int) -> bool:
     try:
         return os.stat(path).st_size == _HEADER + 2 * frames
@@ -198,27 +221,36 @@ def _folder(plan: Plan) -> str:
 def _fill(
     rows: list[PoolRow],
     source: Path,
-    out: Path,
-    folder: str,
+    folder: PreparedFolder,
+    name: str,
     rate: int,
     summary: Prepared,
     workers: int,
     quiet: bool,
 ) -> list[PoolRow]:
-    """Make the pool files and return their rows, without the recordings that turned out unusable."""
+    """Make the pool files and return their rows, without the recordings that turned out unusable.
+
+    No mixture can be planned before the whole pool is known, so a share makes all files that no other one has made,
+    its own first: shares that run together divide the pool between them, and none waits for another.
+    """
     root = source if source.is_dir() else source.parent
     if not rows:
         return []
-    tasks = [PoolTask(root / row.path, out / folder / f"{row.id}.wav", rate, row.frames) for row in rows]
-    filled = []
+    out, share = folder.path.resolve(), folder.share
+    first = (share.index - 1) * len(rows) // share.count if share else 0
+    order = [*range(first, len(rows)), *range(first)]
+    tasks = [PoolTask(root / rows[n].path, out / name / f"{rows[n].id}.wav", rate, rows[n].frames) for n in order]
+    filled: dict[int, PoolRow] = {}
+    bad: dict[int, Bad] = {}
     results = run_tasks(pool_file, tasks, workers)
-    for row, (frames, fault, kept) in zip(rows, progress(results, len(tasks), folder, "file", quiet), strict=True):
+    for n, (frames, fault, kept) in zip(order, progress(results, len(tasks), name, "file", quiet), strict=True):
         summary.kept += kept
         if fault:
-            summary.bad.append(Bad(row.path, fault))
+            bad[n] = Bad(rows[n].path, fault)
         else:
-            filled.append(replace(row, path=f"{folder}/{row.id}.wav", sample_rate=rate, frames=frames))
-    return filled
+            filled[n] = replace(rows[n], path=f"{name}/{rows[n].id}.wav", sample_rate=rate, frames=frames)
+    summary.bad += [bad[n] for n in sorted(bad) if not share or share.has(n)]  # others tell of theirs
+    return [filled[n] for n in sorted(filled)]
 
 
 def _plans(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow]) -> list[Plan]:
@@ -240,11 +272,14 @@ def _planners(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow]) -> dict[
     return found
 
 
-def _dry(corpus: Maker, rows: list[PoolRow], noise: list[PoolRow], summary: Prepared) -> list[Manifest | Pool]:
+def _dry(
+    corpus: Maker, rows: list[PoolRow], noise: list[PoolRow], summary: Prepared, share: Shard | None
+) -> list[Manifest | Pool]:
     rate = corpus.rate
     pool = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in rows]
     noise = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in noise]
     plans = _plans(corpus, pool, noise)
+    plans = list(share.of(plans)) if share else plans
     _count(summary, pool, plans, rate)
     samples = sum(row.frames for row in [*pool, *noise])
     samples += sum(plan.frames * len(plan.files()) for plan in plans)

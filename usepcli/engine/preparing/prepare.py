@@ -17,12 +17,14 @@ from usepcli.data.corpora.base import Corpus
 from usepcli.data.corpora.cutter import Cutter
 from usepcli.data.corpora.maker import Maker
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
+from usepcli.engine import shards as sharing
 from usepcli.engine.preparing import pack
 from usepcli.engine.preparing.cut import cut
 from usepcli.engine.preparing.make_mixtures import Pools, make
 from usepcli.engine.preparing.prepared import Prepared
 from usepcli.engine.preparing.prepared_folder import PreparedFolder, write_bad
-from usepcli.errors import BadInput, ConfigError, InputNotFound, did_you_mean
+from usepcli.errors import BadInput, ConfigError, InputNotFound, UsageError, did_you_mean
+from usepcli.files import tried
 from usepcli.profile.signature import schema
 
 
@@ -52,31 +54,40 @@ def prepare(
     dry_run: bool = False,
     quiet: bool = False,
     shards: str = "",
+    shard: str = "",
+    merge: bool = False,
 ) -> Prepared:
     """Write the tables of the corpus under `source` (and the audio, where mixtures are made) into the folder `out`.
 
     shards: the size of tar files to write the set into, "" for none. Safe to stop and to call again: what is finished
-    stays. InputNotFound or BadInput when the source does not hold such a corpus, ConfigError for a wrong option,
+    stays. With `shard` only a share of the audio is written, and no table; merge: no audio, BadInput where some is
+    missing. InputNotFound or BadInput when the source does not hold such a corpus, ConfigError for a wrong option,
     OutputError when `out` holds something else and not `overwrite`.
     """
     source, out, size = Path(source), Path(out), pack.parse_size(shards) if shards else 0
+    share = sharing.asked(shard, merge, overwrite)
     adapter, settings = bind(corpus, options or {})
     if not adapter.patterns and not source.exists():
         raise InputNotFound(f"{show(source)}: no such file or folder")
+    if (share or merge) and not isinstance(adapter, Maker | Cutter):
+        raise UsageError(f"--corpus {corpus} lists recordings and makes none: leave --shard and --merge out")
+    if not dry_run:
+        tried(out)
     asked = settings | ({"shards": size} if size else {})
     summary = Prepared(out, corpus, dry_run=dry_run)
     fill: Callable[..., Sequence[Manifest | Pool]]
     if isinstance(adapter, Maker):
         summary.remarks += adapter.remarks()
         pools = Pools(adapter.scan(source), *adapter.scan_noise(source))
-        folder = PreparedFolder(out, source, corpus, asked, [*pools.rows, *(() if adapter.noise else pools.noise)])
+        rows = [*pools.rows, *(() if adapter.noise else pools.noise)]
+        folder = PreparedFolder(out, source, corpus, asked, rows, share, merge)
         fill = partial(make, adapter, pools, workers=workers, quiet=quiet)
     elif isinstance(adapter, Cutter):
         jobs = adapter.jobs(source)
         if not jobs:
             raise BadInput(f"{show(source)}: nothing of corpus '{corpus}' was found there")
-        folder = PreparedFolder(out, source, corpus, asked, jobs)
-        summary.bad += adapter.bad
+        folder = PreparedFolder(out, source, corpus, asked, jobs, share, merge)
+        summary.bad += share.of(adapter.bad) if share else adapter.bad
         fill = partial(cut, jobs, workers=workers, quiet=quiet)
     else:
         rows = [row for row in adapter.scan(source) if isinstance(row, Row)]
@@ -90,9 +101,9 @@ def prepare(
         return summary
     try:
         tables = fill(folder=folder, summary=summary, overwrite=overwrite)
-        if size and not dry_run:
+        if size and not dry_run and not share:
             tables = _pack(tables, folder, size, summary, quiet)
-        if not dry_run:
+        if not dry_run and not share:
             write_bad(out, summary.bad)
             folder.seal(tables, summary.table(), len(summary.bad))
             if size:

@@ -26,6 +26,7 @@ class Prepared:
     kept: int = 0
     dry_run: bool = False
     mebibytes: float = 0.0
+    share: str = ""  # what came of a share, for a person
 
     def table(self) -> list[dict[str, Any]]:
         """Return one row per split: split, mixtures, hours, utterances, talkers."""
@@ -47,6 +48,8 @@ class Prepared:
         if self.dry_run:
             return [*self.remarks, f"nothing was written; about {self.mebibytes:g} MiB would be in {show(self.out)}"]
         kept = [f"{self.kept} files were there already and stayed"] if self.kept else []
+        if self.share:
+            return [*self.remarks, self.share]
         return [
             *kept,
             *self.remarks,
@@ -60,4 +63,6 @@ class Prepared:
             "out": str(self.out),
             "bad": [{"path": bad.path, "reason": bad.reason} for bad in self.bad],
         }
+        if not self.share:
+            del values["share"]
         return {**values, "splits": self.table()}

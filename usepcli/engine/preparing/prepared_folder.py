@@ -15,7 +15,9 @@ from usepcli.data.corpora.base import Bad
 from usepcli.data.corpora.cutter import Job
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row, write_rows
 from usepcli.engine.folder import Folder
+from usepcli.engine.shards import Shard, State
 from usepcli.errors import IOFault
+from usepcli.files import write_text
 from usepcli.versions import versions
 
 FORMAT = 1  # raised when the same settings would make other files
@@ -24,11 +26,15 @@ ANECHOIC = "anechoic.csv"  # the manifest once more, with the talkers as they so
 
 
 class PreparedFolder(Folder):
-    """The settings of one prepared folder; `claim` before writing into it, `finish` when all is there."""
+    """The settings of one prepared folder; `claim` before writing into it, `finish` when all is there.
+
+    A share leaves prepare-2-of-8.json when all its files are there: what could not be used among them.
+    """
 
     name, command = "prepare", "usep prepare-data"
     made = (Manifest.FILE, Pool.FILE, "wav", "pool", "noise", "rooms", ANECHOIC, BAD_FILES, tars.FOLDER, "shards")
     over_others = True
+    part = ("prepare", ".json")
 
     def __init__(
         self,
@@ -37,6 +43,8 @@ class PreparedFolder(Folder):
         corpus: str,
         settings: dict[str, Any],
         rows: Sequence[Row | PoolRow | Job],
+        share: Shard | None = None,
+        merge: bool = False,
     ) -> None:
         where = remote.address(source)
         self.source, self.corpus = Path(where) if where else source.resolve(), corpus
@@ -53,8 +61,25 @@ class PreparedFolder(Folder):
         self.sources = _digest("\n".join(map(repr, rows)))
         key = _digest(json.dumps([FORMAT, corpus, settings, self.sources], sort_keys=True))
         facts = {"corpus": corpus, "source": where or str(self.source), "root": root, "settings": settings, "key": key}
-        super().__init__(out, key, facts)
+        super().__init__(out, key, facts, share)
+        self.merge = merge
         self.tools: dict[str, str] = {}  # versions of libraries that only some corpora use
+
+    def state(self, total: int, what: str) -> State:
+        """Return how many of `total` items are there, as the shares that came to their end say."""
+        shares = set(self.parts().values())
+        done = range(total) if self.complete else {n for n in range(total) for share in shares if share.has(n)}
+        return State(what, {n: n for n in range(total)}, done, self.shared_out())
+
+    def unusable(self) -> set[str]:
+        """Return what the shares that came to their end could not use."""
+        return {name for path in self.parts() for name, _ in json.loads(path.read_text("utf-8"))["bad"]}
+
+    def end_share(self, bad: Sequence[Bad]) -> None:
+        """Say that all files of this share are there."""
+        if self.share and not self.complete:
+            told = {"key": self.key, "bad": [(one.path, one.reason) for one in bad]}
+            write_text(self.path / f"prepare{self.share.suffix}.json", json.dumps(told) + "\n")
 
     def seal(self, tables: Sequence[Manifest | Pool], splits: list[dict[str, Any]], n_bad: int) -> None:
         """Write the tables, then prepare.json with their checksums and extents."""

@@ -36,7 +36,7 @@ def room_file(task: RoomTask) -> bool:
     """Write the room's impulse responses (2 K channels, 32-bit floats); True if they were there already."""
     if task.target.exists():
         return True
-    io.write(task.target, responses(task.room, task.rate), task.rate, "FLOAT")
+    io.write(task.target, responses(task.room, task.rate), task.rate, "FLOAT", overwrite=True)
     return False
 
 

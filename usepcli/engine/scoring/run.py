@@ -173,7 +173,7 @@ _DECIDING = (
 def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluated], None]) -> Evaluated:
     """Score, write, show, and raise what went wrong on the way."""
     options, journal = asked.options, place.journal
-    if (there := len(journal.part("items").done)) and not place.share:
+    if (there := len(journal.part("items").done)) and not (place.share or journal.merge):
         asked.means.say(f"{there} items were scored before, and stay")
     asked.job.opened = lambda device: journal.also(DEVICE, device)
     every, moms = _done(asked, place)
