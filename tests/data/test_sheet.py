@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
+import pickle
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from usepcli.data import lazy, manifest, rows, sheet
+from usepcli.data import lazy, manifest, rows, sheet, text
 from usepcli.data.columns import Given, Lists, Names, Numbers, Phrases
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
 from usepcli.errors import BadInput
@@ -55,7 +57,7 @@ def test_rows_lines_and_faults_are_those_of_the_csv_module(tmp_path: Path, monke
         assert isinstance(wanted, rows.Table) and isinstance(found, sheet.Sheet)
         assert [found.cells(i) for i in range(len(found))] == [list(row.values()) for row in wanted.rows]
         assert found.lines.tolist() == wanted.lines and found.ended == wanted.ended
-        plain += found.text == path.read_bytes()
+        plain += found.text.part(0, found.text.size) == path.read_bytes()
         for (name, kind), column in found.known.items():
             sure = np.setdiff1d(np.arange(len(found)), column.doubtful).tolist()
             _same(kind, column, [(i, wanted.rows[i][name]) for i in sure])
@@ -151,3 +153,24 @@ def test_numbers_written_in_other_ways_are_known_too(tmp_path: Path) -> None:
     path.write_text(f"id,mixture,sample_rate,frames\na,a.wav,8000,{10**30}\n", encoding="utf-8")
     with pytest.raises(BadInput, match=r"m\.csv:2: frames is '1000"):
         Manifest.read(path)
+
+
+def test_a_large_table_stays_on_the_disk_and_is_told_when_it_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "m.csv", tmp_path / "other.csv"
+    _large(path, 200)
+    monkeypatch.setattr(text, "HELD", 1000)
+    table = Manifest.read(path)
+    assert table.rows[150].id == "m150" and Manifest.read(path).rows.sheet is table.rows.sheet  # type: ignore[attr-defined]
+    os.utime(path, (1, 1))  # another time, the same text
+    assert table.rows[151].id == "m151"
+    moved = pickle.loads(pickle.dumps(table.rows.sheet.text))  # type: ignore[attr-defined]
+    assert moved.part(3, 30) == path.read_bytes()[3:30]
+    _large(other, 300)
+    other.replace(path)
+    assert [row.id for row in table.rows[198:]] == ["m198", "m199"] and len(Manifest.read(path)) == 300
+    table = Manifest.read(path)
+    _large(path, 301)
+    with pytest.raises(BadInput, match="written over while it is in use; run the same command again"):
+        table.rows[0]

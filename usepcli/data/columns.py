@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+_SHORT = 64  # bytes of names that are compared as numbers
 _DIGITS = 18  # that an int64 always holds
 # Bytes with which a name cannot begin, or that may begin a space in UTF-8.
 _SPACES = np.zeros(256, bool)
@@ -43,10 +44,16 @@ class _Grown:
 
     @property
     def values(self) -> np.ndarray:
-        """The array (rows,)."""
+        """The array (rows,), of the smallest kind of number that holds it."""
         if len(self._parts) != 1:
-            self._parts = [np.concatenate(self._parts) if self._parts else np.zeros(0, np.int64)]
+            self._parts = [np.concatenate(self._parts) if self._parts else np.zeros(0, np.uint8)]
         return self._parts[0]
+
+    def put(self, places: np.ndarray, values: list[int]) -> None:
+        """Set the values of some rows."""
+        wide = self.values.astype(np.int64)
+        wide[places] = values
+        self._parts = [_small(wide)]
 
     @property
     def doubtful(self) -> np.ndarray:
@@ -54,9 +61,14 @@ class _Grown:
         return np.unique(np.concatenate([np.zeros(0, np.int64), *self._doubts]))
 
     def _add(self, part: np.ndarray, doubtful: np.ndarray) -> None:
-        self._parts.append(part)
+        self._parts.append(_small(part))
         self._doubts.append(self._size + np.flatnonzero(doubtful))
         self._size += len(part)
+
+
+def _small(values: np.ndarray) -> np.ndarray:
+    low, high = values.min(initial=0), values.max(initial=0)
+    return values.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)))
 
 
 class Numbers(_Grown):
@@ -123,9 +135,25 @@ class Names(_Grown):
 
     def take(self, text: np.ndarray, begins: np.ndarray, ends: np.ndarray, lists: np.ndarray) -> None:
         """Take in the cells of some rows."""
-        whole, known = text.tobytes(), self._numbers
-        found = (
-            known.setdefault(whole[begin:end], len(known))
-            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
-        )
-        self._add(np.fromiter(found, np.int32, len(begins)), np.zeros(len(begins), bool))
+        first, which = _alike(text, begins, ends)
+        numbers = [self._numbers.setdefault(text[b:e].tobytes(), len(self._numbers)) for b, e in first]
+        self._add(np.array(numbers, np.int64)[which], np.zeros(len(begins), bool))
+
+
+def _alike(text: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """Return (begin, end) of cells such that all are there, in order of appearance, and which of them each cell is."""
+    sizes = ends - begins
+    width = -(-int(sizes.max(initial=0)) // 8) * 8
+    every = list(zip(begins.tolist(), ends.tolist(), strict=True))
+    if not 0 < width <= _SHORT:
+        return every, np.arange(len(begins))
+    place = np.arange(width)
+    cells = text[np.minimum(begins[:, None] + place, len(text) - 1)] * (place < sizes[:, None])  # (rows, width)
+    words = np.ascontiguousarray(cells).view(np.uint64)  # no cell holds NUL, so that zeros are no letters
+    factors = np.uint64(0x9E3779B97F4A7C15) * (2 * np.arange(words.shape[1], dtype=np.uint64) + np.uint64(1))
+    _, first, which = np.unique((words * factors).sum(axis=1), return_index=True, return_inverse=True)
+    which = which.reshape(-1)
+    if (words != words[first][which]).any():  # two texts of one sum
+        return every, np.arange(len(begins))
+    order = np.argsort(first)
+    return [every[i] for i in first[order]], np.argsort(order)[which]

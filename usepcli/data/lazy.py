@@ -112,14 +112,16 @@ def settle(rows: Lazy[Any], also: np.ndarray | None = None) -> None:
     known: Any = rows.sheet.known
     fresh = {key: column for key, column in known.items() if not column.settled}
     parts = [column.doubtful for column in fresh.values()]
-    for i in np.unique(np.concatenate([np.zeros(0, np.int64), *parts, *([] if also is None else [also])])).tolist():
+    places = np.unique(np.concatenate([np.zeros(0, np.int64), *parts, *([] if also is None else [also])]))
+    found: dict[Any, list[int]] = {key: [] for key in fresh if issubclass(key[1], (Numbers, Lists))}
+    for i in places.tolist():
         row = rows[i]
-        for (name, kind), column in fresh.items():
-            if kind is Numbers:
-                column.values[i] = getattr(row, name) or 0
-            elif issubclass(kind, Lists):
-                column.values[i] = len(getattr(row, name))
-    for column in fresh.values():
+        for (name, kind), values in found.items():
+            value = getattr(row, name)
+            values.append(len(value) if issubclass(kind, Lists) else value or 0)
+    for key, column in fresh.items():
+        if found.get(key):
+            column.put(places, found[key])
         column.settled = True
 
 
@@ -127,4 +129,4 @@ def _values(rows: Lazy[Any], name: str, kind: type[Any]) -> np.ndarray:
     if rows.sheet.learn({name: kind}):
         settle(Lazy(rows.sheet, rows.parse))
     column: Any = rows.sheet.known.get((name, kind))
-    return np.zeros(len(rows), np.int64) if column is None else column.values[rows.which]
+    return np.zeros(len(rows), np.int64) if column is None else column.values[rows.which].astype(np.int64)

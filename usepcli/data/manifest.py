@@ -173,7 +173,7 @@ class _Table(Generic[R]):
     def _rows(cls, path: Path) -> lazy.Lazy[R]:
         """Return the rows of a file, in every one of which all numbers and lists are what they should be."""
         key = cls, path.resolve()
-        if (table := _HELD.get(key)) is None or not table.same(path):
+        if (table := _HELD.get(key)) is None or not table.text.same(path):
             table = sheet.read(path, _KINDS)
             _check_columns(path, table.columns, cls.NEEDED, (*cls.COLUMNS, *cls.WORDS))
             _check_rows(lazy.Lazy(table, partial(_parse, cls.ROW, path, _plan(cls.ROW, table.columns))))
