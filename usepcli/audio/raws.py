@@ -5,6 +5,7 @@ What is open has `read`, `seek` and `tell`; what else a reader wants of a file i
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 from collections.abc import Callable, Iterator
@@ -46,6 +47,12 @@ def facts(path: PathLike) -> Facts:
     with open_raw(path) as file:
         member = cast("tars.Member", file)
         return Facts(member.size, member.mtime_ns)
+
+
+def sha256(path: PathLike) -> str:
+    """Return the sha256 of a file's bytes as hexadecimal text; errors as for `open_raw`."""
+    with open_raw(path) as file:
+        return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 
 
 def size(file: BinaryIO) -> int:

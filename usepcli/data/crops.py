@@ -33,7 +33,9 @@ def seconds(rows: Sequence[Row] | Sequence[PoolRow]) -> np.ndarray:
 
 
 def held(lengths_s: np.ndarray, segment_s: float) -> np.ndarray:
-    """Return how many segments (F,) recordings of these lengths hold, one at least."""
+    """Return how many segments (F,) recordings of these lengths hold, one at least, and one of 0 s: the whole."""
+    if not segment_s:
+        return np.ones(len(lengths_s), int)
     return np.maximum(1, np.rint(lengths_s / segment_s)).astype(int)
 
 

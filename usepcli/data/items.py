@@ -61,7 +61,9 @@ class Reader:
         self._store = AudioStore(rate, kept, channels)
 
     def segment(self, row: Row, draw: np.random.Generator, with_sources: bool) -> Item:
-        """Return `seconds` from a place that is drawn, the same in all files of a row."""
+        """Return `seconds` from a place that is drawn, the same in all files of a row; 0: all of it."""
+        if not self.frames:
+            return self.whole(row, with_sources)
         total = row.frames * self.rate // row.sample_rate if row.sample_rate else row.frames
         start = int(draw.integers(max(total - self.frames, 0) + 1))
         count = self.frames

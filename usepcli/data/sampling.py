@@ -53,7 +53,8 @@ class EpochBatches:
 
     A step takes `batch_size` items in global order; rank r of W takes the r-th share of them, in
     `accumulate` micro-batches. The last incomplete step is dropped, so every step has the same size.
-    files: gives the recording of each item of an epoch where one comes several times.
+    files: gives the recording of each item of an epoch where one comes several times.  order: gives the items of an
+    epoch, of a batch and of a micro-batch of such sizes, in another order than by chance (data/order.py).
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class EpochBatches:
         rank: int = 0,
         world: int = 1,
         files: Callable[[int], np.ndarray] | None = None,
+        order: Callable[[int, int, int], np.ndarray] | None = None,
     ) -> None:
-        self.files = files
+        self.files, self.order = files, order
         self.n_items, self.batch_size, self.accumulate = n_items, batch_size, accumulate
         self.seed, self.rank, self.world = seed, rank, world
         self.micro = batch_size // (world * accumulate)
@@ -100,6 +102,8 @@ class EpochBatches:
                 yield [(self.epoch, int(i)) for i in order[at : at + self.micro]]
 
     def _order(self) -> np.ndarray:
+        if self.order is not None:
+            return self.order(self.epoch, self.batch_size, self.micro)
         if self.files is None:
             return epoch_order(self.n_items, self.seed, self.epoch)
         return spread(self.files(self.epoch), self.micro_of(self.epoch), self.seed, self.epoch).reshape(-1)

@@ -58,6 +58,8 @@ class Data(Section):
 
     An epoch has epoch_items examples; 0: as many as `crops` gives the recordings, one each, or by their length, or
     (auto) by their length where one of them is longer than 30 s.  Of several channels the mean is heard, or the first.
+    segment_s 0: whole utterances, of which `bucket` batches at a time are sorted by length (0: by chance).  order
+    shards: tar by tar, shard_window side by side, an item up to shard_reach places from its own (data/order.py).
     """
 
     manifest: str = ""
@@ -66,11 +68,15 @@ class Data(Section):
     train_split: str = "train"
     valid_split: str = "valid"
     test_split: str = "test"
-    segment_s: Above0 = 4.0
+    segment_s: Annotated[float, Field(ge=0)] = 4.0
     talkers: Positive = 2
     epoch_items: Count = 0
     crops: Literal["auto", "one", "length"] = "auto"
     channels: Literal["mix", "first"] = "mix"
+    order: Literal["shuffle", "shards"] = "shuffle"
+    shard_window: Positive = 8
+    shard_reach: Positive = 1000
+    bucket: Count = 0
     level_db: Annotated[float, Field(ge=0)] = 5.0
     speeds: Annotated[list[Above0], Field(min_length=1)] = [1.0]
     noise: str = ""

@@ -10,6 +10,8 @@ from usepcli.profile.schema import Data, Profile
 
 # What is drawn for fresh mixtures alone; all others are read whichever way is mixed.
 DYNAMIC = ("pool", "talkers", "level_db", "speeds", "noise", "noise_snr_db", "noise_prob", "join_prob")
+# What orders recordings, which fresh mixtures have none of; and what is read where tars give the order.
+FIXED, _SHARDS = ("order", "shard_window", "shard_reach", "bucket"), ("shard_window", "shard_reach")
 _NOISE = ("noise_snr_db", "noise_prob")
 
 
@@ -31,7 +33,14 @@ def _unread(data: Data) -> Iterator[tuple[str, Any, str]]:
             if (value := getattr(data, name)) != getattr(usual, name):
                 expected = f"{_text(getattr(usual, name))}, since data.mixing is 'fixed', which does not read it"
                 yield f"data.{name}", value, expected
+        for name in _SHARDS if data.order == "shuffle" else ():
+            if (value := getattr(data, name)) != getattr(usual, name):
+                yield f"data.{name}", value, "data.order: shards beside it, without which it is not read"
         return
+    for name in FIXED:
+        if (value := getattr(data, name)) != getattr(usual, name):
+            expected = f"{_text(getattr(usual, name))}, since data.mixing is 'dynamic', which does not read it"
+            yield f"data.{name}", value, expected
     if data.noise and not data.noise_prob:
         yield "data.noise", data.noise, "data.noise_prob above 0, without which no mixture has noise"
     for name in _NOISE if not data.noise else ():

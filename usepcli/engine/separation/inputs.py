@@ -12,21 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from usepcli.audio import io
+from usepcli.audio import io, raws
 from usepcli.audio.written import Written
+from usepcli.engine.separation import tar_files
+from usepcli.engine.separation.source import Source
 from usepcli.errors import BadInput, InputNotFound, UsageError, UsepError
-
-
-@dataclass(frozen=True)
-class Source:
-    """An input file, the path below the output folder, without suffix, that its outputs build on, and its name.
-
-    `name` is what messages and tables call it; empty for the path itself.
-    """
-
-    path: Path
-    relative: Path
-    name: str = ""
 
 
 @dataclass
@@ -127,7 +117,8 @@ def find(inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, *, 
         if not sources:
             found.faults.setdefault(text, _nothing(text))
         for source in sources:
-            real = os.path.realpath(source.path)
+            # A member's name leads nowhere on the disk, whatever dots are in it.
+            real = str(source.path) if raws.is_member(source.path) else os.path.realpath(source.path)
             table = "" if source.name else written.by(source.path)
             if table and alone and named and not _same(os.path.dirname(table), out):
                 found.again, table = table, ""
@@ -149,6 +140,8 @@ def _listed(text: str, out: Path, stdin: Path | None, faults: dict[str, UsepErro
     path = Path(text)
     if stdin is not None and text == "-":
         return [Source(stdin, Path("stdin"), "-")], True
+    if (names := tar_files.listed(text)) is not None:
+        return tar_files.sources(names, faults), False
     if os.path.isdir(path):  # Path.is_dir raises where nobody may look, or for a name that is too long
         return _below(path, _walk(path, out, faults)), False
     if not os.path.lexists(path) and glob.has_magic(text):

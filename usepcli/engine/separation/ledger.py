@@ -17,14 +17,14 @@ from pathlib import Path
 from types import TracebackType
 
 from usepcli import files
-from usepcli.audio import io
+from usepcli.audio import io, raws
 from usepcli.engine import tables
 from usepcli.engine.folder import Lock
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.engine.shards import Shard
 from usepcli.engine.tables import Cells
-from usepcli.errors import UsepError
+from usepcli.errors import BadInput, InputNotFound, UsepError
 from usepcli.files import write_text
 from usepcli.separator.how import Seam
 
@@ -191,14 +191,14 @@ class Ledger:
     def _same_input(self, job: Job, row: Cells) -> bool:
         """Whether the input is what it was: by name, size and time, and where these leave a doubt by its bytes."""
         try:
-            held = os.stat(job.source)
-            if str(held.st_size) != row["file_bytes"]:
+            held = raws.facts(job.source)
+            if str(held.size) != row["file_bytes"]:
                 return False
             known = row["file"] == self._file(job.file) and row["file"] != "-"
-            if known and str(held.st_mtime_ns) == row["file_mtime_ns"]:
+            if known and str(held.mtime_ns) == row["file_mtime_ns"] != "0":
                 return True
-            return files.sha256(job.source) == row["file_sha256"]
-        except OSError:
+            return raws.sha256(job.source) == row["file_sha256"]
+        except (OSError, BadInput, InputNotFound):
             return False
 
     def begin(self, job: Job) -> None:

@@ -5,13 +5,13 @@ Headers tell the seconds of most formats. The other files count by their bytes, 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from usepcli.audio import io
+from usepcli.audio import io, raws
 from usepcli.engine.separation.jobs import Job
+from usepcli.errors import UsepError
 from usepcli.report.progress import Progress, clock
 
 _HEADERS = (".wav", ".wave", ".rf64", ".w64", ".flac", ".aiff", ".aif", ".caf", ".au")  # that state the length
@@ -103,6 +103,6 @@ def weights(jobs: Sequence[Job]) -> list[float]:
 
 def _size(job: Job) -> int:
     try:
-        return os.stat(job.source).st_size
-    except OSError:
+        return raws.facts(job.source).size
+    except (OSError, UsepError):
         return 0

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from usepcli import files
-from usepcli.audio import io
+from usepcli.audio import io, raws
 from usepcli.audio.formats import LOSSY
 from usepcli.errors import BadInput
 from usepcli.separator.how import Seam
@@ -27,8 +25,8 @@ class Identity:
     def of(cls, path: Path) -> Identity:
         """Read a file once; BadInput if it cannot be read."""
         try:
-            held = os.stat(path)
-            return cls(held.st_size, held.st_mtime_ns, files.sha256(path))
+            held = raws.facts(path)
+            return cls(held.size, held.mtime_ns, raws.sha256(path))
         except OSError as fault:
             raise BadInput(
                 f"{io.show(path)}: cannot be read: {fault.strerror}; check the file and run again"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from usepcli import guard
+from usepcli.audio import raws
 from usepcli.audio.spool import spooled
 from usepcli.engine import shards
 from usepcli.engine.separation import batch, jobs
@@ -172,7 +173,7 @@ class _Run:
         self._tell_inputs()
         if not self.ledger.out.exists():
             self.ledger.read()
-            if any(os.path.exists(job.source) for job in self._triage().todo):
+            if any(raws.is_member(job.source) or os.path.exists(job.source) for job in self._triage().todo):
                 _ = self.maker.separator  # a model that cannot be loaded leaves no folder behind
         with self.ledger:
             self._separate(self._triage())

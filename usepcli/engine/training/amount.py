@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from usepcli.data import order
 from usepcli.data.crops import CLIP_S, seconds
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
+from usepcli.data.sampling import EpochBatches
 from usepcli.errors import ConfigError
 from usepcli.objectives.base import Objective
 
+_BUCKET = 100
 LEAST_STEPS = 1000  # with fewer a network of any size has hardly begun
 Examples = FixedMixtures | DynamicMixtures
 
@@ -44,7 +47,7 @@ def batch_size(profile: Any, objective: Objective, data: Examples, share: int) -
     accumulated = f", train.accumulate ({profile.train.accumulate})" if profile.train.accumulate > 1 else ""
     raise ConfigError(
         f"train.batch_size: {wanted}, and {profile.objective['name']} takes no batch as small as the training data, "
-        f"{data.n_files} recordings with {most} segments of {profile.data.segment_s:g} s; add recordings, or lower "
+        f"{data.n_files} recordings with {most} {_segments(profile)}; add recordings, or lower "
         f"data.segment_s{accumulated}"
     )
 
@@ -61,7 +64,7 @@ def notes(profile: Any, objective: Objective, data: Examples, batch: int, per_ep
     if batch != t.batch_size:
         lines.append(
             f"batches of {batch} in place of train.batch_size {t.batch_size}: {data.n_files} training recordings hold "
-            f"{min(len(data), data.segments)} segments of {profile.data.segment_s:g} s"
+            f"{min(len(data), data.segments)} {_segments(profile)}"
         )
     if isinstance(data, FixedMixtures):
         lines += _of_recordings(profile, objective, data)
@@ -75,9 +78,38 @@ def notes(profile: Any, objective: Objective, data: Examples, batch: int, per_ep
     return lines
 
 
+def padding(profile: Any, data: Examples, batches: EpochBatches) -> list[str]:
+    """Return what is to be said of the silence in batches of whole utterances, in one line, or nothing."""
+    asked = profile.data
+    if asked.segment_s or not isinstance(data, FixedMixtures) or data.deal is None:
+        return []
+    lengths = seconds(data.manifest.rows)[data.deal.files(0)]
+    if not lengths.all():
+        return []
+    chance = order.Order(len(data), profile.seed, data.deal.files)
+    sizes = 0, batches.batch_size, batches.micro
+    without = order.padded(lengths, chance(*sizes), batches.micro)
+    line = (
+        f"whole utterances of {lengths.min():.1f} to {lengths.max():.1f} s: {100 * without:.0f} % of what a batch holds"
+    )
+    line += " is silence behind shorter ones"
+    if asked.bucket:
+        assert batches.order is not None
+        now = order.padded(lengths, batches.order(*sizes), batches.micro)
+        return [f"{line} without data.bucket, {100 * now:.0f} % with data.bucket: {asked.bucket}"]
+    sorted_ = order.Order(len(data), profile.seed, data.deal.files, lengths=lengths, bucket=_BUCKET)
+    now = order.padded(lengths, sorted_(*sizes), batches.micro)
+    return [f"{line}; with data.bucket: {_BUCKET} it would be {100 * now:.0f} %"]
+
+
+def _segments(profile: Any) -> str:
+    segment_s = profile.data.segment_s
+    return f"segments of {segment_s:g} s" if segment_s else "whole utterances"
+
+
 def _of_recordings(profile: Any, objective: Objective, data: FixedMixtures) -> list[str]:
     lengths, lines = seconds(data.manifest.rows), list[str]()
-    if lengths.max() > CLIP_S and (data.weights == 1).all():
+    if profile.data.segment_s and lengths.max() > CLIP_S and (data.weights == 1).all():
         lines.append(
             f"each recording, of up to {lengths.max():.0f} s, is one item of an epoch (data.crops: "
             f"{profile.data.crops}); with data.crops: length it would be as many as it holds segments"

@@ -42,10 +42,12 @@ class Feed:
         self.bad: dict[str, int] = {}
         self.batch_size = amount.batch_size(profile, objective, data, world * self.t.accumulate)
         several = None if data.deal is None or data.deal.plain else data.deal.files
-        order = len(data), self.batch_size, self.t.accumulate, profile.seed, rank, world, several
-        self.batches = EpochBatches(*order)
+        order = parts.order(profile, data)
+        how = len(data), self.batch_size, self.t.accumulate, profile.seed, rank, world, several, order
+        self.batches = EpochBatches(*how)
         self.total = amount.steps(profile, self.steps_per_epoch)
         self.notes = amount.notes(profile, objective, data, self.batch_size, self.steps_per_epoch)
+        self.notes += amount.padding(profile, data, self.batches)
 
     @property
     def steps_per_epoch(self) -> int:

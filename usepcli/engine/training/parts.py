@@ -15,6 +15,7 @@ from usepcli.data import crops
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
 from usepcli.data.kept import Kept
 from usepcli.data.manifest import Manifest, Pool, PoolRow
+from usepcli.data.order import Order, shards, whole_only
 from usepcli.errors import ConfigError
 from usepcli.models.queried import Model, QueriedModel
 from usepcli.objectives.base import Objective
@@ -60,8 +61,23 @@ def training_data(profile: Any, rate: int, needs: Collection[str]) -> FixedMixtu
     return FixedMixtures(rows, rate, data.segment_s, profile.seed, sources, *how)
 
 
+def order(profile: Any, data: FixedMixtures | DynamicMixtures) -> Order | None:
+    """Return the order that `data.order` and `data.bucket` ask for, None for chance; ConfigError where it cannot be."""
+    asked = profile.data
+    if asked.order == "shuffle" and not asked.bucket:
+        return None
+    assert isinstance(data, FixedMixtures) and data.deal is not None  # profile/unread.py
+    lengths = crops.seconds(data.manifest.rows)
+    whole_only(lengths, asked.segment_s, asked.bucket)
+    numbers = shards(data.manifest) if asked.order == "shards" else None
+    near = asked.shard_window, asked.shard_reach
+    return Order(len(data), profile.seed, data.deal.files, numbers, *near, lengths, asked.bucket)
+
+
 def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures:
     data = profile.data
+    if not data.segment_s:
+        raise ConfigError("data.segment_s: 0 takes whole utterances, which data.mixing: dynamic does not; name seconds")
     if not data.pool:
         raise ConfigError("data.pool: empty, at least one pool.csv was expected for data.mixing: dynamic")
     pools = [Pool.read(path).split(data.train_split) for path in data.pool]

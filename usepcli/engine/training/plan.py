@@ -12,6 +12,7 @@ import torch
 from usepcli import device
 from usepcli.data import words
 from usepcli.data.batch import Batch, collate
+from usepcli.data.crops import seconds
 from usepcli.engine.training import beginning, look, parts, valid_split
 from usepcli.engine.training.feed import Feed
 from usepcli.models.queried import Model
@@ -65,7 +66,7 @@ def plan(profile: Any, say: Callable[[str], None] = _nothing) -> dict[str, Any]:
         "outputs": student.n_src or "by query",
         "gflop_per_s_of_audio": round(student.flops_per_second() / 1e9, 3),
         "training_items": len(feed.data),
-        "batch": f"{feed.batch_size} x {profile.data.segment_s} s",
+        "batch": f"{feed.batch_size} x {profile.data.segment_s or round(_longest_s(feed), 1)} s",
         "steps_per_epoch": feed.steps_per_epoch,
         "steps": feed.total,
         "device": str(where),
@@ -79,7 +80,7 @@ def plan(profile: Any, say: Callable[[str], None] = _nothing) -> dict[str, Any]:
 
 def _batch(profile: Any, objective: Objective, student: Model, feed: Feed) -> Batch:
     """Return a micro-batch of noise, or of the data themselves for an objective that needs words."""
-    t, frames = profile.train, round(profile.data.segment_s * student.sample_rate)
+    t, frames = profile.train, round((profile.data.segment_s or _longest_s(feed)) * student.sample_rate)
     rows = feed.batch_size // t.accumulate
     if words.needed(objective.needs):
         return collate([feed.data[0, i % len(feed.data)] for i in range(rows)])
@@ -87,6 +88,11 @@ def _batch(profile: Any, objective: Objective, student: Model, feed: Feed) -> Ba
     sources = torch.randn(rows, n_refs, frames) * 0.1 if "sources" in objective.needs else None
     mix = torch.randn(rows, frames) * 0.1 if sources is None else sources.sum(1)
     return Batch(mix, sources, [str(i) for i in range(rows)])
+
+
+def _longest_s(feed: Feed) -> float:
+    """Return the length of the longest whole utterance: the batch that takes the most."""
+    return float(seconds(feed.data.manifest.rows).max()) or 1.0
 
 
 def _measure(batch: Batch, objective: Objective, accumulate: int, where: torch.device) -> float:
