@@ -59,10 +59,13 @@ def _check_kinds(settings: Mapping[str, Any], where: str) -> None:
         signature.schema("model", settings["name"]).model_validate(given)
     except ValidationError as fault:
         first = fault.errors(include_url=False)[0]
+        if first["type"] == "extra_forbidden":  # the builder names it, and the nearest that there is
+            return
         key, found = ".".join(map(str, first["loc"])), repr(first["input"])[:60]
-        raise BadInput(f"{where}: model.{key[:LONGEST_NAME]}: found {found}; {first['msg'][:200]}") from fault
-    except ConfigError as fault:
-        raise BadInput(f"{where}: {fault}") from fault
+        said = f"model.{key[:LONGEST_NAME]}: found {found}; {first['msg'][:200]}"
+        raise BadInput(f"{where}: settings of which no model can be made ({said})") from fault
+    except ConfigError:  # an unknown name, which the builder tells, too
+        return
     if odd := [key for key, value in given.items() if isinstance(value, float) and not math.isfinite(value)]:
         raise BadInput(f"{where}: model.{odd[0]}: found {given[odd[0]]}; expected a finite number")
 
