@@ -144,6 +144,7 @@ class Ranks:
         if self._watch:
             self._watch.leave()
             self._meet(dist.barrier)
+            self._watch.over()
 
     def close(self) -> None:
         """Leave the group."""

@@ -90,7 +90,8 @@ class Watch:
         self._step, self._since, self._waiting = 0, 0.0, False  # since 0: not in a step
         # Whatever the library has to say of a connection that broke, the one line of its reason says better.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-        threading.Thread(target=self._look, daemon=True).start()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
 
     # Coming and going
 
@@ -141,6 +142,10 @@ class Watch:
         self._left, self.ask = True, None
         with suppress(RuntimeError):  # nobody keeps the store any more
             self._store.set(f"done/{self.rank}", "1")
+
+    def over(self) -> None:
+        """Wait for the thread: where the interpreter ends it inside a call of the store, the process aborts."""
+        self._thread.join()
 
     # While it goes
 
