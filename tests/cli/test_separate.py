@@ -545,12 +545,31 @@ def test_shares_of_a_job_array(usep: Usep, monkeypatch: pytest.MonkeyPatch):
         for name, value in {"ID": task, "COUNT": "2", "MIN": "1"}.items():
             monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
         answer = usep("in", "-o", "out", "--shard", "slurm")
-        assert answer.code == 0 and f"share {task} of 2: " in answer.err
-        assert f"outputs-{task}-of-2.csv; when all shares have ended" in answer.err
-        assert answer.err.endswith("when all shares have ended: usep separate in -o out --model toy.safetensors\n")
+        assert answer.code == 0 and f"shard {task} of 2: " in answer.err
+        assert f"outputs-{task}-of-2.csv; tables of {task} shards are there; when all have ended" in answer.err
+        merging = "when all shards are done: usep separate in -o out --model toy.safetensors --merge (without"
+        assert merging in answer.err.splitlines()[-1]
     assert Path("out/outputs-2-of-2.csv").exists() and len(left_over(Path("out"))) == 16
     assert "8 of 8 files are done already" in usep("in", "-o", "out").err
     assert len(table("out/outputs.csv")) == 16 and not Path("out/outputs-2-of-2.csv").exists()
+
+
+def test_merged_tables_are_those_of_one_run_and_a_merge_separates_nothing(usep: Usep):
+    for k in range(6):
+        io.write(f"in/{k}.wav", noise(0.05), 8000)
+    Path("in/4.wav").write_bytes(b"no sound")
+    assert usep("in", "-o", "whole").code == 4
+    assert usep("in", "-o", "out", "--merge").code == 65 and not Path("out").exists()
+    for k in (3, 1):
+        assert usep("in", "-o", "out", "--shard", f"{k}/3").code in (0, 4)
+    gone = usep("in", "-o", "out", "--merge")
+    assert gone.code == 65 and "files are missing: not done: shard 2 of 3" in gone.err
+    usep("in", "-o", "out", "--shard", "2/3")
+    merged = usep("in", "-o", "out", "--merge")
+    assert merged.code == 4 and "in/4.wav" in merged.err
+    for name in ("outputs.csv", "errors.csv"):
+        assert Path("out", name).read_bytes() == Path("whole", name).read_bytes()
+    assert not list(Path("out").glob("*-of-*"))
 
 
 def test_pages_for_one_file_and_for_many(usep: Usep):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,12 +50,6 @@ _Figure = typer.Option(
     metavar="png|svg",
     help="Also draw {stem}_figure.png or .svg for print, per recording.",
     autocompletion=options.among("png", "svg"),
-)
-_Shard = typer.Option(
-    "--shard",
-    metavar="I/N",
-    help="Do only share I of N, chosen by file name; slurm: the share of SLURM_ARRAY_TASK_ID.",
-    show_default=False,
 )
 
 
@@ -117,7 +109,8 @@ def separate(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Skip files that outputs.csv says are done.")
     ] = True,
-    shard: Annotated[str, _Shard] = "",
+    shard: options.Shard = "",
+    merge: options.Merge = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")] = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -135,7 +128,8 @@ def separate(
     of long recordings, with confidence) and errors.csv (what failed). The same command again does only what is
     missing: a file is done if its outputs are there, made with the same settings from the same input. Files that
     fail, have changed, or have outputs of other settings are named on stderr and the rest goes on (exit code 4);
-    with --overwrite the same command makes these again. One run at a time may use a folder, or one per --shard.
+    with --overwrite the same command makes these again. One run at a time may use a folder, or one per --shard,
+    whose files are chosen by name; the next run without it, or with --merge, takes their tables together.
 
     What an outputs.csv in the folder of a file, or above it, names as an output is no input: it is skipped, however
     it is named, and so is the sound of report pages. Only one output named alone, with the -o of another folder, is
@@ -164,21 +158,12 @@ def separate(
     finally:
         if not as_json:
             _table(records)
-        if shard and records and not quiet:
-            options.say(f"when all shares have ended: {_unshared()}")
+        if records:
+            options.tell_shard(shard, quiet or dry_run)
     if dry_run:
         options.listing(found.planned, as_json)
         if found.failure:
             raise found.failure
-
-
-def _unshared() -> str:
-    """Return this command line without its --shard."""
-    words = list(sys.argv[1:])
-    while "--shard" in words:
-        at = words.index("--shard")
-        del words[at : at + 2]
-    return shlex.join(["usep", *(word for word in words if not word.startswith("--shard="))])
 
 
 def _table(records: Sequence[Record]) -> None:

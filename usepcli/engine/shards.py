@@ -39,7 +39,7 @@ class Shard:
 
     def holds(self, name: bytes) -> bool:
         """True if what is called so is this share's, however many others there are."""
-        return int.from_bytes(hashlib.sha256(name).digest()[:8]) % self.count == self.index - 1
+        return self.has(number(name))
 
     def has(self, number: int) -> bool:
         """True if the item of this number, from 0, in a list that is the same for all shares is this one's."""
@@ -48,6 +48,11 @@ class Shard:
     def of(self, items: Sequence[T]) -> Sequence[T]:
         """Return this share of a list that is the same for all shares: every N-th item, so that all have equal work."""
         return items[self.index - 1 :: self.count]
+
+
+def number(name: bytes) -> int:
+    """Return the number by which a name is shared out, whatever other names there are."""
+    return int.from_bytes(hashlib.sha256(name).digest()[:8])
 
 
 def parse(text: str, environment: Mapping[str, str] | None = None) -> Shard | None:

@@ -51,6 +51,7 @@ class Ledger:
         self._rows: dict[str, Cells] = {}
         self._mine: set[str] = set()  # outputs with a row in this run's own table
         self._doubled = False  # that table holds older rows of some outputs beside their last ones
+        self.order: dict[str, int] = {}  # of files, in which merged tables list them
         self._seams: set[str] = set()  # files with rows in this run's own table of seams
         self._errors: dict[str, Cells] = {}
 
@@ -78,9 +79,12 @@ class Ledger:
             self.lock.release()
 
     def _save_outputs(self) -> None:
-        rows = (row for name, row in self._rows.items() if name in self._mine)
+        rows = self._ordered(row for name, row in self._rows.items() if name in self._mine)
         tables.save(self._path("outputs"), rows, OUTPUTS)
         self._doubled = False
+
+    def _ordered(self, rows: Iterable[Cells]) -> list[Cells]:
+        return sorted(rows, key=lambda row: self.order.get(row["file"], len(self.order)))
 
     def _path(self, name: str) -> Path:
         return self.out / f"{name}{self.suffix}.csv"
@@ -105,12 +109,13 @@ class Ledger:
         """Take the tables of shares into the common ones, unless this run is a share itself."""
         if self.shard or not any(self._shares(name) for name in ("outputs", "seams", "errors")):
             return
-        tables.save(self._path("outputs"), self._rows.values(), OUTPUTS)
         self._mine = set(self._rows)
+        self._save_outputs()
+        self._doubled = True  # what comes now has its place among them, too
         seams: dict[str, list[Cells]] = {}
         for path in [self._path("seams"), *self._shares("seams")]:
             seams |= _by_file(tables.load(path, SEAMS))
-        tables.save(self._path("seams"), (row for rows in seams.values() for row in rows), SEAMS)
+        tables.save(self._path("seams"), self._ordered(row for rows in seams.values() for row in rows), SEAMS)
         self._seams = set(seams)
         for path in self._shares("errors"):
             self._errors |= {row["file"]: row for row in tables.load(path, ERRORS)}
@@ -151,7 +156,8 @@ class Ledger:
         below = os.path.relpath(given, self.out)
         return given if below == os.pardir or below.startswith(os.pardir + os.sep) else below
 
-    def _file(self, file: str) -> str:
+    def file(self, file: str) -> str:
+        """Return how tables call an input."""
         return file if file == "-" else self.text(file)
 
     def done(self, job: Job, settings: str) -> Record | None:
@@ -194,7 +200,7 @@ class Ledger:
             held = raws.facts(job.source)
             if str(held.size) != row["file_bytes"]:
                 return False
-            known = row["file"] == self._file(job.file) and row["file"] != "-"
+            known = row["file"] == self.file(job.file) and row["file"] != "-"
             if known and str(held.mtime_ns) == row["file_mtime_ns"] != "0":
                 return True
             return raws.sha256(job.source) == row["file_sha256"]
@@ -214,7 +220,7 @@ class Ledger:
         """Write a file's rows; those that it had go when the run ends, if not before. IOFault on a full disk."""
         rows = {row["output"]: row for row in self._output_rows(record)}
         planned = {self.text(track.path) for track in record.tracks}
-        file = self._file(record.file)
+        file = self.file(record.file)
         self._put_seams(file, record)
         gone, known = (planned - set(rows)) & self._mine, set(rows) & self._mine
         self._rows = {name: row for name, row in self._rows.items() if name not in gone} if gone else self._rows
@@ -238,18 +244,18 @@ class Ledger:
 
     def fail(self, file: str, fault: UsepError) -> None:
         """Name an input that failed in errors.csv."""
-        file = self._file(file)
+        file = self.file(file)
         self._errors[file] = {"file": file, "code": str(fault.code), "error": str(fault)}
         tables.save(self._path("errors"), self._errors.values(), ERRORS)
 
     def settle(self, file: str) -> None:
         """Take a file that is done out of errors.csv."""
-        if self._errors.pop(self._file(file), None):
+        if self._errors.pop(self.file(file), None):
             tables.save(self._path("errors"), self._errors.values(), ERRORS)
 
     def settle_folders(self, inputs: Iterable[str], faults: Container[str]) -> None:
         """Take the folders and patterns of this run that have come right out of errors.csv; files settle one by one."""
-        names = [self._file(name) for name in inputs]
+        names = [self.file(name) for name in inputs]
         mended = [
             file
             for file in self._errors
@@ -260,6 +266,11 @@ class Ledger:
         if mended:
             self._errors = {file: row for file, row in self._errors.items() if file not in mended}
             tables.save(self._path("errors"), self._errors.values(), ERRORS)
+
+    def failed(self) -> dict[str, str]:
+        """Return the errors of the files that failed in any run or share, by the name that tables give a file."""
+        several = [self._path("errors"), *self._shares("errors")]
+        return {row["file"]: row["error"] for path in several for row in tables.load(path, ERRORS)}
 
     def failures(self) -> list[tuple[str, str]]:
         """Return (file, error) of what errors.csv names."""
@@ -273,7 +284,7 @@ class Ledger:
         for path in [self.out / "seams.csv", *self._shares("seams"), self._path("seams")]:
             known |= _by_file(tables.load(path, SEAMS))
         return [
-            replace(record, seams=tuple(map(_seam, known.get(self._file(record.file), ()))))
+            replace(record, seams=tuple(map(_seam, known.get(self.file(record.file), ()))))
             if record.resumed
             else record
             for record in records
@@ -281,7 +292,7 @@ class Ledger:
 
     def _output_rows(self, record: Record) -> Iterable[Cells]:
         same = {
-            "file": self._file(record.file),
+            "file": self.file(record.file),
             "seconds": f"{record.duration_s:.6f}",
             "frames": str(record.frames),
             "rate": str(record.rate),

@@ -31,6 +31,7 @@ from usepcli.engine.separation.pages import Pages
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
 from usepcli.engine.separation.shards import of as shared
+from usepcli.engine.separation.shards import state
 from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
 from usepcli.files import show
 from usepcli.separator.how import How, names_of
@@ -79,6 +80,7 @@ def separate(
     overwrite: bool = False,
     resume: bool = True,
     shard: str = "",
+    merge: bool = False,
     fail_fast: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
@@ -98,7 +100,7 @@ def separate(
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
     pages = Pages(out, report, figure, overwrite, labels.lower())
     wish = Wish(How(channels, "source" if residual else rest, overlap, shifts, track), sources, clip)
-    share = shards.parse(shard)
+    share = shards.asked(shard, merge)
     jobs.check_template(name)
     typed = [str(text) for text in inputs]
     texts = sounds.texts(typed, files_from, null, bool(share))
@@ -115,7 +117,7 @@ def separate(
         wish = replace(wish, settings=batch.fingerprint(facts))
         run = _Run(
             maker, texts, found, plan, shared(share, plan) if share else plan, facts, wish, pages, Ledger(out, share),
-            resume, overwrite, fail_fast, quiet, ending, done, say,
+            merge, resume, overwrite, fail_fast, quiet, ending, done, say,
         )  # fmt: skip
         try:
             return run.listing() if dry_run else run.go()
@@ -150,6 +152,7 @@ class _Run:
     wish: Wish
     pages: Pages
     ledger: Ledger
+    merge: bool
     resume: bool
     overwrite: bool
     fail_fast: bool
@@ -171,16 +174,32 @@ class _Run:
     def go(self) -> Done:
         """Separate what is not done, and raise what went wrong."""
         self._tell_inputs()
-        if not self.ledger.out.exists():
+        self.ledger.order = {self.ledger.file(job.file): n for n, job in enumerate(self.everyone)}
+        if self.merge:
+            self._refuse_gaps()
+        elif not self.ledger.out.exists():
             self.ledger.read()
             if any(raws.is_member(job.source) or os.path.exists(job.source) for job in self._triage().todo):
                 _ = self.maker.separator  # a model that cannot be loaded leaves no folder behind
         with self.ledger:
-            self._separate(self._triage())
+            self._separate(self._merged(self._triage()) if self.merge else self._triage())
             self._tell_share()
         if fault := self._failure():
             raise fault
         return Done(records=self.records)
+
+    def _refuse_gaps(self) -> None:
+        """BadInput where files of a --merge were done by no share, nor failed in one."""
+        self.ledger.read()
+        failed = self.ledger.failed()
+        left = [job for job in self._triage().todo if self.ledger.file(job.file) not in failed]
+        state(self.plan, left, self.ledger.out).refuse_gaps(self.ledger.out)
+
+    def _merged(self, found: Triage) -> Triage:
+        """Return what a --merge finds with nothing left to do: what failed in a share is told, not tried again."""
+        failed = self.ledger.failed()
+        lost = [(job, BadInput(failed[self.ledger.file(job.file)])) for job in found.todo]
+        return replace(found, todo=[], refused=[*found.refused, *lost])
 
     def stopped(self, by: str) -> str:
         """Return in one line what a run that was stopped leaves."""
@@ -192,10 +211,14 @@ class _Run:
         """Say at the end of a share where its tables are and how those of all shares come together."""
         share = self.ledger.shard
         if share and not self.quiet:
+            if not self.plan:
+                self.say(f"shard {share}: nothing to do, none of the {len(self.everyone)} files is its own")
+                return
+            there = len(shards.parts(self.ledger.out, "outputs", ".csv"))
             self.say(
-                f"share {share.index} of {share.count}: {len(self.records)} of its {len(self.plan)} files are done, in "
-                f"{self.ledger.out / f'outputs{share.suffix}.csv'}; when all shares have ended, the same command "
-                f"without --shard makes outputs.csv"
+                f"shard {share}: {len(self.records)} of its {len(self.plan)} files are done, in "
+                f"{self.ledger.out / f'outputs{share.suffix}.csv'}; tables of {there} shards are there; when all have "
+                f"ended, the same command without --shard, or with --merge, makes outputs.csv"
             )
 
     def _failure(self) -> UsepError | None:

@@ -8,12 +8,25 @@ from pathlib import Path
 
 from usepcli.engine import shards
 from usepcli.engine.separation.jobs import Job
-from usepcli.engine.shards import Shard
+from usepcli.engine.shards import Shard, State
 
 
 def holds(share: Shard, job: Job) -> bool:
     """True if the file is the share's: the same one in every order, and however many others there are."""
-    return share.holds(os.fsencode(job.relative) + os.fsencode(job.source.suffix))
+    return share.has(number(job))
+
+
+def number(job: Job) -> int:
+    """Return the number by which a file is shared out: that of its name."""
+    return shards.number(os.fsencode(job.relative) + os.fsencode(job.source.suffix))
+
+
+def state(plan: Iterable[Job], todo: Iterable[Job], folder: Path) -> State:
+    """Return how much of a plan is there, when these files are not."""
+    left = {job.file for job in todo}
+    items = {job.file: number(job) for job in plan}
+    counts = frozenset(share.count for share in shards.parts(folder, "outputs", ".csv").values())
+    return State("files", items, items.keys() - left, counts)
 
 
 def of(share: Shard, jobs: Iterable[Job]) -> list[Job]:
