@@ -99,6 +99,21 @@ def save(path: Path, rows: Iterable[Line], columns: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
 
 
+def cut(path: Path, end: int) -> None:
+    """Keep the first `end` bytes of a log, and remove one of which nothing is kept; IOFault where that fails."""
+    try:
+        if not end:
+            path.unlink(missing_ok=True)
+        elif end < path.stat().st_size:
+            with path.open("rb+") as file:
+                file.truncate(end)
+                os.fsync(file.fileno())
+    except OSError as fault:
+        raise IOFault(
+            f"{show(path)}: cannot be cut: {fault.strerror or fault}; check the folder and run again"
+        ) from fault
+
+
 def write_csv(path: str | Path, rows: Sequence[Line], columns: Sequence[str] = ()) -> None:
     """Write rows at once (new file, fsync, rename), replacing `path`; IOFault leaves the old file alone.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from usepcli import files
 from usepcli.errors import BadInput, InputNotFound, UsageError
+from usepcli.report.logged import Logged
 from usepcli.versions import need
 
 VALID_FIXED = ("epoch", "step", "best", "seconds", "skipped", "teacher_input_si_sdr")
@@ -20,22 +23,24 @@ DECIBEL = {
     "teacher_agreement",
 }  # fmt: skip
 FEW = 20
+DRAWN = 2000  # stretches of a line of more points than twice as many, more than a picture has columns
 SMOOTHED = 500  # points of the running median: a run has a hundred thousand steps, a picture a thousand dots
 FORMS = ("png", "svg")
 MARK = "usep"  # who made a picture, in its metadata
 LOSS, SMOOTH, RATE, SCORE, BESIDE = "#b9cfe4", "#1f5f99", "#b06a1c", "#2b7a4b", "#47818f"
 
 
-def learning_curve(train_csv: str | Path, valid_csv: str | Path, out: str | Path, *more: str | Path) -> Path:
+def learning_curve(train_csv: str | Path | Logged, valid_csv: str | Path, out: str | Path, *more: str | Path) -> Path:
     """Draw loss and learning rate over steps above what the validations found, as PNG or SVG; return the first path.
 
     train_csv needs columns step and loss (and may have lr); valid_csv, step and scores, may be absent. The score that
     chose comes first, then one panel for each score beside it and one for the shares of health.
     InputNotFound or BadInput for the tables, MissingDependency without matplotlib.
     """
-    train = _columns(Path(train_csv))
-    if "step" not in train or "loss" not in train or not train["step"]:
-        raise BadInput(f"{train_csv}: expected columns step and loss with at least one row")
+    log = train_csv if isinstance(train_csv, Logged) else Logged(train_csv)
+    train = log.read()
+    if "step" not in train or "loss" not in train or not len(train["step"]):
+        raise BadInput(f"{log.path}: expected columns step and loss with at least one row")
     valid = _columns(Path(valid_csv)) if Path(valid_csv).exists() else {}
     chose, beside, shares = _panels(valid)
     figure, axes = _canvas([2.9] * (1 + bool(chose)) + [1.6] * (len(beside) + bool(shares)))
@@ -97,11 +102,11 @@ def _canvas(heights: list[float]) -> tuple[Any, list[Any]]:
     return figure, axes
 
 
-def _draw_loss(axis: Any, train: dict[str, list[float]]) -> None:
+def _draw_loss(axis: Any, train: dict[str, np.ndarray]) -> None:
     step, loss = train["step"], train["loss"]
     # A line through one value is invisible.
     marker = "o" if len(loss) < FEW else ""
-    axis.plot(step, loss, color=LOSS, linewidth=0.8, marker=marker, markersize=3, label="loss")
+    axis.plot(*_thinned(step, loss), color=LOSS, linewidth=0.8, marker=marker, markersize=3, label="loss")
     near = range(0, len(loss), max(1, len(loss) // SMOOTHED))
     smooth = _smooth(loss, max(1, len(loss) // 25), near)
     axis.plot([step[i] for i in near], smooth, color=SMOOTH, linewidth=1.6, label="running median")
@@ -109,9 +114,9 @@ def _draw_loss(axis: Any, train: dict[str, list[float]]) -> None:
     _limit(axis, loss)
     # Above the lines, not among them: the loss falls from the upper left, the rate may fill the upper right.
     axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.97), ncols=2, fontsize="small")
-    if any(math.isfinite(v) for v in train.get("lr", [])):
+    if np.isfinite(train.get("lr", np.zeros(0))).any():
         twin = axis.twinx()
-        twin.plot(step, train["lr"], color=RATE, linewidth=1.0, linestyle=(0, (4, 2)))
+        twin.plot(*_thinned(step, train["lr"]), color=RATE, linewidth=1.0, linestyle=(0, (4, 2)))
         twin.set_ylabel("learning rate", color=RATE)
         twin.set_ylim(bottom=0)
         twin.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
@@ -144,9 +149,10 @@ def _last_best(scores: list[float], best: list[float]) -> int | None:
     return next((i for i in reversed(range(len(best))) if scores[i] == best[i]), None)
 
 
-def _limit(axis: Any, values: list[float]) -> None:
+def _limit(axis: Any, values: Sequence[float] | np.ndarray) -> None:
+    values = np.asarray(values, float)
     # One exploding step would flatten everything else; the y range follows the bulk of the values.
-    finite = sorted(v for v in values if math.isfinite(v))
+    finite = np.sort(values[np.isfinite(values)])
     if len(finite) < 20:
         return
     low, high = finite[0], finite[int(0.99 * (len(finite) - 1))]
@@ -154,12 +160,25 @@ def _limit(axis: Any, values: list[float]) -> None:
         axis.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
 
 
-def _smooth(values: list[float], half: int, at: Iterable[int]) -> list[float]:
+def _thinned(step: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of a line that look like all of them: of each of DRAWN stretches the lowest and the highest."""
+    if len(step) <= 2 * DRAWN:
+        return step, values
+    kept = [np.array([0, len(step) - 1])]
+    for part in np.array_split(np.arange(len(step)), DRAWN):
+        finite = part[np.isfinite(values[part])]
+        kept.append(finite[[np.argmin(values[finite]), np.argmax(values[finite])]] if len(finite) else part[:1])
+    places = np.unique(np.concatenate(kept))
+    return step[places], values[places]
+
+
+def _smooth(values: Sequence[float] | np.ndarray, half: int, at: Iterable[int]) -> list[float]:
     """Return the running median over 2*half+1 values, shorter at the ends, without nan, at some indices."""
-    smooth = []
+    smooth, values = [], np.asarray(values, float)
     for i in at:
-        near = sorted(v for v in values[max(0, i - half) : i + half + 1] if math.isfinite(v))
-        smooth.append(near[len(near) // 2] if near else math.nan)
+        near = values[max(0, i - half) : i + half + 1]
+        near = near[np.isfinite(near)]
+        smooth.append(float(np.partition(near, len(near) // 2)[len(near) // 2]) if len(near) else math.nan)
     return smooth
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,8 @@ def warnings(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return lines
 
 
-def collapse(rows: Sequence[Mapping[str, str]], trained: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return a warning where MoMi falls while the training loss improves: rows of valid.csv and of train.csv.
+def collapse(rows: Sequence[Mapping[str, str]], trained: Mapping[str, np.ndarray]) -> list[str]:
+    """Return a warning where MoMi falls while the training loss improves: rows of valid.csv, columns of train.csv.
 
     What is learned then gets easier without being better separated: student and teacher agree on passing the mixture
     through, or a small set is learned by heart. Means of WINDOW validations are compared, with the training losses on
@@ -179,14 +180,12 @@ def collapse(rows: Sequence[Mapping[str, str]], trained: Sequence[Mapping[str, s
     ]
 
 
-def _losses(found: Sequence[tuple[int, float]], trained: Sequence[Mapping[str, str]]) -> list[float]:
+def _losses(found: Sequence[tuple[int, float]], trained: Mapping[str, np.ndarray]) -> list[float]:
     """Return the mean training loss between each validation and the one before; nan where none was logged."""
-    logged = [(int(row["step"]), _number(row.get("loss"))) for row in trained]
-    ends = [step for step, _ in found]
-    return [
-        _mean(loss for step, loss in logged if before < step <= end)
-        for before, end in zip([0, *ends], ends, strict=False)
-    ]
+    none = np.zeros(0)
+    steps, losses = trained.get("step", none), trained.get("loss", none)  # steps rise: a log is added to
+    places = np.searchsorted(steps, [0, *(step for step, _ in found)], side="right")
+    return [_mean(losses[begin:end].tolist()) for begin, end in pairwise(places)]
 
 
 def picks(valid_csv: str | Path, metric: str, truth: str) -> dict[str, Any]:

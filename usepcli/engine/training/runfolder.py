@@ -214,9 +214,42 @@ class RunFolder(Folder):
         """
         logs = [(self.path / name, last) for name, last in (("train.csv", step), ("valid.csv", step - due))]
         # Both are read before either is touched.
-        for file, rows, last in [(file, _log(file), last) for file, last in logs]:
-            kept = [row for row in rows if int(row["step"]) <= last]
+        for file, end, last in [(file, _end(file, last), last) for file, last in logs]:
+            if end is not None:
+                tables.cut(file, end)
+                continue
+            kept = [row for row in _log(file) if int(row["step"]) <= last]
             tables.save(file, kept, list(kept[0]) if kept else ())  # a new start may have other columns
+
+
+def _end(file: Path, last: int) -> int | None:
+    """Return behind how many bytes of a log the rows up to step `last` end, 0 where there are none.
+
+    None where it has to be read in whole: later steps stand before earlier ones, or something in it is odd.
+    """
+    end, over = 0, False
+    if not os.access(file, os.R_OK):
+        return None
+    with file.open("rb") as log:
+        head = log.readline()
+        columns = head.rstrip(b"\n").split(b",")
+        if b'"' in head or b"step" not in columns:
+            return None if head else 0
+        at, place = len(head), columns.index(b"step")
+        for line in log:  # a million of them, so none is kept
+            at += len(line)
+            cells = line.rstrip(b"\n").split(b",")
+            if not line.endswith(b"\n"):
+                break  # torn
+            if len(cells) != len(columns) or not cells[place].isdigit() or not all(map(_is_number, cells)):
+                return None
+            if int(cells[place]) > last:
+                over = True
+            elif over:
+                return None
+            else:
+                end = at
+    return end
 
 
 def _log(file: Path) -> list[tables.Cells]:
@@ -232,7 +265,7 @@ def _log(file: Path) -> list[tables.Cells]:
     return rows
 
 
-def _is_number(text: str) -> bool:
+def _is_number(text: str | bytes) -> bool:
     try:
         float(text or "nan")
     except ValueError:

@@ -22,6 +22,7 @@ from usepcli.errors import BadInput, ConfigError, MissingDependency
 from usepcli.models.separator import SeparationModel
 from usepcli.profile.schema import BLIND
 from usepcli.report import plots
+from usepcli.report.logged import Logged
 from usepcli.versions import versions
 from usepcli.weights import build, cards, store
 
@@ -46,6 +47,7 @@ class Validator:
         self.split, (self.metric, self.also, self.notes) = valid_split.settle(profile, self.model)
         self.sign = 1.0 if not self.metric or health.higher_is_better(self.metric) else -1.0
         self.step = 0
+        self.logged = Logged(folder / "train.csv")
         self.figures: dict[str, float] = {}
         self.items: dict[str, float] = {}  # momi of each sum of two mixtures
         self.unscored: dict[str, str] = {}  # validation items without scores, and why
@@ -215,7 +217,7 @@ class Validator:
         if (self.folder / "train.csv").exists():
             try:
                 both = (self.folder / f"curves.{form}" for form in plots.FORMS)
-                plots.learning_curve(self.folder / "train.csv", self.folder / TABLE, *both)
+                plots.learning_curve(self.logged, self.folder / TABLE, *both)
             except MissingDependency:
                 return
 
@@ -242,7 +244,7 @@ class Validator:
             found += health.warnings(rows)
             # Where a metric with references chooses, it says more than MoMi.
             if (not self.metric or self.metric in BLIND) and (self.folder / "train.csv").exists():
-                found += health.collapse(rows, tables.read_csv(self.folder / "train.csv"))
+                found += health.collapse(rows, self.logged.read())
         return found
 
     def _mark(self, best: float, better: bool) -> str:
