@@ -23,7 +23,7 @@ from typing import Any
 
 from faults_runs import Run, Trial, children, curve, debris, profiles, steps, usep
 
-PER_EPOCH, ALL = 8, 24  # steps, as the profiles of faults_runs have them
+PER_EPOCH, ALL = 4, 12  # steps, as the profiles of faults_runs have them
 MOMENTS = ("start", "first batch", "epoch", "validation", "save", "end")
 TIMEOUT_S = 5.0  # train.worker_timeout_s there
 

@@ -1,31 +1,23 @@
 """A function over many small tasks in several processes, results in order, nothing left behind.
 
-Signals are the parent's affair: Ctrl-C and SIGTERM reach a whole group of processes, and a worker that answered them
-too would print a traceback, die in the middle of a file, and look like a fault.  The parent tells its workers over a
-pipe that nothing more is wanted; a task of `run_tasks` under way, which may be writing a file, is given some seconds.
+A pool sets its tasks no time: a task that hangs looks like a long one. Ctrl-C and SIGTERM end it, within the grace that
+a task of `run_tasks` gets, which may be writing a file; and nobody outlives this process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from functools import partial
-from multiprocessing import connection
 from typing import Any, TypeVar
 
-from usepcli.errors import WorkerDied
+from usepcli.engine import crew, working
 
 T = TypeVar("T")
 R = TypeVar("R")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_S = 10.0  # for the task under way when nothing more is wanted
-_at_work = threading.Lock()  # in a worker: held while a task of run_tasks is under way
 
 
 def cores() -> int:
@@ -42,63 +34,56 @@ def run_tasks(function: Callable[[T], R], tasks: Sequence[T], workers: int = 0, 
     if workers <= 1:
         yield from map(function, tasks)
         return
-    with pool(workers) as executor:
-        yield from executor.map(partial(_wanted, function), tasks, chunksize=chunk)
+    parts = (tasks[at : at + chunk] for at in range(0, len(tasks), chunk))
+    with pool(workers) as hands, contextlib.closing(hands.in_order(partial(_all_of, function), parts)) as done:
+        for results in done:
+            yield from results
+
+
+class Pool(Executor):
+    """Processes of one thread each for any function; WorkerDied for every task once one of them is lost."""
+
+    def __init__(self, workers: int) -> None:
+        advice = "run again, with fewer --workers if memory is short"
+        with _one_thread_each():
+            # spawn: a fork would copy the locks of torch's threads in whatever state they are.
+            self._crew = crew.Crew(_call, workers, "spawn", if_dead=advice, if_hung=advice, grace_s=_GRACE_S)
+        self.workers = workers
+
+    def submit(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        """Have function(*args, **kwargs) computed."""
+        return self._crew.submit((function, args, kwargs))
+
+    def in_order(self, function: Callable[[T], R], tasks: Iterable[T]) -> Generator[R]:
+        """Yield function(task) for every task, in order, with at most four of them on their way for each process."""
+        return crew.in_order(self._crew, ((function, (task,), {}) for task in tasks), 4 * self.workers)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes; what they have begun is given its grace, what waits is dropped."""
+        self._crew.close()
 
 
 @contextlib.contextmanager
-def pool(workers: int) -> Iterator[Executor]:
-    """Yield an executor of `workers` processes of one thread each, which are gone when the block is left.
-
-    WorkerDied if one of them was killed.
-    """
-    # spawn: a fork would copy the locks of torch's threads in whatever state they are.
-    context = multiprocessing.get_context("spawn")
-    asked, end = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(workers, context, initializer=_worker, initargs=(asked,))
+def pool(workers: int) -> Iterator[Pool]:
+    """Yield a pool of `workers` processes, which are gone when the block is left."""
+    hands = Pool(workers)
     try:
-        with _one_thread_each():
-            _launch(executor, workers)
-        yield executor
-    except BrokenProcessPool as err:
-        raise WorkerDied(
-            "a worker process died, most likely for lack of memory; pass fewer --workers and run again"
-        ) from err
+        yield hands
     finally:
-        end.close()
-        executor.shutdown(wait=True, cancel_futures=True)
-        asked.close()
+        hands.shutdown()
 
 
-def _launch(executor: Executor, workers: int) -> None:
-    # A task starts a process while none is idle.  All begin with signals blocked, until they know to ignore them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        for _ in range(workers):
-            executor.submit(os.getpid)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _call(task: tuple[Callable[..., R], tuple[Any, ...], dict[str, Any]]) -> R:
+    function, args, kwargs = task
+    return function(*args, **kwargs)
 
 
-def _wanted(function: Callable[[T], R], task: T) -> R:
-    with _at_work:
-        return function(task)
-
-
-def _worker(asked: Any) -> None:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_follow, args=(parent, asked), daemon=True).start()
-
-
-def _follow(parent: Any, asked: Any) -> None:
-    # Nothing is ever sent: the pipe becomes ready when the parent closes it, or is no more.
-    if parent.sentinel not in connection.wait([parent.sentinel, asked]):
-        _at_work.acquire(timeout=_GRACE_S)
-    os._exit(1)
+def _all_of(function: Callable[[T], R], tasks: Sequence[T]) -> list[R]:
+    done = []
+    for task in tasks:
+        with working.at_work:
+            done.append(function(task))
+    return done
 
 
 @contextlib.contextmanager

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import multiprocessing
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from usepcli.data.batch import Batch, Unusable, collate
-from usepcli.data.sampling import EpochBatches, torch_seed
+from usepcli.data.sampling import EpochBatches, Key
+from usepcli.engine import crew
 from usepcli.engine.training import amount, parts
-from usepcli.engine.training.signals import ignore_in_worker, started
 from usepcli.errors import BadInput, WorkerDied
 from usepcli.objectives.base import Objective
+
+AHEAD = 2  # micro-batches that a worker may have at once
 
 
 class Feed:
@@ -48,43 +54,66 @@ class Feed:
         self.total = amount.steps(profile, self.steps_per_epoch)
         self.notes = amount.notes(profile, objective, data, self.batch_size, self.steps_per_epoch)
         self.notes += amount.padding(profile, data, self.batches)
+        self._hands: crew.Hands | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of optimiser steps in one epoch."""
         return self.batches.steps_per_epoch
 
-    def steps(self, epoch: int, first: int) -> Iterator[list[Batch]]:
-        """Yield the micro-batches of each step of an epoch from step `first` on."""
+    def steps(self, epoch: int, first: int) -> Generator[list[Batch]]:
+        """Yield the micro-batches of each step of an epoch from step `first` on.
+
+        WorkerDied where a data worker was lost or hangs; what a worker raised is raised here.
+        """
         self.batches.start(epoch, first)
         held: list[Batch] = []
-        try:
-            for batch in started(self._loader(epoch)):
+        with contextlib.closing(self._fetched()) as batches:
+            for batch in batches:
                 held.append(batch)
                 if len(held) == self.t.accumulate:
                     self._count_bad([bad for one in held for bad in one.bad_files])
                     yield held
                     held = []
-        except (RuntimeError, ConnectionError) as fault:
-            if self.t.workers and ("DataLoader" in str(fault) or isinstance(fault, ConnectionError)):
-                raise WorkerDied(
-                    f"a data worker died or hung ({str(fault).splitlines()[0]}); likely out of memory or a slow "
-                    "disk: lower train.workers or train.batch_size, and run the same command again"
-                ) from fault
-            raise
 
-    def _loader(self, epoch: int) -> torch.utils.data.DataLoader[Batch]:
-        workers = self.t.workers
-        return torch.utils.data.DataLoader(
-            self.data,
-            batch_sampler=self.batches,
-            num_workers=workers,
-            collate_fn=collate,
-            worker_init_fn=ignore_in_worker if workers else None,
-            timeout=self.t.worker_timeout_s if workers else 0,
-            # Its own generator: otherwise every new iterator draws from the global one, and a resumed run departs.
-            generator=torch.Generator().manual_seed(torch_seed(self.profile.seed, epoch, 0x10AD)),
-        )
+    def _fetched(self) -> Generator[Batch]:
+        """Yield the micro-batches of an epoch; the workers stay for the next."""
+        self._hands = self._hands or self._start()
+        try:
+            for batch in crew.in_order(self._hands, self.batches, self.t.workers * AHEAD or 1):
+                yield _with(batch, torch.from_numpy) if self.t.workers else batch
+        except MemoryError as fault:
+            raise WorkerDied(
+                f"not enough memory for a batch ({fault or 'no details'}): lower train.batch_size or "
+                "data.segment_s and run the same command again"
+            ) from fault
+
+    def _start(self) -> crew.Hands:
+        again = "run the same command again"
+        dead = f"{again}, with lower train.workers or train.batch_size if memory is short"
+        hangs = f"the disk hangs or is slow; see to it or raise train.worker_timeout_s, and {again}"
+        limit_s = self.t.worker_timeout_s
+        if not self.t.workers:
+            said = f"reading a batch takes longer than {limit_s:g} s (train.worker_timeout_s): {hangs}"
+            return crew.Alone(partial(_fetch, self.data), limit_s, said)
+        # Forked they share what the parent has read, a manifest of a million rows for instance.
+        kinds = multiprocessing.get_all_start_methods()
+        return crew.Crew(
+            partial(_fetch_in_worker, self.data), self.t.workers, "fork" if "fork" in kinds else "spawn",
+            named="a data worker", if_dead=dead, if_hung=hangs,
+            limit_s=limit_s, ahead=AHEAD, room=_room,
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Raise WorkerDied if a data worker was lost meanwhile."""
+        if self._hands is not None:
+            self._hands.check()
+
+    def close(self) -> None:
+        """End the data workers."""
+        if self._hands is not None:
+            self._hands.close()
+        self._hands = None
 
     def _count_bad(self, own: list[Unusable]) -> None:
         found = self.gathered(own)
@@ -97,3 +126,23 @@ class Feed:
                 f"{len(self.bad)} of {self.data.n_files} training recordings are unusable (data.max_bad), the last: "
                 f"{found[-1][1] if found else ''}; run usep prepare-data --check"
             )
+
+
+def _fetch(data: Any, keys: Sequence[Key]) -> Batch:
+    return collate([data[key] for key in keys])
+
+
+def _fetch_in_worker(data: Any, keys: Sequence[Key]) -> Batch:
+    torch.set_num_threads(1)
+    return _with(_fetch(data, keys), torch.Tensor.numpy)
+
+
+def _with(batch: Batch, change: Callable[[Any], Any]) -> Batch:
+    """Return a batch whose tensors travel as arrays, or whose arrays are tensors again."""
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return replace(batch, **{k: change(v) for k, v in values.items() if hasattr(v, "dtype")})
+
+
+def _room(size: int) -> Any:
+    # Aligned as torch's own tensors are.
+    return torch.empty(size, dtype=torch.uint8).numpy()

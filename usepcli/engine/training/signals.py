@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import TypeVar
 
-T = TypeVar("T")
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -37,21 +34,3 @@ class StopFlag:
         """Put the former handlers back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def started(loader: Iterable[T]) -> Iterator[T]:
-    """Return iter(loader); signals wait meanwhile, so that none meets a worker that does not ignore it yet."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    try:
-        return iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def ignore_in_worker(_: int = 0) -> None:
-    """Let data workers outlive a signal sent to the whole group: the trainer ends them after it has saved."""
-    import torch
-
-    for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(1)

@@ -7,6 +7,7 @@ schedules, validates and saves. A run is a folder; the same command goes on from
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,7 +29,7 @@ from usepcli.engine.training.signals import StopFlag
 from usepcli.engine.training.stepping import Stepper
 from usepcli.engine.training.validate import LATEST, Validator
 from usepcli.engine.training.watch import Watch
-from usepcli.errors import ConfigError, Diverged, Stopped
+from usepcli.errors import ConfigError, Diverged, Stopped, WorkerDied
 from usepcli.objectives.base import MAIN
 from usepcli.objectives.supervised import Place
 from usepcli.profile.schema import BLIND
@@ -66,7 +67,6 @@ class Trainer:
         if self.folder:
             self.ranks.record(self.path)
             self.folder.refuse_other(self.p.as_dict(), force)
-            self.folder.refuse_data(self.p.data, force)
         self.ranks.agree(_shared(self.p.as_dict()), "settings")
         torch.manual_seed(torch_seed(self.p.seed, 0x5EED))
         self._build()
@@ -77,8 +77,7 @@ class Trainer:
         if self.folder:  # nothing is written before all that lies here is found to fit
             # Rows after the checkpoint, or all of them where a kill came before the first one, are run again.
             self.folder.cut_logs(self.step, self.due)
-            where = {"device": device.named(self.device), "ranks": self.ranks.world, "step": self.step}
-            lines += self.folder.begin(self.p.as_dict(), force, where)
+            self.folder.begin(self.p.as_dict(), force)
             if fixed := beginning.fixed_facts(self.objective):
                 self.folder.note({"fixed": fixed})
         for line in (*(() if self.resumed else self._begins_anew), *self.feed.notes, *self._shares(), *lines):
@@ -109,6 +108,8 @@ class Trainer:
         self.log = TrainLog(self.path, self.t.log_every, self.feed.batch_size, self.total, self.ranks.main)
         self.average = MovingAverage(self.student, self.t.ema) if self.t.ema > 0 else None
         self.validator = Validator(self.p, self.path, self.device, beginning.fixed_facts(self.objective))
+        # A validation may last for hours, and is over when a worker is lost.
+        self.validator.model.register_forward_pre_hook(lambda *_: self.feed.check())
 
     # State
 
@@ -223,9 +224,11 @@ class Trainer:
             while self.epoch < self.t.epochs and self.step < self.total and not self._out_of_time():
                 self._epoch(flag)
             self._conclude()
+            self.feed.close()
             self._close()
             self.ranks.leave()
         except BaseException as error:
+            self.feed.close()
             self._close(error)
             if self.ranks.world == 1:  # several end by their watch, and no signal may come first
                 flag.close()
@@ -234,7 +237,8 @@ class Trainer:
         self.ranks.close()
 
     def _asked(self) -> None:
-        """Stop where this rank is asked to while it waits for rank 0."""
+        """Stop where this rank is asked to, or has lost a data worker, while it waits for rank 0."""
+        self.feed.check()
         if self.flag.by:
             self._stop()
 
@@ -274,7 +278,7 @@ class Trainer:
     def _epoch(self, flag: StopFlag) -> None:
         self.objective.train()
         done = False
-        for micro in self.feed.steps(self.epoch, self.in_epoch):
+        for micro in self._fed():
             self._one_step(micro)
             done = self.step >= self.total or self._out_of_time()
             if self.ranks.any(bool(flag.by), self.device):
@@ -296,6 +300,15 @@ class Trainer:
         if self.due:
             self._validate()
             self.save()
+
+    def _fed(self) -> Iterator[list[Batch]]:
+        """Yield what the feed gives; where it loses a worker, nothing of this process is lost: its state is saved."""
+        try:
+            yield from self.feed.steps(self.epoch, self.in_epoch)
+        except WorkerDied:
+            self.save()
+            self.log.say(f"saved at step {self.step}")
+            raise
 
     def _end_epoch(self) -> None:
         self.objective.on_epoch_end()
