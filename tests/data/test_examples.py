@@ -83,7 +83,8 @@ def test_an_item_has_one_name_however_it_fails(tmp_path: Path, monkeypatch: pyte
     found = [bad for epoch in range(8) for bad in data[epoch, 2].bad_files]
     assert len(found) >= 8 and {bad.item for bad in found} == {"id2"}
     dynamic = DynamicMixtures([pool(tmp_path, ["a", "b", "c"])], RATE, 0.5, seed=0, n_items=8)
-    broken = dynamic.utterances["0/a"][0]
+    first, row = dynamic.voices.row(dynamic.voices.utterances(0)[0])
+    broken = first.resolve(row.path)
     segment = dynamic.store.segment
 
     def fail(path: Path, *place: float) -> np.ndarray:
@@ -145,7 +146,7 @@ def test_unnamed_utterances_of_one_origin_never_meet(tmp_path: Path) -> None:
     for index in range(20):
         data[0, index]
     pairs = [set(chosen[i : i + 2]) for i in range(0, len(chosen), 2)]
-    assert all("0/a" in pair for pair in pairs)
+    assert all(data.voices.talkers.index("0/a") in pair for pair in pairs)
     with pytest.raises(ConfigError, match="1 talkers found, 2 needed"):
         DynamicMixtures([unnamed], RATE, 0.5, 0, 8)
 
@@ -228,6 +229,7 @@ def test_dynamic_mixtures_bring_the_query_of_every_source(tmp_path: Path) -> Non
     asked = replace(plain, rows=[replace(r, query=f"{r.speaker} {i % 2}") for i, r in enumerate(plain.rows)])
     options = {"join_prob": 1.0, "level_db": 0.0}
     data = DynamicMixtures([asked], RATE, 0.5, 0, 4, needs={"mix", "queries"}, **options)
+    query = {asked.resolve(row.path): row.query for row in asked.rows}
     heard: list[Path] = []
     read = data.store.segment
     data.store.segment = lambda path, *place: heard.append(path) or read(path, *place)  # type: ignore[method-assign]
@@ -235,7 +237,7 @@ def test_dynamic_mixtures_bring_the_query_of_every_source(tmp_path: Path) -> Non
         heard.clear()
         example = data[0, i]
         assert len(example.queries) == 2 and {q.split()[0] for q in example.queries} == {"dog", "rain"}
-        assert {data.query[path] for path in heard} == set(example.queries)
+        assert {query[path] for path in heard} == set(example.queries)
     bare = DynamicMixtures([plain], RATE, 0.5, 0, 4, **options)[0, 0]
     assert bare.queries == ()
     with pytest.raises(ConfigError, match=r"u0 has none; fill in the column 'query'"):

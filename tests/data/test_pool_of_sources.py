@@ -46,8 +46,9 @@ def test_fresh_mixtures_have_all_training_talkers_and_no_other_split(tree: Path,
     sets = [f"data.manifest={listed.parent}", f"data.pool=[{listed}]", "data.segment_s=0.25", "data.epoch_items=8"]
     profile = load_profile("wsj0_2mix_pit_dm", sets, environ={})
     data = parts.training_data(profile, RATE, {"mix", "sources"})
-    assert {talker.split("/")[1] for talker in data.talkers} == {"011", "012", "013"}
-    files = {path for paths in data.utterances.values() for path in paths}
+    assert {talker.split("/")[1] for talker in data.voices.talkers} == {"011", "012", "013"}
+    utterances = (i for k in range(3) for i in data.voices.utterances(k))
+    files = {pool.resolve(row.path) for pool, row in map(data.voices.row, utterances)}
     assert {path.parent.parent.name for path in files} == {"tr"} and len(files) == 6
     assert data[0, 0].sources.shape == (2, 2000)
     # The corpus itself has known voices in validation; that is told.

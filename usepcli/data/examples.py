@@ -6,7 +6,6 @@ another drawn from the next counter, and named in the example so that the traine
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,15 +22,12 @@ from usepcli.data.manifest import Manifest, Pool, Row
 from usepcli.data.promise import Promised, check_utterance
 from usepcli.data.sampling import Key, rng
 from usepcli.data.store import LONG_S, AudioStore
+from usepcli.data.voices import Voices
 from usepcli.errors import BadInput, ConfigError, MissingDependency
 
 ATTEMPTS = 20
 PLACES = 5  # drawn in a recording, before it is cut where it is loudest
 _NO_ITEM = (ConfigError, MissingDependency)  # what another item would meet as well
-
-# An utterance without a talker's name is drawn a tenth as often as a named talker: ten of them are taken for one
-# voice, so that a large unnamed collection adds voices without crowding out the named ones.
-UNNAMED_WEIGHT = 0.1
 
 
 class Replacing:
@@ -197,28 +193,12 @@ class DynamicMixtures(Replacing):
         self.level_db, self.speeds, self.join_prob = level_db, list(speeds), join_prob
         self.noise, self.noise_snr_db, self.noise_prob = noise, noise_snr_db, noise_prob
         self.store, self.seek = AudioStore(rate, kept, channels), seek
-        by_talker: dict[str, list[Path]] = defaultdict(list)
-        self.group: dict[str, str] = {}
-        self.query: dict[Path, str] = {}
-        self.promised: dict[Path, Promised] = {}
-        for n, pool in enumerate(pools):
-            for row in pool.rows:
-                # An utterance without a label counts as a talker of its own, but two of them may share
-                # the voice: `group` keeps them from meeting in one mixture.
-                talker = f"{n}/{row.speaker}" if row.speaker else f"{n}?{row.path}"
-                self.group[talker] = talker if row.speaker else f"{n}?{row.origin}"
-                path = pool.resolve(row.path)
-                by_talker[talker].append(path)
-                self.query[path] = row.query
-                self.promised[path] = Promised(row.sample_rate, row.frames, row.path in pool.sums)
-        self.talkers = sorted(by_talker)
-        self.utterances = by_talker
-        weights = [1.0 if self.group[talker] == talker else UNNAMED_WEIGHT for talker in self.talkers]
-        self.cumulated = np.cumsum(weights) / np.sum(weights)
-        if len(set(self.group.values())) < n_talkers:
+        self.voices = Voices(pools)
+        self.cumulated = np.cumsum(self.voices.weight) / np.sum(self.voices.weight)
+        found = len(np.unique(self.voices.group))
+        if found < n_talkers:
             raise ConfigError(
-                f"data.pool: {len(set(self.group.values()))} talkers found, {n_talkers} needed for one mixture; "
-                "add recordings of more talkers"
+                f"data.pool: {found} talkers found, {n_talkers} needed for one mixture; add recordings of more talkers"
             )
 
     def __len__(self) -> int:
@@ -230,10 +210,10 @@ class DynamicMixtures(Replacing):
 
     def draw(self, index: int, draw: np.random.Generator) -> Example:
         """Return one fresh mixture; `index` only names it."""
-        chosen: list[str] = []
+        chosen: list[int] = []
         while len(chosen) < self.n_talkers:
-            talker = self.talkers[int(np.searchsorted(self.cumulated, draw.random(), side="right"))]
-            if self.group[talker] not in {self.group[other] for other in chosen}:
+            talker = int(np.searchsorted(self.cumulated, draw.random(), side="right"))
+            if self.voices.group[talker] not in self.voices.group[chosen]:
                 chosen.append(talker)
         half = self.level_db / 2
         waves, queries = [], []
@@ -250,23 +230,22 @@ class DynamicMixtures(Replacing):
         scaled = (mix * gain).astype(np.float32), (sources * gain).astype(np.float32)
         return Example(f"dynamic-{index}", *scaled, queries=tuple(queries) if any(queries) else ())
 
-    def _voice(self, talker: str, draw: np.random.Generator) -> tuple[np.ndarray, str]:
+    def _voice(self, talker: int, draw: np.random.Generator) -> tuple[np.ndarray, str]:
         """Return a source (frames,) of unit rms, and its query; what is joined to it has the same query."""
-        paths = self.utterances[talker]
+        said = self.voices.utterances(talker)
         speed = self.speeds[int(draw.integers(len(self.speeds)))]
-        path = paths[int(draw.integers(len(paths)))]
-        query = self.query[path]
-        paths = [other for other in paths if self.query[other] == query]
+        path, query, promised = self._utterance(said[int(draw.integers(len(said)))])
+        said = self.voices.utterances(talker, query)
         for last in (*[False] * PLACES, True):  # a pause is no fault of a recording
-            voice = [self._part(path, speed, draw)]
+            voice = [self._part(path, speed, draw, promised)]
             if last:
                 wave = self._heard(voice[0])
                 at = max(0, int(np.argmax(np.abs(wave))) - self.frames // 2)
                 voice = [voice[0]._replace(first=voice[0].first + at, frames=min(self.frames, wave.size - at))]
             while sum(part.frames for part in voice) < self.frames and draw.random() < self.join_prob:
                 pause = int(draw.uniform(0.1, 0.6) * self.rate)
-                other = paths[int(draw.integers(len(paths)))]
-                voice += [Part(None, speed, 0, pause), self._part(other, speed, draw)]
+                other, _, length = self._utterance(said[int(draw.integers(len(said)))])
+                voice += [Part(None, speed, 0, pause), self._part(other, speed, draw, length)]
             wave = self._placed(voice, draw)
             rms = float(np.sqrt(np.mean(wave**2)))
             if rms >= 1e-5:
@@ -274,13 +253,18 @@ class DynamicMixtures(Replacing):
         self.store.read_last = path
         raise BadInput(f"{path}: silent wherever it was cut; replace or remove it")
 
-    def _part(self, path: Path, speed: float, draw: np.random.Generator, promised: Promised | None = None) -> Part:
+    def _utterance(self, number: int) -> tuple[Path, str, Promised]:
+        """Return an utterance's file, what a model is asked for to get it, and what its list says of the file."""
+        pool, row = self.voices.row(number)
+        return pool.resolve(row.path), row.query, Promised(row.sample_rate, row.frames, row.path in pool.sums)
+
+    def _part(self, path: Path, speed: float, draw: np.random.Generator, promised: Promised) -> Part:
         """Return what of a recording may be heard: all of it, or a stretch of a long one from a place that is drawn.
 
         BadInput where it is not what its list says.
         """
         said = self.store.header(path)
-        check_utterance(promised or self.promised[path], path, said)
+        check_utterance(promised, path, said)
         total, first = self.store.length(path, speed), 0
         if self.seek and said.seconds > LONG_S:
             first = int(draw.integers(max(total - self.frames, 0) + 1))
