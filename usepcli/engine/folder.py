@@ -50,13 +50,17 @@ class Lock:
         self._held: list[tuple[Path, int]] = []
 
     def take(self) -> None:
-        """Make the folder and lock it."""
+        """Make the folder and lock it; a folder that was made for nothing goes again."""
+        new = not os.path.lexists(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path, how in self._wanted:
                 self._take(path, how)
         except OSError as fault:
             self.release()
+            if new:
+                with suppress(OSError):
+                    self.folder.rmdir()
             raise OutputError(
                 f"{show(self.folder)}: cannot be made or written ({fault.strerror}); choose another folder with -o"
             ) from fault

@@ -26,6 +26,7 @@ from usepcli.engine.scoring.channels import SILENT_RMS, split
 from usepcli.engine.scoring.scoring import Signals
 from usepcli.engine.scoring.systems import System
 from usepcli.errors import BadInput, ConfigError, MissingDependency, OutputError, UsageError, choices
+from usepcli.files import tried
 
 PAGE, KEY = "test.html", "key.csv"
 WHICH, PREFERENCE = "which", "preference"
@@ -45,10 +46,11 @@ class Trial:
 
 
 def refuse(folder: Path, overwrite: bool) -> None:
-    """OutputError if a test lies in the folder already: its key may be needed for answers to come."""
+    """OutputError if a test lies in the folder already, whose key may be needed, or none can be written into it."""
     there = [name for name in (PAGE, KEY) if (folder / name).exists()]
     if there and not overwrite:
         raise OutputError(f"{folder / there[0]}: exists already; choose another folder, or --overwrite")
+    tried(folder)
 
 
 def check(kind: str, systems: int) -> None:

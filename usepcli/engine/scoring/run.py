@@ -252,6 +252,8 @@ def _shared(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluat
     share, state = place.share, place.journal.state("items")
     assert share is not None
     asked.means.say(state.told(share, place.journal.did))
+    if asked.options["kaldi_export"]:
+        asked.means.say("--kaldi-export: written by the run that takes the shards together")
     facts = {"shard": f"{share.index}/{share.count}", "done": place.journal.did, "items": len(state.items)}
     done = Evaluated(found, facts | {"missing": state.left}, place.path, share=True)
     show(done)

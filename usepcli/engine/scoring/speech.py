@@ -12,6 +12,7 @@ from usepcli import versions
 from usepcli.engine.journal import ABOUT
 from usepcli.engine.scoring.jobs import Folders, Job, Means, Rows, Speech
 from usepcli.errors import BadInput, UsageError
+from usepcli.files import tried
 
 if TYPE_CHECKING:
     from usepcli.engine.journal import Journal, Part
@@ -52,6 +53,7 @@ def refuse(job: Job, place: Path | None, limit: int, overwrite: bool) -> None:
     from usepcli.engine.scoring import kaldi_export
 
     kaldi_export.refuse_existing(place, overwrite)
+    tried(place)
     if job.manifest is not None and not any(row.sources for row in job.manifest.rows[: limit or None]):
         raise BadInput(
             f"{job.manifest.path}: no item lists sources, in whose order --kaldi-export names the estimates; "
