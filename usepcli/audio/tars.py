@@ -354,9 +354,11 @@ def open_member(path: PathLike, tar: str, name: str) -> Member:
     for fresh in (False, True):
         found = index(tar, fresh)
         if name not in found.places:
-            if fresh or not _noted.get(tar):
-                raise InputNotFound(f"{show(path)}: the tar holds no such member")
-            continue
+            if not fresh and _noted.get(tar):
+                continue
+            if found.fault:
+                raise BadInput(f"{show(path)}: is not in what is left of the tar, which is {found.fault}")
+            raise InputNotFound(f"{show(path)}: the tar holds no such member")
         member = Member(path, tar, found.places[name], found.size)
         try:
             if _heads(member.header(), name, member.size):

@@ -59,7 +59,7 @@ def separate(
         list[str],
         typer.Argument(
             metavar="FILE|DIR|GLOB...|-",
-            help="Sound files, folders and quoted patterns (their tree is kept), or - for sound on standard input.",
+            help="Sound files, folders, quoted patterns (their tree is kept) and tar files, or - for standard input.",
             show_default=False,
         ),
     ] = [],  # noqa: B006 - Typer copies it

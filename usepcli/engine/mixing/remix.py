@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from usepcli import files
-from usepcli.audio import io
+from usepcli.audio import io, raws
 from usepcli.audio.formats import LOSSY
 from usepcli.audio.limiter import Limiter, limit
 from usepcli.audio.loudness import LoudnessMeter
@@ -263,7 +263,8 @@ def _named(draft: Path, out: Path) -> Iterator[None]:
 def _copy(source: Path, draft: Path) -> None:
     try:
         draft.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, draft)
+        with raws.open_raw(source) as read, open(draft, "wb") as written:
+            shutil.copyfileobj(read, written)
     except OSError as fault:
         raise IOFault(f"{io.show(draft)}: writing failed: {fault.strerror or fault}") from fault
 
