@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -141,6 +142,15 @@ def padding(manifest: Path) -> list[str]:
     return [f"{100 * padded(lengths, order(0, 8, 8), 8):.1f} % (bucket {n})" for n, order in orders.items()]
 
 
+def below(pid: int) -> list[int]:
+    """Return the processes that a process has started, and theirs."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found += [*below(child), child]
+    return found
+
+
 def train(folder: Path, name: str, manifest: Path, steps: int, ranks: int, more: str, kills: int = 0) -> Path:
     """Train to the end, killed so many times on the way, and return the run's folder."""
     profile, run = folder / f"{name}.yaml", folder / name
@@ -159,7 +169,9 @@ def train(folder: Path, name: str, manifest: Path, steps: int, ranks: int, more:
                     break
                 time.sleep(0.05)
             time.sleep(random.Random(left).uniform(0, 2))
-            os.killpg(done.pid, signal.SIGKILL)
+            for pid in [*below(done.pid), done.pid]:  # ranks and workers are groups of their own
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             done.wait()
         elif done.wait():
             raise SystemExit(f"{name}: ended with {done.returncode}; see {folder / name}.log")
