@@ -120,6 +120,14 @@ def test_changed_files_are_other_data(usep: Usep) -> None:
     assert changed.code == 73 and "files have changed" in changed.err and "--overwrite" in changed.err
 
 
+def test_an_item_that_stands_twice_is_told_and_not_scored_twice(usep: Usep) -> None:
+    shutil.copytree(TESTSET, "set")
+    lines = Path("set/manifest.csv").read_text().splitlines(keepends=True)
+    Path("set/again.csv").write_text("".join([*lines[:3], lines[1]]))
+    found = usep(train_nothing(Path("runs/one")), "--data", "set/again.csv")
+    assert found.code == 65 and f"are called '{lines[1].split(',')[0]}', which would count twice" in found.err
+
+
 def contents(folder: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 

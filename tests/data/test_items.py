@@ -120,6 +120,21 @@ def test_a_file_is_what_the_list_says_or_no_data(tmp_path: Path) -> None:
         read()
 
 
+def test_files_of_one_item_have_as_many_channels_where_their_mean_is_heard(tmp_path: Path) -> None:
+    mix = write(tmp_path / "m.wav", 3000, 0)
+    io.write(tmp_path / "s.wav", np.stack([mix, -mix]), RATE, "FLOAT")
+    for row in (
+        Row("x", "", "m.wav", ("s.wav",), "", RATE, 3000, 1),
+        Row("x", "", "", ("m.wav", "s.wav"), "", RATE, 3000),
+    ):
+        manifest = Manifest([row], tmp_path, tmp_path / "m.csv")
+        with pytest.raises(BadInput, match=r"s\.wav: channels: 2, but 1 in .*m\.wav"):
+            Reader(manifest, RATE, 0.1).segment(row, rng(0), True)
+        assert Reader(manifest, RATE, 0.1, channels="first").segment(row, rng(0), True).mix.any()
+        if row.mixture:
+            Reader(manifest, RATE, 0.1).segment(row, rng(0), False)
+
+
 def test_a_sum_of_sources_is_as_long_as_the_list_says(item: tuple[Manifest, np.ndarray, np.ndarray]) -> None:
     manifest, _, _ = item
     (row,) = manifest.rows

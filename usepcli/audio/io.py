@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from usepcli.audio import raws
+from usepcli.audio import mpeg, raws
 from usepcli.audio.checks import PathLike, check_finite, show
 from usepcli.audio.chunks import survey
 from usepcli.audio.codecs import CodecFile, require
@@ -21,7 +21,7 @@ from usepcli.errors import BadInput
 
 __all__ = [
     "AUDIO_SUFFIXES", "Info", "PathLike", "Writer", "_Sink", "blocks", "check_codecs", "check_finite", "info",
-    "is_open_ended", "missing_s", "read", "read_mono", "show", "tracks", "wav_layout", "write",
+    "is_cut_mp3", "is_open_ended", "missing_s", "read", "read_mono", "show", "tracks", "wav_layout", "write",
 ]  # fmt: skip
 _PCM16 = np.float32(1 / 32768)
 
@@ -138,6 +138,14 @@ def is_open_ended(path: PathLike) -> bool:
     MP3 without a Xing tag.
     """
     return not extent(path).exact
+
+
+def is_cut_mp3(path: PathLike) -> bool:
+    """Return whether a file is an MP3 with fewer frames than its tag says; reading all of it would raise BadInput."""
+    if info(path).format != "MP3":
+        return False
+    with raws.open_raw(path) as raw:
+        return mpeg.look(raw).cut
 
 
 def _next(path: PathLike, file: Any, frames: int, dtype: str) -> np.ndarray:

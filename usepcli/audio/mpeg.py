@@ -29,6 +29,7 @@ _FIRST = 1 << 20  # bytes among which the first frame must lie
 class Frames(NamedTuple):
     """What to put in place of an MP3 file's first `offset` bytes (b"": nothing), and whether it came `tagged`.
 
+    cut: it holds fewer frames than its tag says.
     `lost` bytes lie behind the last frame that goes on with the first one's rate and channels: no decoder reads them.
     """
 
@@ -36,6 +37,7 @@ class Frames(NamedTuple):
     offset: int
     tagged: bool
     lost: int
+    cut: bool = False
 
 
 @raws.once
@@ -57,7 +59,7 @@ def look(file: BinaryIO) -> Frames:
         cut = tag.frames > count and (tag.size > len(data) - at or end_of == _CUT)
         off = 100 * abs(len(data) - at - tag.size) > tag.size > 0  # of which the decoder would speak on stderr
         if cut or (tag.frames == count and not off):
-            return Frames(b"", 0, True, lost)
+            return Frames(b"", 0, True, lost, cut)
         mended = data[at:mark] + tag.mended(count, min(len(data) - at, 0xFFFFFFFF))
         return Frames(mended[: end - at].ljust(end - at, b"\0"), end, True, lost)
 

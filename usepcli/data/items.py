@@ -22,7 +22,7 @@ from usepcli.audio import io
 from usepcli.audio.resample import length_after, resample
 from usepcli.data.kept import Kept
 from usepcli.data.manifest import Manifest, Row
-from usepcli.data.promise import check_row
+from usepcli.data.promise import check_channels, check_row
 from usepcli.data.store import AudioStore
 from usepcli.errors import BadInput
 
@@ -70,6 +70,9 @@ class Reader:
         if row.start is not None:
             start, count = start + -(-row.start * self.rate // (row.sample_rate or self.rate)), min(count, total)
         self._check(row, with_sources)
+        if self.channels == "mix" and (with_sources or not row.mixture):
+            places = self._listed(row)
+            check_channels([self.manifest.resolve(row.mixture), *places] if row.mixture else places, self._store.header)
         over = self._over(row, start)
 
         def read(path: Path) -> np.ndarray:

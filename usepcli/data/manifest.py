@@ -240,6 +240,16 @@ def _utterances(row: Row) -> Iterable[PoolRow]:
         yield PoolRow(f"{row.id}/{k}", row.split, name, path, *facts, query)
 
 
+def twice(rows: Iterable[Row]) -> str:
+    """Return the first id that two rows have, '' where there is none."""
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            return row.id
+        seen.add(row.id)
+    return ""
+
+
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Replace a CSV file (UTF-8, one header line) in one step; errors as for `write_text`."""
     text = io.StringIO()

@@ -6,6 +6,7 @@ list leaves a number empty or 0 it promises nothing of it.
   rate      sample_rate of every file of a row, but for a sum of sources alone: these may have several
   length    frames of the mixture and of every source of a row that has both numbers; of a sum of sources alone the
             longest, and a stretch (`start`) has to lie within each file
+  channels  a list says nothing of them: where their mean is heard, all files of a row have as many
   sources   where frames promise nothing, each lasts at least as long as its mixture, unless only what all have in
             common is used, as in scores
 """
@@ -56,6 +57,17 @@ class Promised(NamedTuple):
     sample_rate: int
     frames: int
     summed: bool = False
+
+
+def check_channels(paths: list[Path], header: Header) -> None:
+    """Raise BadInput where the files of a row have different numbers of channels."""
+    counts = [header(path).channels for path in paths]
+    if len(set(counts)) > 1:
+        odd = next(i for i, count in enumerate(counts) if count != counts[0])
+        raise BadInput(
+            f"{show(paths[odd])}: channels: {counts[odd]}, but {counts[0]} in {show(paths[0])}; expected as many in "
+            "every file of an item, or hear the first of each with data.channels: first"
+        )
 
 
 def check_utterance(promised: Promised, path: Path, said: Info) -> None:

@@ -88,3 +88,15 @@ def test_names_that_are_no_utf8_pass_through(tmp_path: Path):
     io.write(os.path.join(tmp_path, name), np.ones(10), 8000)
     assert list(walk(tmp_path)) == [name]
     assert probe(tmp_path, [name], [])[name].frames == 10
+
+
+def test_a_cut_mp3_is_bad_when_it_is_listed(tmp_path: Path) -> None:
+    wave = np.random.default_rng(0).standard_normal(32000).astype(np.float32) * 0.1
+    io.write(tmp_path / "whole.mp3", wave, 16000)
+    text = (tmp_path / "whole.mp3").read_bytes()
+    (tmp_path / "cut.mp3").write_bytes(text[: len(text) // 2])
+    bad: list[Bad] = []
+    assert list(probe(tmp_path, ["whole.mp3", "cut.mp3"], bad)) == ["whole.mp3"]
+    assert [(one.path, one.reason) for one in bad] == [
+        ("cut.mp3", "holds less than its header says; the file is cut short")
+    ]

@@ -74,7 +74,14 @@ def test_what_fills_no_batch_is_one_error_of_the_dry_run_and_the_run(tmp_path: P
     found = [CliRunner().invoke(app, ["train", "-p", str(path), *more]) for more in (["--dry-run"], [])]
     assert [type(one.exception) for one in found] == [ConfigError, ConfigError]
     assert str(found[0].exception) == str(found[1].exception)
-    assert "1 recordings with 1 segments of 0.5 s; add recordings, or lower data" in str(found[0].exception)
+    said = "1 recordings with 1 segments of 0.5 s; add recordings, or lower data.segment_s to 0.26 s"
+    assert said in str(found[0].exception)
+    line = ["train", "-p", str(path), "--dry-run", "--set", "data.segment_s=0.26", "--set", "valid.metric=si-snri"]
+    short = CliRunner().invoke(app, line)
+    assert short.exit_code == 0, short.exception
+    few = [*line, "--set", "data.epoch_items=1"]
+    said = "an epoch, 1 items of 1 recordings with 2 segments of 0.26 s; set data.epoch_items, now 1 an epoch, to 2 or"
+    assert said in str(CliRunner().invoke(app, few).exception)
 
 
 def test_an_epoch_has_as_many_items_in_every_mode(corpus: Path, profile_file: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from usepcli.data.manifest import Manifest
+from usepcli.audio import io
+from usepcli.data.manifest import Manifest, Row
 from usepcli.engine.training import health
 from usepcli.errors import BadInput
 from usepcli.models.separator import SeparationModel
@@ -58,6 +59,14 @@ def test_an_output_falls_silent_at_thirty_decibels() -> None:
     border = math.sqrt(1 / 999)
     assert health.shares(*outputs(1, 1.01 * border))["silent_share"] == [0.0]
     assert health.shares(*outputs(1, 0.99 * border))["silent_share"] == [0.5]
+
+
+def test_the_channel_that_training_hears_is_the_one_that_is_scored(tmp_path: Path) -> None:
+    wave = np.random.default_rng(0).uniform(-0.1, 0.1, 800).astype(np.float32)
+    io.write(tmp_path / "m.wav", np.stack([wave, -wave]), RATE, "FLOAT")  # their mean is silence
+    manifest = Manifest([Row("m", "", "m.wav", sample_rate=RATE, frames=800)], tmp_path, tmp_path / "manifest.csv")
+    assert math.isnan(health.from_mixtures(Shares(0.8, 0.2), manifest)["silent_share"])
+    assert health.from_mixtures(Shares(0.8, 0.2), manifest, channels="first")["silent_share"] == 0
 
 
 def test_silence_has_no_shares() -> None:

@@ -129,6 +129,8 @@ def probe(root: Path, paths: Iterable[str], bad: list[Bad]) -> dict[str, io.Info
 def _header(path: Path) -> io.Info | str:
     try:
         header = io.info(path)
+        if header.format == "MP3" and io.is_cut_mp3(path):
+            return "holds less than its header says; the file is cut short"
     except Exception as error:
         return guard.reason(error, path)
     return header if header.frames else "a header without samples"

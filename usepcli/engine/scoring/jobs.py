@@ -214,6 +214,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     if ref == "default" and not _released_default():
         raise InputNotFound(f"{_runs()}: no trained run in it and no model called default; name a MODEL")
     from usepcli import device as devices
+    from usepcli.data.manifest import twice
     from usepcli.engine.scoring import results
     from usepcli.engine.scoring.evaluate import gathered, referenced, score_model
     from usepcli.weights import cards, reach
@@ -225,8 +226,11 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     manifest, split = _data(card, run is not None, data, split)
     means.say(f"model: {ref} ({path}), {card.n_src} outputs at {card.sample_rate} Hz")
     means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
-    if wanted.metrics or wanted.protocol:
-        referenced(manifest, means.limit)
+    if (wanted.metrics or wanted.protocol) and (found := twice(referenced(manifest, means.limit))):
+        raise BadInput(
+            f"{manifest.path}: two items of split {split or 'unnamed'} are called '{found}', which would count twice; "
+            "leave one out, or give each an id of its own"
+        )
     count = means.workers or _workers(wanted.metrics, min(means.limit or len(manifest), len(manifest)))
     facts: dict[str, Any] = {
         "model": {"ref": ref, "path": str(path), "sha256": digest, **_about(card)},

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from usepcli.data import order
-from usepcli.data.crops import CLIP_S, seconds
+from usepcli.data.crops import CLIP_S, held, seconds
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
 from usepcli.data.sampling import EpochBatches
 from usepcli.errors import ConfigError
 from usepcli.objectives.base import Objective
 
 _BUCKET = 100
+SHORTEST_S = 0.1  # of a segment in which there is anything to learn
 LEAST_STEPS = 1000  # with fewer a network of any size has hardly begun
 Examples = FixedMixtures | DynamicMixtures
 
@@ -39,17 +41,43 @@ def batch_size(profile: Any, objective: Objective, data: Examples, share: int) -
             "them with data.epoch_items"
         )
     for size in range(most - most % share, 0, -share):
-        try:
-            objective.check(size // share)
-        except ConfigError:
-            continue
-        return size
-    accumulated = f", train.accumulate ({profile.train.accumulate})" if profile.train.accumulate > 1 else ""
+        if _fits(objective, size // share):
+            return size
+    what = f"the training data, {data.n_files} recordings with {most} {_segments(profile)}"
+    if len(data) < data.segments:
+        what = f"an epoch, {len(data)} items of {data.n_files} recordings with {data.segments} {_segments(profile)}"
     raise ConfigError(
-        f"train.batch_size: {wanted}, and {profile.objective['name']} takes no batch as small as the training data, "
-        f"{data.n_files} recordings with {most} {_segments(profile)}; add recordings, or lower "
-        f"data.segment_s{accumulated}"
+        f"train.batch_size: {wanted}, and {profile.objective['name']} takes no batch as small as {what}; "
+        f"{_remedy(profile, objective, data, share)}"
     )
+
+
+def _remedy(profile: Any, objective: Objective, data: Examples, share: int) -> str:
+    """Return what to do where the data fill no batch: by the least batch that the objective takes."""
+    sizes = range(share, profile.train.batch_size + 1, share)
+    least = next((size for size in sizes if _fits(objective, size // share)), 0)
+    todo = ["add recordings"]
+    if isinstance(data, FixedMixtures) and data.segments >= least > len(data):
+        todo = []
+    elif isinstance(data, FixedMixtures) and least and profile.data.segment_s:
+        lengths, segment = seconds(data.manifest.rows), profile.data.segment_s
+        while held(lengths, segment).sum() < least and segment > SHORTEST_S:
+            segment *= 0.9
+        if segment > SHORTEST_S:
+            todo.append(f"or lower data.segment_s to {math.floor(100 * segment) / 100:g} s")
+    if least > len(data):
+        todo.append(f"{'and then ' if todo else ''}set data.epoch_items, now {len(data)} an epoch, to {least} or more")
+    if profile.train.accumulate > 1:
+        todo.append(f"or lower train.accumulate ({profile.train.accumulate})")
+    return ", ".join(todo)
+
+
+def _fits(objective: Objective, size: int) -> bool:
+    try:
+        objective.check(size)
+    except ConfigError:
+        return False
+    return True
 
 
 def steps(profile: Any, per_epoch: int) -> int:

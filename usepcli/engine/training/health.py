@@ -50,14 +50,16 @@ def from_mixtures(
     teacher: Model | None = None,
     device: str | torch.device = "cpu",
     seconds: float = 0,
+    channels: str = "mix",
 ) -> dict[str, float]:
     """Return the figures above over the mixtures of a manifest, each cut to `seconds` (0: whole).
 
+    channels: what is heard of several, "mix" or "first".
     Models with one output have none of a share; teacher_agreement is there with a teacher.  What cannot be read is left
     out.
     """
     found: dict[str, list[float]] = {}
-    reader = Reader(manifest, model.sample_rate, seconds)
+    reader = Reader(manifest, model.sample_rate, seconds, channels=channels)
     heard = momi.heard(reader, model, manifest.rows)
     for batch in momi.batches(heard, model.sample_rate, device):
         mix = torch.from_numpy(np.stack([one.wave for one in batch]))
@@ -101,7 +103,12 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def likeness_to_input(
-    model: Model, manifest: Manifest, *, device: str | torch.device = "cpu", seconds: float = 0
+    model: Model,
+    manifest: Manifest,
+    *,
+    device: str | torch.device = "cpu",
+    seconds: float = 0,
+    channels: str = "mix",
 ) -> float:
     """Return the mean SI-SNR in dB of a model's mixture-consistent outputs against the mixture itself.
 
@@ -109,7 +116,7 @@ def likeness_to_input(
     section 2.3, find 18.4 dB for their Conformer).
     """
     values: list[float] = []
-    reader = Reader(manifest, model.sample_rate, seconds)
+    reader = Reader(manifest, model.sample_rate, seconds, channels=channels)
     heard = momi.heard(reader, model, manifest.rows)
     for batch in momi.batches(heard, model.sample_rate, device):
         mix = torch.from_numpy(np.stack([one.wave for one in batch]))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from usepcli import guard, registry
-from usepcli.data import audit_sets, lazy
+from usepcli.data import audit_sets, lazy, manifest
 from usepcli.data.crops import cut_up
 from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest, Pool, Row
@@ -91,7 +91,7 @@ def settle(profile: Any, model: Model) -> tuple[Split, Choice]:
     """Return what a run validates on and what chooses its weights; errors of `read`, `choose` and `check_sounding`."""
     split = read(profile, model)
     choice = choose(profile, split)
-    check_sounding(split, choice.metric, model.sample_rate, profile.valid.limit)
+    check_sounding(split, choice.metric, model.sample_rate, profile.valid.limit, profile.data.channels)
     return split, choice
 
 
@@ -111,6 +111,8 @@ def choose(profile: Any, split: Split) -> Choice:
             if metric
             else f"nothing to validate on in {split.where}: the latest weights are kept"
         )
+    if twice := split.references and manifest.twice(split.references.rows[: profile.valid.limit or None]):
+        notes.append(f"warning: {twice} stands twice in {split.where}, and counts twice in its scores")
     also = [name for name in dict.fromkeys(profile.valid.also) if name != metric and name not in BLIND]
     if also and split.references is None:
         notes.append(f"valid.also: no sources are listed in {split.where}: {', '.join(also)} not scored")
@@ -118,7 +120,7 @@ def choose(profile: Any, split: Split) -> Choice:
     return Choice(metric, also, notes)
 
 
-def check_sounding(split: Split, metric: str, rate: int, limit: int = 0) -> None:
+def check_sounding(split: Split, metric: str, rate: int, limit: int = 0, channels: str = "mix") -> None:
     """Raise BadInput where `metric` has nothing to hear: every mixture, or every source of every item, is silent.
 
     Better before a training than after it. The first of at most `limit` items (0: all) that sounds ends the search, or
@@ -128,7 +130,7 @@ def check_sounding(split: Split, metric: str, rate: int, limit: int = 0) -> None
     table = split.single if blind else split.references
     if table is None:
         return
-    reader, rows = Reader(table, rate), table.rows[:limit] if limit else table.rows
+    reader, rows = Reader(table, rate, channels=channels), table.rows[:limit] if limit else table.rows
     for row in rows:
         try:
             item = reader.whole(row, not blind)

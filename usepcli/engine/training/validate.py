@@ -71,8 +71,9 @@ class Validator:
             )
         if step == 0 and teacher is not None and not (self.p.init_from or self.fixed) and self.split.single is not None:
             value = health.likeness_to_input(
-                teacher, self.split.single, device=self.device, seconds=self.p.valid.mom_seconds
-            )
+                teacher, self.split.single, device=self.device, seconds=self.p.valid.mom_seconds,
+                channels=self.p.data.channels,
+            )  # fmt: skip
             self.at_start = {"teacher_input_si_sdr": value}
             lines.append(
                 f"before the first step the teacher's outputs match its input to {value:.1f} dB SI-SDR "
@@ -130,15 +131,20 @@ class Validator:
         if self.split.references is None or not names:
             return {}
         rows = evaluate.score_model(
-            self.model, self.split.references, names, device=self.device, limit=self.p.valid.limit, channels="mix"
-        )  # as training hears them
+            self.model, self.split.references, names, device=self.device, limit=self.p.valid.limit,
+            channels=self.p.data.channels,
+        )  # fmt: skip # as training hears them
         self.unscored |= {row["id"]: row["reason"] for row in rows if row["reason"].startswith(FAILED)}
         return {row["metric"]: row["mean"] for row in evaluate.summary(rows, names)}
 
     def _blind(self, teacher: SeparationModel | None) -> dict[str, float]:
         """Return the scores of mixtures alone: no row's sources are opened."""
         figures: dict[str, float] = {}
-        where: dict[str, Any] = {"device": self.device, "seconds": self.p.valid.mom_seconds}
+        where: dict[str, Any] = {
+            "device": self.device,
+            "seconds": self.p.valid.mom_seconds,
+            "channels": self.p.data.channels,
+        }
         if self.split.pairs and self.split.mixtures is not None:
             figures["momi"] = self._momi(self.split.mixtures, where)
         if self.split.single is not None:
