@@ -120,6 +120,23 @@ def test_a_file_is_what_the_list_says_or_no_data(tmp_path: Path) -> None:
         read()
 
 
+@pytest.mark.parametrize("rate", [RATE, 11025])
+def test_whole_utterances_have_the_same_bits_with_and_without_the_cache(tmp_path: Path, rate: int) -> None:
+    write(tmp_path / "m.wav", 6 * rate, 0, rate)
+    write(tmp_path / "s.wav", 6 * rate, 1, rate)
+    row = Row("x", "", "m.wav", ("s.wav",), "", rate, 6 * rate, 1)
+    for one, length in ((row, 6 * RATE), (replace(row, start=rate, frames=2 * rate), 2 * RATE)):
+        manifest = Manifest([one], tmp_path, tmp_path / "m.csv")
+        plain, keeping = Reader(manifest, RATE), Reader(manifest, RATE, kept=Kept(1 << 20))
+        found = [reader.segment(one, rng(0), True) for reader in (plain, keeping, keeping)]
+        assert all(len(item.mix) == length for item in found) and found[0].sources is not None
+        for item in found[1:]:
+            assert np.array_equal(item.mix, found[0].mix) and np.array_equal(item.sources, found[0].sources)
+        inner = slice(100, -100) if one.start else slice(None)  # a filter reaches beyond the ends of a stretch
+        want = plain.whole(one, True).mix[inner]
+        np.testing.assert_allclose(found[0].mix[inner], want, atol=0 if rate == RATE else 1e-6)
+
+
 def test_files_of_one_item_have_as_many_channels_where_their_mean_is_heard(tmp_path: Path) -> None:
     mix = write(tmp_path / "m.wav", 3000, 0)
     io.write(tmp_path / "s.wav", np.stack([mix, -mix]), RATE, "FLOAT")

@@ -62,17 +62,20 @@ class Reader:
 
     def segment(self, row: Row, draw: np.random.Generator, with_sources: bool) -> Item:
         """Return `seconds` from a place that is drawn, the same in all files of a row; 0: all of it."""
-        if not self.frames:
-            return self.whole(row, with_sources)
         total = row.frames * self.rate // row.sample_rate if row.sample_rate else row.frames
-        start = int(draw.integers(max(total - self.frames, 0) + 1))
+        start = int(draw.integers(max(total - self.frames, 0) + 1)) if self.frames else 0
         count = self.frames
         if row.start is not None:
-            start, count = start + -(-row.start * self.rate // (row.sample_rate or self.rate)), min(count, total)
+            start += -(-row.start * self.rate // (row.sample_rate or self.rate))
+            count = min(count or total, total)
         self._check(row, with_sources)
         if self.channels == "mix" and (with_sources or not row.mixture):
             places = self._listed(row)
             check_channels([self.manifest.resolve(row.mixture), *places] if row.mixture else places, self._store.header)
+        if not self.frames and row.start is None:
+            return self._item(row, self._store.whole, with_sources)
+        if not self.frames:
+            return self._item(row, lambda path: self._store.segment(path, start, count), with_sources)
         over = self._over(row, start)
 
         def read(path: Path) -> np.ndarray:

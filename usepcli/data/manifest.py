@@ -203,10 +203,7 @@ class Manifest(_Table[Row]):
 
 @dataclass
 class Pool(_Table[PoolRow]):
-    """A table of single utterances for dynamic mixing.
-
-    sums: paths of which the table knows how long a sum of sources is, and not how long they are themselves.
-    """
+    """A table of single utterances for dynamic mixing; of the paths in `sums` it knows only how long their sum is."""
 
     sums: frozenset[str] = frozenset()
 
