@@ -138,6 +138,7 @@ def _other_profile(rank: int) -> None:
 
 
 def _stands_still(rank: int) -> None:
+    watch.LEAST_SILENT_S = 3.0
     if rank:
         before = train.Trainer._one_step
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from usepcli.engine.training import watch as watching
 from usepcli.engine.training.watch import Apart, Watch
+from usepcli.errors import MissingDependency
 
 # What the ranks wait for each other at most. That one is gone or stands still is found out beside their exchanges, and
 # much sooner; this bound is for what nobody thought of.
@@ -25,19 +26,26 @@ class Ranks:
     """This process's place among those that share its batches; a single process is rank 0 of 1.
 
     timeout_s: how long a data worker may take, by which a rank that stands still is told; 0: for ever.
+    kind: of the device that the ranks compute on. MissingDependency where a machine has fewer GPUs than ranks.
     """
 
-    def __init__(self, watch: Watch | None = None, timeout_s: float = 0.0) -> None:
+    def __init__(self, watch: Watch | None = None, timeout_s: float = 0.0, kind: str = "cpu") -> None:
         self.rank, self.world, self.local = watching.place()
         self._turn = 0
         self._watch = watch or Watch(watching.place()) if self.world > 1 else None
         if self._watch is None or dist.is_initialized():
             return
         if timeout_s:
-            self._watch.silent_s, self._watch.stall_s = min(watching.SILENT_S, timeout_s), 2 * timeout_s
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        if backend == "nccl":
+            silent_s = max(watching.LEAST_SILENT_S, min(watching.SILENT_S, timeout_s))
+            self._watch.silent_s, self._watch.stall_s = silent_s, 2 * timeout_s
+        if kind == "cuda":
+            if self.local >= torch.cuda.device_count():
+                raise MissingDependency(
+                    f"train.device: {torch.cuda.device_count()} GPUs for more ranks on one machine; start as "
+                    "many ranks as there are, or set it to cpu"
+                )
             torch.cuda.set_device(self.local)
+        backend = "nccl" if kind == "cuda" else "gloo"
         store = self._watch.connect()
         self._meet(lambda: dist.init_process_group(
             backend, store=store, rank=self.rank, world_size=self.world, timeout=LAST_RESORT

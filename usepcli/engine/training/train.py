@@ -48,10 +48,10 @@ class Trainer:
 
     def __init__(self, profile: Any, folder: Path, force: bool = False, watch: Watch | None = None) -> None:
         self.p, self.t = profile, profile.train
-        self.ranks = Ranks(watch, self.t.worker_timeout_s)
+        self.device = device.pick(self.t.device)
+        self.ranks = Ranks(watch, self.t.worker_timeout_s, self.device.type)
         self.threads = device.set_threads(self.t.threads)
         device.keep_heap()
-        self.device = device.pick(self.t.device)
         self.folder = RunFolder(folder) if self.ranks.main else None
         self.path = folder
         self.step = self.epoch = self.in_epoch = self.skipped = self.in_row = 0
@@ -212,7 +212,7 @@ class Trainer:
 
     def fit(self) -> None:
         """Train to the end of the profile; Stopped after a signal, Diverged after too many bad steps."""
-        flag = self.flag = StopFlag()
+        flag = self.flag = StopFlag(self.ranks.world, self.ranks.main)
         self.ranks.begin(self.path, flag.ask)
         self._saved = time.monotonic()
         self.log.start()

@@ -29,7 +29,8 @@ from usepcli.engine.training import status
 from usepcli.errors import ConfigError, Stopped, WorkerDied
 
 TICK_S = 0.25
-SILENT_S = 60.0  # without a beat; a process that is swapped out may take a while for one
+# Without a beat; a process that is swapped out, or one of many on a core, may take a while for one.
+SILENT_S, LEAST_SILENT_S = 60.0, 15.0
 ARRIVAL_S = 600.0  # for all ranks to come
 KILLED = "was killed or ended without a word, most likely for lack of memory"
 WORD_S = 5.0  # for a reason to reach the others
