@@ -138,7 +138,6 @@ def _other_profile(rank: int) -> None:
 
 
 def _stands_still(rank: int) -> None:
-    watch.LEAST_SILENT_S = 3.0
     if rank:
         before = train.Trainer._one_step
 
@@ -161,7 +160,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "last.ckpt")
         (_raises("Validator.score", RuntimeError("gone"), 0), 1, "usep: unexpected error RuntimeError: gone"),
         (_raises("states.save_state", FULL, 0), 74, "usep: error: last.ckpt: No space left on device"),
         (_other_profile, 78, "usep: rank 1: error: settings on"),
-        (_stands_still, 70, "usep: error: rank 1 (pid"),
+        pytest.param(_stands_still, 70, "usep: error: rank 1 (pid", marks=pytest.mark.slow),
     ],
     ids=["unforeseen", "memory", "validation", "disk", "profile", "stopped"],
 )

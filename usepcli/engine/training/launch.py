@@ -22,15 +22,19 @@ from usepcli.errors import WorkerDied
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 LOOK_S = 0.05
-KILL_S = 20.0  # one that has ended ends the others, which takes them seconds; after this it is done from here
+# One that has ended ends the others within seconds, unless it was killed before they all had met: then they are told,
+# and what stands still is killed.
+TELL_S, KILL_S = 4.0, 20.0
 
 
 def launch(ranks: int, line: Sequence[str]) -> int:
     """Run `line` as so many ranks, pass signals on, and return the exit code that they agree upon."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         children: list[subprocess.Popen[bytes]] = []
+        sent: list[int] = []
 
         def pass_on(number: int, frame: FrameType | None) -> None:
+            sent.append(number)
             for child in children:
                 child.send_signal(number)
 
@@ -44,7 +48,7 @@ def launch(ranks: int, line: Sequence[str]) -> int:
                 child.kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
-    return _agreed([child.wait() for child in children])
+    return _agreed([child.wait() for child in children], sent)
 
 
 def _start(rank: int, ranks: int, line: Sequence[str], listening: socket.socket) -> subprocess.Popen[bytes]:
@@ -61,22 +65,33 @@ def _start(rank: int, ranks: int, line: Sequence[str], listening: socket.socket)
 
 def _follow(children: Sequence[subprocess.Popen[bytes]]) -> None:
     """Wait until all have ended; see to it where one failed and others do not follow."""
-    failed = 0.0
+    failed, told = 0.0, False
     while any(child.poll() is None for child in children):
         time.sleep(LOOK_S)
         if not failed and any(child.returncode for child in children):
             failed = time.monotonic()
-        if failed and time.monotonic() - failed > KILL_S:
+        late = time.monotonic() - failed if failed else 0.0
+        if late > KILL_S:
             for child in children:
                 child.kill()
+        elif late > TELL_S and not told:
+            told = True
+            for child in children:
+                child.terminate()
 
 
-def _agreed(codes: Sequence[int]) -> int:
+def _agreed(codes: Sequence[int], sent: Sequence[int]) -> int:
+    """Return the code of ranks that ended with `codes`, negative for a signal; sent: signals that were passed on."""
     told = [code for code in codes if code > 0]
     if told:
         return Counter(told).most_common(1)[0][0]
-    killed = [-code for code in codes if code < 0]
+    if sent and any(-code in sent for code in codes):  # in their start, when there was nothing to save
+        sys.stderr.write(f"usep: stopped by {signal.Signals(sent[0]).name}\n")
+        return 128 + sent[0]
+    killed = [(-code == signal.SIGTERM, rank, -code) for rank, code in enumerate(codes) if code]
     if killed:
-        sys.stderr.write(f"usep: error: all ranks were killed ({signal.Signals(killed[0]).name}); run again\n")
+        _, rank, number = min(killed)  # the others were told by SIGTERM
+        name = signal.Signals(number).name
+        sys.stderr.write(f"usep: error: rank {rank} was killed ({name}); run the same command again\n")
         return WorkerDied.code
     return 0

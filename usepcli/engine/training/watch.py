@@ -131,6 +131,7 @@ class Watch:
             try:
                 socket.create_connection((address, port), 30).close()
             except OSError as error:  # it stood before any rank did
+                self._lost = True
                 raise Stopped(f"torchrun has ended ({error.strerror or error}); run the same command again") from error
         store = dist.TCPStore(
             address, port, None, keeps, timedelta(seconds=patience_s), wait_for_workers=False,
@@ -227,14 +228,16 @@ class Watch:
         fault["host"] = socket.gethostname()
         mine = first = json.dumps(fault)
         try:
-            if self._store is None:
+            if self._store is None and not self._lost:
                 self._store = self._dial(4 * WORD_S)
-            first = self._store.compare_set("fault", "", mine).decode()
+            if not self._lost:
+                first = self._store.compare_set("fault", "", mine).decode()
         except (RuntimeError, OSError, Stopped):  # there is nobody to tell
             self._lost = True
         if first != mine:
             self._obey(json.loads(first))
-        _say(fault["line"])
+        if not (self._lost and fault["code"] == Stopped.code and self.local):  # all say so, where torchrun has ended
+            _say(fault["line"])
         self._record(fault)
         with suppress(RuntimeError):
             end = time.monotonic() + (WORD_S if self._agent or self.rank else 2 * WORD_S)
