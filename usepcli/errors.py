@@ -82,8 +82,13 @@ class ConfigError(UsepError):
     code = 78
 
 
+LONGEST_NAME = 120  # letters of a name that a message repeats
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the option nearest to name, or an empty string."""
+    if len(name) > LONGEST_NAME:
+        return ""
     lowered = {option.lower(): option for option in options}
     near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
     return f" (did you mean '{lowered[near[0]]}'?)" if near else ""
@@ -92,4 +97,6 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
 def choices(what: str, name: str, options: Iterable[str]) -> str:
     """Return one line that names the unknown `what`, its nearest neighbour and every choice."""
     known = sorted(options)
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 3]}..."
     return f"unknown {what} '{name}'{did_you_mean(name, known)}; choose from: {', '.join(known)}"

@@ -21,10 +21,16 @@ from typing import Any
 
 from usepcli.errors import IOFault, OutputError
 
+_DRIVING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([^}]*)\}|([A-Za-z_]\w*))")
 MOST_JSON, DEEPEST_JSON = 1 << 28, 40  # bytes and levels of a record
 _TOO_DEEP = f"nested more than {DEEPEST_JSON} levels deep"
 _HOST = zlib.crc32(os.fsencode(os.uname().nodename)) if hasattr(os, "uname") else 0
+# What turns the direction of writing, takes no place or breaks a line: names that hold it read as others.
+_TURNING = {
+    code: f"\\u{code:04x}"
+    for code in (0xAD, 0x61C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF)
+}
 _LONGEST = 255  # bytes in one name, on nearly every file system
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -32,7 +38,14 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 def show(path: str | os.PathLike[str]) -> str:
     """Return a path as printable text in one line: bytes that are no UTF-8, and control characters, are escaped."""
     text = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
-    return text.translate({code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))})
+    return text.translate({code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | _TURNING)
+
+
+def shown(text: str) -> str:
+    """Return a text of several lines as a terminal may have it: what would drive it, or turn its lines, is escaped."""
+    if text.isascii() and not _DRIVING.search(text):
+        return text
+    return _DRIVING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def hidden(path: Path) -> Path:

@@ -12,7 +12,10 @@ import threading
 from typing import Any
 
 from usepcli.errors import IOFault
+from usepcli.files import shown
 
+NAMES = {"stdout": "standard output", "stderr": "standard error"}
+_ANEW = "\r\033[K"
 GONE = 141  # what a shell says of a process that SIGPIPE ended: 128 + 13
 
 
@@ -20,8 +23,12 @@ class Stream:
     """A text stream whose lost reader is SystemExit(141), and whose other faults are an IOFault with its name."""
 
     def __init__(self, stream: Any, name: str) -> None:
-        """Take a stream of the interpreter; letters that its encoding lacks are escaped from now on."""
+        """Take a stream of the interpreter; letters that its encoding lacks are escaped from now on.
+
+        On a terminal, and in all that is said for people, what would drive a terminal is escaped, too.
+        """
         self._stream, self._name, self._lost, self._told = stream, name, False, False
+        self._read = name == NAMES["stderr"] or stream.isatty()
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
@@ -30,7 +37,13 @@ class Stream:
 
     def write(self, text: str) -> int:
         """Write as the stream does, but for nothing at all, by which Typer asks what kind of stream this is."""
-        return 0 if text == "" else int(self._tried(self._stream.write, text) or 0)
+        if text == "":
+            return 0
+        if self._read:
+            # Progress begins its line anew; nothing else of the kind is ours.
+            anew = _ANEW if text.startswith(_ANEW) else ""
+            text = anew + shown(text.removeprefix(anew))
+        return int(self._tried(self._stream.write, text) or 0)
 
     def flush(self) -> None:
         """Flush as the stream does."""
@@ -66,7 +79,7 @@ def install() -> None:
     while (blank := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(blank, True)
     os.close(blank)
-    for name, words in (("stdout", "standard output"), ("stderr", "standard error")):
+    for name, words in NAMES.items():
         stream = getattr(sys, name)
         if stream is None:
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process

@@ -28,6 +28,9 @@ Rnn = Literal["lstm", "gru", "rnn"]
 NORMS: dict[str, Callable[[int], nn.Module]] = {"gln": GlobalNorm, "channel": ChannelNorm}
 RNNS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
+# Frames; no weight tells, and memory grows with it.
+LONGEST_CHUNK = 10_000
+
 
 class Kept(NamedTuple):
     """What is kept of B streams between two blocks."""
@@ -221,8 +224,8 @@ def _check(norm: str, mask: str, rnn: str, chunk: int, chunk_hop: int, causal: b
     for key, found, known in (("norm", norm, NORMS), ("mask", mask, masks.REAL), ("rnn", rnn, RNNS)):
         if found not in known:
             raise ConfigError(f"model.{key}: {choices(key, found, known)}")
-    if chunk < 2:
-        raise ConfigError(f"model.chunk: found {chunk}; expected at least 2 frames")
+    if not 2 <= chunk <= LONGEST_CHUNK:
+        raise ConfigError(f"model.chunk: found {chunk}; expected 2 to {LONGEST_CHUNK} frames")
     if not 0 <= chunk_hop <= chunk:
         raise ConfigError(f"model.chunk_hop: found {chunk_hop}; expected at most the chunk, {chunk} frames")
     if causal and norm == "gln":

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from usepcli.audio.rates import HIGHEST_RATE
 from usepcli.dsp.consistency import KINDS, Consistency, project
 from usepcli.dsp.parts import Parts
 from usepcli.errors import BadInput, ConfigError, choices
@@ -85,8 +86,10 @@ class SeparationModel(Streaming, nn.Module):
     def _check(self) -> None:
         if self.n_src < 1:
             raise ConfigError(f"model.n_src: found {self.n_src}; expected at least one output")
-        if self.sample_rate < 1:
-            raise ConfigError(f"model.sample_rate: found {self.sample_rate}; expected a rate in Hz")
+        if not 1 <= self.sample_rate <= HIGHEST_RATE:
+            raise ConfigError(
+                f"model.sample_rate: found {self.sample_rate}; expected a rate from 1 to {HIGHEST_RATE} Hz"
+            )
         for key, found, known in (
             ("input_norm", self.input_norm, _NORMS),
             ("consistency", self.consistency, KINDS),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from usepcli import registry
 from usepcli.errors import ConfigError, did_you_mean
 from usepcli.profile import signature
-from usepcli.profile.faults import Fault, ProfileError
+from usepcli.profile.faults import MOST_SHOWN, Fault, ProfileError
 from usepcli.profile.schema import BLIND, Profile, Section
 
 OPEN = ("model", "loss", "objective")
@@ -56,7 +56,7 @@ class _Report:
 
     origin: Mapping[str, str]
     fallback: str
-    faults: list[Fault]
+    faults: dict[Fault, None]  # in the order in which they were met, each once
 
     def where(self, key: str) -> str:
         """Return the origin of a key, or of the nearest section around it that has one."""
@@ -69,15 +69,15 @@ class _Report:
 
     def add(self, key: str, found: str, expected: str, hint: str = "") -> None:
         """Record one fault, once per key and wording."""
-        fault = Fault(key, self.where(key), found, expected, hint)
-        if fault not in self.faults:
-            self.faults.append(fault)
+        self.faults[Fault(key, self.where(key), found, expected, hint)] = None
 
     def unknown(self, key: str, known: list[str]) -> None:
         """Record a key that nothing reads."""
         name = key.rpartition(".")[2]
         expected = f"one of {', '.join(sorted(known))}" if known else "no further keys here"
-        self.add(key, "an unknown key", expected, did_you_mean(name, known))
+        # Of so many as nobody reads, the nearest names would take minutes.
+        near = did_you_mean(name, known) if len(self.faults) < MOST_SHOWN else ""
+        self.add(key, "an unknown key", expected, near)
 
     def pydantic(self, error: ValidationError, prefix: str, values: Any, schema: type[BaseModel]) -> None:
         """Record every finding of a pydantic report; the branches of a union become one fault."""
@@ -201,7 +201,7 @@ def bind(
     `origin` maps dotted keys to where they were set, `fallback` is said of keys without one, and `faults` are
     those that reading has met already.
     """
-    report = _Report(origin, fallback, list(faults or []))
+    report = _Report(origin, fallback, dict.fromkeys(faults or []))
     fixed = {key: {} if value is None and _is_section(key) else value for key, value in values.items()}
     bound = {kind: _open_section(kind, fixed.pop(kind, {}), report) for kind in OPEN}
     profile = None

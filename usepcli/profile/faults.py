@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from usepcli.errors import ConfigError
+from usepcli.errors import LONGEST_NAME, ConfigError
+
+MOST_SHOWN = 20  # faults of one profile
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Fault:
     hint: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.key} ({self.where})" if self.key else self.where
+        key = self.key if len(self.key) <= LONGEST_NAME else f"{self.key[: LONGEST_NAME - 3]}..."
+        place = f"{key} ({self.where})" if key else self.where
         return f"{place}: found {self.found}, expected {self.expected}{self.hint}"
 
 
@@ -28,9 +31,11 @@ class ProfileError(ConfigError):
 
     def __init__(self, name: str, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
-        lines = [str(fault) for fault in faults]
+        lines = [str(fault) for fault in faults[:MOST_SHOWN]]
+        if more := len(faults) - len(lines):
+            lines.append(f"and {more} more")
         if len(lines) == 1:
             message = f"profile '{name}': {lines[0]}"
         else:
-            message = "\n  ".join([f"profile '{name}' has {len(lines)} faults:", *lines])
+            message = "\n  ".join([f"profile '{name}' has {len(faults)} faults:", *lines])
         super().__init__(message)

@@ -14,10 +14,18 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from usepcli.audio.rates import HIGHEST_RATE
 from usepcli.errors import BadInput
+from usepcli.files import parse_json
 
 FORMAT = 1
-_MOST = 100_000_000  # bytes of a header, as the format's own library has it
+# Bytes of a header; one with a card and a thousand tensors has 200 000.
+_MOST = 1 << 24
+_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2,
+    "U8": 1, "BOOL": 1,
+}  # fmt: skip
+_MOST_OUTPUTS = 1000
 
 
 @dataclass
@@ -52,7 +60,7 @@ class Card:
     @classmethod
     def from_json(cls, text: str) -> Card:
         """Read a card without control characters; keys of later versions are passed over; ValueError if it is none."""
-        raw, empty = _printable(json.loads(text)), cls()
+        raw, empty = _printable(parse_json(text)), cls()
         if not isinstance(raw, dict):
             raise ValueError(f"found a {type(raw).__name__}, expected an object")
         held = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
@@ -63,6 +71,9 @@ class Card:
         if not all(isinstance(score, dict) for score in held.get("scores", ())):
             raise ValueError("a score is no object")
         card = cls(**held)
+        for key, most in (("sample_rate", HIGHEST_RATE), ("n_src", _MOST_OUTPUTS), ("steps", 1 << 62)):
+            if not 0 <= getattr(card, key) <= most:
+                raise ValueError(f"{key} is {str(getattr(card, key))[:40]}, expected 0 to {most}")
         cost(card)
         return card
 
@@ -166,7 +177,7 @@ def read_header(path: Path) -> Header:
         shapes = {name: tuple(part["shape"]) for name, part in raw.items()}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
         raise BadInput(f"{path}: not a readable model file ({what_instead(path) or fault})") from fault
-    if "usep" not in meta:
+    if not isinstance(meta.get("usep"), str) or not isinstance(meta.get("sha256", ""), str):
         raise BadInput(f"{path}: a safetensors file without a usep card; only models written by usep can be loaded")
     try:
         return Header(Card.from_json(meta["usep"]), meta.get("sha256", ""), shapes)
@@ -210,13 +221,30 @@ def _header(path: Path) -> dict[str, Any]:
         if not 2 <= size <= min(held, _MOST):
             raise ValueError("no safetensors header")
         file.seek(8)
-        raw = json.loads(file.read(size).decode("utf-8"))
+        raw = parse_json(file.read(size).decode("utf-8"))
     if not isinstance(raw, dict) or not all(isinstance(part, dict) for part in raw.values()):
         raise ValueError("no safetensors header")
-    ends = [part["data_offsets"][1] for name, part in raw.items() if name != "__metadata__"]
-    if max(ends, default=0) != held - size:
-        raise ValueError(f"{held - size} bytes of numbers, {max(ends, default=0)} expected")
+    parts = sorted((_extent(part), name) for name, part in raw.items() if name != "__metadata__")
+    end = 0
+    for (first, last), name in parts:  # one behind the other, as the format has it: none may stand for another, too
+        if first != end:
+            raise ValueError(f"the numbers of '{name[:40]}' do not begin where those before them end")
+        end = last
+    if end != held - size:
+        raise ValueError(f"{held - size} bytes of numbers, {end} expected")
     return raw
+
+
+def _extent(part: Mapping[str, Any]) -> tuple[int, int]:
+    """Return where a tensor's bytes begin and end; ValueError unless they are as many as its shape takes."""
+    (first, last), shape = part["data_offsets"], part["shape"]
+    whole = [*shape, first, last]
+    if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 62 for n in whole) or len(shape) > 16:
+        raise ValueError("a shape or a place in the file that is none")
+    size = _BYTES.get(part["dtype"], 0)  # of kinds that came later, the extent alone is known
+    if size and math.prod(shape) * size != last - first:
+        raise ValueError(f"{last - first} bytes for numbers of shape {shape}")
+    return first, last
 
 
 def what_instead(path: Path) -> str:

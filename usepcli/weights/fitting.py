@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from usepcli.errors import BadInput, ConfigError
+from usepcli.errors import LONGEST_NAME, BadInput, ConfigError
 from usepcli.models.queried import Model
+from usepcli.profile import signature
 from usepcli.weights import build
 
 _SPARE = 64, 2**20  # tensors and numbers beyond twice those of the file, so that the error can name what is missing
@@ -32,6 +34,7 @@ def model(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) 
     """Return the model of the settings with the weights of the file; BadInput where they do not fit each other."""
     if not isinstance(settings, Mapping) or not isinstance(settings.get("name"), str):
         raise BadInput(f"{where}: names no architecture under model.name: no separator, a part of a training perhaps")
+    _check_kinds(settings, where)
     sizes = [value for key, value in settings.items() if isinstance(value, (int, float)) and key != "sample_rate"]
     try:
         if max(map(abs, sizes), default=0) > _USUAL:
@@ -47,6 +50,24 @@ def model(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) 
         raise BadInput(f"{where}: settings of which no model can be made ({first})") from fault
     load_into(made, state, where)
     return made.eval()
+
+
+def _check_kinds(settings: Mapping[str, Any], where: str) -> None:
+    """BadInput for the first setting that is not of the kind that its constructor states."""
+    given = {key: value for key, value in settings.items() if key not in ("name", "preset")}
+    try:
+        signature.schema("model", settings["name"]).model_validate(given)
+    except ValidationError as fault:
+        first = fault.errors(include_url=False)[0]
+        if first["type"] == "extra_forbidden":  # the builder names it, and the nearest that there is
+            return
+        key, found = ".".join(map(str, first["loc"])), repr(first["input"])[:60]
+        said = f"model.{key[:LONGEST_NAME]}: found {found}; {first['msg'][:200]}"
+        raise BadInput(f"{where}: settings of which no model can be made ({said})") from fault
+    except ConfigError:  # an unknown name, which the builder tells, too
+        return
+    if odd := [key for key, value in given.items() if isinstance(value, float) and not math.isfinite(value)]:
+        raise BadInput(f"{where}: model.{odd[0]}: found {given[odd[0]]}; expected a finite number")
 
 
 def _compare_without_memory(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> None:

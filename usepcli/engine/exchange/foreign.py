@@ -19,7 +19,7 @@ from usepcli import files
 from usepcli.engine.exchange import foreign_asteroid, foreign_torchaudio
 from usepcli.engine.exchange.foreign_parts import Found, Stated, plain
 from usepcli.errors import BadInput, InputNotFound, OutputError, UsageError, choices
-from usepcli.weights import cards
+from usepcli.weights import archives, cards
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,10 +131,11 @@ def load_plain(source: Path) -> dict[str, Any]:
 
     # asteroid writes torch.__version__, a str of its own class; nothing else is let in.
     with open(source, "rb") as file, torch.serialization.safe_globals([TorchVersion]), warnings.catch_warnings():
+        archives.check(file, str(source))
         warnings.simplefilter("ignore")  # of how torch reads a file that a user may not even have made
         try:
             raw = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as fault:  # a damaged file raises almost anything, OSError too
+        except (Exception, MemoryError) as fault:  # a damaged file raises almost anything, OSError too
             raise BadInput(f"{source}: {cards.what_instead(source) or _why(str(fault))}") from fault
     if not isinstance(raw, Mapping):
         raise BadInput(f"{source}: holds a {type(raw).__name__}; expected a dictionary; {KNOWN}")

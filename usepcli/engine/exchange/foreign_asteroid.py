@@ -80,7 +80,7 @@ def read(raw: Mapping[str, Any], stated: Stated, where: str) -> Found:
     defaults, reader = _READERS[name]
     args = dict(raw["model_args"])
     if unknown := [plain(key) for key in args if key not in defaults and key not in ("n_src", "sample_rate")]:
-        raise BadInput(f"{where}: settings that usep does not have: {', '.join(unknown)}")
+        raise BadInput(f"{where}: settings that usep does not have: {', '.join(unknown[:5])}{_and_more(unknown)}")
     absent = {key: value for key, value in defaults.items() if key not in args}
     args = absent | args
     _check(args, where)
@@ -103,6 +103,10 @@ def read(raw: Mapping[str, Any], stated: Stated, where: str) -> Found:
         found.notes.append(f"not stated in the file, so asteroid's own defaults hold: {said}")
     _history(raw, found)
     return found
+
+
+def _and_more(names: list[str]) -> str:
+    return f" and {len(names) - 5} more" if len(names) > 5 else ""
 
 
 def _check(args: Mapping[str, Any], where: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from usepcli.errors import BadInput
 from usepcli.files import fault, hidden, show, sync_folder, whole, write_bytes
+from usepcli.weights import archives
 
 MAGIC = b"USEPRUN1"
 # The states of a run folder, the newest first.
@@ -84,6 +85,7 @@ def load_state(path: Path) -> dict[str, Any]:
         raise BadInput(f"{show(path)}: written by another version of usep, which has to go on with it")
     if raw[:head] != MAGIC or hashlib.sha256(body).digest() != raw[head : head + 32]:
         raise BadInput(f"{show(path)}: damaged or not a usep checkpoint (sha256 does not match)")
+    archives.check(io.BytesIO(body), show(path))
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as err:  # torch's reader raises almost anything
