@@ -92,6 +92,20 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
+def folder_for(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; where the block fails, remove those that were made and hold nothing."""
+    made = [above for above in (folder, *folder.parents) if not above.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for above in made:  # the innermost first
+            with suppress(OSError):
+                above.rmdir()
+        raise
+
+
+@contextmanager
 def whole(path: Path, size: int = 0) -> Iterator[Path]:
     """Give a hidden path to write to, which takes the name `path` when the block ends well and is removed otherwise.
 
@@ -100,14 +114,15 @@ def whole(path: Path, size: int = 0) -> Iterator[Path]:
     """
     temporary = hidden(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        place(temporary, path)
+        with folder_for(path.parent):
+            try:
+                yield temporary
+                place(temporary, path)
+            finally:
+                with suppress(OSError):  # placed, never made, or in a folder that is not there
+                    temporary.unlink()
     except OSError as err:
         raise fault(path, err, size) from err
-    finally:
-        with suppress(OSError):  # placed, never made, or in a folder that is not there
-            temporary.unlink()
 
 
 def tried(folder: Path) -> None:
@@ -192,7 +207,8 @@ def fault(path: Path, err: BaseException | None, size: int = 0) -> IOFault | Out
     if number in _REFUSED:
         return OutputError(f"{show(path)}: cannot be made: {reason}; choose a folder that you may write to")
     try:
-        free = f"; {shutil.disk_usage(path.parent).free / 2**20:.1f} MiB are free there"
+        there = next(above for above in path.absolute().parents if above.exists())
+        free = f"; {shutil.disk_usage(there).free / 2**20:.1f} MiB are free there"
         free += f", {size / 2**20:.1f} MiB are needed" if size else ""
     except OSError:
         free = ""

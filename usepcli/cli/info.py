@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from usepcli.cli import _options as options
-from usepcli.errors import BadInput, InputNotFound
+from usepcli.errors import BadInput, ConfigError, InputNotFound
+from usepcli.files import read_json
 from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _of_checkpoint(path: Path) -> dict[str, Any]:
     """Return the progress that a resume file holds, and the model named by the run.json beside it."""
     from usepcli.engine.training import states
     from usepcli.engine.training.runfolder import training_data
-    from usepcli.weights import build
+    from usepcli.weights import build, fitting
 
     state = states.load_state(path)
     facts: dict[str, Any] = {"checkpoint": str(path), "file_bytes": path.stat().st_size}
@@ -98,19 +98,20 @@ def _of_checkpoint(path: Path) -> dict[str, Any]:
     if not record.is_file():
         return facts
     try:
-        profile = json.loads(record.read_text(encoding="utf-8"))["profile"]
+        profile = read_json(record)["profile"]
         section = profile["model"]
-    except (ValueError, KeyError, TypeError) as fault:
-        raise BadInput(f"{record}: not a run record of usep ({fault})") from fault
-    model = build.model(section)
-    return facts | {
-        "architecture": section.get("name", ""),
-        **_measured(model),
-        "objective": profile.get("objective", {}).get("name", ""),
-        "training_data": training_data(profile["data"]["manifest"], profile["data"]["pool"]),
-        "licence": profile.get("licence", ""),
-        "credits": profile.get("credits", ""),
-    }
+        fitting.check_kinds(section, str(record))
+        told = {
+            "objective": str((profile.get("objective") or {}).get("name", "")),
+            "training_data": training_data(profile["data"]["manifest"], profile["data"]["pool"]),
+            "licence": str(profile.get("licence", "")),
+            "credits": str(profile.get("credits", "")),
+        }
+        model = build.model(section)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, ConfigError) as fault:
+        said = " ".join((str(fault) or type(fault).__name__).split())[:200]
+        raise BadInput(f"{record}: not a run record of usep ({said}); bring it back, or name another file") from fault
+    return facts | {"architecture": section["name"], **_measured(model), **told}
 
 
 def _of_run(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -26,7 +25,7 @@ from usepcli.data import lazy, sheet
 from usepcli.data.columns import Column, Lists, Names, Numbers, Phrases
 from usepcli.data.rows import check_last
 from usepcli.errors import BadInput, InputNotFound, did_you_mean
-from usepcli.files import write_text
+from usepcli.files import read_json, write_text
 
 COLUMNS = (
     "id", "split", "mixture", "sources", "noise", "sample_rate", "frames", "n_src", "speakers", "text",
@@ -278,7 +277,7 @@ def _record(path: Path) -> dict[str, Any]:
         if not record.is_file():
             continue
         try:
-            found: Any = json.loads(record.read_text(encoding="utf-8", errors="surrogateescape"))
+            found: Any = read_json(record, errors="surrogateescape")
         except ValueError as err:
             raise BadInput(f"{record}: not JSON ({err}); run `usep prepare-data` again") from err
         return found if isinstance(found, dict) else {}

@@ -34,7 +34,7 @@ def model(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) 
     """Return the model of the settings with the weights of the file; BadInput where they do not fit each other."""
     if not isinstance(settings, Mapping) or not isinstance(settings.get("name"), str):
         raise BadInput(f"{where}: names no architecture under model.name: no separator, a part of a training perhaps")
-    _check_kinds(settings, where)
+    check_kinds(settings, where)
     sizes = [value for key, value in settings.items() if isinstance(value, (int, float)) and key != "sample_rate"]
     try:
         if max(map(abs, sizes), default=0) > _USUAL:
@@ -52,7 +52,7 @@ def model(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) 
     return made.eval()
 
 
-def _check_kinds(settings: Mapping[str, Any], where: str) -> None:
+def check_kinds(settings: Mapping[str, Any], where: str) -> None:
     """BadInput for the first setting that is not of the kind that its constructor states."""
     given = {key: value for key, value in settings.items() if key not in ("name", "preset")}
     try:

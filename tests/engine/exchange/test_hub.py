@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None
         hub.pull("./repo", file="other.safetensors")
     with pytest.raises(InputNotFound, match="no such file"):
         hub.pull("./repo", file="none.safetensors")
-    assert list(reach.cache().iterdir()) == []
+    assert list(reach.cache().glob("*")) == []
 
 
 def test_a_model_that_does_not_fit_its_card_is_not_kept(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_model_that_does_not_fit_its_card_is_not_kept(tmp_path: Path) -> None:
         store.save_model(tmp_path / "repo" / hub.WEIGHTS, weights, dataclasses.replace(card, **changed))
         with pytest.raises(BadInput, match=rf"^\./repo: {hub.WEIGHTS}: .*{words}.*; nothing is kept$"):
             hub.pull("./repo")
-    assert list(reach.cache().iterdir()) == []
+    assert list(reach.cache().glob("*")) == []
 
 
 @pytest.mark.parametrize("text", ["{}", "[1", '{"mine": 1}'])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from usepcli.audio.io import show
 from usepcli.data.corpora.base import Bad, Corpus, Finder, probe, some, walk
 from usepcli.data.manifest import Row
 from usepcli.errors import BadInput, InputNotFound
+from usepcli.files import read_json
 
 _SPLITS = {"tr": "train", "cv": "valid", "tt": "test"}
 _PAIR = re.compile(r"([0-9a-z]{3})[0-9a-z]{5}_-?\d+(?:\.\d+)?")
@@ -84,9 +84,7 @@ class Wsj0Mix(Corpus):
         for part in (self.mix, *self._names()):
             path = folder / f"{part}.json"
             try:
-                lists.append(
-                    [(str(name), int(frames)) for name, frames in json.loads(path.read_text(encoding="utf-8"))]
-                )
+                lists.append([(str(name), int(frames)) for name, frames in read_json(path)])
             except FileNotFoundError as err:
                 raise InputNotFound(f"{show(path)}: no such list") from err
             except (ValueError, TypeError) as err:

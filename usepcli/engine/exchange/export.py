@@ -91,8 +91,15 @@ def export(
         facts |= {"versions": _versions(target), "card": json.loads(card.to_json())}
         (folder / beside.name).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         # The file itself comes last: where it stands, what belongs to it stands too.
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == out.name):
-            files.place(path, out.with_name(path.name))
+        finished = sorted(folder.iterdir(), key=lambda path: path.name == out.name)
+        anew = [place for path in finished if not (place := out.with_name(path.name)).exists()]
+        try:
+            for path in finished:
+                files.place(path, out.with_name(path.name))
+        except BaseException:
+            for place in anew:  # a part of them is no model
+                place.unlink(missing_ok=True)
+            raise
     return facts
 
 

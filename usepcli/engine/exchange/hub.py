@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -155,7 +155,7 @@ def record(path: Path) -> dict[str, Any]:
     if not beside.is_file():
         return {}
     try:
-        found = json.loads(beside.read_text(encoding="utf-8"))
+        found = files.read_json(beside)
     except (OSError, ValueError) as fault:
         raise BadInput(f"{beside}: not a record of usep pull ({fault})") from fault
     return found if isinstance(found, dict) and found.keys() >= {"repo", "revision", "sha256"} else {}
@@ -224,17 +224,18 @@ def aside(folder: Path, name: str, wanted: Path) -> Iterator[Path]:
 
     OutputError, with the path `wanted`, where it cannot be made; IOFault where the disk refuses what goes into it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.tmp.", dir=folder))
-    except OSError as fault:
-        raise OutputError(f"{wanted}: cannot be written ({fault.strerror})") from fault
-    try:
-        yield temporary
-    except OSError as err:
-        # A full disk has no name to tell; other places, such as an unreadable input, speak for themselves.
-        if err.filename is not None and not Path(os.fsdecode(err.filename)).is_relative_to(temporary):
-            raise
-        raise files.fault(wanted, err) from err
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(files.folder_for(folder))
+            temporary = Path(tempfile.mkdtemp(prefix=f".{name}.tmp.", dir=folder))
+        except OSError as fault:
+            raise OutputError(f"{wanted}: cannot be written ({fault.strerror})") from fault
+        try:
+            yield temporary
+        except OSError as err:
+            # A full disk has no name to tell; other places, such as an unreadable input, speak for themselves.
+            if err.filename is not None and not Path(os.fsdecode(err.filename)).is_relative_to(temporary):
+                raise
+            raise files.fault(wanted, err) from err
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -6,7 +6,6 @@ The rate depends on the recogniser as much as on the separation: rates of two re
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from usepcli.data.rows import read as read_table
 from usepcli.engine import tables
 from usepcli.errors import BadInput, InputNotFound, did_you_mean
+from usepcli.files import read_json
 from usepcli.metrics.wer import NORMALISATION, Counts, align, pool, wer, words
 from usepcli.versions import need
 
@@ -233,7 +233,7 @@ def _model_type(folder: Path) -> str:
             f"{folder}: no config.json in it; expected a folder on this machine with a Whisper or CTC model"
         )
     try:
-        about = json.loads(config.read_text(encoding="utf-8"))
+        about = read_json(config)
         kind, classes = str(about["model_type"]), [str(name) for name in about.get("architectures") or []]
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise BadInput(f"{config}: no description of a model: {fault!r}") from fault

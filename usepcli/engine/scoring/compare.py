@@ -8,7 +8,6 @@ usep's names (the papers' SISDR is si-snr).  Numbers meet only where data set, s
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from usepcli.engine.scoring import protocols
 from usepcli.engine.scoring.evaluate import UNPROCESSED
 from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput, UsageError, choices
+from usepcli.files import read_json
 
 LEDGER = Path(__file__).resolve().parents[2] / "published" / "published.csv"
 COLUMNS = (
@@ -104,7 +104,7 @@ def _data(record: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]
         raise UsageError("separated files do not tell which test set they are of: score a model on a prepared --data")
     path = Path(about["manifest"]).parent / "prepare.json"
     try:
-        made: Any = json.loads(path.read_text(encoding="utf-8"))
+        made = read_json(path)
     except FileNotFoundError as fault:
         raise BadInput(
             f"{path}: no such file, so the test set of {about['manifest']} is unknown; make it with usep prepare-data"

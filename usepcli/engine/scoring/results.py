@@ -22,8 +22,8 @@ from usepcli.engine import tables
 from usepcli.engine.folder import Folder
 from usepcli.engine.journal import Journal
 from usepcli.engine.shards import Shard
-from usepcli.errors import OutputError
-from usepcli.files import show, write_text
+from usepcli.errors import BadInput, OutputError
+from usepcli.files import read_json, show, write_text
 
 ITEMS, SUMMARY, RECORD = "items.csv", "summary.csv", "evaluate.json"
 UNTOUCHED, CONFUSION, MOMS, WORDS = "items_unprocessed.csv", "confusion.csv", "momi.csv", "wer.csv"
@@ -179,11 +179,16 @@ class Place(Folder):
         """Return the record of an evaluation that is being made."""
         return _json({"key": self.key, "asked": self.facts["settings"], **results})
 
+    def earlier(self) -> dict[str, Any] | None:
+        """Return the record of an earlier evaluation, {} for a damaged one, None without one."""
+        found = super().earlier()
+        return found if found is None or well_formed(found) else {}
+
     def differences(self, earlier: dict[str, Any]) -> str:
         """Return in words what differs from an earlier evaluation: what was asked for, else the data or the model."""
         before, now = earlier.get("asked"), self.facts["settings"]
         if not isinstance(before, dict):
-            return "by an earlier version of usep"
+            return "by an earlier version of usep" if earlier else f"its {RECORD} cannot be read"
         changed = [name for name in now if before.get(name) != now[name]]
         told = [f"{name} was {json.dumps(before.get(name))}, now {json.dumps(now[name])}" for name in changed[:3]]
         return ", ".join(told) or "the model, its data or their files have changed"
@@ -225,6 +230,19 @@ def recalled(record: Mapping[str, Any]) -> Results:
     return found
 
 
+def well_formed(record: Mapping[str, Any]) -> bool:
+    """Return whether each part of a record of an evaluation is of its kind, so that it can be gone through."""
+    parts = [record.get(name) or {} for name in ("data", "protocol", "channels", "settings", "stats", "versus")]
+    rows = [record.get("summary") or [], record.get("compare") or [], record.get("confusion") or []]
+    rows += [part.get("rows") or [] for part in parts[-2:] if isinstance(part, dict)]
+    counts = [record.get(name) or 0 for name in ("items", "rows")]
+    return (
+        all(isinstance(part, dict) for part in parts)
+        and all(isinstance(table, list) and all(isinstance(row, dict) for row in table) for table in rows)
+        and all(isinstance(count, int) for count in counts)
+    )
+
+
 def strict(value: Any) -> Any:
     """Return a value with None in place of every nan and infinity: strict readers of JSON refuse the whole file."""
     if isinstance(value, Mapping):
@@ -240,7 +258,10 @@ def about_data(manifest: Manifest, split: str, sample_rate: int) -> dict[str, An
     sha256: of the rows and of the settings that made them, wherever the folder lies.
     """
     record = manifest.path.parent / "prepare.json"
-    made: Any = json.loads(record.read_text(encoding="utf-8", errors="replace")) if record.is_file() else {}
+    try:
+        made: Any = read_json(record, errors="replace") if record.is_file() else {}
+    except ValueError as fault:
+        raise BadInput(f"{show(record)}: not JSON ({fault}); run usep prepare-data again") from fault
     made = made if isinstance(made, dict) else {}
     sums = made.get("sha256")
     text = "\n".join([*map(repr, manifest.rows), made.get("key", ""), json.dumps(sums, sort_keys=True)])

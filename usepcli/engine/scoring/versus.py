@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any, NamedTuple
 
 from usepcli.engine import tables
 from usepcli.engine.scoring import fuss_scores, protocols
-from usepcli.engine.scoring.results import ITEMS, RECORD
+from usepcli.engine.scoring.results import ITEMS, RECORD, well_formed
 from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput, InputNotFound
+from usepcli.files import read_json
 from usepcli.report import stats
 
 COLUMNS = ("versus", "metric", "difference", "ci95_low", "ci95_high", "p_wilcoxon", "n", "items", "unpaired")
@@ -45,13 +45,13 @@ def read(place: Path) -> Evaluation:
         raise BadInput(f"{path}: expected columns id and source with at least one row; give an items.csv of usep")
     beside = path.parent / RECORD
     try:
-        record = json.loads(beside.read_text(encoding="utf-8"))
+        record = read_json(beside)
     except FileNotFoundError as fault:
         raise InputNotFound(f"{beside}: no such file; it says what {path.name} was scored on: score again") from fault
     except ValueError as fault:
         raise BadInput(f"{beside}: not JSON ({fault}); score again") from fault
-    if not isinstance(record, dict):
-        raise BadInput(f"{beside}: expected a JSON object; score again")
+    if not isinstance(record, dict) or not well_formed(record):
+        raise BadInput(f"{beside}: no record of an evaluation, or damaged; score again")
     if path.name == ITEMS and len(rows) < int(record.get("rows") or 0):
         raise BadInput(
             f"{path}: {len(rows)} rows, {beside.name} says {record['rows']} were written; the table is cut short: "

@@ -393,5 +393,8 @@ def _by_file(rows: Iterable[Cells]) -> dict[str, list[Cells]]:
 
 
 def _noted(note: Path) -> list[str]:
-    names: list[str] = json.loads(note.read_text("utf-8") or "[]")
-    return names
+    try:
+        names = files.read_json(note) if note.stat().st_size else []
+    except ValueError as fault:
+        raise BadInput(f"{files.show(note)}: damaged ({fault}); remove it: it names what a killed run left") from fault
+    return [str(name) for name in names] if isinstance(names, list) else []

@@ -15,7 +15,7 @@ from typing import Any
 
 from usepcli.engine.folder import alive
 from usepcli.errors import Stopped, UsepError
-from usepcli.files import write_text
+from usepcli.files import read_json, write_text
 
 FILE = "status.json"
 RUNNING, FINISHED, STOPPED, FAILED, KILLED = "running", "finished", "stopped", "failed", "killed"
@@ -39,7 +39,7 @@ def read(folder: Path) -> dict[str, Any]:
     A run that neither goes on nor came to say how it ended was killed.
     """
     try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found = read_json(folder / FILE)
     except (OSError, ValueError):
         return {}
     if not isinstance(found, dict):
