@@ -43,6 +43,13 @@ def pick(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def named(which: torch.device) -> str:
+    """Return a device in words, a GPU with the name of its make: another one computes other last bits."""
+    import torch
+
+    return f"{which} ({torch.cuda.get_device_name(which)})" if which.type == "cuda" else str(which)
+
+
 def seen(proc: Path = Path("/proc/driver/nvidia/gpus"), dev: Path = Path("/dev")) -> list[str]:
     """Return the names of the NVIDIA GPUs that the driver gives to this process, as torch would number them.
 

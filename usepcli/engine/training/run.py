@@ -112,6 +112,8 @@ def _looked_at(
     held = RunFolder(folder, take=False)
     loaded = held.as_begun(loaded)
     held.refuse_other(loaded.as_dict(), force)
+    if held.earlier():
+        held.refuse_data(loaded.data, force)
     return loaded, folder
 
 

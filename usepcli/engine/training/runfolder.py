@@ -13,7 +13,7 @@ from typing import Any, get_args
 from usepcli import guard, registry
 from usepcli.engine import tables
 from usepcli.engine.folder import Folder
-from usepcli.engine.training import states, status
+from usepcli.engine.training import marks, states, status
 from usepcli.errors import BadInput, ConfigError
 from usepcli.files import show
 from usepcli.profile import signature
@@ -28,6 +28,7 @@ FREE = {
     "valid.workers", "valid.also", "data.cache",
 }  # fmt: skip
 
+STARTS = 99  # that the record keeps besides the first
 
 # What a setting of the closed sections was for runs that were begun before it had a name.
 BEFORE = {"data.crops": "one"}
@@ -53,6 +54,21 @@ def training_data(manifest: str, pools: Iterable[str]) -> str:
     for path in filter(None, (manifest, *pools)):
         named.setdefault(os.path.normpath(path), path)
     return ", ".join(named.values())
+
+
+def _moved(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what a run goes on with that is other than at its last start: versions and device."""
+    starts = earlier.get("starts")
+    last = starts[-1] if isinstance(starts, list) and starts and isinstance(starts[-1], dict) else earlier
+    known = last.get("versions")
+    pairs = {**known} if isinstance(known, dict) else {}
+    found = {**now["versions"], "device": now["device"]}
+    pairs |= {"device": last.get("device", now["device"])}
+    return [
+        f"goes on with {name} {found[name]}, its last start had {pairs[name]}: the same to the last bit is not promised"
+        for name in found
+        if name in pairs and pairs[name] != found[name]
+    ]
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -81,6 +97,9 @@ class RunFolder(Folder):
 
     def __init__(self, path: Path, take: bool = True) -> None:
         super().__init__(path)
+        self.marks: dict[str, marks.Mark] = {}
+        self.said: list[str] = []  # of its data, where they have changed
+        self.tables: list[Any] = []  # the lists that the run learns from, held until all have read them
         if take:
             self.lock.take()
             self.clean()
@@ -106,11 +125,39 @@ class RunFolder(Folder):
                 "give the former values with --set"
             )
 
-    def begin(self, profile: dict[str, Any], force: bool) -> None:
-        """Record what the run starts with; errors as for `refuse_other`."""
+    def refuse_data(self, data: Any, force: bool) -> None:
+        """Raise ConfigError if the run in the folder has learned from other rows than its lists have now; looks only.
+
+        With force, that is told by `begin`, as is all that has changed besides.
+        """
+        self.marks, self.tables = marks.marks(data)
+        earlier = self.earlier()
+        before = earlier.get("data") if earlier and self._begun_before() else None
+        learned, other = marks.changes(before, self.marks) if isinstance(before, dict) else ([], [])
+        if learned and not force:
+            raise ConfigError(
+                f"{self.path}: the run learned from other data ({'; '.join(learned)}); bring the former list back, "
+                "choose another -o, or go on with these data by --force"
+            )
+        self.said = [f"warning: {line}: by --force the run goes on with these" for line in learned] + other
+
+    def begin(self, profile: dict[str, Any], force: bool, where: dict[str, Any]) -> list[str]:
+        """Record what the run starts with, and return what of it is other than before; errors as for `refuse_other`.
+
+        where: device, number of ranks, and the step that the run goes on from.  The record keeps the first start and
+        the latest ones.
+        """
         self.refuse_other(profile, force)
-        self._begun = {"argv": sys.argv, "versions": versions("torch"), "started": time.strftime("%F %T")}
+        earlier = self.earlier() or {}
+        now = {"started": time.strftime("%F %T"), "argv": sys.argv, "versions": versions("torch"), **where}
+        before = earlier.get("starts")
+        starts = [*before, now] if isinstance(before, list) else [now]
+        said = [*self.said, *(_moved(earlier, now) if self._begun_before() else ())]
+        kept = [*starts[:1], *starts[1:][-STARTS:]]
+        self._begun = {key: now[key] for key in ("argv", "versions", "started")} | {"data": self.marks, "starts": kept}
         self.finish(self._begun)
+        self.tables = []
+        return said
 
     def close(self, error: BaseException | None = None) -> None:
         """Write how a start in the folder came to its end, well without an error, and give the lock back."""

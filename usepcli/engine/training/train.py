@@ -67,6 +67,7 @@ class Trainer:
         if self.folder:
             self.ranks.record(self.path)
             self.folder.refuse_other(self.p.as_dict(), force)
+            self.folder.refuse_data(self.p.data, force)
         self.ranks.agree(_shared(self.p.as_dict()), "settings")
         torch.manual_seed(torch_seed(self.p.seed, 0x5EED))
         self._build()
@@ -77,7 +78,8 @@ class Trainer:
         if self.folder:  # nothing is written before all that lies here is found to fit
             # Rows after the checkpoint, or all of them where a kill came before the first one, are run again.
             self.folder.cut_logs(self.step, self.due)
-            self.folder.begin(self.p.as_dict(), force)
+            where = {"device": device.named(self.device), "ranks": self.ranks.world, "step": self.step}
+            lines += self.folder.begin(self.p.as_dict(), force, where)
             if fixed := beginning.fixed_facts(self.objective):
                 self.folder.note({"fixed": fixed})
         for line in (*(() if self.resumed else self._begins_anew), *self.feed.notes, *self._shares(), *lines):
