@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tests.engine.training.test_train import ENV, curve
-from usepcli.engine.training import run, states, status, train, watch
+from usepcli.engine.training import place, run, states, status, train
 from usepcli.engine.training.train import Trainer
 from usepcli.profile.load import load_profile
 from usepcli.weights import store
@@ -37,7 +37,7 @@ def _one(rank: int, world: int, listening: socket.socket, said: Path, meddle: Me
         own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1"}
         own |= {"MASTER_PORT": listening.getsockname()[1], "CUDA_VISIBLE_DEVICES": ""}
         if rank == 0:
-            own[watch.LISTENING] = listening.fileno()
+            own[place.LISTENING] = listening.fileno()
         os.environ.update({name: str(value) for name, value in own.items()})
         torch.set_num_threads(1)
         meddle(rank)
@@ -137,16 +137,18 @@ def _other_profile(rank: int) -> None:
         os.environ["USEP_OPTIM__LR"] = "7"
 
 
-def _stands_still(rank: int) -> None:
-    if rank:
+def _stands_still(on: int) -> Meddle:
+    def meddle(rank: int) -> None:
         before = train.Trainer._one_step
 
         def still(self: Any, micro: Any) -> None:
-            if self.step == 3:
+            if rank == on and self.step == 3:
                 os.kill(os.getpid(), signal.SIGSTOP)
             before(self, micro)
 
         train.Trainer._one_step = still  # type: ignore[method-assign]
+
+    return meddle
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "last.ckpt")
@@ -160,9 +162,10 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "last.ckpt")
         (_raises("Validator.score", RuntimeError("gone"), 0), 1, "usep: unexpected error RuntimeError: gone"),
         (_raises("states.save_state", FULL, 0), 74, "usep: error: last.ckpt: No space left on device"),
         (_other_profile, 78, "usep: rank 1: error: settings on"),
-        pytest.param(_stands_still, 70, "usep: error: rank 1 (pid", marks=pytest.mark.slow),
+        pytest.param(_stands_still(0), 70, "usep: error: rank 0 ", marks=pytest.mark.slow),
+        pytest.param(_stands_still(1), 70, "usep: error: rank 1 (pid", marks=pytest.mark.slow),
     ],
-    ids=["unforeseen", "memory", "validation", "disk", "profile", "stopped"],
+    ids=["unforeseen", "memory", "validation", "disk", "profile", "keeper stopped", "stopped"],
 )
 def test_what_one_rank_meets_ends_all_with_its_line_and_its_code(
     profile_file: Path, tmp_path: Path, meddle: Meddle, code: int, line: str

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from usepcli.engine.training import watch as watching
+from usepcli.engine.training.place import place
 from usepcli.engine.training.watch import Apart, Watch
 from usepcli.errors import MissingDependency
 
@@ -30,9 +31,9 @@ class Ranks:
     """
 
     def __init__(self, watch: Watch | None = None, timeout_s: float = 0.0, kind: str = "cpu") -> None:
-        self.rank, self.world, self.local = watching.place()
+        self.rank, self.world, self.local = place()
         self._turn = 0
-        self._watch = watch or Watch(watching.place()) if self.world > 1 else None
+        self._watch = watch or Watch(place()) if self.world > 1 else None
         if self._watch is None or dist.is_initialized():
             return
         if timeout_s:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from usepcli.engine.parallel import cores
-from usepcli.engine.training.watch import LISTENING, PARENT
+from usepcli.engine.training.place import LISTENING, PARENT
 from usepcli.errors import WorkerDied
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)

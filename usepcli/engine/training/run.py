@@ -11,8 +11,9 @@ from typing import Any
 
 from usepcli import device
 from usepcli.data.manifest import Manifest, Pool
+from usepcli.engine.training.place import place
 from usepcli.engine.training.runfolder import RunFolder
-from usepcli.engine.training.watch import Watch, place
+from usepcli.engine.training.watch import Watch
 from usepcli.errors import BadInput, InputNotFound, UsageError
 from usepcli.files import show
 from usepcli.profile.load import Profile, load_profile

@@ -22,10 +22,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from usepcli import guard
 from usepcli.engine.training import status
+from usepcli.engine.training.place import LISTENING, PARENT, Place
 from usepcli.errors import ConfigError, Stopped, WorkerDied
 
 TICK_S = 0.25
@@ -34,39 +35,10 @@ SILENT_S, LEAST_SILENT_S = 60.0, 15.0
 ARRIVAL_S = 600.0  # for all ranks to come
 KILLED = "was killed or ended without a word, most likely for lack of memory"
 WORD_S = 5.0  # for a reason to reach the others
-PARENT = "RANKS_PARENT"  # set by `usep train --ranks`: its process
-LISTENING = "RANKS_LISTENING"  # and the socket on which rank 0 is to keep the store
 
 
 class Apart(WorkerDied):
     """An exchange with other ranks broke off; the reason lies with one of them."""
-
-
-class Place(NamedTuple):
-    """Which of `world` ranks this process is, and which on its machine."""
-
-    rank: int = 0
-    world: int = 1
-    local: int = 0
-
-
-def place(environ: Mapping[str, str] = os.environ) -> Place:
-    """Return the place that torchrun or `usep train --ranks` gave this process; ConfigError where it is none."""
-    found = []
-    for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)):
-        text = environ.get(name, str(default))
-        if not text.isascii() or not text.isdecimal():
-            raise ConfigError(f"{name}: found '{text}' in the environment; expected a number, as torchrun sets it")
-        found.append(int(text))
-    here = Place(*found)
-    if here.rank >= max(here.world, 1):
-        raise ConfigError(f"RANK: found {here.rank} with WORLD_SIZE {here.world} in the environment; expected less")
-    if here.world > 1 and not (environ.get("MASTER_ADDR") and environ.get("MASTER_PORT", "").isdecimal()):
-        raise ConfigError(
-            f"WORLD_SIZE: found {here.world} without MASTER_ADDR and MASTER_PORT in the environment; start several "
-            "ranks by usep train --ranks or torchrun"
-        )
-    return here
 
 
 class Watch:
@@ -91,8 +63,11 @@ class Watch:
         self._step, self._since, self._waiting = 0, 0.0, False  # since 0: not in a step
         # Whatever the library has to say of a connection that broke, the one line of its reason says better.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+        self._ticked = time.monotonic()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
+        if self.rank and not self._agent:
+            threading.Thread(target=self._keeper, daemon=True).start()
 
     # Coming and going
 
@@ -285,12 +260,27 @@ class Watch:
             before = now
             if not self._orphan and os.getppid() != self._parent:
                 self._orphaned()
+            self._ticked = now
             try:
                 self._stalled(now)
                 if self._store is not None and not self._lost:
                     self._tick(now)
             except RuntimeError:
                 self._cut_off()
+
+    def _keeper(self) -> None:
+        """Look that rank 0, which keeps the store, answers: where it stands still, whoever asks it does so for ever."""
+        before = time.monotonic()
+        while not (self._left or self._lost):
+            time.sleep(4 * TICK_S)
+            now = time.monotonic()
+            if now - before > 20 * TICK_S or self._store is None:
+                self._ticked = now
+            before = now
+            if now - self._ticked > self.silent_s:
+                if self._next is not None and self.rank == self.world - 1:
+                    signal.pidfd_send_signal(self._next, signal.SIGKILL)
+                self._keeper_gone(f"gave no sign for {self.silent_s:.0f} s: it hangs, or its machine does")
 
     def _stalled(self, now: float) -> None:
         if self._since and not self._waiting and self.stall_s and now - self._since > self.stall_s:
@@ -357,12 +347,16 @@ class Watch:
         if self._agent or self._orphan:
             self._stop("torchrun has ended")
             return
-        with self._ending:
-            line = f"rank 0 {KILLED}; run the same command again"
-            if self.rank == 1 or self.local == 0:
-                _say(f"usep: error: {line}")
-                self._record({"code": WorkerDied.code, "line": line})
-            self._quit(WorkerDied.code)
+        self._keeper_gone(KILLED)
+
+    def _keeper_gone(self, how: str) -> NoReturn:
+        """End because of rank 0, of which every other rank learns by itself."""
+        self._ending.acquire(timeout=WORD_S)  # whoever has it may wait for rank 0
+        line = f"rank 0 {how}; run the same command again"
+        if self.rank == 1 or self.local == 0:
+            _say(f"usep: error: {line}")
+            self._record({"code": WorkerDied.code, "line": line})
+        self._quit(WorkerDied.code)
 
 
 class Broken:
