@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from faults_runs import Run, Trial, curve, debris, profiles, steps, usep
+from faults_workers import ALL
 
-ALL, CHAIN = 24, 5  # steps of a run, faults that hit one
+CHAIN = 4  # faults that hit one run
 STOPPED_AFTER_S = 5.0  # train.worker_timeout_s of the profiles
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
@@ -82,7 +83,7 @@ def _wait(process: Run, run: Path, draw: random.Random) -> str:
         time.sleep(draw.uniform(0, 4))
         return "start" if process.poll() is None else ""
     begun = steps(run)
-    after = min(begun + draw.randrange(1, 6), ALL - 1)
+    after = min(begun + draw.randrange(1, 4), ALL - 1)
     # Rows after the last save are taken back at the start, so that the count falls first.
     process.until(lambda: steps(run) < begun, 3.0)
     process.until(lambda: steps(run) > after)

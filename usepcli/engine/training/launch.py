@@ -66,7 +66,7 @@ def _start(rank: int, ranks: int, line: Sequence[str], listening: socket.socket)
 def _follow(children: Sequence[subprocess.Popen[bytes]]) -> None:
     """Wait until all have ended; see to it where one failed and others do not follow."""
     failed, told = 0.0, False
-    while any(child.poll() is None for child in children):
+    while None in [child.poll() for child in children]:  # every one is asked, whichever still runs
         time.sleep(LOOK_S)
         if not failed and any(child.returncode for child in children):
             failed = time.monotonic()
