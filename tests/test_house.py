@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "usepcli"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    {"errors"}, {"registry", "files", "versions", "device"}, {"guard"}, {"profile"}, {"audio", "dsp"},
+    {"errors", "stops"}, {"registry", "files", "versions", "device"}, {"guard"}, {"profile"}, {"audio", "dsp"},
     {"models", "losses", "metrics", "data"}, {"objectives", "weights"}, {"separator", "report"}, {"engine"}, {"cli"},
 ]  # fmt: skip
 # The engine has floors of its own; its loose modules carry all of them.

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from usepcli import stops
 from usepcli.errors import IOFault, OutputError
 
 _DRIVING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
@@ -57,6 +58,7 @@ def hidden(path: Path) -> Path:
     name = f".{path.name}{tail}"
     if len(os.fsencode(name)) > _LONGEST:
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{tail}"
+    stops.passing(path.with_name(name))
     return path.with_name(name)
 
 

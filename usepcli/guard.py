@@ -17,6 +17,7 @@ import sys
 
 from usepcli.errors import BadInput, InputNotFound, IOFault, Stopped, Unforeseen, UsepError, WorkerDied
 from usepcli.files import show
+from usepcli.stops import Ended, name_of
 
 _ENDS = (IOFault, WorkerDied, Stopped, BrokenPipeError)
 # What the system says of a name under which nothing can be; outputs are told apart before (`files.fault`).
@@ -64,6 +65,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"usep: error: {place}{error.strerror}", (InputNotFound if error.errno in _NOWHERE else IOFault).code
     if isinstance(error, KeyboardInterrupt):
         return "usep: stopped by Ctrl-C", 130
+    if isinstance(error, Ended):
+        return f"usep: stopped by {name_of(error.number)}", int(str(error.code))
     if isinstance(error, SystemExit):
         return "usep: ended", error.code if isinstance(error.code, int) else int(error.code is not None)
     what = f"{type(error).__name__}: {error}".splitlines()[0]

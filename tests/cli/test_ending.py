@@ -55,6 +55,25 @@ main()
 """
 
 
+# Sends itself a signal when a module is looked for that the program is about to load.
+_AT_IMPORT = """
+import os, sys
+from usepcli.__main__ import main
+
+wanted, number = sys.argv[1], int(sys.argv[2])
+
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == wanted:
+            os.kill(os.getpid(), number)
+            print("went on", flush=True)
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["usep", *sys.argv[3:]]
+main()
+"""
+
+
 def tree(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
@@ -74,6 +93,34 @@ def test_remix_stops_in_its_last_passes(tmp_path: Path, function: str, number: i
     done = at_call(function, number, "remix", tmp_path / "a.wav", tmp_path / "b.wav", "-o", out, "--lufs", -23)
     assert done.stdout == b"hit\n" and b"Traceback" not in done.stderr
     assert done.returncode == 143 and tree(tmp_path) == before
+
+
+def at_import(name: str, number: int, *words: object, before: str = "") -> tuple[int, str, str]:
+    line = [sys.executable, "-c", before + _AT_IMPORT, name, str(number), *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130), ("SIGUSR1", 75)])
+def test_a_signal_in_the_first_moment_is_answered(name: str, code: int) -> None:
+    told = "Ctrl-C" if name == "SIGINT" else name
+    number = getattr(signal, name)
+    assert at_import("typer", number, "profiles") == (code, "", f"usep: stopped by {told}\n")
+
+
+def test_what_the_caller_has_ignored_stays_ignored() -> None:
+    code, out, said = at_import(
+        "typer", signal.SIGHUP, "profiles", before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    )
+    assert code == 0 and out.startswith("went on\n") and not said
+
+
+def test_a_signal_while_a_library_is_loaded_ends_there_and_leaves_nothing(tmp_path: Path) -> None:
+    io.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(8000), 8000)
+    before = tree(tmp_path)
+    words = ("separate", tmp_path / "a.wav", "-o", tmp_path / "out")
+    assert at_import("torch", signal.SIGTERM, *words) == (143, "", "usep: stopped by SIGTERM\n")
+    assert tree(tmp_path) == before
 
 
 def test_a_second_ctrl_c_ends_at_once():

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from usepcli import stops
 from usepcli.audio.checks import show
 from usepcli.audio.formats import HEAD, sniff
 from usepcli.errors import BadInput, IOFault, UsageError, UsepError
@@ -47,6 +48,7 @@ def _copy(head: bytes, stream: BinaryIO, suffix: str, folder: Path | None) -> Pa
     place = os.fspath(folder) if folder is not None else tempfile.gettempdir()
     try:
         handle, name = tempfile.mkstemp(suffix, ".usep_stdin_", place)
+        stops.passing(name)
     except OSError as err:
         raise IOFault(f"{show(place)}: no temporary file for {NAME}: {err.strerror}; set TMPDIR") from err
     path = Path(name)

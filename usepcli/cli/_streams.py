@@ -1,16 +1,19 @@
 """Standard output and error as a program on Unix should have them: a reader who leaves ends it without a word.
 
 Python raises BrokenPipeError where a reader has gone, and Typer takes that from whatever raised it, a pipe to a
-worker among them, and ends with 1. Here only the two streams speak for themselves.
+worker among them, and ends with 1. Here only the two streams speak for themselves. A training is asked to save first:
+Ctrl-C in `usep train ... 2>&1 | tee log` ends tee as well. A terminal that is gone has no reader, and is no fault.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
 from typing import Any
 
+from usepcli.engine.training.signals import StopFlag
 from usepcli.errors import IOFault
 from usepcli.files import shown
 
@@ -29,6 +32,7 @@ class Stream:
         """
         self._stream, self._name, self._lost, self._told = stream, name, False, False
         self._read = name == NAMES["stderr"] or stream.isatty()
+        self._terminal = stream.isatty()
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
@@ -55,8 +59,13 @@ class Stream:
         except BrokenPipeError:
             self._blind()
             self._lost, done = True, None
+            if StopFlag.current:
+                self._told = True
+                StopFlag.current.ask(f"the reader of {self._name} has left")
         except OSError as err:
             self._blind()
+            if err.errno == errno.EIO and self._terminal:
+                return None
             raise IOFault(f"{self._name}: writing failed: {err.strerror or err}") from err
         # Another thread would end alone, and be waited for.
         if self._lost and not self._told and threading.current_thread() is threading.main_thread():

@@ -16,6 +16,7 @@ import typer
 import usepcli
 from usepcli import guard
 from usepcli.cli import _help, _streams
+from usepcli.engine.separation.ending import Ending
 from usepcli.errors import WorkerDied
 
 # Read by the OpenMP runtimes when torch is imported, in this process and in those below it: threads that wait sleep.
@@ -59,7 +60,7 @@ EXIT_CODES = {
     74: "reading or writing failed, disk full",
     75: "stopped, state saved: run the same command again",
     78: "wrong profile, --set or USEP_* value",
-    130: "interrupted (143: terminated)",
+    130: "interrupted (143: terminated, 129: terminal closed)",
 }
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -151,10 +152,11 @@ def main() -> None:
     """Run `usep` with the process's arguments; every error becomes one line on stderr and an exit code."""
     _streams.install()
     try:
-        try:
-            app(prog_name="usep")
-        finally:
-            sys.stdout.flush()  # a full disk, or a reader who left, is met here and not when nobody can say so
+        with Ending():
+            try:
+                app(prog_name="usep")
+            finally:
+                sys.stdout.flush()  # a full disk, or a reader who left, is met here and not when nobody can say so
     except KeyboardInterrupt as stop:
         if not stop.args:  # it came before a command, or outside what speaks for itself
             _say("usep: stopped by Ctrl-C")

@@ -47,7 +47,8 @@ def train(
 
     A run is a folder: train.csv, valid.csv, curves.png and .svg, last.ckpt, and best.safetensors, the mean of the
     best validated weights. The same command goes on from the last checkpoint after any interruption.
-    SIGTERM, Ctrl-C and SIGUSR1 finish the step, save, and exit 75. What one of several ranks meets ends all of them.
+    Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP (a closed terminal) finish the step, save, and exit 75; a second one ends it
+    at once. What one of several ranks meets ends all of them.
 
     Examples:
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from usepcli import files
+from usepcli import files, stops
 from usepcli.errors import BadInput, InputNotFound, IOFault, OutputError, UsageError
 from usepcli.versions import need
 from usepcli.weights import reach
@@ -228,6 +228,7 @@ def aside(folder: Path, name: str, wanted: Path) -> Iterator[Path]:
         try:
             stack.enter_context(files.folder_for(folder))
             temporary = Path(tempfile.mkdtemp(prefix=f".{name}.tmp.", dir=folder))
+            stops.passing(temporary)
         except OSError as fault:
             raise OutputError(f"{wanted}: cannot be written ({fault.strerror})") from fault
         try:

@@ -1,41 +1,54 @@
-"""Ctrl-C and SIGTERM end a batch at once, but never in the middle of a call from libsndfile."""
+"""Signals end what is at work at once, but never in the middle of a call from libsndfile, and files are cleaned up."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from contextlib import suppress
 from types import FrameType, TracebackType
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+from usepcli import stops
+from usepcli.stops import Ended, name_of
+
+_RETRY_S = 0.05
 
 
 class Ending:
-    """Inside its `with` block SIGINT raises KeyboardInterrupt and SIGTERM SystemExit(143), so files are cleaned up.
+    """Inside its `with` block SIGINT raises KeyboardInterrupt; SIGTERM, SIGHUP and SIGUSR1 raise Ended (SystemExit).
 
     libsndfile calls Python to read and write; what is raised in there is printed and lost. Such a signal waits for
-    the next `check`. A second Ctrl-C ends the process where it stands; what that leaves, the next run clears away.
-    A line on stderr says which signal it was, unless the caller has more to say (told).
+    the call's end, or the next `check`. A library that is being loaded would take the exception for a fault of its
+    own, and takes seconds: then the process ends where it stands. So it does at a second Ctrl-C; what that leaves,
+    the next run clears away.
+    A line on stderr says which signal it was, unless the caller has more to say (told). With `again`, what is said
+    beside, every signal ends with 75: something is there from which the same command goes on. With `at_once` nothing
+    is raised: the process ends as while a library is loaded.
     """
 
-    def __init__(self, told: bool = False) -> None:
-        self._told = told
-        self._waiting = 0
-        self._asked = False
+    _depth = _asked = 0  # of all blocks together: one inside another ends for the same signal, told once
+
+    def __init__(self, told: bool = False, again: str = "", at_once: bool = False) -> None:
+        self._told, self._more, self._at_once = told, again, at_once
+        self._waiting = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Ending:
+        if Ending._depth == 0:
+            Ending._asked = 0
+        Ending._depth += 1
         if threading.current_thread() is threading.main_thread():
-            for number in _NUMBERS:
-                # A shell that starts jobs in the background has them ignore SIGINT: so be it.
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
+            for number in filter(stops.answered, stops.NUMBERS):
+                self._before[number] = signal.signal(number, self._note)
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._try)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        Ending._depth -= 1
+        if self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         if kind is None:
@@ -44,27 +57,46 @@ class Ending:
     def check(self) -> None:
         """Raise what a signal asked for while it could not be raised."""
         if self._waiting:
-            number, self._waiting = self._waiting, 0
-            self._stop(number)
+            self._raise()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if Ending._asked:
             if number == signal.SIGINT:
                 os._exit(128 + number)
             return  # what was asked for first is being done
-        self._asked = True
-        while frame is not None:
-            if frame.f_code.co_filename.endswith("soundfile.py"):
-                self._waiting = number
-                return
-            frame = frame.f_back
-        self._stop(number)
+        Ending._asked = number
+        loading = _inside(frame, "<frozen importlib._bootstrap>")
+        if not self._told or (loading and not self._at_once):
+            stops.say(f"stopped by {name_of(number)}{self._more and f': {self._more}'}")
+        if loading or self._at_once:
+            stops.leave(number, stops.AGAIN if self._more else 0)
+        self._waiting = True
+        self._try(number, frame)
 
-    def _stop(self, number: int) -> None:
-        by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        if not self._told:
-            with suppress(OSError):  # not print: a handler may interrupt another write to the same stream
-                os.write(2, f"usep: stopped by {by}\n".encode())
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt(by)  # with a word: who catches it last need not speak again
-        raise SystemExit(128 + number)
+    def _try(self, number: int, frame: FrameType | None) -> None:
+        """Raise what is asked for, and once more where it got lost: in a callback, or while something is deleted."""
+        signal.setitimer(signal.ITIMER_REAL, _RETRY_S)
+        if not (_under_way() or _inside(frame, "soundfile.py")):
+            self._raise()
+
+    def _raise(self) -> None:
+        self._waiting = False
+        if Ending._asked == signal.SIGINT and not self._more:
+            raise KeyboardInterrupt(name_of(Ending._asked))  # with a word: who catches it last need not speak again
+        raise Ended(Ending._asked, stops.AGAIN if self._more else 0)
+
+
+def _under_way() -> bool:
+    """Whether what is being cleaned up just now is cleaned up because of a signal."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, (Ended, KeyboardInterrupt)):
+        error = error.__context__
+    return error is not None
+
+
+def _inside(frame: FrameType | None, file: str) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(file):
+            return True
+        frame = frame.f_back
+    return False

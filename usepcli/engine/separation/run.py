@@ -35,6 +35,7 @@ from usepcli.engine.separation.shards import state
 from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
 from usepcli.files import show
 from usepcli.separator.how import How, names_of
+from usepcli.stops import Ended, name_of
 
 if TYPE_CHECKING:
     from usepcli.report.progress import Progress
@@ -121,8 +122,8 @@ def separate(
         )  # fmt: skip
         try:
             return run.listing() if dry_run else run.go()
-        except (KeyboardInterrupt, SystemExit) as stop:
-            say(run.stopped("Ctrl-C" if isinstance(stop, KeyboardInterrupt) else "SIGTERM"))
+        except (KeyboardInterrupt, Ended) as stop:
+            say(run.stopped(name_of(stop.number) if isinstance(stop, Ended) else "Ctrl-C"))
             raise
 
 

@@ -16,11 +16,12 @@ from collections import Counter
 from collections.abc import Sequence
 from types import FrameType
 
+from usepcli import stops
 from usepcli.engine.parallel import cores
 from usepcli.engine.training.place import LISTENING, PARENT
 from usepcli.errors import WorkerDied
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+PASSED_ON = stops.NUMBERS
 LOOK_S = 0.05
 # One that has ended ends the others within seconds, unless it was killed before they all had met: then they are told,
 # and what stands still is killed.
@@ -38,7 +39,7 @@ def launch(ranks: int, line: Sequence[str]) -> int:
             for child in children:
                 child.send_signal(number)
 
-        before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+        before = {number: signal.signal(number, pass_on) for number in filter(stops.answered, PASSED_ON)}
         try:
             for rank in range(ranks):
                 children.append(_start(rank, ranks, line, listening))

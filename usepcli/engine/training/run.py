@@ -11,8 +11,10 @@ from typing import Any
 
 from usepcli import device
 from usepcli.data.manifest import Manifest, Pool
+from usepcli.engine.separation.ending import Ending
 from usepcli.engine.training.place import place
 from usepcli.engine.training.runfolder import RunFolder
+from usepcli.engine.training.states import SAVED
 from usepcli.engine.training.watch import Watch
 from usepcli.errors import BadInput, InputNotFound, UsageError
 from usepcli.files import show
@@ -42,10 +44,11 @@ def train(
         return _train(profile, out, init_from, sets, dry_run, force)
     watch = Watch(where)
     watch.asked = out
-    try:
-        return _train(profile, out, init_from, sets, dry_run, force, watch)
-    except BaseException as error:
-        watch.fail(error)
+    with Ending(told=where.rank > 0, at_once=True):  # nothing to clear away, and others to be told of nothing
+        try:
+            return _train(profile, out, init_from, sets, dry_run, force, watch)
+        except BaseException as error:
+            watch.fail(error)
 
 
 def _train(
@@ -62,10 +65,11 @@ def _train(
         from usepcli.engine.training.plan import plan
 
         return plan(loaded, lambda line: print(f"usep: {line}", file=sys.stderr))
-    from usepcli.engine.training.train import Trainer
+    with Ending(bool(watch and watch.rank), _kept(folder), at_once=watch is not None):
+        from usepcli.engine.training.train import Trainer
 
-    trainer = Trainer(loaded, folder, force, watch)
-    trainer.fit()
+        trainer = Trainer(loaded, folder, force, watch)
+        trainer.fit()
     if not trainer.ranks.main:
         return {}
     facts: dict[str, Any] = {"run": str(folder), "steps": trainer.step}
@@ -116,6 +120,12 @@ def _looked_at(
     if held.earlier():
         held.refuse_data(loaded.data, force)
     return loaded, folder
+
+
+def _kept(folder: Path) -> str:
+    """Return what a signal before the first step is to be answered with where a run can go on; '' where none can."""
+    saved = any((folder / name).exists() for name in SAVED)
+    return f"nothing is lost of what {show(folder)} holds; run the same command to resume" if saved else ""
 
 
 def settings(profile: str, init_from: str = "", sets: Sequence[str] = ()) -> Profile:

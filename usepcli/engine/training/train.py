@@ -25,14 +25,16 @@ from usepcli.engine.training.feed import Feed
 from usepcli.engine.training.log import TrainLog
 from usepcli.engine.training.runfolder import RunFolder, flatten
 from usepcli.engine.training.schedule import Schedule
-from usepcli.engine.training.signals import StopFlag
+from usepcli.engine.training.signals import Cut, StopFlag
 from usepcli.engine.training.stepping import Stepper
 from usepcli.engine.training.validate import LATEST, Validator
 from usepcli.engine.training.watch import Watch
 from usepcli.errors import ConfigError, Diverged, Stopped, WorkerDied
+from usepcli.files import show
 from usepcli.objectives.base import MAIN
 from usepcli.objectives.supervised import Place
 from usepcli.profile.schema import BLIND
+from usepcli.stops import Ended
 from usepcli.weights import build, fitting
 
 # What may differ from rank to rank, as their machines do.
@@ -214,7 +216,8 @@ class Trainer:
 
     def fit(self) -> None:
         """Train to the end of the profile; Stopped after a signal, Diverged after too many bad steps."""
-        flag = self.flag = StopFlag(self.ranks.world, self.ranks.main)
+        doing = f"finishing this step, then saving {show(self.path / states.SAVED[0])}"
+        flag = self.flag = StopFlag(self.ranks.world, self.ranks.main, doing)
         self.ranks.begin(self.path, flag.ask)
         self._saved = time.monotonic()
         self.log.start()
@@ -224,7 +227,8 @@ class Trainer:
                 self._validate()
                 self.save()
             while self.epoch < self.t.epochs and self.step < self.total and not self._out_of_time():
-                self._epoch(flag)
+                self._epoch()
+            flag.doing = f"all steps are taken: writing the model in {show(self.path)}, then ending"
             self._conclude()
             self.feed.close()
             self._close()
@@ -244,13 +248,22 @@ class Trainer:
         if self.flag.by:
             self._stop()
 
-    def _stop(self) -> NoReturn:
-        raise Stopped(
-            f"{self.flag.by or 'a signal'}: saved at step {self.step} in {self.path}; run the same command to resume"
-        )
+    def _stop(self, more: str = "") -> NoReturn:
+        saved = f"saved at step {self.step} in {show(self.path)}" if self.step else "stopped before the first step"
+        raise Stopped(f"{self.flag.by or 'a signal'}: {saved}{more}; run the same command to resume")
 
     def _first_look(self) -> float:
-        """Say what is to be said before the first step of this start."""
+        """Say what is to be said before the first step of this start; a signal ends it."""
+        saved = f"step {self.step} is saved in {show(self.path)}" if self.resumed else "nothing is learned yet"
+        try:
+            with self.flag.cutting(f"ending before the first step; {saved}"):
+                return self._look()
+        except Cut:
+            if self.resumed or self.ranks.world > 1:
+                self._stop()
+            raise Ended(self.flag.number) from None
+
+    def _look(self) -> float:
         said = [*self.objective.notes(), *self.validator.start(self.step, self.objective.teacher)]
         if not self.resumed:
             known = None if self.validator.metric in BLIND else self.validator.split.references
@@ -277,13 +290,18 @@ class Trainer:
         late = self.log.spent_s > self.t.max_hours * 3600
         return bool(self.t.max_hours) and self.ranks.any(late, self.device)
 
-    def _epoch(self, flag: StopFlag) -> None:
+    def _epoch(self) -> None:
+        if self.ranks.any(bool(self.flag.by), self.device):  # asked for since the last save, or before the first step
+            if not self.step:  # otherwise it is saved; a scheduler sees by the file whether a start got anything done
+                self.save()
+            self.ranks.leave()
+            self._stop()
         self.objective.train()
         done = False
         for micro in self._fed():
             self._one_step(micro)
             done = self.step >= self.total or self._out_of_time()
-            if self.ranks.any(bool(flag.by), self.device):
+            if self.ranks.any(bool(self.flag.by), self.device):
                 if done and self.in_epoch == self.feed.steps_per_epoch:
                     self._end_epoch()
                 self.due = done  # the last step was taken: what is left is to validate, and the next start does
@@ -348,11 +366,16 @@ class Trainer:
         if self.ranks.main:
             tables.append_row(self.path / "bad_files.csv", {"step": self.step, "fault": line})
 
+    def _score(self) -> float:
+        try:
+            with self.flag.cutting(f"leaving the validation; step {self.step} is saved in {show(self.path)}"):
+                return self.validator.score(self._weights(), self.step, self.objective.teacher, self.skipped)
+        except Cut:
+            self._stop(", the next start validates it")
+
     def _validate(self) -> None:
         started = time.monotonic()
-        score = self.ranks.of_main(
-            lambda: self.validator.score(self._weights(), self.step, self.objective.teacher, self.skipped), self._asked
-        )
+        score = self.ranks.of_main(self._score, self._asked)
         self.schedule.validated(score)
         better = score > self.best
         self.best = max(self.best, score)
