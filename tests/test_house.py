@@ -29,7 +29,7 @@ FLOORS = [
     {"models", "losses", "metrics", "data"}, {"objectives", "weights"}, {"separator", "report"}, {"engine"}, {"cli"},
 ]  # fmt: skip
 # The engine has floors of its own; its loose modules carry all of them.
-ENGINE = [{""}, {"separation"}, {"scoring", "preparing"}, {"training"}, {"mixing", "pseudo", "exchange"}]
+ENGINE = [{""}, {"separation"}, {"scoring", "preparing"}, {"training"}, {"mixing", "pseudo", "exchange", "cluster"}]
 HEAVY = {"torch", "torchaudio", "numpy", "pandas", "scipy", "soundfile", "soxr", "matplotlib"}
 FORBIDDEN = {
     "weights_only=False": r"weights_only\s*=\s*False",
@@ -357,6 +357,14 @@ NO_TORCH = {
         "prepare-data empty -o x --corpus none": 2, "prepare-data empty -o x --corpus folder --n-src 3": 2,
         "prepare-data empty -o x --corpus speakers --length x": 2, "prepare-data none --check": 66,
     },
+    "cluster": {
+        "cluster": 2, "cluster slurm": 2, "cluster slurm -- train --profile small_pit": 0,
+        "cluster x -- train --profile small_pit": 2, "cluster slurm -- none": 2, "cluster slurm -- train --none": 2,
+        "cluster slurm --time x -- train --profile small_pit": 2, "cluster slurm --array 1-4 -- info default": 2,
+        "cluster slurm --nodes 2 -- separate a -o out": 2, "cluster slurm --array 4 -- separate a -o out": 2,
+        "cluster slurm --signal-s 99 --time 1 -- train --profile small_pit": 2,
+        "cluster slurm --sweep seed -- train --profile small_pit": 2,
+    },
     "exchange": {
         "import": 2, "import none.pt -o x.safetensors": 66, "import one.wav -o x.safetensors --kind x": 2,
         "export": 2, "export default --to x": 2, "export none --to torch-export": 66,
@@ -432,6 +440,7 @@ BENEATH = {
     "separate": (["separation.run:separate"], {"as_json"}),
     "remix": (["mixing.run:mix", "pseudo.run:shuffle"], {"ctx", "shuffle", "as_json"}),
     "import": (["exchange.foreign:import_checkpoint"], {"as_json", "quiet"}),
+    "cluster": (["cluster.job:job_file"], set()),
     "export": (["exchange.export:export"], {"as_json", "quiet"}),
     "pull": (["exchange.hub:pull"], {"as_json"}),
     "push": (["exchange.hub_push:push"], {"as_json"}),

@@ -62,12 +62,16 @@ CORPORA = {
     "wsj0-mix": "usepcli.data.corpora.wsj0_mix:Wsj0Mix",
     "yfcc": "usepcli.data.corpora.yfcc:Yfcc",
 }
+CLUSTERS = {
+    "slurm": "usepcli.engine.cluster.slurm:script",
+}
 TABLES = {
     "model": MODELS,
     "loss": LOSSES,
     "objective": OBJECTIVES,
     "metric": METRICS,
     "corpus": CORPORA,
+    "cluster": CLUSTERS,
 }
 # What parts did by default when run folders did not yet record the defaults that a run began with.
 FORMER: dict[str, dict[str, dict[str, Any]]] = {

@@ -40,6 +40,10 @@ GROUPS = {
     "Exported file": ("--to", "--query", "--live", "--block", "--tolerance"),
     "Checkpoint": ("--kind", "--sample-rate", "--mask", "--blocks", "--fit-level"),
     "Card": ("--licence", "--training-data", "--dataset"),
+    "Job": (
+        *("--time", "--nodes", "--ranks-per-node", "--gpus", "--cpus-per-task", "--mem", "--partition", "--account"),
+        *("--array", "--sweep", "--signal-s", "--chdir", "--setup", "--directive", "--job-name", "--log"),
+    ),
     "Hub": ("--private", "--token-env"),
     "Output": (
         *("--out", "--name", "--format", "--subtype", "--clip", "--labels", "--report", "--report-by", "--figure"),

@@ -41,6 +41,7 @@ COMMANDS = {
     "export": "Write a model for another runtime, and check that it separates alike.",
     "pull": "Fetch a model, check it, and keep it under a name.",
     "push": "Publish a model with its card: model.safetensors, config.json and README.md.",
+    "cluster": "Print a job file for a cluster's scheduler, and submit nothing.",
     "info": "Print what a model, a run folder or a checkpoint is.",
     "doctor": "Print versions, devices, threads, memory, profile folders and optional extras.",
 }

@@ -1,4 +1,4 @@
-"""Trainings of tests draw no curves: matplotlib would take as long as the steps. tests/test_readme.py sees them drawn."""
+"""Trainings of tests draw no curves: matplotlib would take as long as the steps. tests/test_readme.py sees some."""
 
 from __future__ import annotations
 

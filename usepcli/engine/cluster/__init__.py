@@ -1,0 +1,1 @@
+"""Job files for the schedulers of clusters: printed, never submitted."""
