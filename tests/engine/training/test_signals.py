@@ -108,7 +108,7 @@ def test_before_the_first_step_there_is_nothing_to_save_unless_a_run_goes_on(
         pytest.fail("went on")
 
     run, train = tmp_path / "run", lambda: training.train(str(profile_file), run)
-    for place in ("_first_look", "_build"):
+    for place in ("_look", "_build"):
         with monkeypatch.context() as patch, pytest.raises(Ended) as ended:
             patch.setattr(Trainer, place, hit)
             train()
@@ -116,7 +116,7 @@ def test_before_the_first_step_there_is_nothing_to_save_unless_a_run_goes_on(
     assert "usep: SIGTERM: ending before the first step; nothing is learned yet" in capfd.readouterr().err
     Trainer(load_profile(str(profile_file), ["train.epochs=1"]), run).fit()
     state = (run / "last.ckpt").read_bytes()
-    for place, kind in (("_first_look", Stopped), ("_build", Ended)):
+    for place, kind in (("_look", Stopped), ("_build", Ended)):
         with monkeypatch.context() as patch, pytest.raises(kind) as ended:
             patch.setattr(Trainer, place, hit)
             training.train(str(profile_file), run, force=True)
