@@ -227,8 +227,8 @@ def test_an_empty_word_is_not_the_folder_one_stands_in(
 
 
 def test_every_command_that_talks_can_be_quiet():
-    """What these four say is their answer."""
-    silent = {"", "listen", "profiles", "info", "doctor"}
+    """What these say is their answer."""
+    silent = {"", "cluster", "listen", "profiles", "info", "doctor"}
     without = {name for name, one in _commands().items() if not any("-q" in each.opts for each in one.params)}
     assert without == silent
 

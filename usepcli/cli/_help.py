@@ -47,7 +47,7 @@ GROUPS = {
     "Hub": ("--private", "--token-env"),
     "Output": (
         *("--out", "--name", "--format", "--subtype", "--clip", "--labels", "--report", "--report-by", "--figure"),
-        *("--kaldi-export", "--overwrite", "--force"),
+        *("--kaldi-export", "--shards", "--overwrite", "--force"),
     ),
     "Running": (
         *("--check", "--merge", "--resume", "--fail-fast", "--dry-run", "--load", "--seed", "--device", "--workers"),

@@ -75,8 +75,8 @@ def cluster(
     """Print a job file for a cluster's scheduler, and submit nothing.
 
     The command is told SECONDS before its time is over, saves and exits 75; the job then goes back into the queue and
-    goes on, unless a start got nothing done. Other exit codes are the job's. A training on several machines
-    runs under torchrun. What takes the shares of an array together stands at the head of the file.
+    goes on, unless a start got nothing done. Other exit codes are the job's. A training on several machines runs under
+    torchrun. What takes the shares of an array together stands at the head of the file.
 
     Examples:
 
