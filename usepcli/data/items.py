@@ -13,6 +13,7 @@ Of a row with a `start` nothing is read before that sample, nor behind `frames` 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,7 +140,7 @@ def trimmed_item(manifest: Manifest, row: Row, summed: bool = False, channels: s
     check(manifest, row)
     places = [manifest.resolve(name) for name in row.sources]
     mixture = None if summed or not row.mixture else manifest.resolve(row.mixture)
-    check_row(row, mixture, places, io.info, covered=False)
+    check_row(replace(row, mixture="") if summed else row, mixture, places, io.info, covered=False)
     names = row.sources if summed or not row.mixture else (row.mixture, *row.sources)
     waves, rate = together([manifest.resolve(name) for name in names], channels, row)
     if len(names) > len(row.sources):
