@@ -17,9 +17,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["TYPER_USE_RICH"] = "0"
 
-# A suite that a script starts in the background has Ctrl-C ignored, and so would every process that a test sends it to.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A suite that a script starts in the background has Ctrl-C ignored, below nohup SIGHUP as well, and so would every
+# process that a test sends them to.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 # No example is too slow, nor a draw of examples: that depends on what else the machine does. No examples are kept: the
 # repository may belong to somebody else, and what is remembered there would differ from one copy to the next.

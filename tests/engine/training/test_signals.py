@@ -46,7 +46,7 @@ def handlers() -> Iterator[None]:
 def twice(*names: str, **environment: str) -> tuple[int, list[str], str]:
     free = {k: v for k, v in os.environ.items() if k not in ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")}
     line = [sys.executable, "-c", _SECOND, *names]
-    done = subprocess.run(line, capture_output=True, text=True, env=free | environment)
+    done = subprocess.run(line, capture_output=True, text=True, env=free | environment, timeout=600)
     return done.returncode, done.stdout.split(), done.stderr
 
 
