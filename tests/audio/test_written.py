@@ -32,6 +32,12 @@ def test_what_a_table_cannot_say_is_told(tmp_path: Path):
     assert any("outputs.csv: cannot be read (Is a directory)" in line for line in written.unread)
 
 
+def test_a_tar_file_is_no_folder_with_a_table(tmp_path: Path):
+    (tmp_path / "a.tar").write_bytes(b"")
+    written = Written()
+    assert written.by(tmp_path / "a.tar/x.wav") == "" and not written.unread
+
+
 @pytest.mark.parametrize(("head", "ours"), [(PAGE_MARK, True), (b"<html>", False)])
 def test_the_sound_of_a_page_is_known_by_the_page(tmp_path: Path, head: bytes, ours: bool):
     (tmp_path / "x.html").write_bytes(b"<!DOCTYPE html>\n" + head)

@@ -51,6 +51,8 @@ class Written:
         if folder not in self._folders:
             try:
                 names = sorted(os.listdir(folder))
+            except NotADirectoryError:  # a tar file, of which a member is asked for
+                names = []
             except OSError:  # one may pass through folders that one may not list
                 names = ["outputs.csv"]
             # Notes first: an output leaves its note for a table, never the other way.

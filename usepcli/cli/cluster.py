@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
 from usepcli import registry
 from usepcli.cli import _options as options
-from usepcli.errors import UsageError, choices
+from usepcli.errors import UsageError, UsepError, choices
 
 
 def cluster(
@@ -90,12 +92,30 @@ def cluster(
     """
     asked = dict(locals())
     from usepcli.cli import app
-    from usepcli.engine.cluster.job import job_file
+    from usepcli.engine.cluster.job import job_file, runs
 
     if kind not in registry.CLUSTERS:
         raise UsageError(choices("scheduler", kind, registry.CLUSTERS))
     if command[0] not in app.COMMANDS:
         raise UsageError(choices("command", command[0], app.COMMANDS))
     # Whether the command will be understood is told now and not when the job starts.
-    app.command(command[0]).make_context(f"usep {command[0]}", [*command[1:], *(["--shard", "1/1"] if array else [])])
-    typer.echo(job_file(**asked), nl=False)
+    shared = ["--shard", "1/1"] if array else []
+    understood = app.command(command[0]).make_context(f"usep {command[0]}", [*command[1:], *shared]).params
+    text = job_file(**asked)
+    if command[0] == "train":
+        try:
+            _check_settings(understood, runs(sweep) or [[""]])
+        except UsepError as fault:
+            if not (chdir or setup):
+                raise
+            # There may be other files and variables where the job runs.
+            print(f"usep: warning: as things are here, the training would end with: {fault}", file=sys.stderr)
+    typer.echo(text, nl=False)
+
+
+def _check_settings(train: Mapping[str, Any], each: Sequence[Sequence[str]]) -> None:
+    """Raise what a training would say of its profile and --set; each: a folder and more --set, for every run."""
+    from usepcli.engine.training.run import settings
+
+    for _, *more in each:
+        settings(train["profile"], train["init_from"], [*train["sets"], *more[1::2]])

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from usepcli.cli.app import app
 from usepcli.engine.cluster.job import job_file, option, seconds
-from usepcli.errors import UsageError
+from usepcli.errors import UsageError, UsepError
 
 ROOT = Path(__file__).resolve().parents[3]
 TRAIN = ["train", "--profile", "small_pit"]
@@ -176,6 +177,22 @@ def test_the_command_prints_the_file_and_nothing_of_the_environment(monkeypatch:
     assert "secret" not in done.stdout and "#SBATCH --constraint=a100\n" in done.stdout
     wrong = CliRunner().invoke(app, ["cluster", "slurm", "--", *TRAIN, "--nosuch"])
     assert wrong.exit_code == 2 and "No such option: --nosuch" in wrong.output
+
+
+def test_a_wrong_setting_is_told_before_the_job_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    call = typer.main.get_command(app)
+    sweep = ["--sweep", "optim.lr=1e-3,fast"]
+    for words, said in (
+        (["--", "train", "--profile", "small_pt"], "small_pit"),
+        (["--", *TRAIN, "--set", "train.epoch=3"], "did you mean 'epochs'"),
+        ([*sweep, "--", *TRAIN], "optim.lr"),
+    ):
+        with pytest.raises(UsepError, match=said):
+            call.main(["cluster", "slurm", *words], standalone_mode=False)
+        assert not capsys.readouterr().out
+        call.main(["cluster", "slurm", "--setup", "export A=1", *words], standalone_mode=False)
+        out, err = capsys.readouterr()
+        assert out.startswith("#!/bin/bash") and "usep: warning: " in err and said in err
 
 
 def _partition() -> str:

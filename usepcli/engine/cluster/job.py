@@ -104,7 +104,7 @@ def job_file(
         if "\n" in path:
             raise UsageError(f"found a line break in {path!r}; give --setup once for each line")
     job = Job(
-        words, _runs(sweep), job_name or f"usep-{name}", time, seconds(time), nodes, ranks, gpus, cpus_per_task, mem,
+        words, runs(sweep), job_name or f"usep-{name}", time, seconds(time), nodes, ranks, gpus, cpus_per_task, mem,
         partition, account, array, signal_s, chdir, list(setup), list(directive), log, out,
     )  # fmt: skip
     if job.time_s <= signal_s:
@@ -144,8 +144,11 @@ def seconds(time: str) -> int:
     return int(days or 0) * 86400 + sum(n * unit for n, unit in zip(numbers, units, strict=False))
 
 
-def _runs(sweep: Sequence[str]) -> list[list[str]]:
-    """Return what each run of a sweep adds: every combination of the values, and where it goes below the run folder."""
+def runs(sweep: Sequence[str]) -> list[list[str]]:
+    """Return for each combination of a sweep's values where it goes below the run folder, and what it adds.
+
+    UsageError for what is no KEY=VALUE,VALUE, a key or a value given twice, and too many combinations.
+    """
     keys, choices = [], []
     for text in sweep:
         key, sign, values = text.partition("=")
@@ -155,11 +158,11 @@ def _runs(sweep: Sequence[str]) -> list[list[str]]:
             raise UsageError(f"--sweep: {key} is given twice, or has one value twice")
         keys.append(key)
         choices.append(found)
-    runs = [list(zip(keys, each, strict=True)) for each in itertools.product(*choices)] if keys else []
-    if len(runs) > _MOST_RUNS:
-        raise UsageError(f"--sweep: {len(runs)} runs; at most {_MOST_RUNS} go in one job file")
+    every = [list(zip(keys, each, strict=True)) for each in itertools.product(*choices)] if keys else []
+    if len(every) > _MOST_RUNS:
+        raise UsageError(f"--sweep: {len(every)} runs; at most {_MOST_RUNS} go in one job file")
     made, folders = [], set[str]()
-    for number, run in enumerate(runs):
+    for number, run in enumerate(every):
         folder = re.sub(r"[^\w.=,+-]+", "_", ",".join(f"{key}={value}" for key, value in run))[:200]
         folder = f"{number}-{folder}" if folder in folders else folder
         folders.add(folder)
