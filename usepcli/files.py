@@ -33,6 +33,8 @@ _TURNING = {
     for code in (0xAD, 0x61C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF)
 }
 _LONGEST = 255  # bytes in one name, on nearly every file system
+# Of file systems on which a folder is no such thing as can be forced to the disk.
+_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -87,7 +89,7 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as fault:
-        if fault.errno != errno.EINVAL:  # file systems without such a thing as a folder on disk
+        if fault.errno not in _NO_SYNC:
             raise
     finally:
         os.close(handle)

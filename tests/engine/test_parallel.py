@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing import resource_tracker, util
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from usepcli.engine import working
 from usepcli.engine.parallel import cores, run_tasks
 from usepcli.errors import WorkerDied
 
@@ -97,3 +99,21 @@ def test_a_signal_to_all_processes_is_the_parents_affair(tmp_path: Path, until: 
     until(lambda: not any(map(alive, children)), "all workers went")
     begun = [path for path in named if path.exists()]
     assert len(begun) < 50 and all(path.with_name(path.name + ".done").exists() for path in begun)
+
+
+def test_every_worker_begins_with_signals_blocked(monkeypatch: pytest.MonkeyPatch):
+    """Also the first, beside which multiprocessing begins its resource tracker and unblocks two of them (3.11)."""
+    fresh, masks = resource_tracker.ResourceTracker(), []
+    for name in ("ensure_running", "getfd"):
+        monkeypatch.setattr(resource_tracker, name, getattr(fresh, name))
+    spawn = util.spawnv_passfds
+
+    def watched(path: Any, line: Any, *more: Any) -> int:
+        if any(b"spawn_main" in os.fsencode(word) for word in line):
+            masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return spawn(path, line, *more)
+
+    monkeypatch.setattr(util, "spawnv_passfds", watched)
+    assert list(run_tasks(math.sqrt, [1, 4], 2, chunk=1)) == [1, 2]
+    assert len(masks) == 2 and all(mask >= set(working.IGNORED) for mask in masks)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(working.IGNORED)

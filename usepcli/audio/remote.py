@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar
 
+from usepcli import stops
 from usepcli.audio.checks import show
 from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency
 from usepcli.versions import need
@@ -64,12 +65,17 @@ def fetch(where: str, start: int, end: int) -> bytes:
 
 
 @contextmanager
-def copied(where: str) -> Iterator[BinaryIO]:
-    """Give a copy of the whole file, open and with a name, which goes when the block ends; errors as for `size`."""
+def copied(where: str, named: bool = False) -> Iterator[BinaryIO]:
+    """Give an open copy of the whole file, which goes when the block ends; errors as for `size`.
+
+    named: it has a name; without one nothing is left of it even where this process is killed.
+    """
     import tempfile
 
     total = size(where)
-    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+    with tempfile.NamedTemporaryFile(suffix=".tar") if named else tempfile.TemporaryFile() as file:
+        if named:
+            stops.passing(file.name)
         try:
             for start in range(0, total, PIECE):
                 file.write(_range(where, start, min(start + PIECE, total)))
@@ -114,7 +120,7 @@ def _asked(where: str, ask: Callable[[Any, str], T]) -> T:
 
 def _system(where: str) -> tuple[Any, str]:
     """Return fsspec's file system for an address, which it keeps for each process, and the path there."""
-    need(show(where), "shards", "fsspec")
+    need(show(where), "shards", "fsspec", *(("aiohttp",) if where.startswith("http") else ()))
     from fsspec.core import url_to_fs
 
     try:

@@ -29,7 +29,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
-from multiprocessing import util
+from multiprocessing import resource_tracker, util
 from typing import Any, Protocol
 
 from usepcli.engine import lines, working
@@ -163,6 +163,9 @@ class Crew:
         # At the latest before multiprocessing waits for its processes, which would never end of themselves.
         self._kill = util.Finalize(self, _kill, [self._workers], exitpriority=10)
         context: Any = multiprocessing.get_context(start)
+        if start == "spawn":
+            # Begun beside the first worker, it would have the signals that are blocked for a worker unblocked.
+            resource_tracker.ensure_running()
         # Nothing is ever sent: the pipe becomes ready when the parent closes it.
         asked, self._end = context.Pipe(duplex=False)
         try:

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,8 @@ class Journal:
     def close(self) -> None:
         """Force what was written to the disk; a journal without results is taken away."""
         if self._handle >= 0:
+            with suppress(OSError):  # what failed to get there was told when it was added
+                os.fsync(self._handle)
             os.close(self._handle)
             self._handle = -1
             if not any(part.done for name, part in self._parts.items() if not name.startswith(ABOUT)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tarfile
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from usepcli.data.items import Reader, trimmed_item
 from usepcli.data.manifest import Manifest, Phrase
 from usepcli.data.sampling import rng
 from usepcli.engine.preparing.prepare import prepare
-from usepcli.errors import BadInput, InputNotFound
+from usepcli.errors import BadInput, InputNotFound, MissingDependency
 
 
 def _flac(wave: np.ndarray) -> bytes:
@@ -101,3 +102,11 @@ def test_bad_samples_are_named_and_leave_the_others(tmp_path: Path) -> None:
         listed(_write(tmp_path / "z.tgz", good))
     with pytest.raises(BadInput, match="more than 1000000"):
         listed(tmp_path / "{0..1000000000}.tar")
+
+
+def test_what_an_address_needs_is_said_before_any_other_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec")
+    pytest.importorskip("braceexpand")
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(MissingDependency, match=r"^https://a/x-0\.tar: aiohttp .*pip install 'usepcli\[shards\]'$"):
+        Tar().scan(Path("https://a/x-{0..9}.tar"))

@@ -31,7 +31,7 @@ from usepcli.audio.resample import length_after
 from usepcli.data.corpora import by_time
 from usepcli.data.corpora.base import Bad, Corpus, probe, some, split_of, split_word
 from usepcli.data.manifest import Phrase, Row
-from usepcli.errors import BadInput, InputNotFound, UsepError
+from usepcli.errors import BadInput, InputNotFound, MissingDependency, UsepError
 from usepcli.versions import need
 
 _PART = re.compile(r"(?P<mix>mix|mixture|mixtures|noisy)|(?P<source>s\d+)|(?P<noise>noise)", re.IGNORECASE)
@@ -82,13 +82,13 @@ class Tar(Corpus):
             try:
                 rows += self._rows(tar, name)
             except Exception as error:
-                fault = guard.fault(error, tar)
+                fault = guard.fault(error, tar, (MissingDependency,))
                 missing = missing or (fault if isinstance(fault, InputNotFound) else None)
                 self.bad.append(Bad(name, guard.reason(error, tar)))
         if not rows and missing:
             raise missing
         if not rows and self.bad:
-            raise BadInput(f"{show(self.bad[0].path)}: {self.bad[0].reason} (nothing else was found in {show(root)})")
+            raise BadInput(f"{show(self.bad[0].path)}: {self.bad[0].reason} (nothing else was found in {_shown(root)})")
         keep = set(some([str(i) for i in range(len(rows))], self.limit))
         rows = [row for i, row in enumerate(_renamed(rows)) if str(i) in keep]
         rows, self.said = by_time.deal(rows, self.split_ratios, self.seed, [row.id for row in rows])
@@ -167,8 +167,14 @@ def listed(root: Path) -> list[str]:
     if not remote.address(text):
         names = [found for name in names for found in _on_disk(name)]
     if not names:
-        raise InputNotFound(f"{show(root)}: no tar file there; name one, a folder of them, or 'data/{{000..099}}.tar'")
+        raise InputNotFound(
+            f"{_shown(root)}: no tar file there; name one, a folder of them, or 'data/{{000..099}}.tar'"
+        )
     return names
+
+
+def _shown(root: Path) -> str:
+    return show(remote.address(root) or root)
 
 
 def expanded(text: str) -> list[str]:
@@ -220,7 +226,7 @@ def _here(tar: str) -> Iterator[str]:
     if not remote.address(tar):
         yield tar
         return
-    with remote.copied(tar) as file:
+    with remote.copied(tar, named=True) as file:
         yield file.name
 
 

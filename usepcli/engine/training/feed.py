@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import sys
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -96,10 +96,10 @@ class Feed:
         if not self.t.workers:
             said = f"reading a batch takes longer than {limit_s:g} s (train.worker_timeout_s): {hangs}"
             return crew.Alone(partial(_fetch, self.data), limit_s, said)
-        # Forked they share what the parent has read, a manifest of a million rows for instance.
-        kinds = multiprocessing.get_all_start_methods()
+        # Forked they share what the parent has read, a manifest of a million rows for instance. Other systems than
+        # Linux have libraries that end a process which was forked (macOS: Objective-C, Accelerate).
         return crew.Crew(
-            partial(_fetch_in_worker, self.data), self.t.workers, "fork" if "fork" in kinds else "spawn",
+            partial(_fetch_in_worker, self.data), self.t.workers, "fork" if sys.platform == "linux" else "spawn",
             named="a data worker", if_dead=dead, if_hung=hangs,
             limit_s=limit_s, ahead=AHEAD, room=_room,
         )  # fmt: skip

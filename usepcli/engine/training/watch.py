@@ -279,7 +279,7 @@ class Watch:
             before = now
             if now - self._ticked > self.silent_s:
                 if self._next is not None and self.rank == self.world - 1:
-                    signal.pidfd_send_signal(self._next, signal.SIGKILL)
+                    _kill(self._next)
                 self._keeper_gone(f"gave no sign for {self.silent_s:.0f} s: it hangs, or its machine does")
 
     def _stalled(self, now: float) -> None:
@@ -301,7 +301,7 @@ class Watch:
     def _follow(self, now: float) -> None:
         """Look after the next rank."""
         following = (self.rank + 1) % self.world
-        gone = self._next is not None and bool(select.select([self._next], [], [], 0)[0])
+        gone = self._next is not None and _has_ended(self._next)
         if self._store.check([f"beat/{following}"]):
             beat = self._store.get(f"beat/{following}")
             if beat != self._last:
@@ -317,7 +317,7 @@ class Watch:
         if not gone:
             how = f"gave no sign for {self.silent_s:.0f} s: it hangs, or its machine does"
             if self._next is not None:  # what stands still cannot end itself
-                signal.pidfd_send_signal(self._next, signal.SIGKILL)
+                _kill(self._next)
         line = f"usep: error: {self._next_name} {how}; run the same command again"
         self._declare({"rank": following, "code": WorkerDied.code, "line": line}, dead=1)
 
@@ -368,6 +368,18 @@ class Broken:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, RuntimeError):
             raise Apart("the ranks lost each other; run the same command again") from error
+
+
+def _has_ended(process: int) -> bool:
+    """Return whether the process of a pidfd is no more."""
+    look = select.poll()  # select itself takes no number above 1023
+    look.register(process, select.POLLIN)
+    return bool(look.poll(0))
+
+
+def _kill(process: int) -> None:
+    with suppress(OSError):  # it is no more, or belongs to somebody else: what is said stands
+        signal.pidfd_send_signal(process, signal.SIGKILL)
 
 
 def _namespace() -> str:
