@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import importlib
 import inspect
@@ -51,8 +52,15 @@ def _part(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@functools.cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_tree_is_left() -> Iterator[None]:
+    yield
+    _tree.cache_clear()  # a hundred megabytes
 
 
 def _modules(node: ast.AST) -> Iterator[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,34 +45,31 @@ def test_state_keeps_the_previous_one(tmp_path: Path) -> None:
     assert found.path == tmp_path / "prev.ckpt"
 
 
-SAVER = """
-import sys, torch
-from pathlib import Path
-from usepcli.engine.training.states import save_state
-step = 0
-while True:
-    step += 1
-    weights = {"t": torch.full((400_000,), float(step))}
-    state = dict.fromkeys(("step", "epoch", "in_epoch", "skipped", "in_row", "best", "seconds"), step)
-    state |= {key: {} for key in ("window", "schedule", "bad", "optimizers", "scaler")}
-    state |= {"objective": weights, "average": None, "best_states": []}
-    save_state(Path(sys.argv[1]) / "last.ckpt", state)
-"""
+def save_for_ever(folder: Path) -> None:
+    """Be a process that does nothing else; never returns."""
+    try:
+        torch.set_num_threads(1)
+        for step in itertools.count(1):
+            states.save_state(folder / LAST, state_of(step) | {"objective": {"t": torch.full((400_000,), float(step))}})
+    finally:
+        os._exit(1)
 
 
 def test_kill_9_during_the_save_leaves_a_readable_state(tmp_path: Path, until: Callable[..., Any]) -> None:
     draw = random.Random(0)
     for _ in range(4):
-        with subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)]) as child:
-            try:
-                until(lambda: (tmp_path / "prev.ckpt").exists() or child.poll() is not None, "a second save")
-                time.sleep(draw.uniform(0, 0.3))  # any moment of a save will do
-            finally:
-                child.kill()
-        assert child.returncode == -signal.SIGKILL
+        if (child := os.fork()) == 0:  # torch is imported once
+            save_for_ever(tmp_path)
+        try:
+            until(lambda: (tmp_path / PREV).exists() or os.waitpid(child, os.WNOHANG)[0], "a second save")
+            time.sleep(draw.uniform(0, 0.3))  # any moment of a save will do
+        finally:
+            os.kill(child, signal.SIGKILL)
+            end = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert end == -signal.SIGKILL
         state = states.load_last(tmp_path).state
         assert state is not None and (state["objective"]["t"] == state["step"]).all()
-        (tmp_path / "prev.ckpt").unlink()
+        (tmp_path / PREV).unlink()
 
 
 CALLS = ("open", "fsync", "link", "replace", "unlink")
@@ -143,10 +139,13 @@ def test_a_kill_after_any_call_of_a_save_leaves_two_different_states(tmp_path: P
         for step in (1, 2):
             states.save_state(folder / LAST, state_of(step))
         if (child := os.fork()) == 0:
-            with pytest.MonkeyPatch.context() as patch:
-                counted(patch, lambda count, k=k: os._exit(9) if count == k else None, after=True)  # type: ignore[misc]
-                states.save_state(folder / LAST, state_of(3))
-            os._exit(0)
+            try:
+                with pytest.MonkeyPatch.context() as patch:
+                    counted(patch, lambda count, k=k: os._exit(9) if count == k else None, after=True)  # type: ignore[misc]
+                    states.save_state(folder / LAST, state_of(3))
+                os._exit(0)
+            finally:
+                os._exit(1)
         ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))  # 0: the call itself found nothing to do
         assert steps_in(folder) in ((2, 1), (3, 1), (3, 2)), k
     assert set(ends) <= {0, 9} and ends.count(9) > 8

@@ -76,13 +76,13 @@ def test_train_twice_gives_the_same_curve(profile_file: Path, tmp_path: Path) ->
 def test_kill_9_and_the_same_command_give_the_same_curve(profile_file: Path, tmp_path: Path, until: Until) -> None:
     """With two data workers, and what they give is what the process itself would have read."""
     Trainer(load_profile(str(profile_file)), tmp_path / "whole").fit()
-    more = ("--set", "train.workers=2", "--set", "train.checkpoint_every_s=0.2")
-    run = tmp_path / "killed"
+    sets = ["train.workers=2", "train.checkpoint_every_s=0.2"]
+    line = command(profile_file, run := tmp_path / "killed", *(word for one in sets for word in ("--set", one)))
     for step in (5, 11):
-        with at_step(until, step, command(profile_file, run, *more), run, stderr=subprocess.DEVNULL):
+        with at_step(until, step, line, run, stderr=subprocess.DEVNULL):
             pass
         assert status.read(run)["state"] == "killed"
-    subprocess.run(command(profile_file, run, *more), env=ENV, check=True, capture_output=True)
+    Trainer(load_profile(str(profile_file), sets), run).fit()
     assert curve(run) == curve(tmp_path / "whole")
     weights = [store.read_weights(tmp_path / n / "best.safetensors") for n in ("whole", "killed")]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
