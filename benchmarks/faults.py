@@ -4,6 +4,7 @@
     python benchmarks/faults.py kill9 --trials 50        a whole training is killed and goes on
     python benchmarks/faults.py ranks --trials 30        one of two ranks is killed or stopped
     python benchmarks/faults.py torchrun --trials 30     signals to torchrun, its group and its ranks; it is killed
+    python benchmarks/faults.py slurm --trials 30        what Slurm sends a step below torchrun
 
 A campaign is a function that takes the parsed options and yields a `Trial` for each fault; CAMPAIGNS says where it is.
 Every trial goes to stderr as it ends, with `-o` to a CSV file too; the table on stdout counts them by case: exit codes,
@@ -32,6 +33,7 @@ CAMPAIGNS = {
     "kill9": "faults_workers:kill9",
     "ranks": "faults_ranks:ranks",
     "torchrun": "faults_ranks:torchrun",
+    "slurm": "faults_ranks:slurm",
 }
 COLUMNS = ("case", "trials", "exit codes", "longest s", "left", "went on", "same", "not good")
 

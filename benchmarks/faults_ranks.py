@@ -7,6 +7,8 @@ time SIGSTOP, started by `usep train --ranks 2` and by torchrun in turn. Good is
 `torchrun`: SIGTERM, SIGUSR1, SIGINT and SIGHUP to torchrun, to its whole group, and to one rank; SIGKILL to torchrun.
 Good is a status of 75, whatever torchrun itself ends with, nobody left, and the same command going on.
 
+`slurm`: what Slurm sends a step below torchrun, before its limit, at scancel and at preemption. Good is the same.
+
 Several faults in a row hit one run, until it ends; its losses and weights are then those of an undisturbed run with two
 ranks, to the last bit, or none of its trials is `same`. The exit code of a trial is what the caller of the ranks saw.
 """
@@ -41,6 +43,15 @@ class Fault(NamedTuple):
     to: str  # launcher, group, rank
     by: str  # torchrun, usep
     codes: tuple[int, ...]
+    before: signal.Signals | None = None  # sent just before
+    then: signal.Signals | None = None  # sent a second later
+    kill_after_s: float = 0.0  # after which all that is left gets SIGKILL
+
+    @property
+    def name(self) -> str:
+        """Return what the table calls it."""
+        told = [one.name for one in (self.before, self.number, self.then) if one is not None]
+        return f"{self.by}: {', '.join(told)} to {self.to}"
 
 
 def _line(profile: Path, run: Path, by: str) -> list[str]:
@@ -96,7 +107,12 @@ def _send(fault: Fault, process: Run, run: Path, draw: random.Random) -> None:
         if fault.to == "launcher":
             os.kill(process.pid, fault.number)
         elif fault.to == "group":
+            if fault.before is not None:
+                os.killpg(process.pid, fault.before)
             os.killpg(process.pid, fault.number)
+            if fault.then is not None:
+                time.sleep(1.0)
+                os.killpg(process.pid, fault.then)
         elif alive := ranks_of(run):
             os.kill(draw.choice(alive), fault.number)
 
@@ -117,7 +133,10 @@ def _hit(fault: Fault, line: list[str], run: Path, draw: random.Random, patience
             return None
         _send(fault, process, run, draw)
         at = time.monotonic()
-        code = process.end(patience)
+        code = process.end(fault.kill_after_s or patience)
+        if code is None and fault.kill_after_s:
+            os.killpg(process.pid, signal.SIGKILL)
+            code = process.end(patience)
         while (alive := ranks_of(run)) and time.monotonic() < at + patience:
             time.sleep(0.05)
         took = time.monotonic() - at
@@ -130,14 +149,13 @@ def _hit(fault: Fault, line: list[str], run: Path, draw: random.Random, patience
     once = len([text for text in said if text.startswith("usep: ")]) <= 1
     good = not alive and code is not None and took < STOPPED_AFTER_S + 30
     good = good and once and (told in fault.codes or moment == "start")
-    name = f"{fault.by}: {fault.number.name} to {fault.to}, {moment}"
-    return Trial(name, code, took, len(alive), good, said=f"status {told}: {reason[:90]}")
+    return Trial(f"{fault.name}, {moment}", code, took, len(alive), good, said=f"status {told}: {reason[:90]}")
 
 
 def _campaign(asked: argparse.Namespace, faults: list[Fault]) -> Iterator[Trial]:
     profile, n, chain = profiles(asked.folder)["pit"], 0, 0
     whole = undisturbed(asked.folder, profile)
-    faults = [fault for fault in faults if asked.only in f"{fault.by}: {fault.number.name} to {fault.to}"]
+    faults = [fault for fault in faults if asked.only in fault.name]
     while n < asked.trials:
         run, held = asked.folder / f"ranks_{asked.campaign}_{chain}", list[Trial]()
         shutil.rmtree(run, ignore_errors=True)
@@ -165,7 +183,8 @@ def _weights(run: Path) -> dict[str, bytes]:
 
 def ranks(asked: argparse.Namespace) -> Iterator[Trial]:
     """Kill or stop one of two ranks."""
-    kill = [Fault(signal.SIGKILL, "rank", by, (70,)) for by in ("usep", "torchrun")]
+    # torchrun tells a rank that is left at once, which may end by its word before it misses the other.
+    kill = [Fault(signal.SIGKILL, "rank", by, codes) for by, codes in (("usep", (70,)), ("torchrun", (70, 75)))]
     stop = [Fault(signal.SIGSTOP, "rank", by, (70,)) for by in ("usep", "torchrun")]
     return _campaign(asked, [*kill * 4, stop[0], *kill * 4, stop[1]])
 
@@ -174,3 +193,15 @@ def torchrun(asked: argparse.Namespace) -> Iterator[Trial]:
     """Send what schedulers and people send, by way of torchrun, and kill it."""
     faults = [Fault(number, to, "torchrun", (75,)) for to in ("launcher", "group", "rank") for number in SIGNALS]
     return _campaign(asked, [*faults, Fault(signal.SIGKILL, "launcher", "torchrun", (75,))])
+
+
+def slurm(asked: argparse.Namespace) -> Iterator[Trial]:
+    """Send the processes of a step below torchrun what Slurm does, in its order and at its intervals.
+
+    Before the limit SIGUSR1 goes to every process of the step; at scancel, preemption and the limit itself SIGCONT and
+    SIGTERM do, and KillWait later SIGKILL, to all at once.
+    """
+    limit = Fault(signal.SIGUSR1, "group", "torchrun", (75,))
+    cancel = Fault(signal.SIGTERM, "group", "torchrun", (75,), before=signal.SIGCONT, kill_after_s=30.0)
+    both = Fault(signal.SIGUSR1, "group", "torchrun", (75,), then=signal.SIGTERM, kill_after_s=30.0)
+    return _campaign(asked, [limit, cancel, both])

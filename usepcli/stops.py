@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
@@ -20,6 +21,8 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # Nobody ignores the other two on purpose; who starts ranks may, and means itself.
 _LEFT_ALONE = (signal.SIGINT, signal.SIGHUP)
 _passing: set[str] = set()
+_word: list[Callable[[int, int], None]] = []
+_held: list[bool] = []
 
 
 class Ended(SystemExit):
@@ -48,7 +51,9 @@ def answered(number: int) -> bool:
 def say(line: str) -> None:
     """Write a line to stderr from within a handler: not by print, which a handler may have interrupted."""
     with suppress(OSError, ValueError, AttributeError):  # a terminal that is gone, a stream without a file
-        os.write(sys.stderr.fileno(), f"usep: {line}\n".encode("utf-8", "backslashreplace"))
+        to = sys.stderr.fileno()
+        clear = "\r\033[K" if os.isatty(to) else ""  # a line of progress
+        os.write(to, f"{clear}usep: {line}\n".encode("utf-8", "backslashreplace"))
 
 
 def passing(path: str | os.PathLike[str]) -> None:
@@ -58,8 +63,25 @@ def passing(path: str | os.PathLike[str]) -> None:
     _passing.add(os.fspath(path))
 
 
+def last_word(tell: Callable[[int, int], None]) -> None:
+    """Have `tell(number, code)` called where a signal ends this process at once."""
+    _word[:] = [tell]
+
+
+def hold() -> None:
+    """Answer no signal any more: this process is ending, and what it has yet to tell takes seconds at most."""
+    _held[:] = [True]
+
+
+def held() -> bool:
+    """Whether signals have nothing to ask for any more."""
+    return bool(_held)
+
+
 def leave(number: int, code: int = 0) -> NoReturn:
     """End at once because of a signal, without what an exception would undo but for the files noted as passing."""
+    for tell in _word:
+        tell(number, code or code_of(number))
     for path in list(_passing):
         with suppress(OSError):
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
@@ -81,6 +103,8 @@ def _finish() -> None:
 
 
 def _at_once(number: int, frame: FrameType | None) -> None:
+    if _held:
+        return
     # No exception: what is being imported may swallow it.
     say(f"stopped by {name_of(number)}")
     leave(number)

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tests.engine.training.test_train import ENV, curve
-from usepcli.engine.training import place, run, states, status, train
+from usepcli.engine.training import distributed, place, run, states, status, train
 from usepcli.engine.training.train import Trainer
 from usepcli.profile.load import load_profile
 from usepcli.weights import store
@@ -99,6 +99,9 @@ def test_a_killed_rank_ends_the_other_and_the_same_command_goes_on_bit_by_bit(
         both = Together(tmp_path, profile_file, out, "train.checkpoint_every_s=0.1")
         until(logged(out, step), both.said.read_text)
         os.kill(both.pids[victim], signal.SIGKILL)
+        for _ in range(20):  # as torchrun does, whose word is not to come before the reason
+            os.kill(both.pids[1 - victim], signal.SIGTERM)
+            time.sleep(0.02)
         codes = both.codes()
         assert (codes[victim], codes[1 - victim]) == (-signal.SIGKILL, 70), both.said.read_text()
         assert len(both.lines()) == 1 and f"rank {victim} " in both.lines()[0] and "was killed" in both.lines()[0]
@@ -175,6 +178,46 @@ def test_what_one_rank_meets_ends_all_with_its_line_and_its_code(
     assert set(both.codes()) - {-signal.SIGKILL} == {code}, both.said.read_text()
     assert len(both.lines()) == 1 and both.lines()[0].startswith(line), both.said.read_text()
     assert status.read(tmp_path / "run")["code"] == code
+
+
+def _ends(where: str, number: signal.Signals, on: int) -> Meddle:
+    """Return what sends a rank a signal as it comes to a method of the trainer or of the ranks."""
+
+    def meddle(rank: int) -> None:
+        owner, name = (distributed.Ranks if where == "leave" else train.Trainer), where
+        before = getattr(owner, name)
+
+        def meets(*given: Any) -> Any:
+            if rank == on:
+                os.kill(os.getpid(), number)
+            return before(*given)
+
+        setattr(owner, name, meets)
+
+    return meddle
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
+def test_who_is_lost_after_the_last_step_holds_nobody_up(
+    profile_file: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    sets = ["train.worker_timeout_s=3", "train.epochs=1"]
+    both = Together(tmp_path, profile_file, tmp_path / "run", *sets, meddle=_ends("leave", number, 1))
+    assert both.codes() == [0, -signal.SIGKILL], both.said.read_text()
+    (line,) = (line for line in both.said.read_text().splitlines() if "all its steps were taken before" in line)
+    assert line.startswith("usep: warning: rank 1 (pid")
+    assert status.read(tmp_path / "run")["state"] == "finished"
+
+
+@pytest.mark.parametrize("on", [0, 1])
+def test_a_signal_in_the_start_of_one_rank_ends_all_and_is_recorded(
+    profile_file: Path, tmp_path: Path, on: int
+) -> None:
+    meddle = _ends("_build", signal.SIGUSR1, on)
+    both = Together(tmp_path, profile_file, tmp_path / "run", meddle=meddle)
+    assert both.codes() == [75, 75], both.said.read_text()
+    how = status.read(tmp_path / "run")
+    assert (how["state"], how["code"]) == ("stopped", 75) and "SIGUSR1 before the first step" in how["reason"], how
 
 
 def test_bad_items_count_for_all_ranks_together(profile_file: Path, corpus: Path, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ class Ending:
             self._raise()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if stops.held():
+            return
         if Ending._asked:
             if number == signal.SIGINT:
                 os._exit(128 + number)

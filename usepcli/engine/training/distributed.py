@@ -14,8 +14,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from usepcli.engine.training import watch as watching
+from usepcli.engine.training.apart import Apart
 from usepcli.engine.training.place import place
-from usepcli.engine.training.watch import Apart, Watch
+from usepcli.engine.training.watch import Watch
 from usepcli.errors import MissingDependency
 
 # What the ranks wait for each other at most. That one is gone or stands still is found out beside their exchanges, and
@@ -152,7 +153,6 @@ class Ranks:
         """Wait until all ranks have come to their end; from here on none misses another."""
         if self._watch:
             self._watch.leave()
-            self._meet(dist.barrier)
             self._watch.over()
 
     def close(self) -> None:

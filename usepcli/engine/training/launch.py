@@ -86,6 +86,8 @@ def _agreed(codes: Sequence[int], sent: Sequence[int]) -> int:
     told = [code for code in codes if code > 0]
     if told:
         return Counter(told).most_common(1)[0][0]
+    if codes[0] == 0:  # it is the last to end, and has written all; whoever was lost had nothing left to do
+        return 0
     if sent and any(-code in sent for code in codes):  # in their start, when there was nothing to save
         sys.stderr.write(f"usep: stopped by {signal.Signals(sent[0]).name}\n")
         return 128 + sent[0]

@@ -110,6 +110,8 @@ class StopFlag:
                     self._heard(number)
 
     def _heard(self, number: int) -> None:
+        if stops.held():
+            return
         now = time.monotonic()
         if not self._at:
             self._at = now

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from usepcli import device
+from usepcli import device, stops
 from usepcli.data.batch import Batch
 from usepcli.data.sampling import torch_seed
 from usepcli.engine import tables
@@ -234,6 +234,8 @@ class Trainer:
             self._close()
             self.ranks.leave()
         except BaseException as error:
+            if self.ranks.world > 1:
+                stops.hold()  # whoever started the ranks may signal those that have yet to hear and tell the reason
             self.feed.close()
             self._close(error)
             if self.ranks.world == 1:  # several end by their watch, and no signal may come first

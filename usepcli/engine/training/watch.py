@@ -10,35 +10,29 @@ left to start it again.
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
-import select
-import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from usepcli import guard
-from usepcli.engine.training import status
-from usepcli.engine.training.place import LISTENING, PARENT, Place
+from usepcli import guard, stops
+from usepcli.engine.training import meeting, pidfd, status
+from usepcli.engine.training.apart import Apart, Broken
+from usepcli.engine.training.place import PARENT, Place
 from usepcli.errors import ConfigError, Stopped, WorkerDied
 
 TICK_S = 0.25
 # Without a beat; a process that is swapped out, or one of many on a core, may take a while for one.
 SILENT_S, LEAST_SILENT_S = 60.0, 15.0
-ARRIVAL_S = 600.0  # for all ranks to come
 KILLED = "was killed or ended without a word, most likely for lack of memory"
 WORD_S = 5.0  # for a reason to reach the others
-
-
-class Apart(WorkerDied):
-    """An exchange with other ranks broke off; the reason lies with one of them."""
 
 
 class Watch:
@@ -52,10 +46,11 @@ class Watch:
         self.stall_s = 0.0  # how long a step may take; 0: for ever
         self.ask: Callable[[str], None] | None = None  # asks for a stop after the present step
         self._environ = environ
+        self._signal: dict[str, Any] = {}  # that ends this rank, for the thread to tell of
         self._parent = int(environ.get(PARENT, os.getppid()))
         self._agent = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         self._store: Any = None
-        self._left = self._orphan = self._lost = False
+        self._met = self._leaving = self._left = self._orphan = self._lost = False
         self._ending = threading.RLock()  # taken by whichever thread ends this process, and never given back
         self._beats, self._heard, self._last = 0, time.monotonic(), b""
         self._next: int | None = None  # a pidfd of the next rank, where it is on this machine
@@ -63,6 +58,7 @@ class Watch:
         self._step, self._since, self._waiting = 0, 0.0, False  # since 0: not in a step
         # Whatever the library has to say of a connection that broke, the one line of its reason says better.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+        stops.last_word(self._signalled)
         self._ticked = time.monotonic()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -73,11 +69,11 @@ class Watch:
 
     def connect(self) -> Any:
         """Meet all ranks; return a store for their exchanges. WorkerDied where one does not come."""
-        own = f"{socket.gethostname()} {_namespace()}"
-        self._store = self._dial(ARRIVAL_S)
+        own = meeting.machine()
+        self._store = self._dial(meeting.ARRIVAL_S)
         with Broken():
             self._store.set(f"here/{self.rank}", json.dumps({"pid": os.getpid(), "on": own}))
-            self._arrivals()
+            meeting.all_here(self._store, self.world)
             following = (self.rank + 1) % self.world
             found = json.loads(self._store.get(f"here/{following}"))
         self._next_name = f"rank {following} (pid {found['pid']} on {found['on'].split()[0]})"
@@ -85,40 +81,46 @@ class Watch:
         if found["on"] == own:
             with suppress(OSError, AttributeError):  # older kernels; its beat tells, too
                 self._next = os.pidfd_open(found["pid"])
-        return self._dial(ARRIVAL_S)
-
-    def _arrivals(self) -> None:
-        keys = [f"here/{rank}" for rank in range(self.world)]
-        end = time.monotonic() + ARRIVAL_S
-        while not self._store.check(keys):
-            if time.monotonic() > end:
-                missing = ", ".join(str(r) for r, key in enumerate(keys) if not self._store.check([key]))
-                raise WorkerDied(f"of {self.world} ranks these did not come within {ARRIVAL_S:.0f} s: {missing}")
-            time.sleep(0.05)
+        self._met = True
+        return self._dial(meeting.ARRIVAL_S)
 
     def _dial(self, patience_s: float) -> Any:
-        import torch.distributed as dist
-
-        address, port = self._environ["MASTER_ADDR"], int(self._environ["MASTER_PORT"])
+        if self._agent and not meeting.agent_there(self._environ):
+            self._lost = True
+            raise Stopped("torchrun has ended; run the same command again")
         keeps = self.rank == 0 and not self._agent and self._store is None
-        listening = self._environ.get(LISTENING, "")
-        if self._agent:
-            try:
-                socket.create_connection((address, port), 30).close()
-            except OSError as error:  # it stood before any rank did
-                self._lost = True
-                raise Stopped(f"torchrun has ended ({error.strerror or error}); run the same command again") from error
-        store = dist.TCPStore(
-            address, port, None, keeps, timedelta(seconds=patience_s), wait_for_workers=False,
-            master_listen_fd=int(listening) if keeps and listening else None,
-        )  # fmt: skip
-        return dist.PrefixStore(f"usep/{self._environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        return meeting.dial(self._environ, keeps, patience_s)
 
     def leave(self) -> None:
-        """Say that this rank ends well; all shall have said so before the first is gone."""
-        self._left, self.ask = True, None
-        with suppress(RuntimeError):  # nobody keeps the store any more
+        """Wait until every rank has come to its end, or is gone; from here on none misses another.
+
+        Each rank says so first, and goes on to look after the next one: rank 0 may write a model for a long time yet,
+        and a machine may die meanwhile. Whoever keeps the store is the last to go.
+        """
+        self._leaving, self.ask = True, None
+        self.rest()
+        try:
             self._store.set(f"done/{self.rank}", "1")
+            self._until("done")
+            self._left = True
+            self._store.set(f"bye/{self.rank}", "1")
+            if self.rank == 0 and not self._agent:
+                self._until("bye", WORD_S)
+        except RuntimeError:  # nobody keeps the store any more
+            if not (self._left or self._agent):
+                self.found_out()
+                raise Apart(f"rank {self.rank}: lost the other ranks; run the same command again") from None
+        self._left = True
+
+    def _until(self, word: str, patience_s: float = math.inf) -> None:
+        """Wait until each rank has said `word`, or another has found it gone."""
+        end, pause = time.monotonic() + patience_s, 0.01
+        for rank in range(self.world):
+            while not (self._store.check([f"{word}/{rank}"]) or self._store.check([f"gone/{rank}"])):
+                if time.monotonic() > end:
+                    return
+                time.sleep(pause)
+                pause = min(2 * pause, 0.2)
 
     def over(self) -> None:
         """Wait for the thread: where the interpreter ends it inside a call of the store, the process aborts."""
@@ -181,10 +183,11 @@ class Watch:
 
     def fail(self, error: BaseException) -> NoReturn:
         """End this rank and all others with an error's line and code; the first to fail is the one that is heard."""
+        stops.hold()
         if self._left:  # all ranks raised it together, and rank 0 speaks
             line, code = guard.explain(error)
             if self.rank == 0:
-                _say(line)
+                stops.say(line.removeprefix("usep: "))
             self._quit(code)
         if isinstance(error, Apart):
             self.found_out()
@@ -200,6 +203,7 @@ class Watch:
     def _declare(self, fault: dict[str, Any], dead: int = 0) -> NoReturn:
         """Publish why all end, unless another was first, and wait a little until the others have heard it."""
         self._ending.acquire()
+        stops.hold()
         fault["host"] = socket.gethostname()
         mine = first = json.dumps(fault)
         try:
@@ -211,8 +215,10 @@ class Watch:
             self._lost = True
         if first != mine:
             self._obey(json.loads(first))
-        if not (self._lost and fault["code"] == Stopped.code and self.local):  # all say so, where torchrun has ended
-            _say(fault["line"])
+        if not (
+            "signal" in fault or (self._lost and fault["code"] == Stopped.code and self.local)
+        ):  # all say so, where torchrun has ended
+            stops.say(fault["line"].removeprefix("usep: "))
         self._record(fault)
         with suppress(RuntimeError):
             end = time.monotonic() + (WORD_S if self._agent or self.rank else 2 * WORD_S)
@@ -222,8 +228,9 @@ class Watch:
 
     def _obey(self, fault: Mapping[str, Any]) -> NoReturn:
         self._ending.acquire()
+        stops.hold()
         if self.local == 0 and fault["host"] != socket.gethostname():
-            _say(f"usep: rank {self.rank}: rank {fault['rank']} on {fault['host']} ended: see its message")
+            stops.say(f"rank {self.rank}: rank {fault['rank']} on {fault['host']} ended: see its message")
         if self.rank == 0:
             self._record(fault)
         with suppress(RuntimeError):
@@ -233,10 +240,27 @@ class Watch:
     def _record(self, fault: Mapping[str, Any]) -> None:
         folder = self.folder
         # A start that came to nothing must not leave the former one's "run again", which a scheduler would do for ever.
-        if folder is None and self.asked and status.read(self.asked).get("state") == status.STOPPED:
+        if (
+            folder is None
+            and "signal" not in fault
+            and self.asked
+            and status.read(self.asked).get("state") == status.STOPPED
+        ):
             folder = self.asked
         if folder is not None:
             status.end(folder, fault["code"], fault["line"].removeprefix("usep: ").removeprefix("error: "))
+
+    def _signalled(self, number: int, code: int) -> None:
+        """A signal ends this rank where it stands, in its start: have the thread tell the others, and record it."""
+        again = "; run the same command again" if code == Stopped.code else ""
+        line = f"usep: stopped by {stops.name_of(number)} before the first step{again}"
+        fault = {"rank": self.rank, "code": code, "line": line, "signal": number}
+        if self._store is not None and not self._lost:
+            # The main thread may hold the store's lock just now, so it asks nothing of it itself.
+            self._signal = fault
+            self._thread.join(WORD_S)
+        if self.rank == 0:
+            self._record(fault)
 
     def _quit(self, code: int) -> NoReturn:
         """End without looking back: the main thread may be blocked where no exception reaches it."""
@@ -250,7 +274,7 @@ class Watch:
     # The thread
 
     def _look(self) -> None:
-        before = time.monotonic()
+        before = said = time.monotonic()
         while not self._left:
             time.sleep(TICK_S)
             now = time.monotonic()
@@ -262,6 +286,11 @@ class Watch:
                 self._orphaned()
             self._ticked = now
             try:
+                if self._signal:
+                    self._declare(self._signal)
+                if not self._met and now - said > meeting.SAY_S:
+                    said = now
+                    meeting.say_awaited(self._store, self.rank, self.world)
                 self._stalled(now)
                 if self._store is not None and not self._lost:
                     self._tick(now)
@@ -271,7 +300,7 @@ class Watch:
     def _keeper(self) -> None:
         """Look that rank 0, which keeps the store, answers: where it stands still, whoever asks it does so for ever."""
         before = time.monotonic()
-        while not (self._left or self._lost):
+        while self._thread.is_alive() and not self._lost:
             time.sleep(4 * TICK_S)
             now = time.monotonic()
             if now - before > 20 * TICK_S or self._store is None:
@@ -279,7 +308,7 @@ class Watch:
             before = now
             if now - self._ticked > self.silent_s:
                 if self._next is not None and self.rank == self.world - 1:
-                    _kill(self._next)
+                    pidfd.kill(self._next)
                 self._keeper_gone(f"gave no sign for {self.silent_s:.0f} s: it hangs, or its machine does")
 
     def _stalled(self, now: float) -> None:
@@ -301,7 +330,7 @@ class Watch:
     def _follow(self, now: float) -> None:
         """Look after the next rank."""
         following = (self.rank + 1) % self.world
-        gone = self._next is not None and _has_ended(self._next)
+        gone = self._next is not None and pidfd.has_ended(self._next)
         if self._store.check([f"beat/{following}"]):
             beat = self._store.get(f"beat/{following}")
             if beat != self._last:
@@ -317,7 +346,12 @@ class Watch:
         if not gone:
             how = f"gave no sign for {self.silent_s:.0f} s: it hangs, or its machine does"
             if self._next is not None:  # what stands still cannot end itself
-                _kill(self._next)
+                pidfd.kill(self._next)
+        if self._leaving and following:  # rank 0 alone has anything to do yet
+            stops.say(f"warning: {self._next_name} {how}; all its steps were taken before")
+            self._next_name = ""
+            self._store.set(f"gone/{following}", "1")
+            return
         line = f"usep: error: {self._next_name} {how}; run the same command again"
         self._declare({"rank": following, "code": WorkerDied.code, "line": line}, dead=1)
 
@@ -327,7 +361,7 @@ class Watch:
         self._stop("the process that started the ranks has ended")
 
     def _stop(self, why: str) -> None:
-        if self._left:
+        if self._left or self._leaving:
             return
         if self.ask is not None and self._since:
             self.ask(why)
@@ -335,7 +369,7 @@ class Watch:
         self._ending.acquire()
         if self.rank == 0:
             line = f"{why}; what was saved stands, run the same command to resume"
-            _say(f"usep: error: {line}")
+            stops.say(f"error: {line}")
             self._record({"code": Stopped.code, "line": line})
         self._quit(Stopped.code)
 
@@ -354,43 +388,6 @@ class Watch:
         self._ending.acquire(timeout=WORD_S)  # whoever has it may wait for rank 0
         line = f"rank 0 {how}; run the same command again"
         if self.rank == 1 or self.local == 0:
-            _say(f"usep: error: {line}")
+            stops.say(f"error: {line}")
             self._record({"code": WorkerDied.code, "line": line})
         self._quit(WorkerDied.code)
-
-
-class Broken:
-    """A block in which a store that is gone means what a broken exchange does."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RuntimeError):
-            raise Apart("the ranks lost each other; run the same command again") from error
-
-
-def _has_ended(process: int) -> bool:
-    """Return whether the process of a pidfd is no more."""
-    look = select.poll()  # select itself takes no number above 1023
-    look.register(process, select.POLLIN)
-    return bool(look.poll(0))
-
-
-def _kill(process: int) -> None:
-    with suppress(OSError):  # it is no more, or belongs to somebody else: what is said stands
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-
-
-def _namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _say(line: str) -> None:
-    # Past the stream's own lock, which the main thread may hold for ever.
-    clear = "\r\033[K" if os.isatty(2) else ""
-    with suppress(OSError):
-        os.write(2, f"{clear}{line}\n".encode("utf-8", "backslashreplace"))
