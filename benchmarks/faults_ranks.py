@@ -149,6 +149,8 @@ def _hit(fault: Fault, line: list[str], run: Path, draw: random.Random, patience
     once = len([text for text in said if text.startswith("usep: ")]) <= 1
     good = not alive and code is not None and took < STOPPED_AFTER_S + 30
     good = good and once and (told in fault.codes or moment == "start")
+    if not good:  # the next trial writes its own
+        shutil.copyfile(run.with_suffix(".log"), run.with_suffix(f".bad{at:.0f}.log"))
     return Trial(f"{fault.name}, {moment}", code, took, len(alive), good, said=f"status {told}: {reason[:90]}")
 
 
