@@ -24,7 +24,8 @@ from usepcli.errors import IOFault, OutputError
 
 _DRIVING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([^}]*)\}|([A-Za-z_]\w*))")
-MOST_JSON, DEEPEST_JSON = 1 << 28, 40  # bytes and levels of a record
+MOST_JSON, DEEPEST_JSON = 1 << 24, 40  # bytes and levels of a record; as Python's objects it may take thirtyfold
+MOST_LIST = 1 << 28  # bytes of a list of recordings or of members
 _TOO_DEEP = f"nested more than {DEEPEST_JSON} levels deep"
 _HOST = zlib.crc32(os.fsencode(os.uname().nodename)) if hasattr(os, "uname") else 0
 # What turns the direction of writing, takes no place or breaks a line: names that hold it read as others.
@@ -162,15 +163,16 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
-def read_json(path: Path, errors: str = "strict") -> Any:
+def read_json(path: Path, errors: str = "strict", most: int = MOST_JSON) -> Any:
     """Return what a JSON file holds; OSError where it cannot be read, ValueError where it is none that anybody wrote.
 
     Too long or too deep is none, either: what walks through it later would take all memory, or all of the stack.
+    most: bytes.
     """
     with open(path, "rb") as file:
-        raw = file.read(MOST_JSON + 1)
-    if len(raw) > MOST_JSON:
-        raise ValueError(f"more than {MOST_JSON >> 20} MiB")
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise ValueError(f"more than {most >> 20} MiB")
     return parse_json(raw.decode("utf-8", errors))
 
 

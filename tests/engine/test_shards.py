@@ -40,7 +40,7 @@ def test_what_names_a_share():
     assert parse("slurm", slurm("9", "3", "5", "2")) == Shard(3, 3)
 
 
-@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3", "1/2/3"])
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3", "1/2/3", "1/1000000", "1/" + "9" * 5000])
 def test_wrong_shares(text: str):
     with pytest.raises(UsageError, match="--shard"):
         parse(text)
@@ -74,3 +74,8 @@ def test_parts_in_a_folder_and_those_that_lack(tmp_path: Path):
     assert shards.lacking([Shard(1, 4), Shard(3, 4), Shard(1, 1)]) == "2, 4 of 4"
     assert lacking([tmp_path / "outputs-1-of-4.csv"]) == "no table of share 2, 3, 4 of 4 yet"
     assert parts(tmp_path / "none", "outputs", ".csv") == {}
+
+
+def test_a_name_that_claims_billions_of_shares_is_no_part(tmp_path: Path):
+    (tmp_path / "outputs-1-of-9999999999.csv").touch()
+    assert parts(tmp_path, "outputs", ".csv") == {}

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 from usepcli.audio import remote
 from usepcli.audio.checks import PathLike, show
 from usepcli.errors import BadInput, InputNotFound, IOFault
-from usepcli.files import write_text
+from usepcli.files import MOST_LIST, read_json, write_text
 
 SUFFIX = ".tar"
 FOLDER = "index"  # beside a table
@@ -221,12 +221,14 @@ def save(found: Index, kept: Path) -> None:
 def _load(kept: Path, size: int) -> Index | None:
     """Return what a file keeps of a tar of `size` bytes (0: not known); None for another, or none."""
     try:
-        said = json.loads(kept.read_bytes())
+        said = read_json(kept, most=MOST_LIST)
         if said["format"] != _FORMAT or (size and said["size"] != size):
             return None
-        return Index(int(said["size"]), {str(n): Place(int(at), int(count)) for n, at, count in said["members"]})
-    except (OSError, ValueError, KeyError, TypeError):
+        found = Index(int(said["size"]), {str(n): Place(int(at), int(count)) for n, at, count in said["members"]})
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
+    inside = all(_BLOCK <= at <= at + count <= found.size for at, count in found.places.values())
+    return found if inside else None
 
 
 class Member(io.RawIOBase):

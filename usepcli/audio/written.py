@@ -9,18 +9,29 @@ folder that is named after the page.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from usepcli.audio.checks import PathLike, show
+from usepcli.files import read_json
 
 PAGE_MARK = b'<meta name="generator" content="usep">'  # in the head of every page of ours
 MEDIA = "_media"  # what the folder of a page's sound ends in
 _TABLE = re.compile(r"outputs(-\d+-of-\d+)?\.csv")
 _NOTE = re.compile(r"\.usep(-\d+-of-\d+)?\.pending")
 _OURS = {"file", "output", "source", "settings", "file_sha256"}  # columns that tell our table from another outputs.csv
+
+
+def noted(path: PathLike) -> list[str]:
+    """Return the outputs that a note names, none where it is empty; OSError, or ValueError for what is no note."""
+    if not os.path.getsize(path):
+        return []
+    names = read_json(Path(os.fsdecode(path)), "surrogateescape")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("no list of names")
+    return names
 
 
 class Written:
@@ -64,9 +75,9 @@ class Written:
 
     def _outputs(self, path: str) -> list[str]:
         try:
+            if path.endswith(".pending"):
+                return noted(path)
             with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-                if path.endswith(".pending"):
-                    return [str(name) for name in json.loads(file.read() or "[]")]
                 reader = csv.DictReader(file)
                 if not set(reader.fieldnames or ()) >= _OURS:
                     return []  # another program's

@@ -1,8 +1,9 @@
 """Results of single items as they come: what a killed run leaves behind, and what shares hand on to a merge.
 
 A journal is a file of JSON lines beside the results to come: the first says which work it belongs to (`key`), every
-other one is the result of one item, `[part, number, value]`.  NAME.partial.jsonl is that of a run of the whole work,
-NAME-2-of-8.jsonl that of a share; all of one key are read together, and those of another key are never mixed in.
+other one is the result of one item, `[part, number, value, crc]`, crc the CRC-32 of the line without it.  A line that
+is torn or was changed counts for nothing: its item is done again.  NAME.partial.jsonl is that of a run of the whole
+work, NAME-2-of-8.jsonl that of a share; all of one key are read together, and those of another key are never mixed in.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +23,7 @@ from usepcli.engine.shards import Shard, State
 from usepcli.errors import IOFault
 
 ABOUT = "."  # begins the names of parts that say how results were made, and are none
+_LONGEST = 16 << 20  # bytes of a line, far above those of any result
 _SYNC_S = 1.0  # a power cut costs the items of this time; a kill costs none
 
 
@@ -143,7 +146,7 @@ class Journal:
         if self._handle < 0:  # what a merge has to make is noted, too
             self._begin()
         line = json.dumps([part, number, value], default=lambda scalar: scalar.item())
-        self._append(line)
+        self._append(f"{line[:-1]}{_crc(line.encode())}")
         return json.loads(line)[2]
 
     def _append(self, line: str) -> None:
@@ -197,21 +200,29 @@ class Journal:
 def _head(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            found = json.loads(file.readline())
+            found = files.parse_json(file.readline(_LONGEST).decode())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
+def _crc(line: bytes) -> str:
+    return f', "{zlib.crc32(line):08x}"]'
+
+
 def _lines(path: Path) -> Iterable[tuple[str, int, Any]]:
     with open(path, "rb") as file:
-        next(file, b"")
-        for line in file:
-            try:
-                part, number, value = json.loads(line)
-            except ValueError:  # torn by a kill, or by a power cut
+        file.readline(_LONGEST)
+        while line := file.readline(_LONGEST):
+            end = len(line) - len(_crc(b"")) - 1
+            plain = line[: max(0, end)] + b"]"
+            if line[max(0, end) :] != _crc(plain).encode() + b"\n":
                 continue
-            yield str(part), int(number), value
+            try:
+                part, number, value = files.parse_json(plain.decode())
+                yield str(part), int(number), value
+            except (ValueError, TypeError, OverflowError):  # not ours, though its sum is right
+                continue
 
 
 def _whole_bytes(path: Path) -> int:

@@ -19,6 +19,7 @@ from usepcli.files import show
 
 T = TypeVar("T")
 _SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP")
+_NUMBER = r"(\d{1,6})"  # a million shares
 _TOLD = 8  # names in a message
 
 
@@ -61,9 +62,9 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> Shard | No
         return None
     if text.lower() == "slurm":
         return _slurm(os.environ if environment is None else environment)
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    match = re.fullmatch(f"{_NUMBER}/{_NUMBER}", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise UsageError(f"--shard: found '{text}'; expected I/N with I from 1 to N, for example 2/8, or slurm")
+        raise UsageError(f"--shard: found '{show(text[:40])}'; expected I/N with I from 1 to N, such as 2/8, or slurm")
     return Shard(int(match[1]), int(match[2]))
 
 
@@ -96,7 +97,7 @@ def _slurm(environment: Mapping[str, str]) -> Shard:
 
 def parts(folder: Path, stem: str, ending: str) -> dict[Path, Shard]:
     """Return the parts called STEM-I-of-N.ENDING in a folder, in the order of their shares."""
-    pattern = re.compile(rf"{re.escape(stem)}-(\d+)-of-(\d+){re.escape(ending)}")
+    pattern = re.compile(f"{re.escape(stem)}-{_NUMBER}-of-{_NUMBER}{re.escape(ending)}")
     there = folder.iterdir() if folder.is_dir() else ()
     found = {path: Shard(int(m[1]), int(m[2])) for path in there if (m := pattern.fullmatch(path.name))}
     return dict(sorted(found.items(), key=lambda pair: (pair[1].count, pair[1].index)))

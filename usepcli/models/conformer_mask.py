@@ -98,6 +98,9 @@ class ConformerLayer(nn.Module):
         return self.last(x)
 
 
+_MOST_FRAMES = 1000  # in a second; the paper has 100
+
+
 class ConformerMask(SpectralModel):
     """Masks from a Conformer over STFT frames; the defaults are the published separator.
 
@@ -146,6 +149,11 @@ class ConformerMask(SpectralModel):
         """Take n_fft, win, hop in samples, kernel and max_offset in frames; ConfigError if sizes clash."""
         super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, mask=mask, mask_scale=mask_scale, **common)
         _check(dim, heads, kernel, conv, features, max_offset)
+        if self.sample_rate > _MOST_FRAMES * hop:
+            raise ConfigError(
+                f"model.hop: found {hop}; expected at least {-(-self.sample_rate // _MOST_FRAMES)} samples at "
+                f"{self.sample_rate} Hz: attention takes the square of the frames"
+            )
         self.features = features
         self.inlet = nn.Sequential(
             nn.Linear(self.stft.bins, dim), nn.LayerNorm(dim), nn.Dropout(dropout), relu_or_silu(activation)

@@ -1,21 +1,22 @@
 """A model made from a file's settings, only after they were found to fit the file's tensors.
 
 The settings of a file that somebody sent may claim any size. Making stops where it has many more parameters than the
-file holds; where a setting is large, the model is first made without memory (torch's meta device, whose first use
-takes seconds) and compared with the tensors by name and shape.
+file holds, and before any tensor far larger than the whole file: shapes are looked at before they get memory. (Torch's
+meta device would do so, too, but its first use takes seconds, half a minute on a busy machine.)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from usepcli.errors import LONGEST_NAME, BadInput, ConfigError
 from usepcli.models.queried import Model
@@ -23,11 +24,44 @@ from usepcli.profile import signature
 from usepcli.weights import build
 
 _SPARE = 64, 2**20  # tensors and numbers beyond twice those of the file, so that the error can name what is missing
-_USUAL = 4096  # a setting up to here asks for no more than 64 MiB before the count of parameters stops it
+_LARGEST = 2**24  # numbers of one tensor, 64 MiB, that any file may ask for on the way
 
 
 class _TooMany(Exception):
     """More parameters than the file has tensors for."""
+
+
+class _Bounded(TorchFunctionMode):
+    """Refuse to make a tensor of more than `most` numbers, from nothing or by spreading smaller ones out."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if _numbers(func.__name__, args, kwargs or {}) > self.most:
+            raise _TooMany
+        return func(*args, **(kwargs or {}))
+
+
+def _numbers(name: str, args: Sequence[Any], given: Mapping[str, Any]) -> float:
+    """Return how many numbers the result of a torch function has, as far as its arguments tell."""
+    parts = [part for part in args if isinstance(part, Tensor)]
+    if parts:
+        shapes = zip_longest(*(part.shape[::-1] for part in parts), fillvalue=1)
+        return math.prod(map(max, shapes)) if len(parts) > 1 else 0
+    args = [*args, *(given[key] for key in ("size", "end", "steps", "n", "window_length") if key in given)]
+    shape = next((part for part in args if isinstance(part, (list, tuple))), None)
+    if shape is not None:
+        return math.prod(shape)
+    numbers = [abs(part) for part in args if isinstance(part, (int, float))]
+    if name in ("arange", "range") and len(numbers) > 2:
+        return (numbers[0] + numbers[1]) / (numbers[2] or 1)
+    if name == "eye":
+        return numbers[0] * numbers[-1]
+    if name in ("empty", "zeros", "ones", "rand", "randn"):
+        return math.prod(numbers)
+    return max(numbers, default=0)
 
 
 def model(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> Model:
@@ -35,11 +69,9 @@ def model(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) 
     if not isinstance(settings, Mapping) or not isinstance(settings.get("name"), str):
         raise BadInput(f"{where}: names no architecture under model.name: no separator, a part of a training perhaps")
     check_kinds(settings, where)
-    sizes = [value for key, value in settings.items() if isinstance(value, (int, float)) and key != "sample_rate"]
+    numbers = 2 * sum(part.numel() for part in state.values()) + _SPARE[1]
     try:
-        if max(map(abs, sizes), default=0) > _USUAL:
-            _compare_without_memory(settings, state, where)
-        with _at_most(state):
+        with _at_most(2 * len(state) + _SPARE[0], numbers), _Bounded(max(numbers, _LARGEST)):
             made = build.model(settings)
     except _TooMany as fault:
         raise BadInput(
@@ -70,17 +102,10 @@ def check_kinds(settings: Mapping[str, Any], where: str) -> None:
         raise BadInput(f"{where}: model.{odd[0]}: found {given[odd[0]]}; expected a finite number")
 
 
-def _compare_without_memory(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> None:
-    with torch.device("meta"), _at_most({}, 2 * len(state) + _SPARE[0]):
-        shape = build.model(settings)
-    load_into(shape, state, where, dry=True)
-
-
 @contextmanager
-def _at_most(state: Mapping[str, Tensor], count: int = 0) -> Iterator[None]:
-    """Stop a model that takes more than twice the numbers in `state`, or more than `count` parameters."""
-    numbers = 2 * sum(part.numel() for part in state.values()) + _SPARE[1]
-    left = [count or 2 * len(state) + _SPARE[0], math.inf if count else numbers]
+def _at_most(count: int, numbers: int) -> Iterator[None]:
+    """Stop a model that takes more parameters than `count`, or more numbers in them."""
+    left = [count, numbers]
 
     def one_more(part: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         left[0] -= parameter is not None
@@ -95,12 +120,11 @@ def _at_most(state: Mapping[str, Tensor], count: int = 0) -> Iterator[None]:
         hook.remove()
 
 
-def load_into(module: nn.Module, state: Mapping[str, Tensor], where: str, dry: bool = False) -> None:
-    """Copy a state dict strictly; BadInput names the first differing keys or shapes.  dry: compare alone."""
+def load_into(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Copy a state dict strictly; BadInput names the first differing keys or shapes."""
     own = module.state_dict()
     compare(own, state, where)
-    if not dry:
-        module.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+    module.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
 
 
 def compare(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:

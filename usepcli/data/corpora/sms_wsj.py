@@ -10,7 +10,7 @@ from usepcli.data.corpora.base import Bad, Finder, some, split_word
 from usepcli.data.corpora.cutter import Cutter, Job, Piece
 from usepcli.data.manifest import Row
 from usepcli.errors import BadInput, ConfigError, InputNotFound
-from usepcli.files import read_json
+from usepcli.files import MOST_LIST, read_json
 
 # The keys whose sum is the reference, the first that an example has.
 _REFERENCES = {
@@ -106,7 +106,7 @@ def _table(root: Path) -> Path:
 def _datasets(table: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Return {dataset: {example id: example}}; InputNotFound or BadInput."""
     try:
-        found = read_json(table)
+        found = read_json(table, most=MOST_LIST)
     except (OSError, ValueError) as err:
         raise BadInput(f"{show(table)}: not JSON: {err}") from err
     sets = found.get("datasets") if isinstance(found, dict) else None

@@ -10,7 +10,7 @@ from usepcli.audio.io import show
 from usepcli.data.corpora.base import Bad, Corpus, Finder, probe, some, walk
 from usepcli.data.manifest import Row
 from usepcli.errors import BadInput, InputNotFound
-from usepcli.files import read_json
+from usepcli.files import MOST_LIST, read_json
 
 _SPLITS = {"tr": "train", "cv": "valid", "tt": "test"}
 _PAIR = re.compile(r"([0-9a-z]{3})[0-9a-z]{5}_-?\d+(?:\.\d+)?")
@@ -84,7 +84,7 @@ class Wsj0Mix(Corpus):
         for part in (self.mix, *self._names()):
             path = folder / f"{part}.json"
             try:
-                lists.append([(str(name), int(frames)) for name, frames in read_json(path)])
+                lists.append([(str(name), int(frames)) for name, frames in read_json(path, most=MOST_LIST)])
             except FileNotFoundError as err:
                 raise InputNotFound(f"{show(path)}: no such list") from err
             except (ValueError, TypeError) as err:

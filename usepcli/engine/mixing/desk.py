@@ -118,7 +118,7 @@ def _put(chosen: dict[int, _T], names: Sequence[str], name: str, value: _T, wher
 
 def _index(names: Sequence[str], name: str, where: str) -> int:
     found = {k for k, known in enumerate(names) if known == name}
-    if name.isdecimal() and 1 <= int(name) <= len(names):
+    if name.isdecimal() and len(name) < 10 and 1 <= int(name) <= len(names):
         found.add(int(name) - 1)
     if len(found) == 1:
         return found.pop()

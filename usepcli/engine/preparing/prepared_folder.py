@@ -16,8 +16,8 @@ from usepcli.data.corpora.cutter import Job
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row, write_rows
 from usepcli.engine.folder import Folder
 from usepcli.engine.shards import Shard, State
-from usepcli.errors import IOFault
-from usepcli.files import write_text
+from usepcli.errors import BadInput, IOFault
+from usepcli.files import MOST_LIST, read_json, show, write_text
 from usepcli.versions import versions
 
 FORMAT = 1  # raised when the same settings would make other files
@@ -73,7 +73,7 @@ class PreparedFolder(Folder):
 
     def unusable(self) -> set[str]:
         """Return what the shares that came to their end could not use."""
-        return {name for path in self.parts() for name, _ in json.loads(path.read_text("utf-8"))["bad"]}
+        return {name for path in self.parts() for name in _bad(path)}
 
     def end_share(self, bad: Sequence[Bad]) -> None:
         """Say that all files of this share are there."""
@@ -130,3 +130,11 @@ def _versions() -> dict[str, str]:
 
     known = versions("numpy", "soundfile", "soxr")
     return known | {"libsndfile": soundfile.__libsndfile_version__}
+
+
+def _bad(path: Path) -> list[str]:
+    """Return the files that a share could not use; BadInput where its record is none of ours."""
+    try:
+        return [str(name) for name, _ in read_json(path, "surrogateescape", most=MOST_LIST)["bad"]]
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise BadInput(f"{show(path)}: cannot be read ({fault}); remove it and run that share again") from fault

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from usepcli import files
-from usepcli.audio import io, raws
+from usepcli.audio import io, raws, written
 from usepcli.engine import tables
 from usepcli.engine.folder import Lock
 from usepcli.engine.separation.jobs import Job
@@ -394,7 +394,6 @@ def _by_file(rows: Iterable[Cells]) -> dict[str, list[Cells]]:
 
 def _noted(note: Path) -> list[str]:
     try:
-        names = files.read_json(note) if note.stat().st_size else []
+        return written.noted(note)
     except ValueError as fault:
         raise BadInput(f"{files.show(note)}: damaged ({fault}); remove it: it names what a killed run left") from fault
-    return [str(name) for name in names] if isinstance(names, list) else []
