@@ -48,6 +48,15 @@ def test_ids_and_talkers():
     assert found([], [("x", "train"), ("x", "test")]) == [("error", "talker", "x")]
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-5dB", "@x", "\tx", "a\u202eb", "a\x1b[31m", "\udcff"])
+def test_names_that_are_none_in_a_spreadsheet_or_on_a_screen(name: str):
+    assert found([result("a", path=f"{name}/a.wav")]) == [("warning", "name", f"{name}/a.wav")]
+    assert found([result(name, path="a.wav")]) == [("warning", "name", "a.wav")]
+    assert found([result("a", sources=("s.wav", f"{name}.wav"))]) == [("warning", "name", "a.wav")]
+    assert found([], [(name, "train")] * 2) == [("warning", "name", name)]
+    assert found([result(f"a{'' if name[0] in '=+-@' else '='}-=+@")], [("b=c", "train")]) == []
+
+
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [

@@ -1,4 +1,6 @@
-"""Faults that show only between files: duplicates, talkers in two splits, mixed microphones, odd rates."""
+"""Faults that show between files, or in names alone: duplicates, talkers in two splits, mixed microphones, odd rates,
+names that a spreadsheet takes for formulas.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +9,41 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from usepcli.data.audit import ERROR, WARNING, Finding, Item, Result
+from usepcli.files import show
 
 _WV = re.compile(r"[._-]wv([12])(?=[._-]|$)", re.IGNORECASE)  # WSJ: wv1 close microphone, wv2 a second one
+# A cell that begins so is worked out by a spreadsheet, whatever quotes stand around it in the file.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def audit_set(results: Sequence[Result], talkers: Iterable[tuple[str, str]]) -> list[Finding]:
     """Return the faults between the items of one table; talkers are pairs (speaker, split)."""
-    items = [result.item for result in results]
+    items, talkers = [result.item for result in results], list(talkers)
     return [
+        *_names(items, talkers),
         *_same_ids(items),
         *_same_content(results),
         *_torn_talkers(talkers),
         *_microphones(items),
         *_odd_rates(results),
     ]
+
+
+def _names(items: Sequence[Item], talkers: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+    """Name cells that are no names to a spreadsheet, or not to a reader's eye: the first of each item, and talkers."""
+    for item in items:
+        cells = (item.id, item.whole, *item.sources, item.noise)
+        if found := next(((cell, why) for cell in cells if (why := _unlike_a_name(cell))), None):
+            yield Finding(WARNING, "name", item.split, item.id, item.whole, f"{found[0]!r} {found[1]}")
+    for speaker, split in sorted(set(talkers)):
+        if why := _unlike_a_name(speaker):
+            yield Finding(WARNING, "name", split, speaker, "", f"talker {speaker!r} {why}")
+
+
+def _unlike_a_name(cell: str) -> str:
+    if cell.startswith(_FORMULA):
+        return "is taken for a formula where a table is opened in a spreadsheet; rename it, or import it as text"
+    return "" if show(cell) == cell else "holds characters that drive a screen, or are no text; rename it"
 
 
 def _same_ids(items: Sequence[Item]) -> Iterator[Finding]:
