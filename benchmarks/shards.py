@@ -1,12 +1,14 @@
 """Ten hours in tar files: read from disk and through HTTP, trained by two ranks, killed, and gone on with.
 
-    python benchmarks/shards.py [--hours 10] [--steps 120] [--folder DIR] [--keep]
+    python benchmarks/shards.py                              a quick look: a quarter of an hour of mixtures
+    python benchmarks/shards.py --hours 10 --steps 200 --size 100MB [--folder DIR] [--keep]
 
-Makes mixtures of two noises with the lengths of read speech (8 kHz, 16 bits), writes them with `usep prepare-data
---shards`, and prints a table: items a second from files, from tars, and from tars behind a server on this machine;
-what padding takes with and without data.bucket; whether two ranks hear what one hears; whether a training from tars
-has the losses of one from files; and whether two ranks that were killed (-9) and started again end with the weights of
-two that were not. The exit code is 1 where one of these does not hold.
+Makes mixtures of two talkers of the speech in $USEP_SHARED_DATA (8 kHz, 16 bits; of two noises with the lengths of
+read speech where there is none), writes them with `usep prepare-data --shards`, and prints a table: items a second from
+files, from tars, and from tars behind a server on this machine; what padding takes with and without data.bucket;
+whether two ranks hear what one hears; whether a training from tars has the losses of one from files; and whether two
+ranks that learn from whole utterances sorted by length, were killed (-9) and started again, end with the weights of two
+that were not. The exit code is 1 where one of these does not hold. A set that is in the folder is used again.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -34,36 +38,67 @@ RATE, BATCH = 8000, 4
 PROFILE = """
 extends: small_pit
 about: shards
-data: {{manifest: {manifest}, pool: [], mixing: fixed, segment_s: 1.0, epoch_items: 0, join_prob: 0.0, cache: false
+data: {{manifest: {manifest}, pool: [], mixing: fixed, epoch_items: 0, join_prob: 0.0, cache: false
         {more}}}
 model: {{name: convtasnet, n_src: 2, sample_rate: 8000, filters: 16, bottleneck: 8, hidden: 16, skip: 8, blocks: 2,
          repeats: 1}}
-train: {{batch_size: 4, epochs: 9, max_steps: {steps}, workers: 1, log_every: 5, checkpoint_every_s: 3}}
+train: {{batch_size: 4, epochs: 999, max_steps: {steps}, workers: 1, log_every: 5, checkpoint_every_s: 1}}
 valid: {{limit: 2, mom_pairs: 0}}
 """
-ORDERED = ", order: shards, shard_window: 4, shard_reach: 200"
+PARTS = ", segment_s: 1.0"
+ORDERED = ", segment_s: 0, order: shards, shard_window: 4, shard_reach: 200, bucket: 20"
 
 
-def make(folder: Path, hours: float) -> int:
-    """Write the loose files and their list; return the number of mixtures."""
+def talk(data: Path) -> Callable[[np.random.Generator], np.ndarray]:
+    """Return what draws two talkers of one length, (2, T) within 1: speech of a folder, or noise in place of it."""
+    from usepcli.audio import io
+    from usepcli.audio.resample import resample
+
+    named = data / "speech" / "manifest.csv"
+    if not named.exists():
+        return noise
+    with open(named, newline="") as file:
+        paths = [data / "speech" / row["path"] for row in csv.DictReader(file)]
+
+    @cache
+    def clip(number: int) -> np.ndarray:
+        wave, rate = io.read_mono(paths[number])
+        return resample(wave, rate, RATE)
+
+    def speech(draw: np.random.Generator) -> np.ndarray:
+        pair = [clip(int(number)) for number in draw.choice(len(paths), 2, replace=False)]
+        count = max(map(len, pair))
+        waves = np.stack([np.pad(wave, (0, count - len(wave))) for wave in pair])
+        return waves / np.abs(waves).max(1, keepdims=True) * 0.45 * np.array([[1.0], [draw.uniform(0.3, 1)]])
+
+    return speech
+
+
+def noise(draw: np.random.Generator) -> np.ndarray:
+    """Return two noises that swell and fade, (2, T), about as long as what LibriSpeech's dev and test sets hold."""
+    count = round(float(np.clip(draw.gamma(7, 1.8), 1.2, 24)) * RATE)
+    parts = draw.integers(-9000, 9000, (2, count)) * np.array([[1.0], [draw.uniform(0.3, 1)]])
+    return parts * np.abs(np.sin(np.arange(count) / draw.integers(900, 5000, (2, 1)))) / 32768
+
+
+def make(folder: Path, hours: float, data: Path) -> None:
+    """Write the loose files, and their list at the end."""
     from usepcli.audio import io
 
-    draw, seconds, rows = np.random.default_rng(0), 0.0, list[dict[str, str]]()
+    draw, seconds, rows, two = np.random.default_rng(0), 0.0, list[dict[str, str]](), talk(data)
     while seconds < 3600 * hours:
-        length = float(np.clip(draw.gamma(7, 1.8), 1.2, 24))  # about as LibriSpeech's dev and test sets
-        name, count = f"{len(rows):06d}", round(length * RATE)
-        parts = draw.integers(-9000, 9000, (2, count)) * np.array([[1.0], [draw.uniform(0.3, 1)]])
-        parts = np.rint(parts * np.abs(np.sin(np.arange(count) / draw.integers(900, 5000, (2, 1))))) / 32768
+        name = f"{len(rows):06d}"
+        parts = np.rint(two(draw) * 32768) / 32768
         for part, wave in (("mix", parts.sum(0)), ("s1", parts[0]), ("s2", parts[1])):
             io.write(folder / "wav" / name / f"{part}.wav", wave.astype(np.float32), RATE)
         split = "train" if len(rows) % 100 else "valid"
         rows.append({part: f"wav/{name}/{part}.wav" for part in ("mix", "s1", "s2")} | {"id": name, "split": split})
-        seconds += length
-    with open(folder / "list.csv", "w", newline="") as file:
-        table = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    return len(rows)
+        seconds += parts.shape[1] / RATE
+    text = StringIO(newline="")
+    table = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    (folder / "list.csv").write_text(text.getvalue())
 
 
 class Ranges(http.server.SimpleHTTPRequestHandler):
@@ -151,32 +186,42 @@ def below(pid: int) -> list[int]:
     return found
 
 
-def train(folder: Path, name: str, manifest: Path, steps: int, ranks: int, more: str, kills: int = 0) -> Path:
-    """Train to the end, killed so many times on the way, and return the run's folder."""
-    profile, run = folder / f"{name}.yaml", folder / name
+def train(
+    folder: Path, name: str, manifest: Path, steps: int, ranks: int, more: str, kills: int = 0
+) -> tuple[Path, int]:
+    """Train to the end, killed so many times on the way; return the run's folder and the number of kills that hit."""
+    profile, run, hits = folder / f"{name}.yaml", folder / name, 0
+    shutil.rmtree(run, ignore_errors=True)
     profile.write_text(PROFILE.format(manifest=manifest, steps=steps, more=more))
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    line = [sys.executable, *launch, "-m", "usepcli", "train", "--profile", str(profile), "-o", str(run)]
+    launch = ["--ranks", str(ranks)] if ranks > 1 else []
+    line = [sys.executable, "-m", "usepcli", "train", "--profile", str(profile), "-o", str(run), *launch]
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     for left in range(kills, -1, -1):
-        log = open(folder / f"{name}.log", "a")  # noqa: SIM115 - of the process
-        done = subprocess.Popen(line, env=environ, stdout=log, stderr=log, start_new_session=True)
+        with open(folder / f"{name}.log", "a") as log:
+            done = subprocess.Popen(line, env=environ, stdout=log, stderr=log, start_new_session=True)
         if left:
-            begun = (run / "last.ckpt").stat().st_mtime_ns if (run / "last.ckpt").exists() else 0
-            end = time.monotonic() + 600
-            while time.monotonic() < end and done.poll() is None:
-                if (run / "last.ckpt").exists() and (run / "last.ckpt").stat().st_mtime_ns > begun:
-                    break
-                time.sleep(0.05)
-            time.sleep(random.Random(left).uniform(0, 2))
-            for pid in [*below(done.pid), done.pid]:  # ranks and workers are groups of their own
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            done.wait()
+            hits += killed(done, run / "last.ckpt", random.Random(left).uniform(0, 1))
         elif done.wait():
             raise SystemExit(f"{name}: ended with {done.returncode}; see {folder / name}.log")
-        log.close()
-    return run
+    return run, hits
+
+
+def killed(process: subprocess.Popen[bytes], saved: Path, wait_s: float) -> bool:
+    """Kill a training with its ranks and workers a moment after it has saved; False where it ended before."""
+    begun = saved.stat().st_mtime_ns if saved.exists() else 0
+    end = time.monotonic() + 600
+    while time.monotonic() < end and process.poll() is None:
+        with suppress(FileNotFoundError):
+            if saved.stat().st_mtime_ns > begun:
+                break
+        time.sleep(0.05)
+    time.sleep(wait_s)
+    hit = process.poll() is None
+    for pid in [*below(process.pid), process.pid] if hit else []:  # ranks and workers are groups of their own
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+    return hit
 
 
 def same_weights(run: Path, other: Path) -> bool:
@@ -198,11 +243,12 @@ def losses(run: Path) -> list[str]:
 def main() -> int:
     """Make, read, train and compare; print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hours", type=float, default=10.0)
+    parser.add_argument("--hours", type=float, default=0.25)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--items", type=int, default=400, help="read for each figure of items a second")
     parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument("--size", default="100MB", help="of one tar")
+    parser.add_argument("--size", default="3MB", help="of one tar")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("USEP_SHARED_DATA") or "/nowhere"))
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--keep", action="store_true", help="leave the set and the runs where they are")
     asked = parser.parse_args()
@@ -220,8 +266,9 @@ def compare(folder: Path, asked: argparse.Namespace) -> int:
 
     files, tars, far = folder / "files", folder / "tars", folder / "far"
     if not (files / "list.csv").exists():
-        make(files, asked.hours)
-    prepare(files / "list.csv", folder / "loose", "csv", quiet=True)
+        make(files, asked.hours, asked.data)
+    prepare(files / "list.csv", folder / "loose", "csv", quiet=True, overwrite=True)
+    shutil.rmtree(tars, ignore_errors=True)
     begin = time.perf_counter()
     made = prepare(files / "list.csv", tars, "csv", quiet=True, shards=asked.size)
     packed = sorted((tars / "shards").glob("*.tar"))
@@ -242,13 +289,13 @@ def compare(folder: Path, asked: argparse.Namespace) -> int:
     ranks = all(heard(tars, 1, epoch) == heard(tars, 2, epoch) for epoch in range(3))
     rows.append(("three epochs of one rank and of two hold the same items", str(ranks)))
     short = max(10, asked.steps // 4)
-    one, other = (train(folder, f"from_{p.name}", p, short, 1, "") for p in (folder / "loose", tars))
+    (one, _), (other, _) = (train(folder, f"from_{p.name}", p, short, 1, PARTS) for p in (folder / "loose", tars))
     curve = losses(one) == losses(other) and same_weights(one, other)
     rows.append((f"{short} steps from tars and from files end with the same bits", str(curve)))
-    whole = train(folder, "whole", tars, asked.steps, 2, ORDERED)
-    killed = train(folder, "killed", tars, asked.steps, 2, ORDERED, asked.kills)
-    resumed = losses(whole) == losses(killed) and same_weights(whole, killed)
-    ended = f"{asked.steps} steps of two ranks, killed {asked.kills} times: the bits of an undisturbed run"
+    whole, _ = train(folder, "whole", tars, asked.steps, 2, ORDERED)
+    again, hits = train(folder, "killed", tars, asked.steps, 2, ORDERED, asked.kills)
+    resumed = losses(whole) == losses(again) and same_weights(whole, again) and hits == asked.kills
+    ended = f"{asked.steps} steps of two ranks, sorted by length, killed {hits} times: the bits of an undisturbed run"
     rows.append((ended, str(resumed)))
     print("\n".join(f"| {what} | {found} |" for what, found in [("", ""), ("---", "---"), *rows]))
     return 0 if ranks and curve and resumed else 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 import numpy as np
 
@@ -27,3 +29,18 @@ def check_rate(rate: int, path: PathLike) -> None:
             f"{show(path)}: a sample rate of {rate} Hz; expected {LEAST_HZ} to {MOST_HZ}; the header is wrong, replace "
             "or leave out the file"
         )
+
+
+def regular(path: str, flags: int) -> int:
+    """Open as `os.open` does (an opener for `open`), but only what is a file; BadInput for a pipe, socket or device.
+
+    Opening a pipe waits for somebody who writes into it, and reading a terminal for somebody who types.
+    """
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return handle
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise BadInput(f"{show(path)}: is no regular file; pipe it in with - where the command takes it")

@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from usepcli.audio import tars
-from usepcli.audio.checks import PathLike
+from usepcli.audio.checks import PathLike, regular
 
 T = TypeVar("T")
 
@@ -27,11 +27,14 @@ class Facts(NamedTuple):
 
 
 def open_raw(path: PathLike) -> BinaryIO:
-    """Open a file without a buffer; OSError as it comes, of a member of a tar the errors of `tars.open_member`."""
+    """Open a file without a buffer; OSError as it comes, of a member of a tar the errors of `tars.open_member`.
+
+    BadInput for a pipe, a socket or a device, which could be waited for without end.
+    """
     found = tars.split(path)
     if found is not None:
         return cast("BinaryIO", tars.open_member(path, *found))
-    return cast("BinaryIO", open(path, "rb", buffering=0))
+    return cast("BinaryIO", open(path, "rb", buffering=0, opener=regular))
 
 
 def is_member(path: PathLike) -> bool:

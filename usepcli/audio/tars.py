@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from usepcli.audio import remote
-from usepcli.audio.checks import PathLike, show
+from usepcli.audio.checks import PathLike, regular, show
 from usepcli.errors import BadInput, InputNotFound, IOFault
 from usepcli.files import MOST_LIST, read_json, write_text
 
@@ -130,7 +130,7 @@ def index(tar: str, fresh: bool = False) -> Index:
     if remote.address(tar):
         with remote.copied(tar) as file:
             return _keep(tar, stamp, look_through(file, tar))
-    with open(tar, "rb") as file:
+    with open(tar, "rb", opener=regular) as file:
         return _keep(tar, stamp, look_through(file, tar))
 
 
@@ -242,7 +242,7 @@ class Member(io.RawIOBase):
             raise BadInput(f"{show(path)}: the tar is cut short, {lacks} bytes before the end of this member")
         self._far = bool(remote.address(tar))
         if not self._far:
-            self._fd = os.open(tar, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = regular(tar, os.O_RDONLY | os.O_CLOEXEC)
         held = None if self._far else os.fstat(self._fd)
         whole = (total, 0) if held is None else (held.st_size, held.st_mtime_ns)
         self.mtime_ns = whole[1]
