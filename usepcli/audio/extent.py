@@ -26,6 +26,7 @@ from usepcli.audio.chunks import Body, survey
 from usepcli.audio.codecs import CodecFile
 from usepcli.audio.formats import HEAD, Kind, sniff
 from usepcli.audio.plain import PlainFile
+from usepcli.audio.reading import reading
 from usepcli.audio.riff import Patched
 from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency
 from usepcli.versions import install
@@ -75,10 +76,12 @@ def opened(path: PathLike, track: int = 0) -> Iterator[Any]:
     channels, frames, subtype, format, left_over, promised, exact, and takes samples and moves as `plain.PlainFile`
     does.
     """
-    head = first_bytes(path)
-    kind = sniff(head)
-    if kind is not None and (not kind.plain or track > 1):
-        with CodecFile(path, kind, track) as codec:
+    with reading(path):
+        head = first_bytes(path)
+        kind = sniff(head)
+        other = CodecFile(path, kind, track) if kind is not None and (not kind.plain or track > 1) else None
+    if other is not None:
+        with other as codec:
             check_rate(codec.samplerate, path)
             yield codec
         return
@@ -86,7 +89,8 @@ def opened(path: PathLike, track: int = 0) -> Iterator[Any]:
         file: PlainFile | chain.ChainFile | CodecFile
         source: _Source | None = None
         try:
-            file, source = _settled(path, raw, kind)
+            with reading(path):
+                file, source = _settled(path, raw, kind)
         except sf.LibsndfileError as err:
             file = _other(path, kind, head, err.error_string.rstrip(". "))
             if (body := survey(raw)) is not None:  # FFmpeg reads one part
@@ -269,9 +273,10 @@ def _other(path: PathLike, kind: Kind | None, head: bytes, why: str) -> CodecFil
 
 @contextmanager
 def decoding(path: PathLike) -> Iterator[None]:
-    """Tell of what stops a decoder in the block as BadInput."""
+    """Note that the block reads a file, and tell of what stops its decoder as BadInput."""
     try:
-        yield
+        with reading(path):
+            yield
     except sf.LibsndfileError as err:
         why = err.error_string.rstrip(". ") or "damaged"
         raise BadInput(f"{show(path)}: decoding stopped: {why}; replace or leave out the file") from err

@@ -15,6 +15,7 @@ from usepcli.audio.chunks import survey
 from usepcli.audio.codecs import CodecFile, require
 from usepcli.audio.extent import decoding, extent, opened, read_head, tracks
 from usepcli.audio.formats import AUDIO_SUFFIXES, CODEC_SUFFIXES, HEAD
+from usepcli.audio.reading import reading
 from usepcli.audio.riff import WavLayout, parse_wav
 from usepcli.audio.writer import Writer, _Sink, write
 from usepcli.errors import BadInput
@@ -82,7 +83,8 @@ def read(path: PathLike, start: int = 0, frames: int = -1, *, finite: bool = Tru
 
 def read_mono(path: PathLike, start: int = 0, frames: int = -1, *, finite: bool = True) -> tuple[np.ndarray, int]:
     """Read like `read` and return the mean of the channels, float32 (T,), and the rate in Hz."""
-    fast = _read_pcm16_mono(path, start, frames)
+    with reading(path):
+        fast = _read_pcm16_mono(path, start, frames)
     if fast is not None:
         return fast
     wave, rate = read(path, start, frames, finite=finite)

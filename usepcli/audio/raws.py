@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from usepcli.audio import tars
 from usepcli.audio.checks import PathLike, regular
+from usepcli.audio.reading import reading
 
 T = TypeVar("T")
 
@@ -33,8 +34,10 @@ def open_raw(path: PathLike) -> BinaryIO:
     """
     found = tars.split(path)
     if found is not None:
-        return cast("BinaryIO", tars.open_member(path, *found))
-    return cast("BinaryIO", open(path, "rb", buffering=0, opener=regular))
+        with reading(path):
+            return cast("BinaryIO", tars.open_member(path, *found))
+    with reading(path):
+        return cast("BinaryIO", open(path, "rb", buffering=0, opener=regular))
 
 
 def is_member(path: PathLike) -> bool:
@@ -54,7 +57,7 @@ def facts(path: PathLike) -> Facts:
 
 def sha256(path: PathLike) -> str:
     """Return the sha256 of a file's bytes as hexadecimal text; errors as for `open_raw`."""
-    with open_raw(path) as file:
+    with reading(path), open_raw(path) as file:
         return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from usepcli.audio import remote
 from usepcli.audio.checks import PathLike, regular, show
+from usepcli.audio.reading import reading
 from usepcli.errors import BadInput, InputNotFound, IOFault
 from usepcli.files import MOST_LIST, read_json, write_text
 
@@ -128,9 +129,9 @@ def index(tar: str, fresh: bool = False) -> Index:
         if (kept := _noted.get(tar)) is not None and (found := _load(kept, stamp[0])) is not None:
             return _keep(tar, stamp, found)
     if remote.address(tar):
-        with remote.copied(tar) as file:
+        with reading(tar), remote.copied(tar) as file:
             return _keep(tar, stamp, look_through(file, tar))
-    with open(tar, "rb", opener=regular) as file:
+    with reading(tar), open(tar, "rb", opener=regular) as file:
         return _keep(tar, stamp, look_through(file, tar))
 
 

@@ -15,6 +15,7 @@ import typer
 
 import usepcli
 from usepcli import guard
+from usepcli.audio import reading
 from usepcli.cli import _help, _streams
 from usepcli.engine.separation.ending import Ending
 from usepcli.errors import WorkerDied
@@ -152,6 +153,7 @@ def _say(text: str) -> None:
 def main() -> None:
     """Run `usep` with the process's arguments; every error becomes one line on stderr and an exit code."""
     _streams.install()
+    reading.tell()
     try:
         with Ending():
             try:

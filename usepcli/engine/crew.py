@@ -32,9 +32,13 @@ from contextlib import suppress
 from multiprocessing import resource_tracker, util
 from typing import Any, Protocol
 
+from usepcli.audio import reading
 from usepcli.engine import lines, working
 from usepcli.errors import WorkerDied
+from usepcli.files import show
 
+AGAIN = "run the same command again"
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 TICK_S = 0.5  # between two looks at the clock
 GONE_S = 5.0  # until a killed process is no more
 
@@ -110,6 +114,13 @@ class _Worker:
         self.unsaid: deque[list[memoryview]] = deque()  # tasks on their way to it
         self.speaking, self.burying = threading.Lock(), threading.Lock()
         self.waited = Waited(limit_s)
+        self.note: Any = None  # the name of the file that it reads
+
+    @property
+    def at(self) -> str:
+        """In words what it reads or read when it ended, '' for nothing."""
+        name = self.note.value if self.note is not None else b""
+        return f" while it read {show(os.fsdecode(name))}" if name else ""
 
     def gone(self, wait_s: float) -> bool:
         """Wait for its end; two threads that did so at once would rob each other of the exit code."""
@@ -127,7 +138,13 @@ class _Worker:
             return f"ended with exit code {code}"
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
         why = {signal.SIGKILL: ", most likely for lack of memory", signal.SIGSEGV: ", a crash"}.get(-code, "")
-        return f"was killed by {name}{why}"
+        return f"was killed by {name}{why}{self.at}"
+
+    def advice(self, usual: str) -> str:
+        """Return what to do about its end: where a decoder crashed, the usual would do so again."""
+        if self.at and -(self.process.exitcode or 0) in _CRASHES:
+            return f"the file makes its decoder crash; replace it or leave it out, and {AGAIN}"
+        return usual
 
 
 class Crew:
@@ -188,7 +205,9 @@ class Crew:
         # A fork has the parent's ends of the others, which must close when the parent is no more.
         others = [other.line for other in self._workers] + [one.line]
         handed = others if context.get_start_method() == "fork" else []
-        one.process = context.Process(target=working.work, args=(*what, one.theirs, os.getpid(), handed), daemon=True)
+        one.note = context.RawArray("c", reading.NOTED)
+        args = (*what, one.theirs, os.getpid(), handed, one.note)
+        one.process = context.Process(target=working.work, args=args, daemon=True)
         one.process.name = f"{self.named} {number + 1}"
         # They begin with signals blocked, until they know to ignore them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, working.IGNORED)
@@ -249,7 +268,7 @@ class Crew:
         if not one.under_way:
             one.waited.again()
         elif one.waited.over():
-            raise _Hung(f"{self.named} ({one.process.pid}) gave nothing for {self.limit_s:g} s: {self.if_hung}")
+            raise _Hung(f"{self.named} ({one.process.pid}) gave nothing for {self.limit_s:g} s{one.at}: {self.if_hung}")
 
     def _attend(self, one: _Worker) -> None:
         try:
@@ -267,7 +286,7 @@ class Crew:
             self._fail(WorkerDied(str(hung)))
         except (EOFError, OSError):
             if not self.closed and self.fault is None:
-                self._fail(WorkerDied(f"{self.named} ({one.process.pid}) {one.end()}: {self.if_dead}"))
+                self._fail(WorkerDied(f"{self.named} ({one.process.pid}) {one.end()}: {one.advice(self.if_dead)}"))
         except Exception as error:  # whatever it is, nobody must wait for this thread
             self._fail(error)
 

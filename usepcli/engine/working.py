@@ -18,6 +18,7 @@ from contextlib import suppress
 from multiprocessing import connection
 from typing import Any
 
+from usepcli.audio import reading
 from usepcli.engine import lines
 from usepcli.errors import Unforeseen
 
@@ -27,17 +28,24 @@ at_work = threading.Lock()  # held while a file may be half written
 
 
 def work(
-    function: Callable[[Any], Any], asked: Any, line: socket.socket, parent: int, others: Sequence[socket.socket]
+    function: Callable[[Any], Any],
+    asked: Any,
+    line: socket.socket,
+    parent: int,
+    others: Sequence[socket.socket],
+    note: Any,
 ) -> None:
     """Answer the tasks that come over a line, until the parent is no more or asks for the end.
 
     asked: a pipe that becomes ready when no more is wanted.  others: sockets of the parent's that a fork must close.
+    note: memory of the parent's for the name of the file that is read.
     """
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
     for other in others:
         other.close()
+    reading.share(note)
     bound = _dies_with_parent()
     if os.getppid() != parent:
         os._exit(1)

@@ -12,6 +12,7 @@ from typing import Any
 from usepcli import device
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.engine.separation.ending import Ending
+from usepcli.engine.training import hangs
 from usepcli.engine.training.place import place
 from usepcli.engine.training.runfolder import RunFolder
 from usepcli.engine.training.states import SAVED
@@ -65,7 +66,10 @@ def _train(
         from usepcli.engine.training.plan import plan
 
         return plan(loaded, lambda line: print(f"usep: {line}", file=sys.stderr))
-    with Ending(bool(watch and watch.rank), _kept(folder), at_once=watch is not None):
+    with (
+        Ending(bool(watch and watch.rank), _kept(folder), at_once=watch is not None),
+        hangs.limited(loaded.train.worker_timeout_s, folder, watch),
+    ):
         from usepcli.engine.training.train import Trainer
 
         trainer = Trainer(loaded, folder, force, watch)
