@@ -19,6 +19,7 @@ from usepcli.data.batch import Batch
 from usepcli.data.sampling import torch_seed
 from usepcli.engine import tables
 from usepcli.engine.training import beginning, look, parts, states
+from usepcli.engine.training.apart import Apart
 from usepcli.engine.training.average import MovingAverage
 from usepcli.engine.training.distributed import Ranks
 from usepcli.engine.training.feed import Feed
@@ -88,7 +89,9 @@ class Trainer:
             self.log.say(line)
 
     def _close(self, error: BaseException | None = None) -> None:
-        if self.folder:
+        if self.folder and isinstance(error, Apart):  # the watch finds out why, and records that
+            self.folder.release()
+        elif self.folder:
             self.folder.close(error)
 
     def _build(self) -> None:

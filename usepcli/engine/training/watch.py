@@ -191,6 +191,8 @@ class Watch:
             self._quit(code)
         if isinstance(error, Apart):
             self.found_out()
+            if self._agent and self._lost:  # whose store it was
+                error = Stopped("torchrun has ended; what was saved stands, run the same command to resume")
         if os.environ.get("USEP_DEBUG", "") not in ("", "0"):
             import traceback
 
