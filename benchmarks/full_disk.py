@@ -37,7 +37,7 @@ ROOM = 64 << 20
 PAGE = 4096
 FOREIGN = Path(__file__).parents[1] / "tests" / "engine" / "exchange" / "foreign"
 # What differs between two runs by time or place; a table that is written as work goes on may end earlier.
-GROWING = re.compile(r"(train|valid|bad_files|errors|items|outputs|seams|remix|manifest|check)\.csv$|\.log$|\.jsonl?$")
+GROWING = re.compile(r"(train|valid|bad_files|errors|items|outputs|seams|remix|manifest|check)(-\d+-of-\d+)?\.csv$|\.log$|\.jsonl?$")
 PARTIAL = re.compile(r"\.partial\.jsonl?$")  # what the same command goes on from
 
 

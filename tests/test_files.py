@@ -100,6 +100,6 @@ def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(IOFault, match=r"No space left on device; .* MiB are free there"):
         files.tried(tmp_path / "new" / "deeper")
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["file", "there", "there/kept"]

@@ -36,6 +36,7 @@ _TURNING = {
 _LONGEST = 255  # bytes in one name, on nearly every file system
 # Of file systems on which a folder is no such thing as can be forced to the disk.
 _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -131,7 +132,10 @@ def whole(path: Path, size: int = 0) -> Iterator[Path]:
 
 
 def tried(folder: Path) -> None:
-    """Raise OutputError unless a file can be written into a folder, now or once it is made; leave all as it was."""
+    """Raise unless a file can be written into a folder, now or once it is made; leave all as it was.
+
+    Errors as for `refused`.
+    """
     made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]  # the innermost first
     probe = hidden(folder / "tried")
     try:
@@ -141,9 +145,7 @@ def tried(folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as err:
-        raise OutputError(
-            f"{show(folder)}: cannot be made or written ({err.strerror or err}); choose another folder with -o"
-        ) from err
+        raise refused(folder, err) from err
     finally:
         with suppress(OSError):
             probe.unlink()
@@ -220,6 +222,15 @@ def fault(path: Path, err: BaseException | None, size: int = 0) -> IOFault | Out
         free = ""
     left = "what stood there is as it was" if path.exists() else "nothing was left under this name"
     return IOFault(f"{show(path)}: writing failed: {reason}{free}; {left}")
+
+
+def refused(folder: Path, err: OSError) -> IOFault | OutputError:
+    """Return why a folder cannot be made or written: it may not be (OutputError), or the disk is full or fails."""
+    if err.errno in _FULL:
+        return fault(folder, err)
+    return OutputError(
+        f"{show(folder)}: cannot be made or written ({err.strerror or err}); choose another folder with -o"
+    )
 
 
 def expanded(path: str, environ: Mapping[str, str] | None = None) -> str:

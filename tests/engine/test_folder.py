@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -154,3 +155,19 @@ def test_what_others_made_is_refused(tmp_path: Path):
         with pytest.raises(OutputError, match=r"holds 'table\.csv', which `usep toy` did not make"):
             Toy(tmp_path).claim(overwrite)
     assert names(tmp_path) == {"table.csv"}
+
+
+def test_a_full_disk_is_no_lack_of_permission_and_leaves_no_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(IOFault, match=r"deeper: writing failed: No space left on device; .* MiB are free there"):
+        Lock(tmp_path / "new" / "deeper").take()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old").mkdir()
+    with pytest.raises(IOFault):
+        Lock(tmp_path / "old", share="-1-of-2").take()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]

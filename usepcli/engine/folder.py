@@ -24,7 +24,7 @@ from typing import Any
 from usepcli.engine import shards
 from usepcli.engine.shards import Shard
 from usepcli.errors import BadInput, IOFault, OutputError
-from usepcli.files import read_json, show, write_text
+from usepcli.files import folder_for, read_json, refused, show, write_text
 
 # How long a killed run's data workers may take to notice that their parent is gone: until then they hold its lock.
 ORPHANS_S = 10.0
@@ -50,23 +50,17 @@ class Lock:
         self._held: list[tuple[Path, int]] = []
 
     def take(self) -> None:
-        """Make the folder and lock it; a folder that was made for nothing goes again."""
-        new = not os.path.lexists(self.folder)
+        """Make the folder and lock it; a folder that was made for nothing goes again. Errors as for `files.refused`."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for path, how in self._wanted:
-                self._take(path, how)
+            with folder_for(self.folder):
+                try:
+                    for path, how in self._wanted:
+                        self._take(path, how)
+                except BaseException:
+                    self.release()
+                    raise
         except OSError as fault:
-            self.release()
-            if new:
-                with suppress(OSError):
-                    self.folder.rmdir()
-            raise OutputError(
-                f"{show(self.folder)}: cannot be made or written ({fault.strerror}); choose another folder with -o"
-            ) from fault
-        except BaseException:
-            self.release()
-            raise
+            raise refused(self.folder, fault) from fault
 
     def _take(self, path: Path, how: int) -> None:
         # A share that ends has the whole lock for an instant, to see whether it is the last one.

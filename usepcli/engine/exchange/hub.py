@@ -230,7 +230,7 @@ def aside(folder: Path, name: str, wanted: Path) -> Iterator[Path]:
             temporary = Path(tempfile.mkdtemp(prefix=f".{name}.tmp.", dir=folder))
             stops.passing(temporary)
         except OSError as fault:
-            raise OutputError(f"{wanted}: cannot be written ({fault.strerror})") from fault
+            raise files.refused(wanted, fault) from fault
         try:
             yield temporary
         except OSError as err:
