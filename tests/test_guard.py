@@ -33,6 +33,28 @@ def test_what_is_no_matter_of_one_item_ends_the_run(error: Exception):
     assert caught.value is error
 
 
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's own, which a device raises."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_memory_that_ran_out_is_told_with_what_takes_less(error: Exception):
+    line, code = guard.explain(error)
+    assert code == 70 and "train.batch_size or data.segment_s" in line and "train.accumulate" in line
+    assert "\n" not in line and isinstance(guard.fault(error, "a.wav"), BadInput)
+    assert guard.explain(RuntimeError("shape '[2]' is invalid"))[1] == 1
+
+
 def test_the_traceback_is_there_for_who_asks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     def fail() -> None:
         raise ValueError("odd")

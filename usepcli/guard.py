@@ -22,6 +22,8 @@ from usepcli.stops import Ended, name_of
 _ENDS = (IOFault, WorkerDied, Stopped, BrokenPipeError)
 # What the system says of a name under which nothing can be; outputs are told apart before (`files.fault`).
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+# The last is how oneDNN says it; it says so, too, of what it cannot do at all, which no released model asks for.
+_NO_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "could not create a primitive")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 
 
@@ -43,7 +45,7 @@ def fault(error: Exception, item: str | os.PathLike[str], ends: tuple[type[Excep
         sys.stderr.write("".join(traceback.format_exception(error)))
     if isinstance(error, UsepError):
         return error
-    if isinstance(error, MemoryError):
+    if short_of_memory(error):
         return BadInput(f"{show(item)}: takes more memory than there is ({str(error) or 'no details'}); leave it out")
     if isinstance(error, OSError) and error.strerror:
         return BadInput(f"{show(item)}: {error.strerror}; check the file and run again")
@@ -60,6 +62,12 @@ def explain(error: BaseException) -> tuple[str, int]:
     """Return the line to print for what ended a command, and the exit code."""
     if isinstance(error, UsepError):
         return f"usep: error: {error}", error.code
+    if short_of_memory(error):
+        advice = (
+            "in a training lower train.batch_size or data.segment_s, or raise train.accumulate, and run it again: it "
+            "goes on from its last checkpoint; elsewhere take fewer --workers, or smaller files"
+        )
+        return f"usep: error: out of memory ({_named(error)}); {advice}", WorkerDied.code
     if isinstance(error, OSError) and error.strerror:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         return f"usep: error: {place}{error.strerror}", (InputNotFound if error.errno in _NOWHERE else IOFault).code
@@ -69,16 +77,18 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"usep: stopped by {name_of(error.number)}", int(str(error.code))
     if isinstance(error, SystemExit):
         return "usep: ended", error.code if isinstance(error.code, int) else int(error.code is not None)
-    what = f"{type(error).__name__}: {error}".splitlines()[0]
-    if _short_of_memory(error):
-        advice = (
-            "lower train.batch_size or raise train.accumulate in a training; fewer --workers, smaller files elsewhere"
-        )
-        return f"usep: error: out of memory ({what}); {advice}", WorkerDied.code
-    return f"usep: unexpected error {what} (a bug; run with USEP_DEBUG=1 to see where)", 1
+    return f"usep: unexpected error {_named(error)} (a bug; run with USEP_DEBUG=1 to see where)", 1
 
 
-def _short_of_memory(error: BaseException) -> bool:
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, as Python, numpy, torch or what lies below them say it."""
     # Torch has a class of its own for a device, and a plain RuntimeError for the processor.
-    named = any(kind.__name__ in ("MemoryError", "OutOfMemoryError") for kind in type(error).__mro__)
-    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    if any(kind.__name__ in ("MemoryError", "OutOfMemoryError") for kind in type(error).__mro__):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from usepcli import device as devices
+from usepcli import guard
 from usepcli.audio import io
 from usepcli.errors import BadInput, UsageError, WorkerDied
 from usepcli.models.queried import Bound, Model, QueriedModel
@@ -282,11 +283,12 @@ class Separator:
                 with torch.inference_mode():
                     return self._answering()(torch.from_numpy(waves).to(self.device), normalize).cpu().numpy()
             except (RuntimeError, MemoryError) as fault:
-                if not _no_memory(fault):
+                if not guard.short_of_memory(fault):
                     raise
                 if len(waves) == 1 and waves.shape[1] <= FLOOR_S * self.rate:
                     raise WorkerDied(
-                        f"device '{self.device}': out of memory even for one second; use --device cpu"
+                        f"device '{self.device}': out of memory even for one second; "
+                        f"{'make room' if self.device.type == 'cpu' else 'use --device cpu'}, or take a smaller model"
                     ) from fault
             # The parts are made outside the handler: the failed attempt's tensors are free by then.
             if len(waves) == 1:
@@ -310,10 +312,3 @@ def borrowed(model: Model, device: torch.device | str) -> Iterator[Separator]:
         yield Separator(model, device=device)
     finally:
         model.train(was_training).to(home)
-
-
-def _no_memory(fault: BaseException) -> bool:
-    """True for every way in which torch says that memory ran out: on a GPU, on a CPU, or in Python."""
-    if isinstance(fault, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(fault) for words in ("allocate memory", "not enough memory", "out of memory"))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
+from usepcli import guard
 from usepcli.errors import LONGEST_NAME, BadInput, ConfigError
 from usepcli.models.queried import Model
 from usepcli.profile import signature
@@ -77,7 +78,9 @@ def model(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) 
         raise BadInput(
             f"{where}: the settings ask for more parts or larger ones than the {len(state)} tensors in the file"
         ) from fault
-    except (ConfigError, TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as fault:
+    except (ConfigError, TypeError, ValueError, ArithmeticError, RuntimeError) as fault:
+        if guard.short_of_memory(fault):  # the machine's, for the model takes no more than its file
+            raise
         first = (str(fault).strip().splitlines() or [type(fault).__name__])[0][:300]
         raise BadInput(f"{where}: settings of which no model can be made ({first})") from fault
     load_into(made, state, where)

@@ -12,7 +12,7 @@ from usepcli.audio.loudness import LoudnessMeter
 from usepcli.engine.scoring import listening
 from usepcli.engine.scoring.scoring import Signals
 from usepcli.engine.scoring.systems import System
-from usepcli.errors import BadInput, OutputError, UsageError
+from usepcli.errors import BadInput, IOFault, OutputError, UsageError
 from usepcli.report import listening as pages
 
 RATE = 8000
@@ -151,3 +151,13 @@ def test_arranging_keeps_trial_and_key_together_and_names_the_test_by_its_sounds
     assert listening.arrange(entries, keys, seed=1)[0] == name
     entries[3] = {"id": "3", "sounds": {"x": "another"}}
     assert listening.arrange(entries, keys, seed=1)[0] != name
+
+
+def test_a_page_stands_nowhere_without_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise IOFault("No space left on device")
+
+    monkeypatch.setattr(listening.tables, "write_csv", full)
+    with pytest.raises(IOFault):
+        listening.write(tmp_path / "test", [], "<html>")
+    assert list(tmp_path.iterdir()) == []

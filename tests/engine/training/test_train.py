@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from usepcli import guard
 from usepcli.engine.training import states, status
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, ConfigError, Diverged, OutputError, Stopped, WorkerDied
@@ -289,6 +290,30 @@ def test_a_validation_that_fails_costs_nothing_of_what_was_learned(
     Trainer(load_profile(str(profile_file)), tmp_path / "run").fit()
     assert curve(tmp_path / "run") == curve(tmp_path / "whole")
     assert validations(tmp_path / "run") == validations(tmp_path / "whole")
+
+
+def test_too_little_memory_in_a_step_is_told_and_loses_no_saved_step(profile_file: Path, tmp_path: Path) -> None:
+    sets = ["train.epochs=2", "valid.mom_pairs=0"]
+    Trainer(load_profile(str(profile_file), sets), tmp_path / "whole").fit()
+    trainer = Trainer(load_profile(str(profile_file), sets), tmp_path / "run")
+    step, kept = trainer._one_step, b""
+
+    def large(micro: list[Any]) -> None:
+        nonlocal kept
+        if trainer.step > trainer.total // 2:
+            kept = (tmp_path / "run" / "last.ckpt").read_bytes()
+            torch.empty(2**50)
+        step(micro)
+
+    trainer._one_step = large  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError) as fault:
+        trainer.fit()
+    line, code = guard.explain(fault.value)
+    assert code == 70 and "lower train.batch_size or data.segment_s" in line
+    assert status.read(tmp_path / "run")["code"] == 70
+    assert kept and (tmp_path / "run" / "last.ckpt").read_bytes() == kept
+    Trainer(load_profile(str(profile_file), sets), tmp_path / "run").fit()
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
 
 
 def test_a_stop_in_the_last_step_leaves_the_validation_to_the_next_start(profile_file: Path, tmp_path: Path) -> None:

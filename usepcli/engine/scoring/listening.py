@@ -26,7 +26,7 @@ from usepcli.engine.scoring.channels import SILENT_RMS, split
 from usepcli.engine.scoring.scoring import Signals
 from usepcli.engine.scoring.systems import System
 from usepcli.errors import BadInput, ConfigError, MissingDependency, OutputError, UsageError, choices
-from usepcli.files import tried
+from usepcli.files import tried, whole
 
 PAGE, KEY = "test.html", "key.csv"
 WHICH, PREFERENCE = "which", "preference"
@@ -249,9 +249,11 @@ def arrange(
 
 
 def write(folder: Path, asked: Sequence[dict[str, Any]], page: str) -> tuple[Path, Path]:
-    """Write the page and then the key into a folder and return their paths; OutputError, IOFault."""
-    from usepcli.files import write_text
+    """Write the page and the key into a folder and return their paths; OutputError, IOFault.
 
-    write_text(folder / PAGE, page)
-    tables.write_csv(folder / KEY, asked, KEY_COLUMNS)
+    Neither takes its name before both are whole: a page without its key would be in the way of another.
+    """
+    with whole(folder / PAGE, len(page)) as unplaced:
+        unplaced.write_text(page, encoding="utf-8", errors="surrogateescape")
+        tables.write_csv(folder / KEY, asked, KEY_COLUMNS)
     return folder / PAGE, folder / KEY
