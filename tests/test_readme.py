@@ -17,7 +17,7 @@ from usepcli.audio import io
 from usepcli.audio.resample import wait_s
 from usepcli.data.manifest import COLUMNS, POOL_COLUMNS
 from usepcli.engine.scoring.listening import KEY_COLUMNS
-from usepcli.engine.separation import ledger
+from usepcli.engine.separation import failures, joins, ledger
 from usepcli.profile.load import load_profile
 from usepcli.weights import build, cards, store
 
@@ -100,8 +100,8 @@ def test_tables_in_the_readme_name_the_columns() -> None:
         "manifest.csv": COLUMNS,
         "pool.csv": POOL_COLUMNS,
         "outputs.csv": ledger.OUTPUTS,
-        "seams.csv": ledger.SEAMS,
-        "errors.csv": ledger.ERRORS,
+        "seams.csv": joins.SEAMS,
+        "errors.csv": failures.ERRORS,
         "key.csv": KEY_COLUMNS,
     }
     for name, columns in tables.items():

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from usepcli.engine import shards
-from usepcli.engine.separation.jobs import Job
-from usepcli.engine.separation.shards import lacking, of
+from usepcli.engine.separation.jobs import Job, lay_out, lay_out_some, rivals
+from usepcli.engine.separation.shards import lacking, of, planned
+from usepcli.engine.separation.source import Source
 from usepcli.engine.shards import Shard, asked, parse, parts
 from usepcli.errors import UsageError
 
@@ -26,6 +27,25 @@ def test_every_file_belongs_to_one_share_whatever_the_order_and_the_other_files(
 def test_shares_are_the_same_everywhere():
     # Written down once: another machine or version has to agree, or files are done twice or never.
     assert [job.source.stem for job in of(Shard(1, 40), JOBS)] == EXPECTED
+
+
+@pytest.mark.parametrize("template", ["{stem}_{i}", "{folder}{stem}_{i}.{ext}", "{i}{stem}"])
+def test_a_share_knows_its_rivals_and_no_other_jobs(template: str, tmp_path: Path):
+    names = [
+        f"{folder}/{k}{ext}" for k in range(30) for folder in ("a", "a/b", "A") for ext in (".wav", ".flac", ".WAV")
+    ]
+    names += [f"lone/{k}.wav" for k in range(100)]
+    sources = [Source(f"in/{name}", Path(name).with_suffix("")) for name in names]
+    everyone = lay_out(sources, tmp_path, 2, name=template)
+    wanted, whole = rivals(everyone), [planned(sources, None, lambda all_of: (everyone, []), False)]
+    assert whole == [(everyone, everyone)]
+    for k in (1, 2, 3):
+        share = Shard(k, 3)
+        mine, known = planned(sources, share, lambda own: lay_out_some(sources, tmp_path, 2, own, name=template), False)
+        assert mine == of(share, everyone) and len(known) < len(everyone)
+        keys = {str(path).casefold() for job in mine for path in job.outputs}
+        found = rivals(known)
+        assert {key: found.get(key) for key in keys} == {key: wanted.get(key) for key in keys}
 
 
 def slurm(task: str, count: str = "4", least: str = "1", step: str | None = None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from usepcli.audio.checks import PathLike, show
@@ -40,22 +40,36 @@ class Written:
     Ask it after all files were listed: a run that goes on beside this one names its outputs before it places them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, real: Callable[[str], str] = os.path.realpath) -> None:
+        """real: tells where a path leads."""
         self.unread: list[str] = []
+        self._real = real
         self._folders: dict[str, dict[str, str]] = {}
+        self._naming: dict[str, list[tuple[str, str, dict[str, str]]]] = {}
         self._pages: dict[str, bool] = {}
 
     def by(self, path: PathLike) -> str:
         """Return the table or the page that a file was written for, '' for a file that none names."""
         text = os.fsdecode(path)
         # Under its own name and under the one that links lead to; the folder, too, may be a link.
-        for place in dict.fromkeys((os.path.abspath(text), os.path.realpath(text))):
-            for folder, rest in _above(place):
-                if found := self._named(folder).get(rest):
+        for place in dict.fromkeys((os.path.abspath(text), self._real(text))):
+            where, _, name = place.rpartition(os.sep)
+            for folder, rest, named in self._naming_above(where):
+                if found := named.get(rest + name):
                     return os.path.join(folder, found)
-            if page := self._page(os.path.dirname(place)):
+            if page := self._page(where or os.sep):
                 return page
         return ""
+
+    def _naming_above(self, where: str) -> list[tuple[str, str, dict[str, str]]]:
+        """Return the folders, of one and of those above it, whose tables name anything, and what leads down from each.
+
+        They are the same for all files of a folder.
+        """
+        if (found := self._naming.get(where)) is None:
+            above = [(folder, rest, self._named(folder)) for folder, rest in _above(os.path.join(where, "") or os.sep)]
+            found = self._naming[where] = [one for one in above if one[2]]
+        return found
 
     def _named(self, folder: str) -> dict[str, str]:
         """Return the outputs, relative to the folder, that its tables name, each with its table."""

@@ -11,10 +11,10 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from usepcli.data.rows import read as read_table
 from usepcli.errors import BadInput, InputNotFound, IOFault
@@ -124,35 +124,54 @@ def write_csv(path: str | Path, rows: Sequence[Line], columns: Sequence[str] = (
     write_text(Path(path), "".join(lines))
 
 
-def load(path: Path, columns: Sequence[str] = (), strict: bool = False) -> list[Cells]:
+def load(
+    path: Path, columns: Sequence[str] = (), strict: bool = False, keep: Callable[[Cells], bool] | None = None
+) -> list[Cells]:
     """Return the whole rows of a log, none if it is absent; BadInput for a table without some of `columns`.
 
-    A row that a kill cut short is left out; strict: only the last can be such a row.
+    A row that a kill cut short is left out; strict: only the last can be such a row.  keep: which rows are wanted.
     """
     try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return list(filter(keep, _rows(path, file, columns, strict)))
     except FileNotFoundError:
         return []
     except OSError as fault:
         raise IOFault(f"{show(path)}: cannot be read: {fault.strerror}; check the folder and run again") from fault
-    try:
-        # Without its last character a row may look whole.
-        lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
     except csv.Error as fault:
         raise BadInput(f"{show(path)}: no CSV table ({fault}); move it away and run again") from fault
-    if not lines:
-        return []
-    if missing := [name for name in columns if name not in lines[0]]:
+
+
+def _rows(path: Path, file: TextIO, columns: Sequence[str], strict: bool) -> Iterator[Cells]:
+    lines = csv.reader(_ended(file))
+    head = next(lines, None)
+    if head is None:
+        return
+    if missing := [name for name in columns if name not in head]:
         raise BadInput(
             f"{show(path)}: found no column '{missing[0]}'; expected a table that usep wrote, move it and run again"
         )
-    width = len(lines[0])
-    if strict and (odd := next((n for n, line in enumerate(lines[:-1], 1) if len(line) != width), 0)):
-        raise BadInput(
-            f"{show(path)}:{odd}: {len(lines[odd - 1])} cells, {width} were expected; mend the table, or move it away, "
-            "and run again"
-        )
-    return [dict(zip(lines[0], line, strict=True)) for line in lines[1:] if len(line) == width]
+    odd, cells = 0, 0  # the line of a row that is cut, and what is left of it
+    for n, line in enumerate(lines, 2):
+        if odd and strict:
+            raise BadInput(
+                f"{show(path)}:{odd}: {cells} cells, {len(head)} were expected; mend the table, or move it away, and "
+                "run again"
+            )
+        if len(line) == len(head):
+            yield dict(zip(head, line, strict=True))
+        elif not odd:
+            odd, cells = n, len(line)
+
+
+def _ended(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a text up to its last line feed: without its last character a row may look whole."""
+    held: list[str] = []
+    for line in file:
+        held.append(line)
+        if line.endswith("\n"):
+            yield from held
+            held.clear()
 
 
 def read_csv(path: str | Path, own: bool = False) -> list[Cells]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from usepcli import guard
 from usepcli.audio import io
-from usepcli.engine.separation.inputs import Source
-from usepcli.engine.separation.jobs import Job, identity, refuse_outputs, refuse_rival, rivals
+from usepcli.engine.separation.jobs import FileId, Job, identity, refuse_outputs, refuse_rival, rivals
 from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish, separate_files
+from usepcli.engine.separation.source import Source
 from usepcli.errors import UsepError
 from usepcli.separator.how import How
 from usepcli.weights import cards, reach
@@ -77,16 +77,28 @@ class Triage:
         return first if count == 1 else type(first)(f"{first} (none of the {count} files can be done)")
 
 
+class _Inputs:
+    """What tells the inputs from all other files; the disk is asked about them when an output is there already."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources, self._known = sources, set[FileId]()
+
+    def __contains__(self, one: object) -> bool:
+        if not self._known:
+            self._known = {identity(source.text) for source in self._sources}
+        return one in self._known
+
+
 def triage(
     ledger: Ledger, jobs: Sequence[Job], key: str, sources: Sequence[Source], *, everyone: Sequence[Job] = (),
     resume: bool = True, overwrite: bool = False,
 ) -> Triage:  # fmt: skip
     """Tell what is done from what is left, and what may not be done: an output of it is in the way, or another's.
 
-    `everyone` are the jobs of all shares, among which one output may be wanted twice.
+    `everyone` are the jobs of all shares, among which one output may be wanted twice, in the order of their files.
     """
     found, wanted = Triage(), rivals(everyone or jobs)
-    inputs = {identity(source.path) for source in sources}
+    inputs = _Inputs(sources)
     has = functools.cache(lambda job: resume and ledger.done(job, key) is not None)
     for job in jobs:
         try:
@@ -116,7 +128,7 @@ def run(
     """
 
     def broken(job: Job, fault: UsepError) -> None:
-        ledger.fail(job.file, fault)
+        ledger.fail([(job.file, fault)])
         failed(job, fault)
 
     for job in jobs:

@@ -15,7 +15,8 @@ from pathlib import Path
 from usepcli.audio import io, raws
 from usepcli.audio.written import Written
 from usepcli.engine.separation import tar_files
-from usepcli.engine.separation.source import Source
+from usepcli.engine.separation.places import Places
+from usepcli.engine.separation.source import Source, suffix_of
 from usepcli.errors import BadInput, InputNotFound, UsageError, UsepError
 
 
@@ -109,21 +110,22 @@ def find(inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, *, 
     another folder than `out`. Other named files are taken as they are: a bad one fails later, by itself. `-` stands
     for `stdin`, where standard input was copied to. InputNotFound if nothing is left.
     """
-    found, written, seen = Found(), Written(), set()
+    found, places, seen = Found(), Places(), set()
+    written = Written(places.real)
     listed = [
-        (str(text), *_listed(str(text), out, stdin, found.faults)) for text in inputs
+        (str(text), *_listed(str(text), out, stdin, found.faults, places)) for text in inputs
     ]  # before `written` is asked
     for text, sources, named in listed:
         if not sources:
             found.faults.setdefault(text, _nothing(text))
         for source in sources:
             # A member's name leads nowhere on the disk, whatever dots are in it.
-            real = str(source.path) if raws.is_member(source.path) else os.path.realpath(source.path)
-            table = "" if source.name else written.by(source.path)
+            real = source.text if raws.is_member(source.text) else places.real(source.text)
+            table = "" if source.name else written.by(source.text)
             if table and alone and named and not _same(os.path.dirname(table), out):
                 found.again, table = table, ""
             if table:
-                found.own.setdefault(os.fspath(source.path), table)
+                found.own.setdefault(source.text, table)
             elif real not in seen:
                 found.sources.append(source)
                 seen.add(real)
@@ -135,16 +137,18 @@ def find(inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, *, 
     return found
 
 
-def _listed(text: str, out: Path, stdin: Path | None, faults: dict[str, UsepError]) -> tuple[list[Source], bool]:
+def _listed(
+    text: str, out: Path, stdin: Path | None, faults: dict[str, UsepError], places: Places
+) -> tuple[list[Source], bool]:
     """Return what one input stands for, and whether it is a file's name; folders that cannot be read are faults."""
     path = Path(text)
     if stdin is not None and text == "-":
         return [Source(stdin, Path("stdin"), "-")], True
     if (names := tar_files.listed(text)) is not None:
         return tar_files.sources(names, faults), False
-    if os.path.isdir(path):  # Path.is_dir raises where nobody may look, or for a name that is too long
+    if places.is_folder(os.fspath(path)):
         return _below(path, _walk(path, out, faults)), False
-    if not os.path.lexists(path) and glob.has_magic(text):
+    if glob.has_magic(text) and not os.path.lexists(path):
         return _below(_fixed(path), _matches(path, out, faults)), False
     return [Source(path, Path(path.stem))], True
 
@@ -161,8 +165,10 @@ def _same(folder: str, out: Path) -> bool:
     return os.path.realpath(folder) == os.path.realpath(out)
 
 
-def _below(folder: Path, paths: Iterable[Path]) -> list[Source]:
-    return [Source(path, path.relative_to(folder).with_suffix("")) for path in paths]
+def _below(folder: Path, paths: Iterable[str]) -> list[Source]:
+    """Return files in a folder, or below it, with their tree; the paths begin as the folder's own does."""
+    begin = os.path.join(folder, "") if folder.parts else ""
+    return [Source(path, path[len(begin) : len(path) - len(suffix_of(path))]) for path in paths]
 
 
 def _fixed(pattern: Path) -> Path:
@@ -170,13 +176,14 @@ def _fixed(pattern: Path) -> Path:
     return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
 
 
-def _matches(pattern: Path, out: Path, faults: dict[str, UsepError]) -> list[Path]:
+def _matches(pattern: Path, out: Path, faults: dict[str, UsepError]) -> list[str]:
     """Return the sound files that a pattern names; ** stands for any number of folders."""
     if "**" not in pattern.parts:
-        return sorted(p for p in map(Path, glob.glob(str(pattern))) if _is_sound(p) and not os.path.isdir(p))
+        found = (os.fspath(Path(path)) for path in glob.iglob(str(pattern)) if _is_sound(os.path.basename(path)))
+        return sorted((path for path in found if not os.path.isdir(path)), key=_order)
     fixed = _fixed(pattern)
     wanted = pattern.parts[len(fixed.parts) :]
-    return [path for path in _walk(fixed, out, faults) if _fits(path.relative_to(fixed).parts, wanted)]
+    return [path for path in _walk(fixed, out, faults) if _fits(Path(path).parts[len(fixed.parts) :], wanted)]
 
 
 def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
@@ -187,7 +194,7 @@ def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
     return fnmatch.fnmatchcase(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
 
 
-def _walk(folder: Path, out: Path, faults: dict[str, UsepError]) -> list[Path]:
+def _walk(folder: Path, out: Path, faults: dict[str, UsepError]) -> list[str]:
     def lost(fault: OSError) -> None:
         where = os.fsdecode(fault.filename)
         faults[where] = BadInput(f"{io.show(where)}: cannot be listed: {fault.strerror}; ask for the right to read it")
@@ -197,9 +204,15 @@ def _walk(folder: Path, out: Path, faults: dict[str, UsepError]) -> list[Path]:
     paths = []
     for place, folders, names in os.walk(folder, onerror=lost):
         folders[:] = [f for f in folders if os.path.realpath(os.path.join(place, f)) != skip and not f.startswith(".")]
-        paths += [Path(place, name) for name in names if _is_sound(Path(name))]
-    return sorted(paths)
+        begin = "" if place == os.curdir else os.path.join(place.removeprefix(os.path.join(os.curdir, "")), "")
+        paths += [begin + name for name in names if _is_sound(name)]
+    return sorted(paths, key=_order)
 
 
-def _is_sound(path: Path) -> bool:
-    return path.suffix.lower() in io.AUDIO_SUFFIXES and not path.name.startswith(".")
+def _order(path: str) -> str:
+    """Return what puts files of a folder before those of one whose name goes on: as the parts of the paths do."""
+    return path.replace(os.sep, "\0")
+
+
+def _is_sound(name: str) -> bool:
+    return suffix_of(name).lower() in io.AUDIO_SUFFIXES and not name.startswith(".")

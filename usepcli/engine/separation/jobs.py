@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
 import string
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 from usepcli.audio import io
 from usepcli.audio.formats import LOSSY
 from usepcli.audio.writer import check_suffix
-from usepcli.engine.separation.inputs import Source
+from usepcli.engine.separation.source import Source, suffix_of
 from usepcli.errors import OutputError, UsageError, choices
 
 FORMATS = ("wav", "flac", "ogg", "mp3", "aiff", "w64", "caf")
@@ -66,23 +68,57 @@ def lay_out(
 
     UsageError for a wrong name, format or subtype; OutputError where no folder can be made there.
     """
+    return lay_out_some(sources, out, names, lambda _: True, name=name, form=form, subtype=subtype)[0]
+
+
+def lay_out_some(
+    sources: Sequence[Source], out: Path, names: int | Sequence[str], wanted: Callable[[Source], bool], *,
+    name: str = "{stem}_{i}", form: str = "wav", subtype: str = "",
+) -> tuple[list[Job], list[Job]]:  # fmt: skip
+    """Return the jobs of the files wanted, and those of others that would write one of their outputs, too.
+
+    All are in the order of the files. The others make no jobs: they may be a million. Errors as for `lay_out`.
+    """
     check_template(name)
     if form not in FORMATS:
         raise UsageError(choices("format", form, FORMATS))
     if subtype:
         check_subtype(f"x.{form}", subtype)
     labels = tuple(str(k + 1) for k in range(names)) if isinstance(names, int) else tuple(names)
-    jobs = []
-    for source in sources:
-        files = [_fill(name, source, label) + f".{form}" for label in labels]
-        if len({file.casefold() for file in files}) < len(files):
-            raise UsageError(
-                f"--name: '{name}' gives two sources one name, {files[0]}; expected another for each {{i}}"
-            )
-        outputs = tuple(out / source.relative.parent / file for file in files)
-        jobs.append(Job(source.path, outputs, subtype, labels, source.relative, source.name))
+    mine = [wanted(source) for source in sources]
+
+    def job(source: Source) -> Job:
+        folder = out / source.relative.parent
+        outputs = tuple(folder / file for file in _files(name, source, labels, form))
+        return Job(source.path, outputs, subtype, labels, source.relative, source.name)
+
+    keys: set[str] = set()
+    for source in itertools.compress(sources, mine):
+        keys.update(_keys(source, name, labels, form))
+    others = itertools.compress(sources, map(operator.not_, mine))
+    beside = [source for source in others if not keys.isdisjoint(_keys(source, name, labels, form))]
     _refuse_folder(out)
-    return jobs
+    return [job(source) for source in itertools.compress(sources, mine)], [job(source) for source in beside]
+
+
+def _keys(source: Source, template: str, labels: Sequence[str], form: str) -> list[str]:
+    """Return what outputs of one name, whatever its case, have in common."""
+    folder = source.under.rpartition(os.sep)[0]
+    return [f"{folder}/{file}".casefold() for file in _files(template, source, labels, form)]
+
+
+def _files(template: str, source: Source, labels: Sequence[str], form: str) -> list[str]:
+    """Return the names of a file's outputs; UsageError where two have one."""
+    stem, ext = source.under.rpartition(os.sep)[2], suffix_of(source.text)[1:]
+    folder = _folder(source) if "{folder" in template else ""
+    given = {"stem": stem, "ext": ext, "folder": folder}
+    numbers = [int(label) if label.isdecimal() else _Word(label) for label in labels]
+    files = [f"{template.format(**given, i=number)}.{form}" for number in numbers]
+    if len({file.casefold() for file in files}) < len(files):
+        raise UsageError(
+            f"--name: '{template}' gives two sources one name, {files[0]}; expected another for each {{i}}"
+        )
+    return files
 
 
 class _Word(str):
@@ -92,10 +128,8 @@ class _Word(str):
         return str(self)
 
 
-def _fill(template: str, source: Source, label: str) -> str:
-    number = int(label) if label.isdecimal() else _Word(label)
-    folder = os.path.basename(os.path.dirname(os.path.abspath(source.name or source.path)))
-    return template.format(stem=source.relative.name, ext=source.path.suffix[1:], folder=folder, i=number)
+def _folder(source: Source) -> str:
+    return os.path.basename(os.path.dirname(os.path.abspath(source.name or source.text)))
 
 
 def choose(names: Sequence[str], keep: str) -> tuple[str, ...]:
@@ -183,7 +217,7 @@ def refuse_outputs(
         refuse_existing(path, overwrite or path in ours, inputs, why(path))
 
 
-def identity(path: Path) -> FileId:
+def identity(path: str | os.PathLike[str]) -> FileId:
     """Return what tells one file from another, whatever links lead to it."""
     try:
         held = os.stat(path)

@@ -20,21 +20,20 @@ from usepcli import files
 from usepcli.audio import io, raws, written
 from usepcli.engine import tables
 from usepcli.engine.folder import Lock
+from usepcli.engine.separation.failures import ERRORS, Failures
 from usepcli.engine.separation.jobs import Job
+from usepcli.engine.separation.joins import SEAMS, Joins, by_file, seam_of
 from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.engine.shards import Shard
 from usepcli.engine.tables import Cells
 from usepcli.errors import BadInput, InputNotFound, UsepError
 from usepcli.files import write_text
-from usepcli.separator.how import Seam
 
 OUTPUTS = (
     "file", "output", "source", "sha256", "bytes", "seconds", "frames", "rate", "channels", "subtype", "gain_db",
     "peak", "level_db", "lufs", "activity", "active", "null_db", "null_peak_db", "missing_s", "left_out", "settings",
     "file_bytes", "file_mtime_ns", "file_sha256",
 )  # fmt: skip
-SEAMS = ("file", "seam", "time_s", "order", "swapped", "lead", "confidence", "quiet")
-ERRORS = ("file", "code", "error")
 
 
 class Ledger:
@@ -51,9 +50,15 @@ class Ledger:
         self._rows: dict[str, Cells] = {}
         self._mine: set[str] = set()  # outputs with a row in this run's own table
         self._doubled = False  # that table holds older rows of some outputs beside their last ones
-        self.order: dict[str, int] = {}  # of files, in which merged tables list them
-        self._seams: set[str] = set()  # files with rows in this run's own table of seams
-        self._errors: dict[str, Cells] = {}
+        self._order: dict[str, int] = {}  # of files, in which merged tables list them
+        self._wanted: set[str] = set()  # the outputs that a share asks after in the tables of others
+        self._joins, self._failures = Joins(self._path("seams")), Failures(self._path("errors"))
+        self._start = os.path.join(os.path.abspath(out), "")
+
+    def expect(self, jobs: Sequence[Job]) -> None:
+        """Take note of the jobs that tables are asked about, in the order in which these list files."""
+        self._order = {self.file(job.file): n for n, job in enumerate(jobs)}
+        self._wanted = {self.text(path) for job in jobs for path in job.outputs} if self.shard else set()
 
     def __enter__(self) -> Ledger:
         self.lock.take()
@@ -72,6 +77,8 @@ class Ledger:
         try:
             if self._doubled:
                 self._save_outputs()
+            self._joins.flush()
+            self._failures.flush()
         except UsepError:
             if kind is None:
                 raise
@@ -84,7 +91,7 @@ class Ledger:
         self._doubled = False
 
     def _ordered(self, rows: Iterable[Cells]) -> list[Cells]:
-        return sorted(rows, key=lambda row: self.order.get(row["file"], len(self.order)))
+        return sorted(rows, key=lambda row: self._order.get(row["file"], len(self._order)))
 
     def _path(self, name: str) -> Path:
         return self.out / f"{name}{self.suffix}.csv"
@@ -97,13 +104,14 @@ class Ledger:
     def read(self) -> None:
         """Read all tables of the folder again; BadInput for a table of another kind under one of their names."""
         own = tables.load(self._path("outputs"), OUTPUTS)
-        shares = [row for path in self._shares("outputs") for row in tables.load(path, OUTPUTS)]
-        common = tables.load(self.out / "outputs.csv", OUTPUTS)
-        self._rows = {row["output"]: row for row in [*common, *shares, *(own if self.shard else ())]}
+        keep = (lambda row: row["output"] in self._wanted) if self.shard else None
+        others = [self.out / "outputs.csv", *self._shares("outputs")]
+        self._rows = {row["output"]: row for path in others for row in tables.load(path, OUTPUTS, keep=keep)}
+        self._rows |= {row["output"]: row for row in own} if self.shard else {}
         self._mine = {row["output"] for row in own}
         self._doubled = len(own) > len(self._mine)
-        self._seams = {row["file"] for row in tables.load(self._path("seams"), SEAMS)}
-        self._errors = {row["file"]: row for row in tables.load(self._path("errors"), ERRORS)}
+        self._joins.read()
+        self._failures.read()
 
     def _merge(self) -> None:
         """Take the tables of shares into the common ones, unless this run is a share itself."""
@@ -114,14 +122,13 @@ class Ledger:
         self._doubled = True  # what comes now has its place among them, too
         seams: dict[str, list[Cells]] = {}
         for path in [self._path("seams"), *self._shares("seams")]:
-            seams |= _by_file(tables.load(path, SEAMS))
-        tables.save(self._path("seams"), self._ordered(row for rows in seams.values() for row in rows), SEAMS)
-        self._seams = set(seams)
+            seams |= by_file(tables.load(path, SEAMS))
+        self._joins.replace(self._ordered(row for rows in seams.values() for row in rows))
+        errors = dict(self._failures.rows)
         for path in self._shares("errors"):
-            self._errors |= {row["file"]: row for row in tables.load(path, ERRORS)}
+            errors |= {row["file"]: row for row in tables.load(path, ERRORS)}
         done = {row["file"] for row in self._rows.values()}
-        self._errors = {file: row for file, row in self._errors.items() if file not in done}
-        tables.save(self._path("errors"), self._errors.values(), ERRORS)
+        self._failures.replace({file: row for file, row in errors.items() if file not in done})
         for path in [path for name in ("outputs", "seams", "errors") for path in self._shares(name)]:
             path.unlink()
 
@@ -153,8 +160,10 @@ class Ledger:
     def text(self, path: str | os.PathLike[str]) -> str:
         """Return a path as the tables have it: relative to the output folder where it lies below, else as given."""
         given = os.fspath(path)
-        below = os.path.relpath(given, self.out)
-        return given if below == os.pardir or below.startswith(os.pardir + os.sep) else below
+        place = os.path.abspath(given)
+        if place.startswith(self._start):
+            return place[len(self._start) :]
+        return os.curdir if os.path.join(place, "") == self._start else given
 
     def file(self, file: str) -> str:
         """Return how tables call an input."""
@@ -221,51 +230,40 @@ class Ledger:
         rows = {row["output"]: row for row in self._output_rows(record)}
         planned = {self.text(track.path) for track in record.tracks}
         file = self.file(record.file)
-        self._put_seams(file, record)
+        self._joins.put(file, record)
         gone, known = (planned - set(rows)) & self._mine, set(rows) & self._mine
-        self._rows = {name: row for name, row in self._rows.items() if name not in gone} if gone else self._rows
+        for name in gone:
+            del self._rows[name]
         self._rows |= rows
-        self._mine = (self._mine - gone) | set(rows)
+        self._mine -= gone
+        self._mine |= set(rows)
         if gone:
             self._save_outputs()
         else:  # the last row of an output counts; rewriting the table for every file would take longer than the model
             tables.append(self._path("outputs"), rows.values(), OUTPUTS)
             self._doubled = self._doubled or bool(known)
-        self.settle(record.file)
+        self.settle([record.file])
 
-    def _put_seams(self, file: str, record: Record) -> None:
-        rows = [_seam_row(file, k, record) for k in range(len(record.seams))]
-        path = self._path("seams")
-        if file in self._seams:
-            tables.save(path, [row for row in tables.load(path, SEAMS) if row["file"] != file] + rows, SEAMS)
-        else:
-            tables.append(path, rows, SEAMS)
-        self._seams = self._seams | {file} if rows else self._seams - {file}
+    def fail(self, faults: Iterable[tuple[str, UsepError]]) -> None:
+        """Name inputs that failed in errors.csv."""
+        self._failures.add((self.file(file), fault) for file, fault in faults)
 
-    def fail(self, file: str, fault: UsepError) -> None:
-        """Name an input that failed in errors.csv."""
-        file = self.file(file)
-        self._errors[file] = {"file": file, "code": str(fault.code), "error": str(fault)}
-        tables.save(self._path("errors"), self._errors.values(), ERRORS)
-
-    def settle(self, file: str) -> None:
-        """Take a file that is done out of errors.csv."""
-        if self._errors.pop(self.file(file), None):
-            tables.save(self._path("errors"), self._errors.values(), ERRORS)
+    def settle(self, names: Iterable[str]) -> None:
+        """Take files that are done out of errors.csv."""
+        if self._failures.rows:
+            self._failures.settle(map(self.file, names))
 
     def settle_folders(self, inputs: Iterable[str], faults: Container[str]) -> None:
         """Take the folders and patterns of this run that have come right out of errors.csv; files settle one by one."""
-        names = [self.file(name) for name in inputs]
-        mended = [
+        several = [
             file
-            for file in self._errors
-            if (os.path.isdir(file) or (glob.has_magic(file) and not os.path.lexists(file)))
-            and any(file == name or file.startswith(name + os.sep) for name in names)
-            and file not in faults
+            for file in self._failures.rows
+            if file not in faults and (os.path.isdir(file) or (glob.has_magic(file) and not os.path.lexists(file)))
         ]
-        if mended:
-            self._errors = {file: row for file, row in self._errors.items() if file not in mended}
-            tables.save(self._path("errors"), self._errors.values(), ERRORS)
+        names = [self.file(name) for name in inputs] if several else []
+        self._failures.settle(
+            file for file in several if any(file == name or file.startswith(name + os.sep) for name in names)
+        )
 
     def failed(self) -> dict[str, str]:
         """Return the errors of the files that failed in any run or share, by the name that tables give a file."""
@@ -274,7 +272,7 @@ class Ledger:
 
     def failures(self) -> list[tuple[str, str]]:
         """Return (file, error) of what errors.csv names."""
-        return [(row["file"], row["error"]) for row in self._errors.values()]
+        return [(row["file"], row["error"]) for row in self._failures.rows.values()]
 
     def joined(self, records: Sequence[Record]) -> list[Record]:
         """Return the records, those of an earlier run with the joins that seams.csv has for them."""
@@ -282,9 +280,9 @@ class Ledger:
             return list(records)
         known: dict[str, list[Cells]] = {}
         for path in [self.out / "seams.csv", *self._shares("seams"), self._path("seams")]:
-            known |= _by_file(tables.load(path, SEAMS))
+            known |= by_file(tables.load(path, SEAMS))
         return [
-            replace(record, seams=tuple(map(_seam, known.get(self.file(record.file), ()))))
+            replace(record, seams=tuple(map(seam_of, known.get(self.file(record.file), ()))))
             if record.resumed
             else record
             for record in records
@@ -362,34 +360,6 @@ def _track(name: str, path: Path, row: Cells | None) -> Track:
         activity=float(row["activity"]),
         active=row["active"] == "true",
     )
-
-
-def _seam_row(file: str, number: int, record: Record) -> Cells:
-    seam = record.seams[number]
-    return {
-        "file": file,
-        "seam": str(number + 1),
-        "time_s": f"{seam.time_s:.3f}",
-        "order": " ".join(str(k + 1) for k in seam.order),
-        "swapped": "true" if seam.swapped else "false",
-        "lead": f"{seam.lead:.4f}",
-        "confidence": f"{seam.confidence:.3f}",
-        "quiet": "true" if seam.quiet else "false",
-    }
-
-
-def _seam(row: Cells) -> Seam:
-    order = tuple(int(k) - 1 for k in row["order"].split())
-    # Milliseconds are what the table keeps.
-    place, sure = round(float(row["time_s"]) * 1000), float(row["confidence"])
-    return Seam(place, order, float(row["lead"]), sure, row["quiet"] == "true", 1000)
-
-
-def _by_file(rows: Iterable[Cells]) -> dict[str, list[Cells]]:
-    found: dict[str, list[Cells]] = {}
-    for row in rows:
-        found.setdefault(row["file"], []).append(row)
-    return found
 
 
 def _noted(note: Path) -> list[str]:

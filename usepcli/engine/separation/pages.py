@@ -28,9 +28,17 @@ class Pages:
 
             check_figures(figure)
 
-    def begin(self, plan: Sequence[Job]) -> None:
-        """Take note of what is to be separated: a name that two recordings would have for a page is the first one's."""
-        self.alone = len(plan) == 1
+    @property
+    def wanted(self) -> bool:
+        """Whether there are to be any."""
+        return bool(self.report or self.figure or self.labels)
+
+    def begin(self, plan: Sequence[Job], total: int) -> None:
+        """Take note of what is to be separated: a name that two recordings would have for a page is the first one's.
+
+        total: how many recordings there are, where the plan leaves out some; it may where no pages are wanted.
+        """
+        self.alone = total == 1
         for job in plan:
             for path in self.of(job):
                 self._owners.setdefault(str(path).casefold(), job.file)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,8 +31,7 @@ from usepcli.engine.separation.pace import Pace, Watched
 from usepcli.engine.separation.pages import Pages
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish
-from usepcli.engine.separation.shards import of as shared
-from usepcli.engine.separation.shards import state
+from usepcli.engine.separation.shards import planned, state
 from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
 from usepcli.files import show
 from usepcli.separator.how import How, names_of
@@ -112,13 +112,14 @@ def separate(
         found.faults |= faults
         maker = Maker.of(model, device, threads, chunk_s)
         names = jobs.choose(names_of(maker.n_src, wish.how), keep)
-        plan = jobs.lay_out(found.sources, out, names, name=name, form=form, subtype=subtype)
-        pages.begin(plan)
+        laid = partial(jobs.lay_out_some, found.sources, out, names, name=name, form=form, subtype=subtype)
+        plan, everyone = planned(found.sources, share, laid, pages.wanted)
+        pages.begin(everyone, len(found.sources))
         facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype)
         wish = replace(wish, settings=batch.fingerprint(facts))
         run = _Run(
-            maker, texts, found, plan, shared(share, plan) if share else plan, facts, wish, pages, Ledger(out, share),
-            merge, resume, overwrite, fail_fast, quiet, ending, done, say,
+            maker, texts, found, everyone, plan, facts, wish, pages, Ledger(out, share), merge, resume, overwrite,
+            fail_fast, quiet, ending, done, say,
         )  # fmt: skip
         try:
             return run.listing() if dry_run else run.go()
@@ -175,7 +176,7 @@ class _Run:
     def go(self) -> Done:
         """Separate what is not done, and raise what went wrong."""
         self._tell_inputs()
-        self.ledger.order = {self.ledger.file(job.file): n for n, job in enumerate(self.everyone)}
+        self.ledger.expect(self.everyone)
         if self.merge:
             self._refuse_gaps()
         elif not self.ledger.out.exists():
@@ -213,7 +214,7 @@ class _Run:
         share = self.ledger.shard
         if share and not self.quiet:
             if not self.plan:
-                self.say(f"shard {share}: nothing to do, none of the {len(self.everyone)} files is its own")
+                self.say(f"shard {share}: nothing to do, none of the {len(self.found.sources)} files is its own")
                 return
             there = len(shards.parts(self.ledger.out, "outputs", ".csv"))
             self.say(
@@ -236,6 +237,7 @@ class _Run:
     def listing(self) -> Done:
         """Return what would be done, and write nothing."""
         self._tell_inputs()
+        self.ledger.expect(self.everyone)
         self.ledger.read()
         triage = self._triage()
         done = {record.file for record in triage.done}
@@ -279,11 +281,12 @@ class _Run:
         bare = [record for record in found.done if self.pages.lacks(record)]
         self.pages.check(found.todo, bare)
         self.ledger.settle_folders(self.texts, self.found.faults)
-        for file, fault in self._known_faults(found):
-            self.ledger.fail(file, fault)
+        known = self._known_faults(found)
+        self.ledger.fail(known[:1] if self.fail_fast else known)
+        for file, fault in known:
             self._failed(file, fault)
+        self.ledger.settle(record.file for record in found.done)
         for record in found.done:
-            self.ledger.settle(record.file)
             self._result(record)
         for record in self.ledger.joined(bare):  # the sound is there: pages alone take no model
             self._show(record)
@@ -341,7 +344,7 @@ class _Run:
                 self._labels(record)
         except Exception as error:
             fault = guard.fault(error, record.file)
-            self.ledger.fail(record.file, fault)
+            self.ledger.fail([(record.file, fault)])
             self._failed(record.file, fault)
 
     def _page(self, record: Record) -> None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from usepcli.engine import shards
 from usepcli.engine.separation.jobs import Job
+from usepcli.engine.separation.source import Source, suffix_of
 from usepcli.engine.shards import Shard, State
 
+Laid = tuple[list[Job], list[Job]]
 
-def holds(share: Shard, job: Job) -> bool:
+
+def holds(share: Shard, one: Job | Source) -> bool:
     """True if the file is the share's: the same one in every order, and however many others there are."""
-    return share.has(number(job))
+    return share.has(number(one))
 
 
-def number(job: Job) -> int:
+def number(one: Job | Source) -> int:
     """Return the number by which a file is shared out: that of its name."""
-    return shards.number(os.fsencode(job.relative) + os.fsencode(job.source.suffix))
+    text, under = (one.text, one.under) if isinstance(one, Source) else (os.fspath(one.source), one.relative)
+    return shards.number(os.fsencode(under) + os.fsencode(suffix_of(text)))
 
 
 def state(plan: Iterable[Job], todo: Iterable[Job], folder: Path) -> State:
@@ -32,6 +37,23 @@ def state(plan: Iterable[Job], todo: Iterable[Job], folder: Path) -> State:
 def of(share: Shard, jobs: Iterable[Job]) -> list[Job]:
     """Return a share's jobs."""
     return [job for job in jobs if holds(share, job)]
+
+
+def planned(
+    sources: Sequence[Source], share: Shard | None, lay_out: Callable[[Callable[[Source], bool]], Laid], whole: bool
+) -> Laid:
+    """Return the jobs of a share, or of all files, and those that it has to know of: of its rivals, `whole`: of all.
+
+    lay_out: as `jobs.lay_out_some`, told which files are wanted.
+    """
+    if not share or whole:
+        everyone, _ = lay_out(lambda _: True)
+        return of(share, everyone) if share else everyone, everyone
+    mine, rivals = lay_out(partial(holds, share))
+    if not rivals:
+        return mine, mine
+    place = {source.text: n for n, source in enumerate(sources)}
+    return mine, sorted([*mine, *rivals], key=lambda job: place[os.fspath(job.source)])
 
 
 def parts(folder: Path) -> list[Path]:
