@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from usepcli.data.batch import Batch
 from usepcli.engine.training.distributed import Ranks
+from usepcli.engine.training.optimisers import plain
 from usepcli.engine.training.schedule import Schedule
 from usepcli.errors import ConfigError, choices
 from usepcli.objectives.base import MAIN, Objective, Shared, Step, Terms
@@ -65,9 +66,9 @@ def _group(profile: Any, own: Any, module: nn.Module) -> Group:
     kind, betas, decay = of("name"), of("betas"), of("weight_decay")
     made: torch.optim.Optimizer
     if kind == "sgd":
-        made = torch.optim.SGD(parameters, lr, momentum=betas[0], weight_decay=decay)
+        made = plain(torch.optim.SGD)(parameters, lr, momentum=betas[0], weight_decay=decay)
     else:
-        build = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
+        build = plain(torch.optim.AdamW if kind == "adamw" else torch.optim.Adam)
         made = build(parameters, lr, (betas[0], betas[1]), of("eps"), decay)
     clip = profile.train.clip_norm if own is None or own.clip_norm is None else own.clip_norm
     constant = own is not None and own.schedule == "constant"
