@@ -14,6 +14,7 @@ import pytest
 from usepcli.data import lazy, manifest, rows, sheet, text
 from usepcli.data.columns import Given, Lists, Names, Numbers, Phrases
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
+from usepcli.data.voices import Voices
 from usepcli.errors import BadInput
 
 CELLS = [
@@ -174,3 +175,16 @@ def test_a_large_table_stays_on_the_disk_and_is_told_when_it_is_written_over(
     _large(path, 301)
     with pytest.raises(BadInput, match="written over while it is in use; run the same command again"):
         table.rows[0]
+
+
+@pytest.mark.parametrize(("speakers", "looks"), [(["a", "b", "c"], 1), (["a", "", "c"], 2)])
+def test_voices_look_at_a_pool_no_more_often_than_they_must(
+    speakers: list[str], looks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "".join(f"u{k},train,{name},{k}.wav,8000,9,o{k},mine\n" for k, name in enumerate(speakers))
+    path = tmp_path / "pool.csv"
+    path.write_text(f"id,split,speaker,path,sample_rate,frames,origin,licence\n{rows}")
+    pool, looked = Pool.read(path), list[object]()
+    gather = sheet.Sheet._gather
+    monkeypatch.setattr(sheet.Sheet, "_gather", lambda *given: looked.append(given) or gather(*given))
+    assert len(Voices([pool]).talkers) == 3 and len(looked) == looks

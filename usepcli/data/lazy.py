@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from usepcli.data.columns import Given, Lists, Names, Numbers
+from usepcli.data.columns import Column, Given, Lists, Names, Numbers
 from usepcli.data.sheet import Sheet
 
 T = TypeVar("T")
@@ -92,6 +92,8 @@ def given(rows: Sequence[Any], name: str) -> np.ndarray:
 
 def names(rows: Sequence[Any], name: str) -> tuple[list[str], np.ndarray]:
     """Return the different texts in a column, in order of appearance, and which of them each row (rows,) has."""
+    if not len(rows):  # of a million others nothing need be known for that
+        return [], np.zeros(0, np.int64)
     if isinstance(rows, Lazy):
         which, column = _values(rows, name, Names), rows.sheet.known.get((name, Names))
         every = column.names if isinstance(column, Names) else [""]
@@ -102,6 +104,12 @@ def names(rows: Sequence[Any], name: str) -> tuple[list[str], np.ndarray]:
     present, first, place = np.unique(which, return_index=True, return_inverse=True)
     order = np.argsort(first)
     return [every[present[i]] for i in order], np.argsort(order)[place.reshape(-1)]
+
+
+def learn(rows: Sequence[Any], kinds: Mapping[str, type[Column]]) -> None:
+    """Look at all rows once for several columns, of which each alone would take one look."""
+    if isinstance(rows, Lazy) and rows.sheet.learn(kinds):
+        settle(Lazy(rows.sheet, rows.parse))
 
 
 def settle(rows: Lazy[Any], also: np.ndarray | None = None) -> None:
@@ -126,7 +134,6 @@ def settle(rows: Lazy[Any], also: np.ndarray | None = None) -> None:
 
 
 def _values(rows: Lazy[Any], name: str, kind: type[Any]) -> np.ndarray:
-    if rows.sheet.learn({name: kind}):
-        settle(Lazy(rows.sheet, rows.parse))
+    learn(rows, {name: kind})
     column: Any = rows.sheet.known.get((name, kind))
     return np.zeros(len(rows), np.int64) if column is None else column.values[rows.which].astype(np.int64)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from usepcli.data import lazy
+from usepcli.data.columns import Given, Names
 from usepcli.data.manifest import Pool, PoolRow, home
 
 # An utterance without a talker's name is drawn a tenth as often as a named talker: ten of them are taken for one
@@ -28,6 +29,7 @@ class Voices:
         groups: dict[str, int] = {}
         group, weight, whose = list[int](), list[float](), [np.zeros(0, np.int64)]
         for n, pool in enumerate(pools):
+            lazy.learn(pool.rows, {"speaker": Names, "query": Given})
             speakers, who = lazy.names(pool.rows, "speaker")
             talker = np.full(len(speakers), -1)
             for k, speaker in enumerate(speakers):
@@ -39,6 +41,8 @@ class Voices:
             mine = talker[who] if len(who) else np.zeros(0, np.int64)
             places = np.flatnonzero(mine < 0)
             alone = lazy.some(pool.rows, places)
+            if len(alone):
+                lazy.learn(alone, {"path": Names, "origin": Names})
             paths, which = lazy.names(alone, "path")
             origins, origin = lazy.names(alone, "origin")
             mine[places] = which + len(names)
