@@ -13,6 +13,7 @@ import soundfile as sf
 
 from usepcli.audio import io
 from usepcli.data.manifest import Manifest
+from usepcli.engine.mixing import run
 
 Usep = Callable[..., Any]
 
@@ -262,3 +263,15 @@ def test_shuffle_of_nothing(usep: Usep):
     assert answer.code == 65 and "item r0 lists no sources; name a --model" in answer.err
     assert usep("--shuffle", "data", "-m", "none.safetensors", "-o", "new").code == 66
     assert not Path("new").exists()
+
+
+def test_a_folder_that_takes_no_file_is_told_before_the_work(usep: Usep, monkeypatch: pytest.MonkeyPatch):
+    def worked(*_: Any, **__: Any) -> None:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(run, "remix", worked)
+    tone("a.wav", 0.3)
+    Path("full").write_bytes(b"a file where a folder is wanted")
+    answer = usep("a.wav", "-o", "full/sub/new.wav")
+    assert answer.code == 73 and "full/sub: cannot be made or written" in answer.err
+    assert sorted(path.name for path in Path().iterdir()) == ["a.wav", "full"]

@@ -19,7 +19,7 @@ from usepcli.engine.mixing.remix import Remix, check_output, decibels, remix
 from usepcli.engine.separation.ending import Ending
 from usepcli.engine.separation.notes import purpose
 from usepcli.errors import UsageError
-from usepcli.files import show
+from usepcli.files import show, tried
 from usepcli.separator.how import names_of
 from usepcli.weights import cards, reach
 
@@ -98,6 +98,7 @@ def mix(
         tell(f"{show(inputs[0])}: separate left these near-silent sources out: {stems.left_out}")
     if dry_run:
         return Mixed(planned={"output": str(out), "subtype": form, "gains_db": decibels(names, mixer.gains)})
+    tried(out.parent)
     tags = _tags(stems, out, info.rate, tell, say)
     separator = loaded or (None if ref is None else _loaded(ref, device, threads))
     if ref is not None:
