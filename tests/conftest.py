@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,22 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("USEP_", "_USEP_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """Let no test leave anything beside the sources, or where the tests were started."""
+    places = {ROOT, Path.cwd(), ROOT / "runs"}
+    before = {place: _names(place) for place in places}
+    yield
+    left = [str(place / name) for place in places for name in _names(place) - before[place]]
+    assert not left, f"left behind: {', '.join(sorted(left))}; write below tmp_path, or go there"
+
+
+def _names(folder: Path) -> set[str]:
+    if not folder.is_dir():
+        return set()
+    return {name for name in os.listdir(folder) if not name.startswith((".", "__pycache__"))}
 
 
 @pytest.fixture(autouse=True, scope="session")

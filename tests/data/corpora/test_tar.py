@@ -110,3 +110,15 @@ def test_what_an_address_needs_is_said_before_any_other_is_tried(monkeypatch: py
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(MissingDependency, match=r"^https://a/x-0\.tar: aiohttp .*pip install 'usepcli\[shards\]'$"):
         Tar().scan(Path("https://a/x-{0..9}.tar"))
+
+
+def test_parts_of_long_recordings_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    """The second part has no sound of its own, and the first would pass for the whole recording."""
+    part = {"frames": 2000, "sample_rate": 8000}
+    for start in (0, 2000):
+        said = json.dumps({**part, "start": start}).encode()
+        one = _sample("000000", 1, json=said) if start == 0 else {"000001.json": said}
+        _write(tmp_path / f"{start}.tar", one)
+        with pytest.raises(BadInput, match=rf"is a part of a long recording \(start {start}\).* manifest.csv"):
+            Tar().scan(tmp_path / f"{start}.tar")
+    assert Tar().scan(_write(tmp_path / "own.tar", _sample("a", 1, json=b'{"start": 3}'))) != []  # another's word

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from usepcli.audio import raws
-from usepcli.engine.separation import inputs, jobs
+from usepcli.audio import raws, tars
+from usepcli.engine.separation import inputs, jobs, shards
 from usepcli.engine.separation.record import Identity
+from usepcli.engine.shards import Shard
 from usepcli.errors import InputNotFound
 
 
@@ -50,3 +51,40 @@ def test_one_tar_a_pattern_and_a_member_alone(folder: Path) -> None:
     with pytest.raises(InputNotFound):
         inputs.find([folder / "none.tar"], folder / "out")
     assert len(inputs.find([folder], folder / "out").sources) == 1  # a tar in a folder may be a backup: name it
+
+
+def test_a_share_reads_only_its_own_tars(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in (2, 3, 4):
+        (folder / f"{n}.tar").write_bytes((folder / "1.tar").read_bytes())
+    looked: list[str] = []
+    look = tars.index
+    monkeypatch.setattr(tars, "index", lambda tar, fresh=False: looked.append(Path(tar).stem) or look(tar, fresh))
+    texts = [f"{folder}/*.tar", f"{folder}/z.wav"]
+    everyone = jobs.lay_out(inputs.find(texts, folder / "out").sources, folder / "out", 1)
+    found = []
+    for index, own in ((1, {"0", "3"}), (2, {"1", "4"}), (3, {"2"})):
+        looked.clear()
+        share = Shard(index, 3)
+        plan = jobs.lay_out(inputs.find(texts, folder / "out", share=share).sources, folder / "out", 1)
+        mine = shards.of(share, plan)
+        assert mine == shards.of(share, everyone) and {job.relative.parts[0] for job in mine} <= {*own, "z"}
+        assert set(looked) == own
+        found += mine
+    assert sorted(job.file for job in found) == sorted(job.file for job in everyone)
+
+
+def test_more_shares_than_tars_share_the_members(folder: Path) -> None:
+    texts = [f"{folder}/*.tar"]
+    plans = [
+        shards.of(Shard(n, 3), jobs.lay_out(inputs.find(texts, folder, share=Shard(n, 3)).sources, folder, 1))
+        for n in (1, 2, 3)
+    ]
+    assert sorted(len(plan) for plan in plans) != [0, 1, 3] and sum(map(len, plans)) == 4
+
+
+def test_tars_of_one_name_are_looked_at_by_every_share(folder: Path) -> None:
+    """Their outputs would lie in one folder, and only who knows both sees it."""
+    (folder / "b").mkdir()
+    (folder / "b" / "1.tar").write_bytes((folder / "1.tar").read_bytes())
+    texts = [str(folder / "1.tar"), str(folder / "b" / "1.tar")]
+    assert len(inputs.find(texts, folder / "out", share=Shard(1, 2)).sources) == 2

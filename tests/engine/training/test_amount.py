@@ -67,7 +67,10 @@ def test_any_collection_trains_with_a_thousand_steps_and_a_validation(
     assert store.load_model(tmp_path / "run")[1].scores[0]["metric"] == "momi"
 
 
-def test_what_fills_no_batch_is_one_error_of_the_dry_run_and_the_run(tmp_path: Path) -> None:
+def test_what_fills_no_batch_is_one_error_of_the_dry_run_and_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where its runs go without -o
     recordings(tmp_path / "mine", 0.4)
     CliRunner().invoke(app, ["prepare-data", str(tmp_path / "mine"), "-o", str(tmp_path / "data"), "-q"])
     path = profile(tmp_path, "batch_size: 16")

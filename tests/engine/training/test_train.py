@@ -16,11 +16,12 @@ import pytest
 import torch
 
 from usepcli import guard
-from usepcli.engine.training import states, status
+from usepcli.engine.training import runfolder, states, status
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, ConfigError, Diverged, OutputError, Stopped, WorkerDied
 from usepcli.objectives.pit import PIT
 from usepcli.profile.load import load_profile
+from usepcli.profile.schema import Profile
 from usepcli.weights import store
 
 ENV = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -344,3 +345,8 @@ def test_pit_learns_to_separate(profile_file: Path, tmp_path: Path) -> None:
     trainer = Trainer(load_profile(str(profile_file), sets), tmp_path / "run")
     trainer.fit()
     assert trainer.best > 3.0
+
+
+def test_every_setting_that_may_change_or_came_later_is_one_there_is() -> None:
+    known = runfolder.flatten(Profile().as_dict())
+    assert known.keys() >= runfolder.FREE | runfolder.BEFORE.keys()

@@ -110,7 +110,10 @@ class Tar(Corpus):
             self.bad += [Bad(f"{name}/{member}", f"{why}, passed over") for member, why in found.passed]
             if found.fault:
                 self.bad.append(Bad(name, found.fault))
-            samples = [sample for sample in _samples(found, name) if sample.parts]
+            everyone = _samples(found, name)
+            for sample in everyone:
+                self._refuse_stretch(sample, place)
+            samples = [sample for sample in everyone if sample.parts]
             heads = self._heads(place, name, samples)
             rows = []
             for sample in samples:
@@ -121,6 +124,17 @@ class Tar(Corpus):
                 else:
                     rows += [row] if row else []
         return rows
+
+    def _refuse_stretch(self, sample: _Sample, place: str) -> None:
+        """Raise BadInput for a sample that is a part of a recording, which lies with another sample."""
+        if ".json" in sample.words:
+            text = _text(place, sample.words[".json"])
+            said = _object(text) if '"start"' in text else {}
+            if said.get("start") is not None and "frames" in said:
+                raise BadInput(
+                    f"{sample.key} is a part of a long recording (start {said['start']}), and only the manifest.csv "
+                    "that was written with these tars knows of which; use that, or make tars of what it was cut from"
+                )
 
     def _heads(self, place: str, name: str, samples: list[_Sample]) -> dict[str, Info]:
         wanted = [part for one in samples for part in ([one.parts["mix"]] if "mix" in one.parts else _sources(one))]
@@ -285,6 +299,14 @@ def _words(sample: _Sample, place: str) -> dict[str, Any]:
             raise BadInput(f"its json cannot be read ({fault})") from fault
         said |= _fields(found)
     return said
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):  # told where the sample becomes a row
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _fields(found: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from usepcli.audio.written import Written
 from usepcli.engine.separation import tar_files
 from usepcli.engine.separation.places import Places
 from usepcli.engine.separation.source import Source, suffix_of
+from usepcli.engine.shards import Shard
 from usepcli.errors import BadInput, InputNotFound, UsageError, UsepError
 
 
@@ -24,7 +25,8 @@ from usepcli.errors import BadInput, InputNotFound, UsageError, UsepError
 class Found:
     """The recordings; what usep wrote itself and is left out, with the table that says so; inputs without any sound.
 
-    `again` names the table of a single output that was named on purpose; `unread` tells of tables that say nothing.
+    `again` names the table of a single output that was named on purpose; `unread` tells of tables that say nothing;
+    `unseen` counts the tars of other shares.
     """
 
     sources: list[Source] = field(default_factory=list)
@@ -32,6 +34,7 @@ class Found:
     faults: dict[str, UsepError] = field(default_factory=dict)
     again: str = ""
     unread: list[str] = field(default_factory=list)
+    unseen: int = 0
 
     def skipped(self) -> str:
         """Return in one line what was left out and what to do about it, '' for nothing."""
@@ -101,22 +104,37 @@ def find_sources(inputs: Iterable[str | Path], out: Path, stdin: Path | None = N
     return found.sources
 
 
-def find(inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, *, alone: bool = False) -> Found:
+def find(
+    inputs: Iterable[str | Path],
+    out: Path,
+    stdin: Path | None = None,
+    *,
+    alone: bool = False,
+    share: Shard | None = None,
+) -> Found:
     """Return the sound files that files, folders and glob patterns stand for.
 
     Folders keep their tree, and patterns theirs below the folder that they name before the first wildcard; links to
     folders are not followed into the depth. Files in a folder `out` below an input are left out, and so is all that
     usep wrote, however it is named; only one file that stands `alone` on the command line may be an output, of
     another folder than `out`. Other named files are taken as they are: a bad one fails later, by itself. `-` stands
-    for `stdin`, where standard input was copied to. InputNotFound if nothing is left.
+    for `stdin`, where standard input was copied to. Tars that are another share's than `share` are not read.
+    InputNotFound if nothing is left.
     """
     found, places, seen = Found(), Places(), set()
     written = Written(places.real)
-    listed = [
-        (str(text), *_listed(str(text), out, stdin, found.faults, places)) for text in inputs
-    ]  # before `written` is asked
+    texts = [str(text) for text in inputs]
+    tars = {text: names for text in texts if (names := tar_files.listed(text)) is not None}
+    numbers = tar_files.numbered([name for names in tars.values() for name in names], share)
+    found.unseen = sum(number < 0 for number in numbers.values())
+    listed = [  # before `written` is asked
+        (text, tar_files.sources(tars[text], found.faults, numbers), False)
+        if text in tars
+        else (text, *_listed(text, out, stdin, found.faults, places))
+        for text in texts
+    ]
     for text, sources, named in listed:
-        if not sources:
+        if not sources and all(numbers[name] >= 0 for name in tars.get(text, ())):
             found.faults.setdefault(text, _nothing(text))
         for source in sources:
             # A member's name leads nowhere on the disk, whatever dots are in it.
@@ -130,7 +148,7 @@ def find(inputs: Iterable[str | Path], out: Path, stdin: Path | None = None, *, 
                 found.sources.append(source)
                 seen.add(real)
     found.unread = written.unread
-    if not found.sources:
+    if not found.sources and not found.unseen:
         for fault in found.faults.values():
             raise fault
         raise InputNotFound(found.skipped() or f"{io.show(out)}: no input")
@@ -144,8 +162,6 @@ def _listed(
     path = Path(text)
     if stdin is not None and text == "-":
         return [Source(stdin, Path("stdin"), "-")], True
-    if (names := tar_files.listed(text)) is not None:
-        return tar_files.sources(names, faults), False
     if places.is_folder(os.fspath(path)):
         return _below(path, _walk(path, out, faults)), False
     if glob.has_magic(text) and not os.path.lexists(path):

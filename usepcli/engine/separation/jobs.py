@@ -23,7 +23,7 @@ FORMATS = ("wav", "flac", "ogg", "mp3", "aiff", "w64", "caf")
 class Job:
     """One file to separate: its outputs in order, and the subtype to write ('' takes the input's own).
 
-    `names` are the sources that the outputs hold, "1", "2" and so on; `relative` and `name` as in Source.
+    `names` are the sources that the outputs hold, "1", "2" and so on; the last three as in Source.
     """
 
     source: Path
@@ -32,6 +32,7 @@ class Job:
     names: tuple[str, ...] = ()
     relative: Path = Path()
     name: str = ""
+    tar: tuple[int, int] | None = None
 
     @property
     def file(self) -> str:
@@ -90,7 +91,7 @@ def lay_out_some(
     def job(source: Source) -> Job:
         folder = out / source.relative.parent
         outputs = tuple(folder / file for file in _files(name, source, labels, form))
-        return Job(source.path, outputs, subtype, labels, source.relative, source.name)
+        return Job(source.path, outputs, subtype, labels, source.relative, source.name, source.tar)
 
     keys: set[str] = set()
     for source in itertools.compress(sources, mine):

@@ -108,13 +108,13 @@ def separate(
     with ExitStack() as stack:
         ending = stack.enter_context(Ending(told=True))
         stdin, faults = _standard_input(texts, dry_run, stack)
-        found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1)
+        found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1, share=share)
         found.faults |= faults
         maker = Maker.of(model, device, threads, chunk_s)
         names = jobs.choose(names_of(maker.n_src, wish.how), keep)
         laid = partial(jobs.lay_out_some, found.sources, out, names, name=name, form=form, subtype=subtype)
         plan, everyone = planned(found.sources, share, laid, pages.wanted)
-        pages.begin(everyone, len(found.sources))
+        pages.begin(everyone, len(found.sources) + found.unseen)
         facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype)
         wish = replace(wish, settings=batch.fingerprint(facts))
         run = _Run(

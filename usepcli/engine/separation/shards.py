@@ -16,12 +16,17 @@ Laid = tuple[list[Job], list[Job]]
 
 
 def holds(share: Shard, one: Job | Source) -> bool:
-    """True if the file is the share's: the same one in every order, and however many others there are."""
-    return share.has(number(one))
+    """True if the file is the share's: the same one in every order, and however many others there are.
+
+    Tars are shared out whole where there is one for every share, so that nobody reads another's.
+    """
+    return share.has(number(one, share.count))
 
 
-def number(one: Job | Source) -> int:
-    """Return the number by which a file is shared out: that of its name."""
+def number(one: Job | Source, count: int) -> int:
+    """Return the number by which a file is shared out in so many shares: that of its name, or of its tar."""
+    if one.tar is not None and count <= one.tar[1]:
+        return one.tar[0]
     text, under = (one.text, one.under) if isinstance(one, Source) else (os.fspath(one.source), one.relative)
     return shards.number(os.fsencode(under) + os.fsencode(suffix_of(text)))
 
@@ -29,8 +34,8 @@ def number(one: Job | Source) -> int:
 def state(plan: Iterable[Job], todo: Iterable[Job], folder: Path) -> State:
     """Return how much of a plan is there, when these files are not."""
     left = {job.file for job in todo}
-    items = {job.file: number(job) for job in plan}
     counts = frozenset(share.count for share in shards.parts(folder, "outputs", ".csv").values())
+    items = {job.file: number(job, max(counts, default=1)) for job in plan}
     return State("files", items, items.keys() - left, counts)
 
 

@@ -9,15 +9,21 @@ from pathlib import Path
 class Source:
     """An input file, the path below the output folder, without suffix, that its outputs build on, and its name.
 
-    `name` is what messages and tables call it; empty for the path itself. Paths are kept as text: of a million files a
-    share looks at its own.
+    `name` is what messages and tables call it; empty for the path itself. `tar`, of a member: the number of its tar,
+    and how many tars were named. Paths are kept as text: of a million files a share looks at its own.
     """
 
-    __slots__ = ("name", "text", "under")
+    __slots__ = ("name", "tar", "text", "under")
 
-    def __init__(self, path: str | os.PathLike[str], relative: str | os.PathLike[str], name: str = "") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        relative: str | os.PathLike[str],
+        name: str = "",
+        tar: tuple[int, int] | None = None,
+    ) -> None:
         """Take the paths as `Path` would write them."""
-        self.text, self.under, self.name = os.fspath(path), os.fspath(relative), name
+        self.text, self.under, self.name, self.tar = os.fspath(path), os.fspath(relative), name, tar
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Source) and self._facts == other._facts

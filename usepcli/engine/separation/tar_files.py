@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from usepcli import guard
 from usepcli.audio import io, remote, tars
 from usepcli.data.corpora.tar import expanded
 from usepcli.engine.separation.source import Source
+from usepcli.engine.shards import Shard
 from usepcli.errors import InputNotFound, UsepError
 
 
@@ -34,10 +35,26 @@ def listed(text: str) -> list[str] | None:
     return found
 
 
-def sources(names: Iterable[str], faults: dict[str, UsepError]) -> list[Source]:
-    """Return the sounds of tars; one without any, or that cannot be read, is among the faults."""
+def numbered(named: Sequence[str], share: Shard | None) -> dict[str, int]:
+    """Return all tars that were named, each with its number, and of those that are another share's -1.
+
+    Nothing is read. Where there are more shares than tars, or two tars of one name, whose outputs would meet, every
+    share has to look at all.
+    """
+    named_ = sorted(dict.fromkeys(named))
+    whole = share is not None and share.count <= len(named_) == len({PurePosixPath(name).name for name in named_})
+    return {name: n if not whole or share is None or share.has(n) else -1 for n, name in enumerate(named_)}
+
+
+def sources(names: Iterable[str], faults: dict[str, UsepError], numbers: Mapping[str, int]) -> list[Source]:
+    """Return the sounds of tars; one without any, or that cannot be read, is among the faults.
+
+    numbers: of all tars, -1 for one that is not to be read.
+    """
     found: list[Source] = []
     for name in names:
+        if numbers[name] < 0:
+            continue
         try:
             index = tars.index(name)
         except Exception as error:
@@ -48,7 +65,12 @@ def sources(names: Iterable[str], faults: dict[str, UsepError]) -> list[Source]:
             faults[name] = InputNotFound(f"{io.show(name)}: no sound in this tar, by the suffixes of its members")
         folder = PurePosixPath(name).name.removesuffix(tars.SUFFIX)
         far = bool(remote.address(name))  # of which a path would take one slash
-        found += [Source(Path(name) / one, _inside(folder, one), f"{name}/{one}" if far else "") for one in members]
+        found += [
+            Source(
+                Path(name) / one, _inside(folder, one), f"{name}/{one}" if far else "", (numbers[name], len(numbers))
+            )
+            for one in members
+        ]
     return found
 
 
