@@ -24,6 +24,7 @@ import numpy as np
 import soundfile as sf
 
 RATE, FRAMES = 8000, 8000
+LINKS = 50_000
 PROFILE = """\
 about: what a table costs
 model: {name: convtasnet, n_src: 2, sample_rate: 8000, filters: 32, bottleneck: 16, hidden: 32, skip: 16, blocks: 2,
@@ -133,8 +134,11 @@ def shard(place: Path, count: int) -> tuple[list[str], str]:
     (place / "in").mkdir()
     for k in range(1000):
         (place / f"in/{k}").mkdir()
+    sounding = place / "mix0.wav"
     for i in range(count):
-        os.link(place / f"mix{i % 4}.wav", place / f"in/{i % 1000}/utterance_{i:08d}.wav")
+        if i % LINKS == 0:  # a file system gives one file so many names and no more
+            sounding = shutil.copyfile(place / "mix0.wav", place / f"linked{i}.wav")
+        os.link(sounding, place / f"in/{i % 1000}/utterance_{i:08d}.wav")
     files.write_text("".join(f"{place}/in/{i % 1000}/utterance_{i:08d}.wav\n" for i in range(count)), encoding="utf-8")
     return ["separate", "--files-from", str(files), "-o", str(place / "out"), "--shard", f"1/{count}", "--quiet"], ""
 
