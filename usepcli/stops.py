@@ -63,9 +63,9 @@ def passing(path: str | os.PathLike[str]) -> None:
     _passing.add(os.fspath(path))
 
 
-def last_word(tell: Callable[[int, int], None]) -> None:
-    """Have `tell(number, code)` called where a signal ends this process at once."""
-    _word[:] = [tell]
+def last_word(said: Callable[[int, int], None] | None) -> None:
+    """Have `said(number, code)` called where a signal ends this process at once; None: nothing any more."""
+    _word[:] = [said] if said else []
 
 
 def hold() -> None:
@@ -78,10 +78,15 @@ def held() -> bool:
     return bool(_held)
 
 
+def tell(number: int, code: int) -> None:
+    """Have the last word said: a signal ends this process at once, with `code`."""
+    for each in _word:
+        each(number, code)
+
+
 def leave(number: int, code: int = 0) -> NoReturn:
     """End at once because of a signal, without what an exception would undo but for the files noted as passing."""
-    for tell in _word:
-        tell(number, code or code_of(number))
+    tell(number, code or code_of(number))
     for path in list(_passing):
         with suppress(OSError):
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)

@@ -64,6 +64,7 @@ class Ending:
             return
         if Ending._asked:
             if number == signal.SIGINT:
+                stops.tell(number, 128 + number)
                 os._exit(128 + number)
             return  # what was asked for first is being done
         Ending._asked = number

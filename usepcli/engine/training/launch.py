@@ -13,13 +13,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from usepcli import stops
 from usepcli.engine.parallel import cores
+from usepcli.engine.training import status
 from usepcli.engine.training.place import LISTENING, PARENT
-from usepcli.errors import WorkerDied
+from usepcli.errors import Stopped, WorkerDied
 
 PASSED_ON = stops.NUMBERS
 LOOK_S = 0.05
@@ -28,8 +31,12 @@ LOOK_S = 0.05
 TELL_S, KILL_S = 4.0, 20.0
 
 
-def launch(ranks: int, line: Sequence[str]) -> int:
-    """Run `line` as so many ranks, pass signals on, and return the exit code that they agree upon."""
+def launch(ranks: int, line: Sequence[str], folder: Path) -> int:
+    """Run `line` as so many ranks, pass signals on, and return the exit code that they agree upon.
+
+    folder: of the run, in which a code is noted that no rank came to note.
+    """
+    earlier = status.read(folder)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         children: list[subprocess.Popen[bytes]] = []
         sent: list[int] = []
@@ -42,14 +49,30 @@ def launch(ranks: int, line: Sequence[str]) -> int:
         before = {number: signal.signal(number, pass_on) for number in filter(stops.answered, PASSED_ON)}
         try:
             for rank in range(ranks):
-                children.append(_start(rank, ranks, line, listening))
+                if not sent:
+                    children.append(_start(rank, ranks, line, listening))
+            for child in children if sent else ():  # one may have been on its way when the signal came
+                child.send_signal(sent[0])
             _follow(children)
         finally:
             for child in children:
                 child.kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
-    return _agreed([child.wait() for child in children], sent)
+    code, reason = _agreed([child.wait() for child in children], sent)
+    if reason:
+        sys.stderr.write(f"usep: {reason}\n")
+    if code:
+        _note(folder, earlier, code, reason.removeprefix("error: "))
+    return code
+
+
+def _note(folder: Path, earlier: Mapping[str, Any], code: int, reason: str) -> None:
+    """Note how the ranks ended where they did so before they could, or a former start's "run again" would stand."""
+    found = status.read(folder)
+    stale = found == earlier and found.get("state") == status.STOPPED and code != Stopped.code
+    if stale or found.get("state") == status.KILLED:
+        status.end(folder, code, reason or f"the ranks ended with {code} in their start, and said why")
 
 
 def _start(rank: int, ranks: int, line: Sequence[str], listening: socket.socket) -> subprocess.Popen[bytes]:
@@ -65,36 +88,47 @@ def _start(rank: int, ranks: int, line: Sequence[str], listening: socket.socket)
 
 
 def _follow(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait until all have ended; see to it where one failed and others do not follow."""
-    failed, told = 0.0, False
+    """Wait until all have ended; see to it where one failed, or rank 0 is done, and others do not follow."""
+    failed, done, told = 0.0, 0.0, False
     while None in [child.poll() for child in children]:  # every one is asked, whichever still runs
         time.sleep(LOOK_S)
         if not failed and any(child.returncode for child in children):
             failed = time.monotonic()
         late = time.monotonic() - failed if failed else 0.0
+        if not done and 0 in [child.returncode for child in children]:
+            done = time.monotonic()
         if late > KILL_S:
             for child in children:
                 child.kill()
+        elif done and not failed and time.monotonic() - done > KILL_S:
+            for rank, child in enumerate(children):
+                if child.poll() is None:
+                    stops.say(
+                        f"warning: rank {rank} (pid {child.pid}) was still there {KILL_S:.0f} s after another had "
+                        "ended with all done: killed"
+                    )
+                    child.kill()
         elif late > TELL_S and not told:
             told = True
             for child in children:
                 child.terminate()
 
 
-def _agreed(codes: Sequence[int], sent: Sequence[int]) -> int:
-    """Return the code of ranks that ended with `codes`, negative for a signal; sent: signals that were passed on."""
+def _agreed(codes: Sequence[int], sent: Sequence[int]) -> tuple[int, str]:
+    """Return the code of ranks that ended with `codes`, negative for a signal, and what none of them could say.
+
+    sent: signals that were passed on.
+    """
+    if codes and codes[0] == 0:  # it has written all; whoever was lost had nothing left to do
+        return 0, ""
     told = [code for code in codes if code > 0]
     if told:
-        return Counter(told).most_common(1)[0][0]
-    if codes[0] == 0:  # it is the last to end, and has written all; whoever was lost had nothing left to do
-        return 0
-    if sent and any(-code in sent for code in codes):  # in their start, when there was nothing to save
-        sys.stderr.write(f"usep: stopped by {signal.Signals(sent[0]).name}\n")
-        return 128 + sent[0]
+        return Counter(told).most_common(1)[0][0], ""
+    if sent and (not codes or any(-code in sent for code in codes)):  # in their start, with nothing to save
+        return stops.code_of(sent[0]), f"stopped by {stops.name_of(sent[0])}"
     killed = [(-code == signal.SIGTERM, rank, -code) for rank, code in enumerate(codes) if code]
     if killed:
         _, rank, number = min(killed)  # the others were told by SIGTERM
         name = signal.Signals(number).name
-        sys.stderr.write(f"usep: error: rank {rank} was killed ({name}); run the same command again\n")
-        return WorkerDied.code
-    return 0
+        return WorkerDied.code, f"error: rank {rank} was killed ({name}); run the same command again"
+    return 0, ""

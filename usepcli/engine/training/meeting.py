@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -41,16 +42,35 @@ def agent_there(environ: Mapping[str, str]) -> bool:
 
 
 def dial(environ: Mapping[str, str], keeps: bool, patience_s: float) -> Any:
-    """Return the store at the address that the environment names; keeps: this rank is to keep it."""
+    """Return the store at the address that the environment names; keeps: this rank is to keep it.
+
+    RuntimeError where nobody is there; WorkerDied where whoever is there does not answer in time.
+    """
     import torch.distributed as dist
 
     address, port = _address(environ)
     listening = environ.get(LISTENING, "")
-    store = dist.TCPStore(
-        address, port, None, keeps, timedelta(seconds=patience_s), wait_for_workers=False,
-        master_listen_fd=int(listening) if keeps and listening else None,
-    )  # fmt: skip
-    return dist.PrefixStore(f"usep/{environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    found: list[Any] = []
+
+    def reach() -> None:
+        try:
+            found.append(dist.TCPStore(
+                address, port, None, keeps, timedelta(seconds=patience_s), wait_for_workers=False,
+                master_listen_fd=int(listening) if keeps and listening else None,
+            ))  # fmt: skip
+        except Exception as error:
+            found.append(error)
+
+    # Where rank 0 stands still, the call waits for its answer in C, where no signal reaches a main thread.
+    thread, end = threading.Thread(target=reach, daemon=True), time.monotonic() + patience_s
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+        if time.monotonic() > end + _DIAL_S:
+            raise WorkerDied(f"rank 0 did not come, or did not answer, within {patience_s:.0f} s")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return dist.PrefixStore(f"usep/{environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found[0])
 
 
 def missing(store: Any, world: int) -> str:

@@ -72,6 +72,8 @@ def _train(
     ):
         from usepcli.engine.training.train import Trainer
 
+        if watch:
+            watch.asked = folder
         trainer = Trainer(loaded, folder, force, watch)
         trainer.fit()
     if not trainer.ranks.main:
@@ -99,7 +101,7 @@ def train_ranks(
     """
     if place().world > 1:
         raise UsageError("--ranks: this is one of several ranks already; leave it out below torchrun")
-    _looked_at(profile, out, init_from, sets, force)
+    _, folder = _looked_at(profile, out, init_from, sets, force)
     from usepcli.engine.training.launch import launch
 
     line = [sys.executable, "-m", "usepcli", "train", "--profile", profile]
@@ -107,7 +109,7 @@ def train_ranks(
     line += ["--init-from", init_from] if init_from else []
     line += [word for one in sets for word in ("--set", one)]
     flags = {"--force": force, "--json": as_json, "--quiet": quiet}
-    return launch(ranks, line + [name for name, given in flags.items() if given])
+    return launch(ranks, line + [name for name, given in flags.items() if given], folder)
 
 
 def _looked_at(

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
-from usepcli import guard, registry
+from usepcli import guard, registry, stops
 from usepcli.engine import tables
 from usepcli.engine.folder import Folder
 from usepcli.engine.training import marks, states, status
+from usepcli.engine.training.place import place
 from usepcli.errors import BadInput, ConfigError
 from usepcli.files import show
 from usepcli.profile import signature
@@ -98,12 +99,16 @@ class RunFolder(Folder):
     def __init__(self, path: Path, take: bool = True) -> None:
         super().__init__(path)
         self.marks: dict[str, marks.Mark] = {}
+        self._open = False  # whether it is still to say how this start ends
         self.said: list[str] = []  # of its data, where they have changed
         self.tables: list[Any] = []  # the lists that the run learns from, held until all have read them
         if take:
             self.lock.take()
             self.clean()
             status.begin(path)
+            self._open = True
+            if place().world == 1:  # several have their watch
+                stops.last_word(self._signalled)
 
     def refuse_other(self, profile: dict[str, Any], force: bool) -> None:
         """Raise ConfigError if the folder holds a run of other settings; looks only, so that it needs no lock.
@@ -160,10 +165,19 @@ class RunFolder(Folder):
         return said
 
     def close(self, error: BaseException | None = None) -> None:
-        """Write how a start in the folder came to its end, well without an error, and give the lock back."""
+        """Write how a start in the folder came to its end, well without an error, and give the lock back, once."""
+        if not self._open:
+            return
+        self._open = False
         line, code = ("", 0) if error is None else guard.explain(error)
         status.end(self.path, code, line.removeprefix("usep: ").removeprefix("error: "))
+        if place().world == 1:
+            stops.last_word(None)
         self.release()
+
+    def _signalled(self, number: int, code: int) -> None:
+        again = "; run the same command again" if self._begun_before() else ""
+        status.end(self.path, code, f"stopped by {stops.name_of(number)} at once{again}")
 
     def note(self, facts: dict[str, Any]) -> None:
         """Add facts that are known once all is built to the record of the start."""

@@ -19,6 +19,7 @@ _SLURM_ECHO_S = 1.0
 # What a group of processes gets reaches ranks by their launcher, too.
 _RANKS_ECHO_S = 10.0
 _RETRY_S = 0.05
+_WORD_S = 2.0  # for a last word to be written
 
 
 class Cut(BaseException):
@@ -119,6 +120,10 @@ class StopFlag:
                 stops.say(f"{stops.name_of(number)}: {self.doing}")
         elif now - self._at >= self._echo_s and not (self._slurm and number != signal.SIGINT):
             stops.say(f"{stops.name_of(number)} again: stopped at once; what was saved before stands")
+            # In a thread of its own: a disk that does not answer is a reason to be stopped at once.
+            word = threading.Thread(target=stops.tell, args=(number, 128 + number), daemon=True)
+            word.start()
+            word.join(_WORD_S)
             os._exit(128 + number)
 
 

@@ -49,7 +49,23 @@ def read(folder: Path) -> dict[str, Any]:
     return found
 
 
+def unsaid(folder: Path, main: str, signalled: bool) -> bool:
+    """Whether it falls to another rank of a start to say there how that ended; main: rank 0's signature.
+
+    A start that came to nothing must not leave the former one's "run again", which a scheduler would do for ever, but
+    where a signal ended it; nor that a run goes on whose rank 0 has gone. Others' runs are not touched.
+    """
+    found = read(folder)
+    state, ours = found.get("state"), found.get("by") == main
+    return state == KILLED or (state == STOPPED and not signalled) or (state == RUNNING and ours)
+
+
+def signature(pid: int, host: str) -> str:
+    """Return how a process signs what it writes."""
+    return f"pid {pid} on {host}"
+
+
 def _write(folder: Path, state: str, code: int | None, reason: str) -> None:
-    by = f"pid {os.getpid()} on {socket.gethostname()}"
+    by = signature(os.getpid(), socket.gethostname())
     facts = {"state": state, "code": code, "reason": reason, "by": by, "at": time.strftime("%F %T")}
     write_text(folder / FILE, json.dumps(facts, indent=2) + "\n")

@@ -257,6 +257,15 @@ class Trainer:
         saved = f"saved at step {self.step} in {show(self.path)}" if self.step else "stopped before the first step"
         raise Stopped(f"{self.flag.by or 'a signal'}: {saved}{more}; run the same command to resume")
 
+    def _stop_together(self) -> NoReturn:
+        """Stop with all ranks; the folder says so before the first of them has gone, whose caller may end the rest."""
+        try:
+            self._stop()
+        except Stopped as error:
+            self._close(error)
+            self.ranks.leave()
+            raise
+
     def _first_look(self) -> float:
         """Say what is to be said before the first step of this start; a signal ends it."""
         saved = f"step {self.step} is saved in {show(self.path)}" if self.resumed else "nothing is learned yet"
@@ -299,8 +308,7 @@ class Trainer:
         if self.ranks.any(bool(self.flag.by), self.device):  # asked for since the last save, or before the first step
             if not self.step:  # otherwise it is saved; a scheduler sees by the file whether a start got anything done
                 self.save()
-            self.ranks.leave()
-            self._stop()
+            self._stop_together()
         self.objective.train()
         done = False
         for micro in self._fed():
@@ -311,8 +319,7 @@ class Trainer:
                     self._end_epoch()
                 self.due = done  # the last step was taken: what is left is to validate, and the next start does
                 self.save()
-                self.ranks.leave()
-                self._stop()
+                self._stop_together()
             if done:
                 break
             if time.monotonic() - self._saved > self.t.checkpoint_every_s:

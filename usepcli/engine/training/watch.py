@@ -55,6 +55,7 @@ class Watch:
         self._beats, self._heard, self._last = 0, time.monotonic(), b""
         self._next: int | None = None  # a pidfd of the next rank, where it is on this machine
         self._next_name = ""
+        self._main = ""  # how rank 0 signs what it writes
         self._step, self._since, self._waiting = 0, 0.0, False  # since 0: not in a step
         # Whatever the library has to say of a connection that broke, the one line of its reason says better.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
@@ -76,6 +77,8 @@ class Watch:
             meeting.all_here(self._store, self.world)
             following = (self.rank + 1) % self.world
             found = json.loads(self._store.get(f"here/{following}"))
+            main = json.loads(self._store.get("here/0"))
+        self._main = status.signature(main["pid"], main["on"].split()[0])
         self._next_name = f"rank {following} (pid {found['pid']} on {found['on'].split()[0]})"
         self._heard = time.monotonic()
         if found["on"] == own:
@@ -89,7 +92,11 @@ class Watch:
             self._lost = True
             raise Stopped("torchrun has ended; run the same command again")
         keeps = self.rank == 0 and not self._agent and self._store is None
-        return meeting.dial(self._environ, keeps, patience_s)
+        try:
+            return meeting.dial(self._environ, keeps, patience_s)
+        except WorkerDied:
+            self._lost = True
+            raise
 
     def leave(self) -> None:
         """Wait until every rank has come to its end, or is gone; from here on none misses another.
@@ -213,7 +220,7 @@ class Watch:
                 self._store = self._dial(4 * WORD_S)
             if not self._lost:
                 first = self._store.compare_set("fault", "", mine).decode()
-        except (RuntimeError, OSError, Stopped):  # there is nobody to tell
+        except (RuntimeError, OSError, Stopped, WorkerDied):  # there is nobody to tell
             self._lost = True
         if first != mine:
             self._obey(json.loads(first))
@@ -240,28 +247,25 @@ class Watch:
         self._quit(fault["code"])
 
     def _record(self, fault: Mapping[str, Any]) -> None:
-        folder = self.folder
-        # A start that came to nothing must not leave the former one's "run again", which a scheduler would do for ever.
-        if (
-            folder is None
-            and "signal" not in fault
-            and self.asked
-            and status.read(self.asked).get("state") == status.STOPPED
-        ):
-            folder = self.asked
-        if folder is not None:
+        # Of a run that is not this process's own, what it says may still be this start's to say anew.
+        anew = self.asked and status.unsaid(self.asked, self._main, "signal" in fault)
+        if (folder := self.folder or (self.asked if anew else None)) is not None:
             status.end(folder, fault["code"], fault["line"].removeprefix("usep: ").removeprefix("error: "))
 
     def _signalled(self, number: int, code: int) -> None:
-        """A signal ends this rank where it stands, in its start: have the thread tell the others, and record it."""
-        again = "; run the same command again" if code == Stopped.code else ""
-        line = f"usep: stopped by {stops.name_of(number)} before the first step{again}"
+        """A signal ends this rank where it stands: have the thread tell the others, and record it."""
+        if self._leaving:  # all is told
+            return
+        when = "before the first step" if self.ask is None else "at once"
+        again = "; run the same command again" if code == Stopped.code or self.ask else ""
+        line = f"usep: stopped by {stops.name_of(number)} {when}{again}"
         fault = {"rank": self.rank, "code": code, "line": line, "signal": number}
         if self._store is not None and not self._lost:
             # The main thread may hold the store's lock just now, so it asks nothing of it itself.
             self._signal = fault
             self._thread.join(WORD_S)
-        if self.rank == 0:
+        # Rank 0 tells of itself, unless it has gone without a word.
+        if self.rank == 0 or (self.asked and status.read(self.asked).get("state") == status.KILLED):
             self._record(fault)
 
     def _quit(self, code: int) -> NoReturn:
