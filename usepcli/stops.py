@@ -21,7 +21,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # Nobody ignores the other two on purpose; who starts ranks may, and means itself.
 _LEFT_ALONE = (signal.SIGINT, signal.SIGHUP)
 _passing: set[str] = set()
-_word: list[Callable[[int, int], None]] = []
+_word: list[tuple[int, Callable[[int, int], None]]] = []
 _held: list[bool] = []
 
 
@@ -65,7 +65,7 @@ def passing(path: str | os.PathLike[str]) -> None:
 
 def last_word(said: Callable[[int, int], None] | None) -> None:
     """Have `said(number, code)` called where a signal ends this process at once; None: nothing any more."""
-    _word[:] = [said] if said else []
+    _word[:] = [(os.getpid(), said)] if said else []
 
 
 def hold() -> None:
@@ -80,8 +80,9 @@ def held() -> bool:
 
 def tell(number: int, code: int) -> None:
     """Have the last word said: a signal ends this process at once, with `code`."""
-    for each in _word:
-        each(number, code)
+    for pid, said in _word:
+        if pid == os.getpid():  # a fork's end is not this process's
+            said(number, code)
 
 
 def leave(number: int, code: int = 0) -> NoReturn:

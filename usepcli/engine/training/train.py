@@ -301,8 +301,7 @@ class Trainer:
             )
 
     def _out_of_time(self) -> bool:
-        late = self.log.spent_s > self.t.max_hours * 3600
-        return bool(self.t.max_hours) and self.ranks.any(late, self.device)
+        return bool(self.t.max_hours) and self.ranks.any(self.log.spent_s > self.t.max_hours * 3600, self.device)
 
     def _epoch(self) -> None:
         if self.ranks.any(bool(self.flag.by), self.device):  # asked for since the last save, or before the first step
