@@ -25,6 +25,7 @@ import soundfile as sf
 
 RATE, FRAMES = 8000, 8000
 LINKS = 50_000
+MOST = 999_999  # shares
 PROFILE = """\
 about: what a table costs
 model: {name: convtasnet, n_src: 2, sample_rate: 8000, filters: 32, bottleneck: 16, hidden: 32, skip: 16, blocks: 2,
@@ -140,7 +141,16 @@ def shard(place: Path, count: int) -> tuple[list[str], str]:
             sounding = shutil.copyfile(place / "mix0.wav", place / f"linked{i}.wav")
         os.link(sounding, place / f"in/{i % 1000}/utterance_{i:08d}.wav")
     files.write_text("".join(f"{place}/in/{i % 1000}/utterance_{i:08d}.wav\n" for i in range(count)), encoding="utf-8")
-    return ["separate", "--files-from", str(files), "-o", str(place / "out"), "--shard", f"1/{count}", "--quiet"], ""
+    return [
+        "separate",
+        "--files-from",
+        str(files),
+        "-o",
+        str(place / "out"),
+        "--shard",
+        f"1/{min(count, MOST)}",
+        "--quiet",
+    ], ""
 
 
 def shard_of_folder(place: Path, count: int) -> tuple[list[str], str]:
