@@ -135,3 +135,12 @@ def test_a_protocols_difference_is_that_of_its_own_means(tmp_path: Path, name: s
     means = [{row["metric"]: row["mean"] for row in fuss_scores.summary(of, protocol)} for of in (after, before)]
     assert found["MSi"] == pytest.approx(difference) == means[0]["MSi"] - means[1]["MSi"]
     assert found["1S"] == pytest.approx(1) and "3Si" not in found
+
+
+@pytest.mark.parametrize("cell", ["text", "=1+1", "1" * 9999 + "x"])
+def test_a_cell_that_is_no_number_is_named_with_its_table(cell: str) -> None:
+    other = versus.Evaluation(
+        Path("items.csv"), [{"id": "a", "source": "1", "snr": cell}], {"protocol": {"metrics": ["snr"]}}
+    )
+    with pytest.raises(BadInput, match=r"^items\.csv: a row that no evaluation wrote \(could not convert"):
+        versus.differences([{"id": "a", "source": "1", "snr": 1.0}], ["snr"], other)

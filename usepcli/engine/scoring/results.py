@@ -128,7 +128,8 @@ class Place(Folder):
                 "choose another -o, or pass --overwrite to have these scored anew"
             )
         earlier = self.earlier() or {}
-        same = self.complete and earlier.get("key") == self.key and not earlier.get("unmade")
+        whole = not earlier.get("unmade") and all(name in earlier for name in _ALWAYS)
+        same = self.complete and earlier.get("key") == self.key and whole
         return earlier if same and not overwrite else None
 
     def __enter__(self) -> Place:
@@ -230,11 +231,15 @@ def recalled(record: Mapping[str, Any]) -> Results:
     return found
 
 
+_MAPPINGS = ("data", "protocol", "channels", "settings", "stats", "versus", "reasons", "versions", "momi")
+_ALWAYS = ("items", "rows", "summary", "reasons", "protocol")  # in every finished record (`described`)
+
+
 def well_formed(record: Mapping[str, Any]) -> bool:
     """Return whether each part of a record of an evaluation is of its kind, so that it can be gone through."""
-    parts = [record.get(name) or {} for name in ("data", "protocol", "channels", "settings", "stats", "versus")]
+    parts = [record.get(name) or {} for name in _MAPPINGS]
     rows = [record.get("summary") or [], record.get("compare") or [], record.get("confusion") or []]
-    rows += [part.get("rows") or [] for part in parts[-2:] if isinstance(part, dict)]
+    rows += [part.get("rows") or [] for part in (record.get("stats"), record.get("versus")) if isinstance(part, dict)]
     counts = [record.get(name) or 0 for name in ("items", "rows")]
     return (
         all(isinstance(part, dict) for part in parts)

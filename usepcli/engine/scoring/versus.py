@@ -122,7 +122,10 @@ def columns(rows: Sequence[Mapping[str, Any]], conventions: Mapping[str, Any]) -
 
 def differences(ours: Sequence[Scores], scores: Sequence[str], other: Evaluation, seed: int = 0) -> list[Scores]:
     """Return per score that both have one row of COLUMNS; BadInput where no pair has both values."""
-    rows, known = columns(other.rows, other.record.get("protocol") or {})
+    try:
+        rows, known = columns(other.rows, other.record.get("protocol") or {})
+    except (ValueError, KeyError, TypeError) as fault:
+        raise BadInput(f"{other.place}: a row that no evaluation wrote ({str(fault)[:100]}); score again") from fault
     result = []
     for score in (name for name in scores if name in known):
         here, there = _by_key(ours, score), _by_key(rows, score)

@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -174,7 +175,9 @@ class Ledger:
         rows = [self._rows[self.text(path)] for path in job.outputs if self._fits(path, settings)]
         if not rows or not {*job.names} <= {row["source"] for row in rows} | {*rows[0]["left_out"].split()}:
             return None
-        return self._record(job, rows) if self._same_input(job, rows[0]) else None
+        with suppress(ValueError, OverflowError):  # of rows that no run wrote: the file is made again
+            return self._record(job, rows) if self._same_input(job, rows[0]) else None
+        return None
 
     def ours(self, job: Job, settings: str) -> set[Path]:
         """Return the outputs of an unfinished file that may be made again: they are this run's, or a killed one's."""
@@ -281,12 +284,11 @@ class Ledger:
         known: dict[str, list[Cells]] = {}
         for path in [self.out / "seams.csv", *self._shares("seams"), self._path("seams")]:
             known |= by_file(tables.load(path, SEAMS))
-        return [
-            replace(record, seams=tuple(map(seam_of, known.get(self.file(record.file), ()))))
-            if record.resumed
-            else record
-            for record in records
-        ]
+        try:
+            seams = {record.file: tuple(map(seam_of, known.get(self.file(record.file), ()))) for record in records}
+        except (ValueError, OverflowError) as fault:
+            raise BadInput(f"seams.csv: a row that no run wrote ({str(fault)[:60]}); move it away") from fault
+        return [replace(record, seams=seams[record.file]) if record.resumed else record for record in records]
 
     def _output_rows(self, record: Record) -> Iterable[Cells]:
         same = {
