@@ -13,6 +13,7 @@ MODELS = {
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
     "dprnn": "usepcli.models.dprnn:DPRNN",
     "tdcnpp": "usepcli.models.tdcnpp:TDCNpp",
+    "unet_mask": "usepcli.models.unet_mask:UNetMask",
 }
 LOSSES = {
     "log_mse": "usepcli.losses.thresholded:LogMSE",
@@ -22,6 +23,7 @@ LOSSES = {
     "spectral_mse": "usepcli.losses.spectral:SpectralMSE",
 }
 OBJECTIVES = {
+    "adversarial_pit": "usepcli.objectives.adversarial_pit:AdversarialPIT",
     "mixcycle": "usepcli.objectives.mixcycle:MixCycle",
     "mixit": "usepcli.objectives.mixit:MixIT",
     "mixpit": "usepcli.objectives.mixpit:MixPIT",

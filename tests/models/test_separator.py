@@ -122,13 +122,14 @@ def test_evaluation_is_deterministic_and_weights_are_the_whole_state(name, optio
 def test_consistency_sums_to_the_mixture(name, options, kind):
     if options.get("causal") and kind != "uniform":
         pytest.skip("refused for causal models, tested below")
-    model, mix = build(name, **options, consistency=kind), torch.randn(2, 1200)
+    model, mix = build(name, **options, consistency=kind, consistency_when="always"), torch.randn(2, 1200)
     torch.testing.assert_close(model(mix).sum(1), mix, atol=1e-5, rtol=0)
 
 
 @over([case for case in CASES if not case[1].get("causal")])
 def test_learned_shares_start_uniform_and_are_learned(name, options):
-    plain, learned = (build(name, **options, consistency=kind).train() for kind in ("uniform", "learned"))
+    kinds = ({**options, "consistency": kind, "consistency_when": "always"} for kind in ("uniform", "learned"))
+    plain, learned = (build(name, **kind).train() for kind in kinds)
     learned.load_state_dict(plain.state_dict(), strict=False)
     mix = torch.randn(2, 1200)
     assert learned.n_params > plain.n_params

@@ -97,6 +97,11 @@ class SeparationModel(Streaming, nn.Module):
         ):
             if found not in known:
                 raise ConfigError(f"model.{key}: {choices(key, found, known)}")
+        if self.consistency == "learned" and self.consistency_when == "eval":
+            raise ConfigError(
+                "model.consistency_when: eval, and the weights of model.consistency 'learned' are learned in training; "
+                "set it to always"
+            )
         if self.causal and self.input_norm != "none":
             reject_causal(f"model.input_norm '{self.input_norm}', which reads the whole input; set it to none")
         if self.causal and self.consistency in ("magsq", "learned"):

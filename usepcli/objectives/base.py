@@ -139,6 +139,9 @@ class Objective(nn.Module):
         """Take the stored separator, frozen, that the settings name under a key of `stored`; ConfigError if unfit."""
         raise ConfigError(f"{key}: {type(self).__name__} takes no stored model; found {part.reference}")
 
+    def takes(self, segment_s: float) -> None:
+        """Raise ConfigError where training segments of so many seconds (0: whole recordings) do not fit."""
+
     def ready(self, trained: bool) -> None:
         """Raise ConfigError where nothing has been learned that this method needs; trained: the student has."""
 

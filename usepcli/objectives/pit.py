@@ -16,6 +16,7 @@ from torch import Tensor
 
 from usepcli.data.batch import Batch
 from usepcli.dsp import assign, ratios
+from usepcli.dsp.parts import Parts
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss, Views, products
 from usepcli.models.separator import SeparationModel
@@ -110,12 +111,13 @@ def references(batch: Batch, residual: bool) -> Tensor:
     return torch.cat([batch.sources, (rest * sounds[:, None])[:, None]], 1)
 
 
-def seen(loss: Loss, model: SeparationModel, mix: Tensor, ref: Tensor) -> Views:
-    """Return what a loss compares once the model has separated mix (B, T), for references ref (B, K, T)."""
+def seen(loss: Loss, model: SeparationModel, mix: Tensor, ref: Tensor, parts: Parts | None = None) -> Views:
+    """Return what a loss compares once the model has separated mix (B, T) into parts, for references ref (B, K, T)."""
     if loss.domain == "wave":
-        return Views(model(mix), ref, mix)
+        return Views(model(mix) if parts is None else parts.waves, ref, mix)
     # The network reads the mixture at its own level, and so stand the references beside it.
-    return loss.views(model.parts(mix), ref / model.input_level(mix)[1][:, None], mix, model.transform)
+    level = model.input_level(mix)[1][:, None]
+    return loss.views(model.parts(mix) if parts is None else parts, ref / level, mix, model.transform)
 
 
 class PIT(Objective):

@@ -37,6 +37,7 @@ def objective(profile: Any, student: Model) -> Objective:
             f"{profile.model['name']} separates {other}; choose another of the two"
         )
     built: Objective = kind(student, loss, **_options(profile.objective))
+    built.takes(profile.data.segment_s)
     return built
 
 
