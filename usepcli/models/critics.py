@@ -26,7 +26,7 @@ class Critic(nn.Module):
     """Strided convolutions and a number: (B, C, ...) to (B,), the last axes one (waves) or two (bins, frames)."""
 
     def __init__(self, channels: int, widths: Sequence[int], size: Sequence[int] | None, axes: int) -> None:
-        """Take the channels in, those of each layer, and the length of each axis, None for any."""
+        """Take the channels in, those of each layer, and the length of each axis, None for any; ValueError if short."""
         super().__init__()
         conv, self.pad = (nn.Conv1d, 0) if axes == 1 else (nn.Conv2d, 1)
         layers: list[nn.Module] = []
@@ -35,7 +35,10 @@ class Critic(nn.Module):
         self.body = nn.Sequential(*layers, conv(widths[-1], 1, KERNEL, 1, self.pad))
         self.axes, self.size = axes, None if size is None else tuple(size)
         self.strides = len(widths)
-        self.last = None if size is None else nn.Linear(math.prod(self.left(n) for n in size), 1)
+        left = [self.left(n) for n in size or ()]
+        if any(n < 1 for n in left):
+            raise ValueError(f"{' x '.join(map(str, size or ()))}; expected at least {self.shortest()} on every axis")
+        self.last = None if size is None else nn.Linear(math.prod(left), 1)
 
     def left(self, length: int) -> int:
         """Return what the convolutions leave of an axis; 0 or less where it is too short for them."""

@@ -83,17 +83,16 @@ def build(seen: Sight, model: SeparationModel, segment_s: float) -> critics.Crit
     samples = round(segment_s * model.sample_rate)
     if seen.domain != "wave":
         _check_masks(seen, model)
-    channels = seen.channels(model.n_src)
-    size: tuple[int, ...] = (samples,)
-    if seen.domain == "wave":
-        made = critics.wave(channels, samples or None)
-    else:
+    channels, fixed = seen.channels(model.n_src), samples > 0
+    try:
+        if seen.domain == "wave":
+            return critics.wave(channels, samples if fixed else None)
         bins, frames = Domain.of(seen.domain, model, torch.zeros(1, samples or 1), None, None).mix.shape[-2:]
-        size = (bins, frames)
-        made = critics.spec(channels, (bins, frames) if samples else None)
-    if samples and min(made.left(n) for n in size) < 1:
-        raise ConfigError(f"objective.critic_s: {segment_s:g} s is too short for {seen.name}; 0 takes any length")
-    return made
+        return critics.spec(channels, (bins, frames) if fixed else None)
+    except ValueError as error:
+        raise ConfigError(
+            f"objective.critic_s: {segment_s:g} s give {seen.name} {error}; 0 makes critics of any length"
+        ) from None
 
 
 def _check_masks(seen: Sight, model: SeparationModel) -> None:
