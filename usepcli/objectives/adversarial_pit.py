@@ -28,6 +28,7 @@ from usepcli.models.critics import Critic
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives import criticism
 from usepcli.objectives.base import MAIN, Objective, Shared, Step, Terms
+from usepcli.objectives.contest import Contest
 from usepcli.objectives.criticism import Domain, Sight
 from usepcli.objectives.pit import match, mean_snr_db, references, seen, take
 
@@ -68,6 +69,7 @@ class AdversarialPIT(Objective):
         self.critics = nn.ModuleDict({n: criticism.build(s, model, critic_s) for n, s in self.sights.items()})
         self.gan, self.pit, self.pit_weight = gan, pit, pit_weight
         self.critic_s, self.inst_active_only, self.residual = critic_s, inst_active_only, residual
+        self._contest = {name: Contest() for name in critics}
         # The order of estimates as waves follows the loss where that is one of waves.
         self.search = loss if loss.domain == "wave" else LogMSE()
 
@@ -87,6 +89,10 @@ class AdversarialPIT(Objective):
         """Every critic first, then the separator."""
         return (*(Step(name, self._judging(s)) for name, s in self.sights.items()), Step(MAIN, self._separating))
 
+    def remarks(self) -> list[str]:
+        """Return a warning for each critic that has won against the separator, or lost, for two epochs."""
+        return [line for name, one in self._contest.items() for line in one.ended(name)]
+
     # The critics' steps
 
     def _judging(self, sight: Sight) -> Callable[[Batch, Shared], Terms]:
@@ -97,7 +103,7 @@ class AdversarialPIT(Objective):
             told_fake = self._said(sight, mix, fake, real)
             goal = criticism.quality(fake, real) if sight.kind == "metric" else None
             loss = self._critic_loss(told_real, told_fake, goal, self._counted(sight, real))
-            logs = _health(sight.name, self.gan, told_real.detach(), told_fake.detach())
+            logs = self._contest[sight.name].health(sight.name, told_real.detach(), told_fake.detach())
             return Terms({f"critic_{sight.name}": loss}, logs | {f"silent_{sight.name}": 1 - _sounds(real).mean()})
 
         return terms
@@ -259,13 +265,6 @@ def _mean(each: Tensor, counted: Tensor | None) -> Tensor:
 def _sounds(real: Tensor) -> Tensor:
     """Return (B, K) 1 where a reference (B, K, ...) sounds, else 0."""
     return (real.flatten(2).abs().amax(2) > 0).float()
-
-
-def _health(name: str, gan: str, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """Return the mean scores of a critic, and the share that it tells right."""
-    border = 0.5 if gan == "least_squares" else 0.0
-    right = ((real > border).float().mean() + (fake < border).float().mean()) / 2
-    return {f"real_{name}": real.mean(), f"fake_{name}": fake.mean(), f"accuracy_{name}": right}
 
 
 def _check(critics: tuple[str, ...], gan: str, pit: str, pit_weight: float, critic_s: float) -> None:

@@ -158,6 +158,10 @@ class Objective(nn.Module):
     def on_epoch_end(self) -> None:
         """Do what belongs to the end of an epoch; nothing by default."""
 
+    def remarks(self) -> list[str]:
+        """Return what the epoch that has just ended gives reason to say; nothing by default."""
+        return []
+
     def check(self, batch_size: int) -> None:
         """Raise ConfigError where batch_size, of one of `place.parts` micro-batches, does not fit."""
         if batch_size < 1:

@@ -21,7 +21,7 @@ from usepcli.cli.app import app
 from usepcli.engine.training import states, stepping
 from usepcli.engine.training.average import part_file
 from usepcli.engine.training.train import Trainer
-from usepcli.errors import ConfigError
+from usepcli.errors import ConfigError, Diverged
 from usepcli.objectives.base import MAIN, Shared
 from usepcli.profile import signature
 from usepcli.profile.load import load_profile
@@ -146,8 +146,8 @@ def test_a_step_that_is_not_finite_ends_the_batch(adversarial: Path, tmp_path: P
     with torch.no_grad():
         next(trainer.objective.critics["spectrum"].parameters()).fill_(float("nan"))
     before = {name: [p.detach().clone() for p in g.parameters] for name, g in trainer.stepper.groups.items()}
-    finite, _ = trainer.stepper.take(next(trainer.feed.steps(0, 0)), 1)
-    assert not finite
+    broken, _ = trainer.stepper.take(next(trainer.feed.steps(0, 0)), 1)
+    assert broken == "spectrum"
     moved = {
         name: any(not torch.equal(a, b) for a, b in zip(before[name], g.parameters, strict=True))
         for name, g in trainer.stepper.groups.items()
@@ -155,6 +155,27 @@ def test_a_step_that_is_not_finite_ends_the_batch(adversarial: Path, tmp_path: P
     }
     assert moved == {MAIN: False, "wave": True, "mask": False}
     trainer.folder.release()
+
+
+def test_a_critic_that_diverges_is_named_and_the_separator_kept(adversarial: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "run"
+    trainer = Trainer(load_profile(str(adversarial), ["train.nonfinite_patience=3", "train.max_steps=9"]), out)
+    take = trainer.stepper.take
+
+    def breaks(micro, step):
+        if step == 3:
+            with torch.no_grad():
+                next(trainer.objective.critics["mask"].parameters()).fill_(float("nan"))
+        return take(micro, step)
+
+    trainer.stepper.take = breaks  # type: ignore[method-assign]
+    with pytest.raises(Diverged, match=r"3 steps of mask in a row were not finite.*lower optim.groups.mask.lr"):
+        trainer.fit()
+    assert "step 3: loss or gradient of mask not finite" in capsys.readouterr().err
+    state = states.load_last(out).state
+    assert state is not None and state["step"] == 5 and state["skipped"] == 3
+    kept = {k: v for k, v in state["objective"].items() if k.startswith("student.")}
+    assert kept and all(torch.isfinite(v).all() for v in kept.values())
 
 
 PROGRAM = f"""

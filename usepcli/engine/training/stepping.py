@@ -87,8 +87,8 @@ class Stepper:
         fp16 = self.precision is torch.float16
         self.scaler = torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE, enabled=fp16)
 
-    def take(self, micro: Sequence[Batch], step: int) -> tuple[bool, dict[str, float]]:
-        """Take the steps of a batch given in micro-batches; return whether all was finite, and the figures.
+    def take(self, micro: Sequence[Batch], step: int) -> tuple[str, dict[str, float]]:
+        """Take the steps of a batch given in micro-batches; return the group that was not finite, '', and the figures.
 
         The first step that is not finite moves nothing and ends the batch.
         """
@@ -98,14 +98,14 @@ class Stepper:
             (batch.to(self.device), Shared(len(micro) == 1, place)) for batch, place in zip(micro, places, strict=True)
         ]
         figures: dict[str, float] = {}
-        finite, seen = True, set[str]()
+        broken, seen = "", set[str]()
         for one in self.objective.steps():
-            finite = self._step(one, held, step, figures, seen)
-            if not finite:
+            if not self._step(one, held, step, figures, seen):
+                broken = one.group
                 break
         # Once a batch: the scale belongs to all groups, and each has said by now whether it overflowed.
         self.scaler.update()
-        return finite, figures
+        return broken, figures
 
     def _step(
         self, one: Step, held: list[tuple[Batch, Shared]], step: int, figures: dict[str, float], seen: set[str]

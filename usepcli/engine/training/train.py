@@ -343,6 +343,8 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         self.objective.on_epoch_end()
+        for line in self.objective.remarks():
+            self.log.say(line)
         self.schedule.epoch_end(self.epoch)
         self.epoch, self.in_epoch = self.epoch + 1, 0
 
@@ -352,25 +354,32 @@ class Trainer:
         if self.ranks.world > 1:  # each its own dropout, and the same after any interruption
             torch.manual_seed(torch_seed(self.p.seed, self.step, self.ranks.rank, 0xD120))
         self.objective.rng.manual_seed(torch_seed(self.p.seed, self.epoch, self.step, self.ranks.rank))
-        finite, figures = self.stepper.take(micro, self.step)
-        if finite:
+        broken, figures = self.stepper.take(micro, self.step)
+        if not broken:
             self.in_row = 0
             self.objective.on_step_end()
             if self.average:
                 self.average.update(self.student)
             self.log.add(figures)
         else:
-            self._not_finite()
+            self._not_finite(broken)
         self.log.step(self.step, self.epoch, self.schedule.at(self.step), self.skipped)
 
-    def _not_finite(self) -> None:
+    def _not_finite(self, group: str) -> None:
         self.skipped, self.in_row = self.skipped + 1, self.in_row + 1
-        self.log.say(f"warning: step {self.step}: loss or gradient not finite, step skipped ({self.skipped} so far)")
-        if self.in_row >= self.t.nonfinite_patience:
-            raise Diverged(
-                f"{self.in_row} steps in a row were not finite (train.nonfinite_patience); the last good "
-                f"checkpoint is {self.path / 'last.ckpt'}; lower optim.lr, or audit the data: prepare-data --check"
-            )
+        whose = "" if group == MAIN else f" of {group}"
+        self.log.say(
+            f"warning: step {self.step}: loss or gradient{whose} not finite, step skipped ({self.skipped} so far)"
+        )
+        if self.in_row < self.t.nonfinite_patience:
+            return
+        rows, self.in_row = self.in_row, 0
+        self.save()  # such a step moves nothing: these are the weights of the last good one
+        rate = "optim.lr" if group == MAIN else f"optim.groups.{group}.lr"
+        raise Diverged(
+            f"{rows} steps{whose} in a row were not finite (train.nonfinite_patience); what was learned before them is "
+            f"in {show(self.path / states.SAVED[0])}; lower {rate}, or audit the data: prepare-data --check"
+        )
 
     def _unusable(self, line: str) -> None:
         self.log.say(f"warning: {line}; another example takes its place")
