@@ -67,6 +67,41 @@ def test_unprocessed_is_a_second_system_in_the_same_pipeline(usep: Usep) -> None
     assert len(table("scores/items_unprocessed.csv")) == len(table("scores/items.csv")) == 6
 
 
+def test_oracles_stand_above_and_the_mixture_below(usep: Usep) -> None:
+    answer = usep(
+        *ONE, "--metric", "si-snri", "--oracle", "irm", "--oracle", "ipsm", "--stft", "256/64", "-o", "scores"
+    )
+    assert answer.code == 0
+    rows = table("scores/summary.csv")
+    assert [row["system"] for row in rows] == ["oracle irm 256/64", "oracle psm 256/64", "separated", "unprocessed"]
+    irm, psm, ours, none = (float(row["mean"]) for row in rows)
+    assert psm > irm > max(ours, none) and none == pytest.approx(0, abs=1e-9)  # ours has learned nothing
+    oracles = table("scores/items_oracle.csv")
+    assert len(oracles) == 2 * len(table("scores/items.csv")) and oracles[0]["system"] == "oracle irm 256/64"
+    said = json.loads(Path("scores/evaluate.json").read_text())["protocol"]["oracles"]
+    assert said.startswith("irm 256/64, psm 256/64: mask, window and hop")
+
+
+def test_oracles_go_by_a_protocol_too(usep: Usep) -> None:
+    assert usep(*ONE, "--protocol", "advpit2023", "--oracle", "irm", "-o", "scores").code == 0
+    rows = {(row["system"], row["metric"]): float(row["mean"]) for row in table("scores/summary.csv")}
+    assert rows["oracle irm 512/128", "SI-SNR_I"] > rows["unprocessed", "SI-SNR_I"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--oracle", "irn"], "did you mean"),
+        (["--stft", "512/128"], "--stft is that of oracles"),
+        (["--oracle", "irm", "--stft", "512"], "expected WINDOW/HOP"),
+        (["--oracle", "irm", "--metric", "momi"], "need a --metric per source"),
+    ],
+)
+def test_oracles_that_cannot_be(usep: Usep, words: list[str], said: str) -> None:
+    answer = usep(*ONE, *words, "-o", "scores")
+    assert answer.code == 2 and said in answer.err
+
+
 def test_versus_and_stats_between_two_models(usep: Usep) -> None:
     assert usep(*ONE, "-o", "first", "-q").code == 0
     answer = usep(*TWO, "-o", "second", "--versus", "first", "--stats")

@@ -34,7 +34,7 @@ GROUPS = {
     ),
     "Rooms": ("--rt60", "--rooms", "--anechoic"),
     "Scenes": ("--background", "--background-s", "--event-snr"),
-    "Scores": ("--metric", "--protocol", "--unprocessed", "--mom-pairs", "--asr", "--language"),
+    "Scores": ("--metric", "--protocol", "--unprocessed", "--oracle", "--stft", "--mom-pairs", "--asr", "--language"),
     "Comparison": ("--versus", "--compare", "--stats", "--by"),
     "Questions": ("--trials", "--against"),
     "Exported file": ("--to", "--query", "--live", "--block", "--tolerance"),

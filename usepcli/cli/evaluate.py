@@ -23,6 +23,13 @@ def complete_protocol(incomplete: str) -> list[str]:
     return [name for name in sorted(PROTOCOLS) if name.startswith(incomplete)]
 
 
+def complete_oracle(incomplete: str) -> list[str]:
+    """Return the oracle masks whose names start with `incomplete`."""
+    from usepcli.dsp.oracle import ALIASES, MASKS
+
+    return [name for name in (*MASKS, *ALIASES) if name.startswith(incomplete)]
+
+
 def complete_published(incomplete: str) -> list[str]:
     """Return the profiles with published numbers whose names start with `incomplete`."""
     from usepcli.engine.scoring.compare import profiles
@@ -83,6 +90,25 @@ def evaluate(
     unprocessed: Annotated[
         bool, typer.Option("--unprocessed", help="Score the mixture itself, too, as if it were every estimate.")
     ] = False,
+    oracle: Annotated[
+        list[str],
+        typer.Option(
+            "--oracle",
+            metavar="MASK",
+            help="Score masks made from the references, too, as an upper bound, and the mixture: irm, ibm, iam, psm "
+            "(ipsm), npsm, wfm; may be repeated.",
+            autocompletion=complete_oracle,
+        ),
+    ] = [],  # noqa: B006 - Typer copies it
+    stft: Annotated[
+        str,
+        typer.Option(
+            "--stft",
+            metavar="WINDOW/HOP",
+            help="STFT of --oracle in samples; 512/128 by default.",
+            show_default=False,
+        ),
+    ] = "",
     versus: Annotated[
         list[Path],
         typer.Option(
@@ -195,6 +221,7 @@ def evaluate(
       usep evaluate --estimates separated --references data/two/wav/test --metric si-snr -o scores
       usep evaluate runs/new --versus runs/old/eval_test --stats
       usep evaluate runs/fuss --protocol saijo2023 --unprocessed --compare fuss_remixit
+      usep evaluate default --oracle irm --oracle psm --stft 256/64 --metric si-snri -o scores
       usep evaluate default --report -o scores
     """
     asked = dict(locals())

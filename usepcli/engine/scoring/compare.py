@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from usepcli.engine.scoring import protocols
-from usepcli.engine.scoring.evaluate import UNPROCESSED
+from usepcli.engine.scoring.evaluate import ORACLE, UNPROCESSED
+from usepcli.engine.scoring.results import SEPARATED
 from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput, UsageError, choices
 from usepcli.files import read_json
@@ -28,6 +29,7 @@ COLUMNS = (
 )  # fmt: skip
 # What the papers call the mixture itself, scored like an estimate.
 UNTOUCHED = ("Unprocessed", "the input mixture")
+IDEAL = ("ideal ratio STFT masks", "IRM")
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,11 @@ def compare(record: Mapping[str, Any], profile_name: str) -> list[Scores]:
     rows = [row for row in published if row["data"] in same]
     _refuse_protocol(record, rows, profile_name)
     tables = {(row["paper"], row["where"], row["data"], row["condition"]) for row in rows}
-    untouched = [row for row in ledger() if row["system"] in UNTOUCHED and _beside(row, tables)]
-    return [*_rows(record, rows, made), *_rows(record, untouched, made, untouched=True)]
+    beside = [row for row in ledger() if _beside(row, tables)]
+    found = _rows(record, rows, made)
+    for system, names in ((UNPROCESSED, UNTOUCHED), (f"{ORACLE}irm", IDEAL)):
+        found += _rows(record, [row for row in beside if row["system"] in names], made, system)
+    return found
 
 
 def _data(record: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
@@ -161,15 +166,16 @@ def _beside(row: Mapping[str, str], tables: Iterable[tuple[str, str, str, str]])
 
 
 def _rows(
-    record: Mapping[str, Any], published: Sequence[Mapping[str, str]], made: Mapping[str, Any], untouched: bool = False
+    record: Mapping[str, Any], published: Sequence[Mapping[str, str]], made: Mapping[str, Any], system: str = ""
 ) -> list[Scores]:
-    """Return the rows of one system: the model, or the mixture as every estimate (those that were scored)."""
-    # Summary rows of the mixture carry a system of their own; the model's carry another, or none.
-    own = [row for row in record.get("summary") or [] if (row.get("system") == UNPROCESSED) == untouched]
+    """Return the rows of one system: the model, or one beside it whose name begins so (those that were scored)."""
+    # Summary rows of the model carry a system only where others stand beside it.
+    summary = [(row.get("system", SEPARATED), row) for row in record.get("summary") or []]
+    own = [row for name, row in summary if (name.startswith(system) if system else name == SEPARATED)]
     ours = {row["metric"]: row for row in own}
     protocol = _protocol(record)
     found = [ours.get(row["metric"], {}) if row["protocol"] == protocol else {} for row in published]
-    if untouched:
+    if system:
         pairs = [(row, value) for row, value in zip(published, found, strict=True) if value]
     elif not any(value.get("mean") is not None for value in found):
         asked = " ".join(f"--metric {row['metric']}" for row in published if row["protocol"] == protocols.OWN)

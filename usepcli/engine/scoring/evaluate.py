@@ -18,6 +18,7 @@ import numpy as np
 from usepcli import guard
 from usepcli.data import lazy
 from usepcli.data.items import trimmed_item
+from usepcli.dsp.oracle import Oracle
 from usepcli.engine.journal import Part
 from usepcli.engine.scoring import fuss_scores, in_flight, layouts
 from usepcli.engine.scoring.asking import asked, queries_of
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["UNPROCESSED", "Files", "Scorer", "score_files", "score_folders", "score_model", "separated", "summary"]
 
 UNPROCESSED = "unprocessed"
+ORACLE = "oracle "  # begins the system of its rows
 Say = Callable[[str], None]
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -58,17 +60,21 @@ class Scorer:
     protocol: Protocol | None = None
     unprocessed: bool = False
     channels: str = "each"
+    oracles: tuple[Oracle, ...] = ()
 
     def __call__(self, signals: Signals) -> list[dict[str, Any]]:
-        """Return the item's rows; with `unprocessed` those of the mixture as every estimate follow, system set."""
+        """Return the item's rows; those of the mixture as every estimate and of oracles follow, system set."""
         rows = self._rows(signals)
-        if not self.unprocessed:
+        if not (self.unprocessed or self.oracles):
             return rows
         mix = signals.ref.sum(0) if self.protocol else signals.mix
         if mix is None:
             raise BadInput(f"{signals.id}: no mixture to score unprocessed; give --mixtures DIR")
-        untouched = self._rows(signals._replace(est=np.stack([mix] * len(signals.ref))))
-        return [*rows, *({**row, "system": UNPROCESSED} for row in untouched)]
+        beside = {UNPROCESSED: np.stack([mix] * len(signals.ref))} if self.unprocessed else {}
+        beside |= {f"{ORACLE}{oracle}": _of_oracle(oracle, signals.ref, mix) for oracle in self.oracles}
+        return rows + [
+            {**row, "system": system} for system, est in beside.items() for row in self._rows(signals._replace(est=est))
+        ]
 
     def _rows(self, signals: Signals) -> list[dict[str, Any]]:
         return fuss_scores.score_item(signals, self.protocol) if self.protocol else score_signals(signals, self.metrics)
@@ -78,6 +84,15 @@ class Scorer:
         if self.protocol is None:
             return blank_row(item, source, n_src, self.metrics, reason)
         return fuss_scores.blank_row(item, source, reason)
+
+
+def _of_oracle(oracle: Oracle, ref: np.ndarray, mix: np.ndarray) -> np.ndarray:
+    import torch
+
+    # Outside the trimmed length of the references nothing is scored.
+    length = min(ref.shape[-1], mix.shape[-1])
+    waves = (torch.from_numpy(np.asarray(wave[..., :length], np.float64)) for wave in (ref, mix))
+    return oracle.estimates(*waves).numpy()
 
 
 class Files(NamedTuple):
@@ -108,6 +123,7 @@ def score_model(
     limit: int = 0,
     protocol: Protocol | None = None,
     unprocessed: bool = False,
+    oracles: tuple[Oracle, ...] = (),
     channels: str = "each",
     batch_seconds: float = 60,
     part: Part | None = None,
@@ -119,7 +135,7 @@ def score_model(
     part: where rows go as they come, and what of them is there; a share returns what is there.
 
     workers: processes for the metrics (0: this one).  limit: the first items only (0: all).
-    protocol: its scores, in place of metrics, on the sum of the references.  unprocessed: see Scorer.
+    protocol: its scores, in place of metrics, on the sum of the references.  unprocessed, oracles: see Scorer.
     channels: of every file, one of items.CHANNELS; several are separated by one decision, as `usep separate` does.
     batch_seconds: audio per batch on a GPU.  say, track: where notes and progress go.
     A model that separates by query is asked for the queries of each row.  BadInput for items without references.
@@ -133,7 +149,7 @@ def score_model(
     batches = _batches([rows[n] for n in left], 0 if str(device) == "cpu" else batch_seconds)
     reading = Reading(manifest, model.sample_rate, protocol is not None, channels, say)
     signals = _separated(model, reading, batches, device, strict=False)
-    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles)
     numbered = in_flight.numbered(signals, [(n, rows[n].id) for n in left])
     score = partial(_item_rows, score=scorer, scorer=scorer)
     if left:
@@ -187,6 +203,7 @@ def score_folders(
     skip_missing: bool = False,
     protocol: Protocol | None = None,
     unprocessed: bool = False,
+    oracles: tuple[Oracle, ...] = (),
     channels: str = "each",
     part: Part | None = None,
     say: Say = _silent,
@@ -194,7 +211,7 @@ def score_folders(
 ) -> list[dict[str, Any]]:
     """Score separated files against reference files with the same ids; layouts as in engine/scoring/layouts.py.
 
-    protocol, unprocessed, channels, part: as for score_model; a protocol opens no mixture.
+    protocol, unprocessed, oracles, channels, part: as for score_model; a protocol opens no mixture.
     An item without estimates has failed, or with skip_missing is left out by intent; InputNotFound where all are.
     """
     if protocol is None:
@@ -216,7 +233,7 @@ def score_folders(
         if len(lost) == len(ids):
             raise InputNotFound(f"{mixtures}: no mixture for any of {len(ids)} items, the first is {lost[0]}")
         lacking = {i: f"{FAILED}no mixture" for i in lost} | lacking
-    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles)
     part = part or Part()
     for n, i in enumerate(ids):
         if i in lacking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from usepcli.engine.scoring.protocols import Protocol
     from usepcli.engine.scoring.results import Results
     from usepcli.engine.scoring.versus import Evaluation
+
+
+_MADE = "the masks are made from the references and scale the mixture's spectrum"
 
 
 def conventions(wanted: Measures, ordered: bool = False, channels: str = "each") -> dict[str, Any]:
@@ -29,6 +33,8 @@ def conventions(wanted: Measures, ordered: bool = False, channels: str = "each")
         found = {"name": protocols.OWN, **scoring.CONVENTIONS, "metrics": said}
     if ordered:
         found["assignment"] = scoring.ASKED
+    if wanted.oracles:
+        found["oracles"] = f"{', '.join(map(str, wanted.oracles))}: mask, window and hop in samples (Hann); {_MADE}"
     together = wanted.protocol is not None and channels == "each"
     found["channels"] = joined.JOINED if together else joined.MEANT[channels]
     if "momi" in wanted.asked:
@@ -49,11 +55,13 @@ def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Ro
     from usepcli.engine.scoring.evaluate import UNPROCESSED
 
     rows = [row for row in every if "system" not in row]
-    untouched = [row for row in every if row.get("system") == UNPROCESSED]
+    beside = [row for row in every if "system" in row]
+    untouched = [row for row in beside if row["system"] == UNPROCESSED]
+    oracles = [row for row in beside if row["system"] != UNPROCESSED]
     if protocol := wanted.protocol:
         columns = list(fuss_scores.ITEM_COLUMNS)
         found.summary += fuss_scores.summary(rows, protocol)
-        below = fuss_scores.summary(untouched, protocol, rates=False) if untouched else []
+        summary = partial(fuss_scores.summary, protocol=protocol, rates=False)
         table = fuss_scores.confusion(rows)
         found.tables[results.CONFUSION] = (table, list(table[0]))
         found.facts |= {"confusion": results.strict(table), "skipped": fuss_scores.skipped(rows)}
@@ -61,7 +69,7 @@ def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Ro
     else:
         columns = ["id", "source", "n_src", *wanted.metrics, "reason"]
         found.summary += scoring.summary(rows, wanted.metrics)
-        below = scoring.summary(untouched, wanted.metrics) if untouched else []
+        summary = partial(scoring.summary, metrics=wanted.metrics)
     found.facts["channels"] = channels.counted(rows, means.channels)
     if found.facts["channels"]["most"] > 1:
         columns.insert(3, "channels")
@@ -71,9 +79,19 @@ def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Ro
     found.tables[results.ITEMS] = (rows, columns)
     if untouched:
         found.tables[results.UNTOUCHED] = (untouched, columns)
-        found.summary = [{"system": "separated", **row} for row in found.summary]
-        found.summary += [{"system": UNPROCESSED, **row} for row in below]
+        own = [{"system": results.SEPARATED, **row} for row in found.summary]
+        found.summary = [*_by_system(oracles, summary), *own, *_by_system(untouched, summary)]
+    if oracles:
+        found.tables[results.ORACLES] = (oracles, ["system", *columns])
     return rows
+
+
+def _by_system(rows: Rows, summary: Callable[[Rows], Rows]) -> Rows:
+    """Return the summaries of the systems beside the separated signals, one after the other."""
+    systems = dict.fromkeys(row["system"] for row in rows)
+    return [
+        {"system": system, **line} for system in systems for line in summary([r for r in rows if r["system"] == system])
+    ]
 
 
 def failures(rows: Rows, sums: Rows, unheard: Rows, items: str = "items.csv") -> list[str]:
@@ -136,7 +154,7 @@ def add_moms(found: Results, rows: Rows, means: Means, seed: int, out: Path) -> 
         found.facts["channels"] = channels.counted(rows, means.channels)
         means.say(channels.line(found.facts["channels"]["most"]))
     several = any("system" in row for row in found.summary)
-    found.summary += [{"system": "separated", **row} if several else row for row in summary]
+    found.summary += [{"system": results.SEPARATED, **row} if several else row for row in summary]
     return lost
 
 

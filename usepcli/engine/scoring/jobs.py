@@ -13,6 +13,7 @@ from usepcli.errors import BadInput, InputNotFound, UsageError, choices, did_you
 
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
+    from usepcli.dsp.oracle import Oracle
     from usepcli.engine.journal import Part
     from usepcli.engine.scoring.protocols import Protocol
     from usepcli.models.queried import Model
@@ -61,6 +62,7 @@ class Measures:
     protocol: Protocol | None
     unprocessed: bool
     folders: Folders
+    oracles: tuple[Oracle, ...] = ()
 
     @property
     def metrics(self) -> list[str]:
@@ -106,15 +108,31 @@ class Job:
     files: Callable[[], Iterable[Path]] = tuple  # what is read, so that changed files are other data
 
 
-def measures(metric: Sequence[str], protocol: str, unprocessed: bool, folders: Folders) -> Measures:
-    """Return the scores asked for; UsageError where one is unknown or does not fit what is scored."""
+def measures(
+    metric: Sequence[str],
+    protocol: str,
+    unprocessed: bool,
+    folders: Folders,
+    oracle: Sequence[str] = (),
+    stft: str = "",
+) -> Measures:
+    """Return the scores asked for; UsageError where one is unknown or does not fit what is scored.
+
+    Oracles, by name and STFT, stand above a table as the mixture itself does below it, so it comes with them.
+    """
+    from usepcli.dsp import oracle as masks
+
+    if stft and not oracle:
+        raise UsageError("--stft is that of oracles: name one with --oracle, or leave it away")
+    oracles = tuple(dict.fromkeys(masks.find(name, stft or masks.STFT_DEFAULT) for name in oracle))
+    unprocessed = unprocessed or bool(oracles)
     known = {*registry.METRICS, *OF_SETS}
     for name in metric:
         if name not in known:
             raise UsageError(choices("metric", name, known))
     from usepcli.engine.scoring import protocols, scoring
 
-    found = Measures(tuple(metric), protocols.find(protocol) if protocol else None, unprocessed, folders)
+    found = Measures(tuple(metric), protocols.find(protocol) if protocol else None, unprocessed, folders, oracles)
     if found.protocol and (found.metrics or folders.mixtures):
         what = f"--metric {found.metrics[0]}" if found.metrics else "--mixtures"
         raise UsageError(
@@ -126,7 +144,7 @@ def measures(metric: Sequence[str], protocol: str, unprocessed: bool, folders: F
     if folders.named and "momi" in metric:
         raise UsageError("--metric momi separates sums of mixtures: it needs a MODEL, not --estimates")
     if unprocessed and folders.named and folders.mixtures is None and not found.protocol:
-        raise UsageError("--unprocessed scores the mixtures: give --mixtures DIR")
+        raise UsageError("--unprocessed and --oracle need the mixtures: give --mixtures DIR")
     return found
 
 
@@ -146,7 +164,9 @@ def check_subject(folders: Folders, model: str | None, data: Path | None, split:
 def check_comparisons(wanted: Measures, stats: bool, by: str, versus: Sequence[Path], compare: str) -> None:
     """UsageError for comparisons that the scores do not allow."""
     if not wanted.metrics and not wanted.protocol and (wanted.unprocessed or stats or by or versus):
-        raise UsageError("--unprocessed, --stats, --by and --versus need a --metric per source, or a --protocol")
+        raise UsageError(
+            "--unprocessed, --oracle, --stats, --by and --versus need a --metric per source, or a --protocol"
+        )
     protocol = wanted.protocol is not None
     fitting = [name for name in BY if (name != "k" or protocol) and (name != "n_src" or not protocol)]
     if wanted.folders.named:
@@ -194,7 +214,8 @@ def files_job(folders: Folders, wanted: Measures, means: Means) -> Job:
         Path("evaluation"),
         lambda track, part: score_folders(
             estimates, references, mixtures, wanted.metrics, protocol=wanted.protocol,
-            unprocessed=wanted.unprocessed, workers=means.workers or _workers(wanted.metrics, means.limit),
+            unprocessed=wanted.unprocessed, oracles=wanted.oracles,
+            workers=means.workers or _workers(wanted.metrics, means.limit),
             limit=means.limit, skip_missing=folders.skip_missing, channels=means.channels, part=part,
             say=means.say, track=track,
         ),
@@ -259,8 +280,8 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
         assert job.net is not None
         return score_model(
             job.net, manifest, wanted.metrics, device=job.device, workers=count, limit=means.limit,
-            protocol=wanted.protocol, unprocessed=wanted.unprocessed, channels=means.channels, part=part,
-            say=means.say, track=track,
+            protocol=wanted.protocol, unprocessed=wanted.unprocessed, oracles=wanted.oracles, channels=means.channels,
+            part=part, say=means.say, track=track,
         )  # fmt: skip
 
     job = Job(

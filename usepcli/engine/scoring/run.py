@@ -73,6 +73,8 @@ def evaluate(
     skip_missing: bool = False,
     protocol: str = "",
     unprocessed: bool = False,
+    oracle: Sequence[str] = (),
+    stft: str = "",
     versus: Sequence[Path] = (),
     compare: str = "",
     stats: bool = False,
@@ -105,11 +107,11 @@ def evaluate(
     A folder that holds these very results is left as it is, and they are shown again.  Every item is noted there as
     soon as it is scored: what is noted is scored no more, by whichever run, and a share's run ends with that.
     """
-    asked = {name: value for name, value in locals().items() if name in _DECIDING}
+    asked = {name: value for name, value in locals().items() if name in _DECIDING and (value or name not in _LATER)}
     folders = Folders(estimates, references, mixtures, skip_missing)
     words = Speech(hypotheses, asr, language, texts, kaldi_export)
     means = Means(limit, device, workers, threads, say, checked(channels))
-    wanted = jobs.measures(metric, protocol, unprocessed, folders)
+    wanted = jobs.measures(metric, protocol, unprocessed, folders, oracle, stft)
     jobs.check_subject(folders, model, data, split)
     jobs.check_comparisons(wanted, stats, by, versus, compare)
     speech.check(words, metric, folders)
@@ -165,9 +167,13 @@ def _recalled(
 # What decides about the results; the rest is how they are made and shown.
 _DECIDING = (
     "model", "data", "split", "metric", "estimates", "references", "mixtures", "skip_missing", "protocol",
-    "unprocessed", "versus", "compare", "stats", "by", "report", "report_by", "mom_pairs", "hypotheses", "asr",
-    "language", "texts", "kaldi_export", "channels", "seed", "limit",
+    "unprocessed", "oracle", "stft", "versus", "compare", "stats", "by", "report", "report_by", "mom_pairs",
+    "hypotheses", "asr", "language", "texts", "kaldi_export", "channels", "seed", "limit",
 )  # fmt: skip
+
+
+# Where nothing is asked of these, results are those of a time that did not know them.
+_LATER = ("oracle", "stft")
 
 
 def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluated], None]) -> Evaluated:
