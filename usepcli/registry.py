@@ -36,6 +36,8 @@ OBJECTIVES = {
     "ts_mixit": "usepcli.objectives.ts_mixit:TeacherStudentMixIT",
 }
 METRICS = {
+    "holes": "usepcli.metrics.holes:HOLES",
+    "holes-area": "usepcli.metrics.holes:HOLES_AREA",
     "pesq": "usepcli.metrics.pesq:PESQ",
     "pesqi": "usepcli.metrics.pesq:PESQI",
     "sar": "usepcli.metrics.bss_eval:SAR",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from usepcli import guard, registry
+from usepcli.dsp import holes
 from usepcli.engine import tables
 from usepcli.engine.scoring import channels
 from usepcli.engine.scoring.channels import SILENT_RMS
@@ -20,6 +21,10 @@ from usepcli.errors import BadInput, MissingDependency, UsageError, choices
 
 FAILED = "not scored: "  # begins the reason of an item that could not be read, separated or scored
 NO_ESTIMATE = "no estimate"
+HOLES = (
+    f"cells of {1000 * holes.WINDOW_S:g} ms, means of {holes.SMOOTH} x {holes.SMOOTH}, within {holes.SOUNDING_DB:g} dB "
+    f"of its loudest, in which the estimate at its level lies {holes.BELOW_DB:g} dB or more below (our own measure)"
+)
 ASKED = "of estimates asked for: estimate k answers the query of source k, no permutation is searched"
 CONVENTIONS = {
     "assignment": "permutation with the best mean SI-SNR; the best K of N outputs, further outputs ignored",
@@ -211,6 +216,8 @@ def convention(name: str) -> str:
         "sir": "BSS-eval v3 signal-to-interference ratio, 512-tap distortion filter, in dB",
         "sar": "BSS-eval v3 signal-to-artefact ratio, 512-tap distortion filter, in dB",
         "si-snr-fuss": "10 log10((r^2 + eps) / (1 - r^2 + eps)) of the cosine r, eps 1e-8, means kept, in dB",
+        "holes": f"share of the reference's energy that the estimate lacks, in %: {HOLES}",
+        "holes-area": f"share of the reference's spectrogram that the estimate lacks, in %: {HOLES}",
         "stoi": "STOI of Taal et al. 2011 (pystoi, not extended), 0 to 1",
         "pesq": "PESQ as MOS-LQO, P.862.1 (narrow band) at 8 kHz, P.862.2 (wide band) at 16 kHz",
     }
