@@ -40,7 +40,7 @@ def published() -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = {}
     with open(LEDGER, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            if row["profile"]:
+            if row["profile"] and not row["set"]:
                 found.setdefault(row["profile"], []).append(row)
     return found
 
@@ -111,10 +111,59 @@ def test_every_command_in_a_head_is_one_that_usep_takes(path: Path):
         if name == "train":
             fits(found["profile"], found["sets"])
         if name == "evaluate":
-            assert found["compare"] in {file.stem for file in FILES}
+            assert found["compare"] in {"", *(file.stem for file in FILES)}
         if name == "prepare-data":
             known = set(signature.schema("corpus", found["corpus"]).model_fields)
             assert {key for key in found if found[key] is not None} & {"rate", "train", "valid", "test"} <= known
+
+
+LETTERS = {"STFT": "stft", "wave": "wave", "mask": "mask"}
+
+
+def critics_of(row: dict[str, str]) -> tuple[list[str], bool]:
+    """Return the critics that a row of the adversarial ledger names in the paper's words, and whether PIT is there."""
+    words = row["system"].removeprefix("adversarial PIT, ").split(" + ")
+    count = re.search(r"I=(\d)", row["condition"])
+    blind = "_blind" if "not m-conditioned" in row["condition"] else ""
+    kinds = [word.split() for word in words if word != "PIT"]
+    named = [
+        f"inst_{LETTERS[where]}" if kind == "instance" else f"ctx_{LETTERS[where]}_{count[1]}{blind}"
+        for kind, where in kinds
+        if kind == "instance" or count
+    ]
+    return named, "PIT" in words
+
+
+def test_every_row_of_adversarial_pit_is_a_profile_or_one_set_away():
+    with open(LEDGER, encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["profile"] == "fuss_advpit"]
+    assert {row["where"] for row in rows} == {"Table 2", "Table 3"}
+    tried = {(row["system"], row["condition"]): row for row in rows}
+    assert len(tried) == 24 + 12
+    for row in tried.values():
+        _, objective = fits("fuss_advpit", re.findall(r"\S+=(?:\[.*?\]|\S+)", row["set"]))
+        named, pit = critics_of(row)
+        assert list(objective.sights) == named and (objective.pit != "off") == pit, row
+        assert all(
+            sight.mixture or sight.kind == "inst" or name.endswith("_blind") for name, sight in objective.sights.items()
+        )
+
+
+@pytest.mark.parametrize(
+    ("sets", "kinds"),
+    [
+        (["objective.critics=[ctx_stft_0]", "loss.name=spectral_mse"], [("ctx", "stft", True)]),
+        (["objective.critics=[ctx_stft_0_blind]", "loss.name=spectral_mse"], [("ctx", "stft", False)]),
+        (["objective.critics=[inst_stft]", "loss.name=spectral_mse"], [("inst", "stft", False)]),
+        (["objective.critics=[ctx_wave_0_blind]"], [("ctx", "wave", False)]),
+        (["objective.critics=[metric_wave]"], [("metric", "wave", False)]),
+    ],
+    ids=["CBLDNN and SSGAN-PIT (i)", "SSGAN-PIT (ii)", "SSGAN-PIT (iii)", "Furcax", "Conv-TasSAN"],
+)
+def test_earlier_adversarial_separators_are_one_set_away(sets: list[str], kinds: list[tuple[str, str, bool]]):
+    _, objective = fits("fuss_advpit", [*sets, "objective.gan=least_squares", "model.n_src=2"])
+    assert [(s.kind, s.domain, s.mixture) for s in objective.sights.values()] == kinds
+    assert all(sight.replaced == 0 for sight in objective.sights.values())
 
 
 SETS = [path for path in FILES if SET.search(path.read_text(encoding="utf-8"))]

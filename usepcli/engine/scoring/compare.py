@@ -1,7 +1,8 @@
 """An evaluation beside published numbers: those of the table that a profile is to reproduce.
 
 The ledger, published/published.csv, holds one row per number: system, data, condition, metric, protocol, value,
-plus_minus, unit, paper, where it stands, and the profile that repeats the training, if there is one.  Metrics bear
+plus_minus, unit, paper, where it stands, and the profile that repeats the training, if there is
+one, with what is to be set in it (set).  Metrics bear
 usep's names (the papers' SISDR is si-snr).  Numbers meet only where data set, split, rate and protocol are the same.
 """
 
@@ -72,7 +73,7 @@ def ledger() -> tuple[Mapping[str, str], ...]:
 
 def profiles() -> list[str]:
     """Return the profiles that have published numbers."""
-    return sorted({row["profile"] for row in ledger() if row["profile"]})
+    return sorted({row["profile"] for row in ledger() if row["profile"] and not row["set"]})
 
 
 def compare(record: Mapping[str, Any], profile_name: str) -> list[Scores]:
@@ -82,7 +83,7 @@ def compare(record: Mapping[str, Any], profile_name: str) -> list[Scores]:
     record: what evaluate.json holds.  UsageError for a profile without published numbers, another protocol or no metric
     in common; BadInput where the data are not those of the paper.
     """
-    published = [row for row in ledger() if row["profile"] == profile_name]
+    published = [row for row in ledger() if row["profile"] == profile_name and not row["set"]]
     if not published:
         raise UsageError(choices("profile with published numbers", profile_name, profiles()))
     about, made = _data(record)
