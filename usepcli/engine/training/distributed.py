@@ -134,6 +134,18 @@ class Ranks:
             return value
         return float.fromhex(self._watch.take(f"turn/{self._turn}", stopped))
 
+    def shares(self, size: int, parts: int, mixes: str) -> list[str]:
+        """Return what is to be said before the first step of several ranks that share `size` examples in `parts`.
+
+        mixes: what the objective does with several examples of a micro-batch together, '' for nothing.
+        """
+        if self.world == 1:
+            return []
+        said = f"{self.world} ranks take {size // self.world} of the {size} examples of a step each"
+        if mixes:
+            said += f"; {mixes} stays within {size // parts} of them, so others meet than in one process"
+        return [said]
+
     def record(self, folder: Path) -> None:
         """Note the folder whose run is this process's own."""
         if self._watch:

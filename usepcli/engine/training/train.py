@@ -85,7 +85,8 @@ class Trainer:
             lines += self.folder.begin(self.p.as_dict(), force, where)
             if fixed := beginning.fixed_facts(self.objective):
                 self.folder.note({"fixed": fixed})
-        for line in (*(() if self.resumed else self._begins_anew), *self.feed.notes, *self._shares(), *lines):
+        shares = self.ranks.shares(self.feed.batch_size, self.objective.place.parts, self.objective.mixes)
+        for line in (*(() if self.resumed else self._begins_anew), *self.feed.notes, *shares, *lines):
             self.log.say(line)
 
     def _close(self, error: BaseException | None = None) -> None:
@@ -180,16 +181,6 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and state["rng_cuda"]:
             torch.cuda.set_rng_state_all(state["rng_cuda"])
-
-    def _shares(self) -> list[str]:
-        """Return what is to be said of several ranks before the first step."""
-        size, parts = self.feed.batch_size, self.objective.place.parts
-        if self.ranks.world == 1:
-            return []
-        said = f"{self.ranks.world} ranks take {size // self.ranks.world} of the {size} examples of a step each"
-        if self.objective.mixes:
-            said += f"; {self.objective.mixes} stays within {size // parts} of them, so others meet than in one process"
-        return [said]
 
     def _other_ranks(self, state: dict[str, Any]) -> str:
         """Go on where another number of ranks saved; return what is to be said of it."""
