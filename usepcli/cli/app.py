@@ -78,6 +78,9 @@ def command(name: str) -> Any:
     return _help.plain(typer.main.get_command(alone))
 
 
+_NEEDING = ("train",)  # one of two options
+
+
 class _Program(_help.Group):
     """Knows its commands by name and first line, and builds the one that is asked for."""
 
@@ -92,7 +95,7 @@ class _Program(_help.Group):
         if not name or not found:
             return name, found, rest
         built = command(name)
-        if not rest and any(parameter.required for parameter in built.params):
+        if not rest and (name in _NEEDING or any(parameter.required for parameter in built.params)):
             _say(f"{_examples(built)}\n")  # what is missing follows
         return name, built, rest
 

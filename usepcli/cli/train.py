@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from usepcli.cli import _options as options
+from usepcli.errors import UsageError
 
 
 def train(
-    profile: options.ProfileOpt,
+    profile: options.ProfileOpt = "",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Run folder; by default runs/<profile name>.", show_default=False),
@@ -40,6 +41,17 @@ def train(
         int,
         typer.Option("--ranks", min=1, help="Processes on this machine that share each batch; with GPUs, one each."),
     ] = 1,
+    sweep: Annotated[
+        list[str],
+        typer.Option(
+            "--sweep",
+            metavar="FILE.yaml|KEY=VALUE,VALUE",
+            help="Many trainings, one run folder each below --out, and sweep.csv: a file with a grid or a list of "
+            "settings, or the values of one key, may be repeated.",
+        ),
+    ] = [],  # noqa: B006 - Typer copies it
+    shard: options.Shard = "",
+    merge: options.Merge = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -58,9 +70,20 @@ def train(
 
       usep train --profile small_pit --ranks 2 -o runs/both
 
+      usep train --profile small_pit --sweep optim.lr=1e-3,3e-4 --sweep seed=0,1 -o runs/rates
+
       torchrun --nnodes 2 --nproc-per-node 4 ... -m usepcli train --profile small_pit -o runs/eight
     """
-    asked = dict(locals())
+    asked = options.but(dict(locals()), "sweep", "shard", "merge")
+    if sweep:
+        _sweep(sweep, {**asked, "shard": shard, "merge": merge})
+        return
+    if shard or merge:
+        raise UsageError("--shard and --merge share out the runs of a --sweep: name one, or leave them out")
+    if not profile:
+        raise typer.BadParameter(
+            "missing; name the profile to train, see usep profiles, or a file with --sweep", param_hint="'--profile'"
+        )
     if print_config:
         from usepcli.engine.training.run import settings
         from usepcli.profile.load import render_config
@@ -76,3 +99,28 @@ def train(
         facts = run.train(**asked)
     if facts:  # of several processes one answers
         options.report(facts, as_json)
+
+
+def _sweep(sweep: list[str], asked: dict[str, Any]) -> None:
+    from usepcli.engine import tables
+    from usepcli.engine.training import sweep as sweeping
+
+    if asked["print_config"] or asked["dry_run"]:
+        raise UsageError("--print-config and --dry-run speak of one training: leave --sweep out")
+    as_json, quiet = asked["as_json"], asked["quiet"]
+
+    def show(rows: list[dict[str, Any]]) -> None:
+        if not as_json:
+            columns = [key for key in rows[0] if not key.endswith(("_low", "_high", "_n")) and key != "reason"]
+            typer.echo(tables.render(rows, columns))
+
+    with options.silence(quiet):
+        facts = sweeping.sweep(
+            sweep,
+            **options.but(asked, "print_config", "dry_run", "as_json", "quiet"),
+            say=options.hushed(quiet),
+            show_rows=show,
+        )
+    if as_json or asked["shard"]:
+        options.report(facts, as_json)
+    options.tell_shard(asked["shard"], quiet)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usepcli import registry
+from usepcli.engine import sweeps
 from usepcli.errors import UsageError
 
-_MOST_RUNS = 1000
 _PLAIN = re.compile(r"[^\s\x00-\x1f\x7f]+")
 
 
@@ -145,38 +145,5 @@ def seconds(time: str) -> int:
 
 
 def runs(sweep: Sequence[str]) -> list[list[str]]:
-    """Return for each combination of a sweep's values where it goes below the run folder, and what it adds.
-
-    UsageError for what is no KEY=VALUE,VALUE, a key or a value given twice, and too many combinations.
-    """
-    keys, choices = [], []
-    for text in sweep:
-        key, sign, values = text.partition("=")
-        if not sign or not re.fullmatch(r"[\w.]+", key) or not all(found := _values(values)):
-            raise UsageError(f"--sweep: found '{text}'; expected KEY=VALUE,VALUE, e.g. optim.lr=1e-3,3e-4")
-        if key in keys or len(set(found)) < len(found):
-            raise UsageError(f"--sweep: {key} is given twice, or has one value twice")
-        keys.append(key)
-        choices.append(found)
-    every = [list(zip(keys, each, strict=True)) for each in itertools.product(*choices)] if keys else []
-    if len(every) > _MOST_RUNS:
-        raise UsageError(f"--sweep: {len(every)} runs; at most {_MOST_RUNS} go in one job file")
-    made, folders = [], set[str]()
-    for number, run in enumerate(every):
-        folder = re.sub(r"[^\w.=,+-]+", "_", ",".join(f"{key}={value}" for key, value in run))[:200]
-        folder = f"{number}-{folder}" if folder in folders else folder
-        folders.add(folder)
-        made.append([folder, *(word for key, value in run for word in ("--set", f"{key}={value}"))])
-    return made
-
-
-def _values(text: str) -> list[str]:
-    """Split at the commas that stand in no bracket."""
-    found, depth = [""], 0
-    for letter in text:
-        depth += (letter in "[{") - (letter in "]}")
-        if letter == "," and depth == 0:
-            found.append("")
-        else:
-            found[-1] += letter
-    return found
+    """Return for each combination of a sweep's values where it goes below the run folder, and what it adds."""
+    return [[run.name, *(word for one in run.sets for word in ("--set", one))] for run in sweeps.from_words(sweep)]

@@ -31,10 +31,10 @@ LOOK_S = 0.05
 TELL_S, KILL_S = 4.0, 20.0
 
 
-def launch(ranks: int, line: Sequence[str], folder: Path) -> int:
+def launch(ranks: int, line: Sequence[str], folder: Path, quiet: bool = False) -> int:
     """Run `line` as so many ranks, pass signals on, and return the exit code that they agree upon.
 
-    folder: of the run, in which a code is noted that no rank came to note.
+    folder: of the run, in which a code is noted that no rank came to note. quiet: what they print on stdout is nobody's.
     """
     earlier = status.read(folder)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -50,7 +50,7 @@ def launch(ranks: int, line: Sequence[str], folder: Path) -> int:
         try:
             for rank in range(ranks):
                 if not sent:
-                    children.append(_start(rank, ranks, line, listening))
+                    children.append(_start(rank, ranks, line, listening, quiet))
             for child in children if sent else ():  # one may have been on its way when the signal came
                 child.send_signal(sent[0])
             _follow(children)
@@ -75,7 +75,9 @@ def _note(folder: Path, earlier: Mapping[str, Any], code: int, reason: str) -> N
         status.end(folder, code, reason or f"the ranks ended with {code} in their start, and said why")
 
 
-def _start(rank: int, ranks: int, line: Sequence[str], listening: socket.socket) -> subprocess.Popen[bytes]:
+def _start(
+    rank: int, ranks: int, line: Sequence[str], listening: socket.socket, quiet: bool
+) -> subprocess.Popen[bytes]:
     own = {
         "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks,
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": listening.getsockname()[1], PARENT: os.getpid(),
@@ -84,7 +86,8 @@ def _start(rank: int, ranks: int, line: Sequence[str], listening: socket.socket)
         own[LISTENING] = listening.fileno()
     shared = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": max(1, cores() // ranks)}
     env = {**os.environ, **{name: str(value) for name, value in (own | shared).items()}}
-    return subprocess.Popen(line, env=env, pass_fds=[listening.fileno()] if rank == 0 else [])
+    to = subprocess.DEVNULL if quiet else None
+    return subprocess.Popen(line, env=env, pass_fds=[listening.fileno()] if rank == 0 else [], stdout=to)
 
 
 def _follow(children: Sequence[subprocess.Popen[bytes]]) -> None:

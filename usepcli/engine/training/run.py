@@ -61,7 +61,7 @@ def _train(
     force: bool,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
-    loaded, folder = _looked_at(profile, out, init_from, sets, force)
+    loaded, folder = looked_at(profile, out, init_from, sets, force)
     if dry_run:
         from usepcli.engine.training.plan import plan
 
@@ -101,7 +101,7 @@ def train_ranks(
     """
     if place().world > 1:
         raise UsageError("--ranks: this is one of several ranks already; leave it out below torchrun")
-    _, folder = _looked_at(profile, out, init_from, sets, force)
+    _, folder = looked_at(profile, out, init_from, sets, force)
     from usepcli.engine.training.launch import launch
 
     line = [sys.executable, "-m", "usepcli", "train", "--profile", profile]
@@ -112,9 +112,8 @@ def train_ranks(
     return launch(ranks, line + [name for name, given in flags.items() if given], folder)
 
 
-def _looked_at(
-    profile: str, out: Path | None, init_from: str, sets: Sequence[str], force: bool
-) -> tuple[Profile, Path]:
+def looked_at(profile: str, out: Path | None, init_from: str, sets: Sequence[str], force: bool) -> tuple[Profile, Path]:
+    """Return a training's settings and folder, all looked at that needs no torch; errors as `train` has them."""
     loaded = settings(profile, init_from, sets)
     check_read(loaded)
     device.check(loaded.train.device)

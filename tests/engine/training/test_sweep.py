@@ -1,0 +1,98 @@
+"""`usep train --sweep`: many runs, one table, shares, what fails and what goes on."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from usepcli.cli.app import app
+from usepcli.engine.training import launch, status
+from usepcli.errors import ConfigError, PartialFailure, Stopped, UsageError
+
+
+def train(*words: Any):
+    return CliRunner().invoke(app, ["train", *map(str, words)])
+
+
+@pytest.fixture
+def grid(tmp_path: Path, profile_file: Path) -> Path:
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        f"profile: {profile_file}\ngrid: {{seed: [0, 1]}}\nevaluate: {{split: valid, metric: [si-snri, snr]}}\n"
+    )
+    return path
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_runs_are_trained_scored_and_told_in_one_table(grid: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    words = ["--sweep", grid, "-o", out, "--set", "train.max_steps=2"]
+    first = train(*words, "--shard", "2/2")
+    assert first.exit_code == 0, first.exception
+    assert not (out / "sweep.csv").exists() and [p.name for p in out.iterdir()] == ["seed=1"]
+    # The other share is missing: what is there is told, and the same command without --merge does the rest.
+    lacking = train(*words, "--merge")
+    assert isinstance(lacking.exception, PartialFailure) and "1 of 2 runs are not done, e.g. seed=0" in str(
+        lacking.exception
+    )
+    before = (out / "seed=1" / "run.json").read_bytes()
+    whole = train(*words)
+    assert whole.exit_code == 0, whole.exception
+    rows = table(out / "sweep.csv")
+    assert [(row["run"], row["seed"], row["state"]) for row in rows] == [
+        ("seed=0", "0", "finished"),
+        ("seed=1", "1", "finished"),
+    ]
+    for row in rows:
+        assert float(row["si-snri_low"]) < float(row["si-snri"]) < float(row["si-snri_high"]) and row["snr_n"] == "6"
+    assert rows[0]["si-snri"] != rows[1]["si-snri"] and "seed=0" in whole.stdout
+    assert (out / "seed=1" / "run.json").read_bytes() == before
+
+
+def failing(code: int, calls: list[str]):
+    """Return a launcher whose first run ends with a code, having written it, and whose others finish."""
+
+    def launched(ranks: int, line: list[str], folder: Path, quiet: bool = False) -> int:
+        folder.mkdir(parents=True, exist_ok=True)
+        calls.append(folder.name)
+        mine = code if len(calls) == 1 else 0
+        status.end(folder, mine, "diverged here" if mine else "")
+        (folder / "run.json").write_text("{}")
+        return mine
+
+    return launched
+
+
+def test_a_run_that_fails_stops_no_other_and_a_signal_stops_all(grid: Path, tmp_path: Path, monkeypatch) -> None:
+    out, calls = tmp_path / "sweep", list[str]()
+    monkeypatch.setattr(launch, "launch", failing(3, calls))
+    found = train("--sweep", grid, "-o", out)
+    assert isinstance(found.exception, PartialFailure) and calls == ["seed=0", "seed=1"]
+    rows = table(out / "sweep.csv")
+    assert [row["state"] for row in rows] == ["failed", "finished"] and rows[0]["reason"] == "diverged here"
+    calls.clear()
+    monkeypatch.setattr(launch, "launch", failing(75, calls))
+    stopped = train("--sweep", grid, "-o", tmp_path / "other")
+    assert isinstance(stopped.exception, Stopped) and calls == ["seed=0"]
+    assert "0 of 2 runs are done; run the same command to go on" in str(stopped.exception)
+
+
+def test_settings_are_looked_at_before_the_first_run(profile_file: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(launch, "launch", lambda *_, **__: pytest.fail("began"))
+    out = tmp_path / "sweep"
+    unknown = train("--profile", profile_file, "--sweep", "optim.rate=1,2", "-o", out)
+    assert isinstance(unknown.exception, ConfigError) and "optim.rate" in str(unknown.exception)
+    for words in (["--dry-run"], ["--print-config"], ["--shard", "1/2", "--merge"]):
+        found = train("--profile", profile_file, "--sweep", "seed=0,1", "-o", out, *words)
+        assert isinstance(found.exception, UsageError)
+    for words in (["--shard", "1/2"], ["--merge"]):
+        assert isinstance(train("--profile", profile_file, *words).exception, UsageError)
+    assert isinstance(train("--sweep", "seed=0,1").exception, UsageError)
+    assert not out.exists()

@@ -1,0 +1,158 @@
+"""Many trainings under one roof: each in a folder of its own, scored when it is done, and one table of all.
+
+A run that fails is a row with its reason and stops no other; a signal saves the one under way, and the same command
+goes on. What is there is read from the folders, so that shares need no common state: whoever takes them together
+writes sweep.csv.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from usepcli import guard
+from usepcli.engine import shards, sweeps, tables
+from usepcli.engine.sweeps import Run, Sweep
+from usepcli.engine.training import run as training
+from usepcli.engine.training import status
+from usepcli.errors import PartialFailure, Stopped, UsageError, UsepError
+from usepcli.files import read_json, show
+
+TABLE = "sweep.csv"
+_MISSING = "not begun"
+Rows = list[dict[str, Any]]
+
+
+def sweep(
+    asked: Sequence[str],
+    profile: str = "",
+    out: Path | None = None,
+    *,
+    sets: Sequence[str] = (),
+    init_from: str = "",
+    force: bool = False,
+    ranks: int = 1,
+    shard: str = "",
+    merge: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    show_rows: Callable[[Rows], None] = lambda rows: None,
+) -> dict[str, Any]:
+    """Train and score all runs of a sweep, or this share of them, and return where they lie and how many are done.
+
+    asked: --sweep as it was given. Every run's settings are looked at before the first one begins. Without a share, or
+    with merge, sweep.csv tells of all. Stopped after a signal, PartialFailure where runs have failed.
+    """
+    plan = sweeps.read(asked)
+    profile = profile or plan.profile
+    if not profile:
+        raise UsageError("--sweep: no profile; name one with --profile, or in the file")
+    share = shards.asked(shard, merge)
+    folder = _folder(profile, out, asked)
+    mine = [] if merge else list(share.of(plan.runs) if share else plan.runs)
+    for each in mine:
+        training.looked_at(profile, folder / each.name, init_from, [*sets, *each.sets], force)
+    for number, each in enumerate(mine, 1):
+        if _done(folder / each.name) and _scores(folder / each.name):
+            continue
+        say(f"run {number} of {len(mine)}: {each.name}")
+        line = _line(profile, folder / each.name, [*sets, *each.sets], init_from, force)
+        _train(folder / each.name, line, ranks, f"{number - 1} of {len(mine)} runs are done")
+        _evaluate(folder / each.name, plan, say)
+    rows = [_row(each, plan, folder / each.name) for each in plan.runs]
+    missing = [row for row in rows if row["state"] != status.FINISHED]
+    facts = {"sweep": str(folder), "runs": len(rows), "done": len(rows) - len(missing)}
+    if share:
+        say(f"shard {share}: {len(mine)} runs are over; {len(missing)} of all {len(rows)} are not done")
+        return facts
+    tables.write_csv(folder / TABLE, rows, _columns(rows, plan))
+    show_rows(rows)
+    if missing:
+        first = missing[0]
+        raise PartialFailure(
+            f"{len(missing)} of {len(rows)} runs are not done, e.g. {first['run']}: {first['reason'] or _MISSING}; see "
+            f"{show(folder / TABLE)}; the same command tries them again"
+        )
+    return {**facts, "table": str(folder / TABLE)}
+
+
+def _folder(profile: str, out: Path | None, asked: Sequence[str]) -> Path:
+    if out is not None:
+        return out
+    name = Path(asked[0]).stem if asked[0].endswith(sweeps.ENDINGS) else f"{Path(profile).stem}_sweep"
+    return Path(os.path.expanduser(os.environ.get("USEP_RUNS", "runs"))) / name
+
+
+def _line(profile: str, folder: Path, sets: Sequence[str], init_from: str, force: bool) -> list[str]:
+    line = [sys.executable, "-m", "usepcli", "train", "--profile", profile, "-o", str(folder)]
+    line += ["--init-from", init_from] if init_from else []
+    line += [word for one in sets for word in ("--set", one)]
+    return line + (["--force"] if force else [])
+
+
+def _train(folder: Path, line: Sequence[str], ranks: int, so_far: str) -> None:
+    """Run a training in processes of its own, so that whatever it meets leaves the next one alone."""
+    from usepcli.engine.training.launch import launch
+
+    code = launch(ranks, line, folder, quiet=True)
+    if code == Stopped.code or code in (129, 130, 143):
+        raise Stopped(f"stopped in {show(folder)}; {so_far}; run the same command to go on")
+
+
+def _done(folder: Path) -> bool:
+    return status.read(folder).get("state") == status.FINISHED
+
+
+def _evaluate(folder: Path, plan: Sweep, say: Callable[[str], None]) -> None:
+    """Score a finished run, unless that is done; what cannot be scored is told in its row."""
+    if not _done(folder):
+        return
+    from usepcli.engine.scoring.run import evaluate
+
+    wanted = dict(plan.evaluate) or _by_default(folder)
+    wanted["metric"] = [wanted["metric"]] if isinstance(wanted.get("metric"), str) else wanted.get("metric", [])
+    if data := wanted.get("data"):
+        wanted["data"] = Path(data)
+    try:
+        evaluate(str(folder), **wanted, out=_place(folder), overwrite=True, quiet=True)
+    except UsepError as fault:
+        say(f"warning: {folder.name}: not scored: {guard.reason(fault, folder.name)}")
+
+
+def _by_default(folder: Path) -> dict[str, Any]:
+    """Return what scores a run where the sweep does not say: its validation metric on its validation split."""
+    settings = read_json(folder / "run.json").get("profile", {})
+    valid, data = settings.get("valid", {}), settings.get("data", {})
+    return {"metric": [valid.get("metric") or "si-snri"], "split": data.get("valid_split") or "valid"}
+
+
+def _place(folder: Path) -> Path:
+    return folder / "sweep_scores"
+
+
+def _scores(folder: Path) -> list[Mapping[str, Any]]:
+    """Return the summary of a run's scores, [] without any."""
+    with suppress(OSError, ValueError):
+        found = read_json(_place(folder) / "evaluate.json")
+        if isinstance(found, dict):
+            return [row for row in found.get("summary", []) if row.get("system", "separated") == "separated"]
+    return []
+
+
+def _row(each: Run, plan: Sweep, folder: Path) -> dict[str, Any]:
+    how = status.read(folder)
+    row: dict[str, Any] = {"run": each.name, **{key: each.settings.get(key, "") for key in plan.keys}}
+    row |= {"state": how.get("state", ""), "reason": how.get("reason", "")}
+    for score in _scores(folder):
+        name = score["metric"]
+        row |= {name: score["mean"], f"{name}_low": score["ci95_low"], f"{name}_high": score["ci95_high"]}
+        row[f"{name}_n"] = score["n"]
+    return row
+
+
+def _columns(rows: Rows, plan: Sweep) -> list[str]:
+    scores = [key for row in rows for key in row if key not in ("run", "state", "reason", *plan.keys)]
+    return ["run", *plan.keys, "state", *dict.fromkeys(scores), "reason"]
