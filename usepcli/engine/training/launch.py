@@ -34,7 +34,7 @@ TELL_S, KILL_S = 4.0, 20.0
 def launch(ranks: int, line: Sequence[str], folder: Path, quiet: bool = False) -> int:
     """Run `line` as so many ranks, pass signals on, and return the exit code that they agree upon.
 
-    folder: of the run, in which a code is noted that no rank came to note. quiet: what they print on stdout is nobody's.
+    folder: of the run, in which a code is noted that no rank came to note. quiet: their stdout is nobody's.
     """
     earlier = status.read(folder)
     with socket.create_server(("127.0.0.1", 0)) as listening:
