@@ -115,11 +115,11 @@ def _sweep(sweep: list[str], asked: dict[str, Any]) -> None:
             typer.echo(tables.render(rows, columns))
 
     with options.silence(quiet):
-        facts = sweeping.sweep(
+        facts = sweeping.train_all(
             sweep,
             **options.but(asked, "print_config", "dry_run", "as_json", "quiet"),
             say=options.hushed(quiet),
-            show_rows=show,
+            show=show,
         )
     if as_json or asked["shard"]:
         options.report(facts, as_json)

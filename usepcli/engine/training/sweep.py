@@ -14,21 +14,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from usepcli import guard
+from usepcli import files, guard
 from usepcli.engine import shards, sweeps, tables
 from usepcli.engine.sweeps import Run, Sweep
 from usepcli.engine.training import run as training
 from usepcli.engine.training import status
 from usepcli.errors import PartialFailure, Stopped, UsageError, UsepError
-from usepcli.files import read_json, show
+from usepcli.files import read_json
 
 TABLE = "sweep.csv"
 _MISSING = "not begun"
 Rows = list[dict[str, Any]]
 
 
-def sweep(
-    asked: Sequence[str],
+def train_all(
+    sweep: Sequence[str],
     profile: str = "",
     out: Path | None = None,
     *,
@@ -39,19 +39,19 @@ def sweep(
     shard: str = "",
     merge: bool = False,
     say: Callable[[str], None] = lambda line: None,
-    show_rows: Callable[[Rows], None] = lambda rows: None,
+    show: Callable[[Rows], None] = lambda rows: None,
 ) -> dict[str, Any]:
     """Train and score all runs of a sweep, or this share of them, and return where they lie and how many are done.
 
-    asked: --sweep as it was given. Every run's settings are looked at before the first one begins. Without a share, or
+    sweep: --sweep as it was given. Every run's settings are looked at before the first one begins. Without a share, or
     with merge, sweep.csv tells of all. Stopped after a signal, PartialFailure where runs have failed.
     """
-    plan = sweeps.read(asked)
+    plan = sweeps.read(sweep)
     profile = profile or plan.profile
     if not profile:
         raise UsageError("--sweep: no profile; name one with --profile, or in the file")
     share = shards.asked(shard, merge)
-    folder = _folder(profile, out, asked)
+    folder = _folder(profile, out, sweep)
     mine = [] if merge else list(share.of(plan.runs) if share else plan.runs)
     for each in mine:
         training.looked_at(profile, folder / each.name, init_from, [*sets, *each.sets], force)
@@ -69,12 +69,12 @@ def sweep(
         say(f"shard {share}: {len(mine)} runs are over; {len(missing)} of all {len(rows)} are not done")
         return facts
     tables.write_csv(folder / TABLE, rows, _columns(rows, plan))
-    show_rows(rows)
+    show(rows)
     if missing:
         first = missing[0]
         raise PartialFailure(
             f"{len(missing)} of {len(rows)} runs are not done, e.g. {first['run']}: {first['reason'] or _MISSING}; see "
-            f"{show(folder / TABLE)}; the same command tries them again"
+            f"{files.show(folder / TABLE)}; the same command tries them again"
         )
     return {**facts, "table": str(folder / TABLE)}
 
@@ -99,7 +99,7 @@ def _train(folder: Path, line: Sequence[str], ranks: int, so_far: str) -> None:
 
     code = launch(ranks, line, folder, quiet=True)
     if code == Stopped.code or code in (129, 130, 143):
-        raise Stopped(f"stopped in {show(folder)}; {so_far}; run the same command to go on")
+        raise Stopped(f"stopped in {files.show(folder)}; {so_far}; run the same command to go on")
 
 
 def _done(folder: Path) -> bool:
