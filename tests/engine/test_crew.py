@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from usepcli.audio.reading import reading
 from usepcli.engine import crew, working
 from usepcli.errors import BadInput, WorkerDied
 
@@ -44,31 +44,28 @@ def test_arrays_and_errors_come_as_they_went() -> None:
         assert len(list(crew.in_order(hands, tasks, 1))) == 4  # an error of a task is no fault of the crew
 
 
+PARTS = Path(__file__).parents[1] / "parts"
+
+
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_who_crashes_or_hangs_in_a_file_names_it(start: str, tmp_path: Path) -> None:
+def test_who_crashes_or_hangs_in_a_file_names_it(start: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(PARTS)  # a spawned worker imports its task
+    read = importlib.import_module("read_and_die").read
     path = str(tmp_path / "ä.mp3")
     how = {"if_dead": "add memory", "if_hung": "see to the disk", "limit_s": 60.0 if start == "spawn" else 1.0}
-    with closing(crew.Crew(_read, 1, start, **how)) as hands:
+    with closing(crew.Crew(read, 1, start, **how)) as hands:
         assert hands.submit((path, 0)).result() == 0
         with pytest.raises(WorkerDied) as crash:
             hands.submit((path, signal.SIGSEGV)).result()
     said = f"was killed by SIGSEGV, a crash while it read {path}: the file makes its decoder crash; replace it or leave"
     assert said in str(crash.value)
-    with closing(crew.Crew(_read, 1, start, **how)) as hands, pytest.raises(WorkerDied) as killed:
+    with closing(crew.Crew(read, 1, start, **how)) as hands, pytest.raises(WorkerDied) as killed:
         hands.submit((path, signal.SIGKILL)).result()
     assert str(killed.value).endswith(f"while it read {path}: add memory")
     if start == "fork":
-        with closing(crew.Crew(_read, 1, start, **how)) as hands, pytest.raises(WorkerDied) as hung:
+        with closing(crew.Crew(read, 1, start, **how)) as hands, pytest.raises(WorkerDied) as hung:
             list(crew.in_order(hands, [(path, signal.SIGSTOP)], 1))
         assert str(hung.value).endswith(f"gave nothing for 1 s while it read {path}: see to the disk")
-
-
-def _read(task: tuple[str, int]) -> int:
-    path, number = task
-    with reading(path):
-        if number:
-            os.kill(os.getpid(), number)
-    return 0
 
 
 def test_an_error_that_cannot_travel_is_told_all_the_same() -> None:
