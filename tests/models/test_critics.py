@@ -24,6 +24,12 @@ def test_sizes_for_ten_seconds(channels, wave, spec):
     assert size(critics.spec(channels)) == spec - 29
 
 
+def test_narrower_critics_have_fewer_channels():
+    half = critics.wave(5, width=0.5)
+    assert [layer.out_channels for layer in half.body if hasattr(layer, "out_channels")] == [64, 128, 128, 256, 1]
+    assert [layer.out_channels for layer in critics.spec(1, width=1e-9).body[::2]] == [1, 1, 1, 1, 1]
+
+
 def test_another_length_is_refused_or_pooled():
     fixed = critics.wave(1, 1000)
     assert fixed(torch.zeros(3, 1, 1000)).shape == (3,)

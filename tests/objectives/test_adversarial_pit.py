@@ -296,6 +296,7 @@ def test_without_critics_it_is_pit():
         ({"pit": "auto"}, "objective.pit"),
         ({"pit_weight": -1.0}, "objective.pit_weight"),
         ({"critic_s": -1.0}, "objective.critic_s: found -1"),
+        ({"critic_width": 0.0}, r"objective\.critic_width: found 0"),
         ({"critic_s": 0.01}, "0.01 s give ctx_wave 80; expected at least 364"),
         ({"critics": (), "pit": "off"}, "nothing is left to learn from"),
     ],

@@ -67,11 +67,15 @@ class Critic(nn.Module):
         return self.body(x).flatten(1).mean(1)
 
 
-def wave(channels: int, samples: int | None = None) -> Critic:
-    """Return the critic of waveforms (B, C, T); samples None: of any length."""
-    return Critic(channels, WAVE_WIDTHS, None if samples is None else (samples,), 1)
+def wave(channels: int, samples: int | None = None, width: float = 1.0) -> Critic:
+    """Return the critic of waveforms (B, C, T); samples None: of any length. width: of the published channels."""
+    return Critic(channels, _wide(WAVE_WIDTHS, width), None if samples is None else (samples,), 1)
 
 
-def spec(channels: int, size: tuple[int, int] | None = None) -> Critic:
-    """Return the critic of magnitudes or masks (B, C, F, L); size None: of any length."""
-    return Critic(channels, SPEC_WIDTHS, size, 2)
+def spec(channels: int, size: tuple[int, int] | None = None, width: float = 1.0) -> Critic:
+    """Return the critic of magnitudes or masks (B, C, F, L); size None: of any length. width: as of `wave`."""
+    return Critic(channels, _wide(SPEC_WIDTHS, width), size, 2)
+
+
+def _wide(widths: Sequence[int], width: float) -> list[int]:
+    return [max(1, round(width * one)) for one in widths]

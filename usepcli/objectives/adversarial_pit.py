@@ -54,19 +54,22 @@ class AdversarialPIT(Objective):
         pit: Balance = "gradients",
         pit_weight: float = 1.0,
         critic_s: float = 0.0,
+        critic_width: float = 1.0,
         inst_active_only: bool = False,
         residual: bool = False,
     ) -> None:
         """Name the critics (objectives/criticism.py), their loss, and how L_PIT, `loss`, is weighed against them.
 
         critic_s: seconds of the segments for which the critics are built, as published; 0: critics that take the mean
-        over time, for any length. inst_active_only: critics of single sources see none that is silent. residual: what
+        over time, for any length. critic_width: of their published channels; a step costs about its square. inst_active_only: critics of single sources see none that is silent. residual: what
         the references leave of the mixture is one more.
         """
         super().__init__(model, loss)
-        _check(critics, gan, pit, pit_weight, critic_s)
+        _check(critics, gan, pit, pit_weight, critic_s, critic_width)
         self.sights = {name: criticism.sight(name, model.n_src) for name in critics}
-        self.critics = nn.ModuleDict({n: criticism.build(s, model, critic_s) for n, s in self.sights.items()})
+        self.critics = nn.ModuleDict(
+            {n: criticism.build(s, model, critic_s, critic_width) for n, s in self.sights.items()}
+        )
         self.gan, self.pit, self.pit_weight = gan, pit, pit_weight
         self.critic_s, self.inst_active_only, self.residual = critic_s, inst_active_only, residual
         self._contest = {name: Contest() for name in critics}
@@ -267,7 +270,9 @@ def _sounds(real: Tensor) -> Tensor:
     return (real.flatten(2).abs().amax(2) > 0).float()
 
 
-def _check(critics: tuple[str, ...], gan: str, pit: str, pit_weight: float, critic_s: float) -> None:
+def _check(
+    critics: tuple[str, ...], gan: str, pit: str, pit_weight: float, critic_s: float, critic_width: float
+) -> None:
     if doubled := next((name for name in critics if critics.count(name) > 1), None):
         raise ConfigError(f"objective.critics: '{doubled}' twice; expected every critic once")
     for key, found, known in (("gan", gan, ("hinge", "least_squares")), ("pit", pit, BALANCES)):
@@ -277,5 +282,7 @@ def _check(critics: tuple[str, ...], gan: str, pit: str, pit_weight: float, crit
         raise ConfigError(f"objective.pit_weight: found {pit_weight}; expected 0 or more")
     if critic_s < 0:
         raise ConfigError(f"objective.critic_s: found {critic_s}; expected 0 or more")
+    if not 0 < critic_width <= 16:
+        raise ConfigError(f"objective.critic_width: found {critic_width}; expected more than 0, at most 16")
     if not critics and pit == "off":
         raise ConfigError("objective.critics: none, and objective.pit is off; nothing is left to learn from")

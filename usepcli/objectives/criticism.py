@@ -78,17 +78,20 @@ def sight(name: str, n_src: int) -> Sight:
     return Sight(name, kind, words[0], count, not blind)
 
 
-def build(seen: Sight, model: SeparationModel, segment_s: float) -> critics.Critic:
-    """Return the network of a critic for segments of so many seconds, 0 for any length; ConfigError if unfit."""
+def build(seen: Sight, model: SeparationModel, segment_s: float, width: float = 1.0) -> critics.Critic:
+    """Return the network of a critic for segments of so many seconds, 0 for any length; ConfigError if unfit.
+
+    width: of the published channels.
+    """
     samples = round(segment_s * model.sample_rate)
     if seen.domain != "wave":
         _check_masks(seen, model)
     channels, fixed = seen.channels(model.n_src), samples > 0
     try:
         if seen.domain == "wave":
-            return critics.wave(channels, samples if fixed else None)
+            return critics.wave(channels, samples if fixed else None, width)
         bins, frames = Domain.of(seen.domain, model, torch.zeros(1, samples or 1), None, None).mix.shape[-2:]
-        return critics.spec(channels, (bins, frames) if fixed else None)
+        return critics.spec(channels, (bins, frames) if fixed else None, width)
     except ValueError as error:
         raise ConfigError(
             f"objective.critic_s: {segment_s:g} s give {seen.name} {error}; 0 makes critics of any length"
