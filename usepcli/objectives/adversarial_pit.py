@@ -61,8 +61,9 @@ class AdversarialPIT(Objective):
         """Name the critics (objectives/criticism.py), their loss, and how L_PIT, `loss`, is weighed against them.
 
         critic_s: seconds of the segments for which the critics are built, as published; 0: critics that take the mean
-        over time, for any length. critic_width: of their published channels; a step costs about its square. inst_active_only: critics of single sources see none that is silent. residual: what
-        the references leave of the mixture is one more.
+        over time, for any length. critic_width: of their published channels; what they cost goes by its square.
+        inst_active_only: critics of single sources see none that is silent. residual: what the references leave of the
+        mixture is one more.
         """
         super().__init__(model, loss)
         _check(critics, gan, pit, pit_weight, critic_s, critic_width)
