@@ -148,7 +148,8 @@ def _hit(fault: Fault, line: list[str], run: Path, draw: random.Random, patience
     said = [text for text in run.with_suffix(".log").read_text(errors="replace").splitlines() if "error: " in text]
     once = len([text for text in said if text.startswith("usep: ")]) <= 1
     good = not alive and code is not None and took < STOPPED_AFTER_S + 30
-    good = good and once and (told in fault.codes or moment == "start")
+    finished = told == 0 and steps(run) >= ALL  # it had just come to its end
+    good = good and once and (told in fault.codes or finished or moment == "start")
     if not good:  # the next trial writes its own
         shutil.copyfile(run.with_suffix(".log"), run.with_suffix(f".bad{at:.0f}.log"))
     return Trial(f"{fault.name}, {moment}", code, took, len(alive), good, said=f"status {told}: {reason[:90]}")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from usepcli.audio import io
+from usepcli.data import lazy
 from usepcli.data.audit_sets import known_voices
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.engine.preparing import check
@@ -70,6 +71,34 @@ def test_a_pool_of_sources_keeps_splits_names_and_paths(tree: Path, tmp_path: Pa
     listed.write()
     with pytest.raises(BadInput, match="lists no sources"):
         Pool.read(listed.path)
+
+
+def test_what_is_asked_of_all_sources_is_what_their_rows_say(tmp_path: Path) -> None:
+    lines = [
+        "a,m.wav,x.wav;y.wav,8000,10,2,train,A;B,dog;cat,here",
+        "b,,x.wav; z.wav;w.wav,8000,20,3,valid,A;C,,there",  # names of two for three sources: of none
+        "c,n.wav,,16000,30,0,train,,,",
+        "d,o.wav,v.wav,16000,40,1,train, B ,bird,here",
+        "e,p.wav,u.wav;t.wav,16000,50,2,test,C;C,dog;,here",
+    ]
+    listed = tmp_path / "manifest.csv"
+    header = "id,mixture,sources,sample_rate,frames,n_src,split,speakers,queries,origin"
+    listed.write_text("\n".join([header, *lines]) + "\n")
+    pool = Pool.read(listed)
+    made = list(pool.rows)
+    assert [row.id for row in made] == ["a/1", "a/2", "b/1", "b/2", "b/3", "d/1", "e/1", "e/2"]
+    assert [row.speaker for row in made] == ["A", "B", "", "", "", "B", "C", "C"]
+    assert [row.query for row in made] == ["dog", "cat", "", "", "", "bird", "dog", ""]
+    assert pool.sums == {"x.wav", "z.wav", "w.wav"}
+    for rows in (pool.rows, lazy.some(pool.rows, np.array([6, 1, 3])), pool.rows[2:5], pool.rows[:0]):
+        plain = list(rows)
+        assert [rows[i] for i in range(len(rows))] == plain
+        for name in ("frames", "sample_rate"):
+            np.testing.assert_array_equal(lazy.numbers(rows, name), lazy.numbers(plain, name))
+        for name in ("speaker", "path", "query", "split", "origin"):
+            (names, which), (other, others) = lazy.names(rows, name), lazy.names(plain, name)
+            assert names == other and which.tolist() == others.tolist(), name
+            np.testing.assert_array_equal(lazy.given(rows, name), lazy.given(plain, name))
 
 
 def test_a_pool_that_meets_the_talkers_of_another_split_is_found_by_the_audit(tree: Path, tmp_path: Path) -> None:

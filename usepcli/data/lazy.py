@@ -1,6 +1,6 @@
 """Rows of a table that are made when they are asked for, and what can be asked of all of them at once.
 
-`rows` below are a Lazy or any other sequence of rows; both give the same answers.
+`rows` below are a Known or any other sequence of rows; both give the same answers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,31 @@ T = TypeVar("T")
 Parse = Callable[[list[str], int], T]
 
 
-class Lazy(Sequence[T]):
+class Known(Sequence[T]):
+    """Rows that answer what is asked of all of them without being made; see the functions of these names."""
+
+    def some(self, places: np.ndarray) -> Known[T]:
+        """Return the rows at these places, in their order."""
+        raise NotImplementedError
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Return a column of whole numbers (rows,), 0 where the table has none."""
+        raise NotImplementedError
+
+    def counts(self, name: str) -> np.ndarray:
+        """Return of how many parts each cell (rows,) of a column of lists is."""
+        raise NotImplementedError
+
+    def given(self, name: str) -> np.ndarray:
+        """Return whether each row (rows,) says anything in a column of text."""
+        raise NotImplementedError
+
+    def named(self, name: str) -> tuple[list[str], np.ndarray]:
+        """Return texts of a column, all that occur among them, and which of them each row (rows,) has."""
+        raise NotImplementedError
+
+
+class Lazy(Known[T]):
     """Rows of a sheet, all or some of them, each made anew when it is asked for."""
 
     def __init__(self, sheet: Sheet, parse: Parse[T], which: np.ndarray | None = None) -> None:
@@ -54,23 +78,40 @@ class Lazy(Sequence[T]):
         """Return the rows at these places."""
         return Lazy(self.sheet, self.parse, self.which[places])
 
+    def numbers(self, name: str) -> np.ndarray:
+        """Return a column of whole numbers (rows,)."""
+        return _values(self, name, Numbers)
+
+    def counts(self, name: str) -> np.ndarray:
+        """Return how many parts the cells (rows,) of a column of lists have."""
+        return _values(self, name, Lists)
+
+    def given(self, name: str) -> np.ndarray:
+        """Return whether each row (rows,) says anything in a column of text."""
+        return _values(self, name, Given).astype(bool)
+
+    def named(self, name: str) -> tuple[list[str], np.ndarray]:
+        """Return the texts of a column in the whole sheet, and which of them each row (rows,) has."""
+        which, column = _values(self, name, Names), self.sheet.known.get((name, Names))
+        return (column.names if isinstance(column, Names) else [""]), which
+
 
 def some(rows: Sequence[T], places: np.ndarray) -> Sequence[T]:
     """Return the rows at these places, in their order."""
-    return rows.some(places) if isinstance(rows, Lazy) else [rows[int(i)] for i in places]
+    return rows.some(places) if isinstance(rows, Known) else [rows[int(i)] for i in places]
 
 
 def numbers(rows: Sequence[Any], name: str) -> np.ndarray:
     """Return a column of whole numbers (rows,), 0 where the table has none."""
-    if isinstance(rows, Lazy):
-        return _values(rows, name, Numbers)
+    if isinstance(rows, Known):
+        return rows.numbers(name)
     return np.array([getattr(row, name) for row in rows], np.int64)
 
 
 def counts(rows: Sequence[Any], name: str) -> np.ndarray:
     """Return of how many parts each cell (rows,) of a column of lists is."""
-    if isinstance(rows, Lazy):
-        return _values(rows, name, Lists)
+    if isinstance(rows, Known):
+        return rows.counts(name)
     return np.array([len(getattr(row, name)) for row in rows], np.int64)
 
 
@@ -85,8 +126,8 @@ def hollow(rows: Sequence[Any], name: str) -> np.ndarray:
 
 def given(rows: Sequence[Any], name: str) -> np.ndarray:
     """Return whether each row (rows,) says anything in a column of text."""
-    if isinstance(rows, Lazy):
-        return _values(rows, name, Given).astype(bool)
+    if isinstance(rows, Known):
+        return rows.given(name)
     return np.array([bool(getattr(row, name)) for row in rows], bool)
 
 
@@ -94,9 +135,8 @@ def names(rows: Sequence[Any], name: str) -> tuple[list[str], np.ndarray]:
     """Return the different texts in a column, in order of appearance, and which of them each row (rows,) has."""
     if not len(rows):  # of a million others nothing need be known for that
         return [], np.zeros(0, np.int64)
-    if isinstance(rows, Lazy):
-        which, column = _values(rows, name, Names), rows.sheet.known.get((name, Names))
-        every = column.names if isinstance(column, Names) else [""]
+    if isinstance(rows, Known):
+        every, which = rows.named(name)
     else:
         known: dict[str, int] = {}
         which = np.array([known.setdefault(getattr(row, name), len(known)) for row in rows], np.int64)

@@ -24,6 +24,7 @@ from usepcli.audio import tars
 from usepcli.data import lazy, sheet
 from usepcli.data.columns import Column, Lists, Names, Numbers, Phrases
 from usepcli.data.rows import check_last
+from usepcli.data.sources import Sources
 from usepcli.errors import BadInput, InputNotFound, did_you_mean
 from usepcli.files import read_json, write_text
 
@@ -219,21 +220,22 @@ class Pool(_Table[PoolRow]):
         if Path(place).name != Manifest.FILE:
             return super().read(place)
         listed = Manifest.read(place)
-        rows = [one for row in listed.rows for one in _utterances(row)]
+        rows = Sources(listed.rows, _utterances, {"speaker": "speakers", "path": "sources", "query": "queries"})
         if not rows:
             raise BadInput(f"{listed.path}: lists no sources, so none can be mixed afresh; name a pool.csv")
-        sums = frozenset(path for row in listed.rows if not row.mixture for path in row.sources)
-        return cls(rows, listed.root, listed.path, sums)
+        for row in lazy.some(listed.rows, np.flatnonzero(lazy.given(listed.rows, "start"))):
+            if row.sources and row.start is not None:
+                raise BadInput(f"{row.id}: a stretch of its files; only the sources of whole files can be mixed afresh")
+        bare = lazy.some(listed.rows, np.flatnonzero(~lazy.given(listed.rows, "mixture")))
+        return cls(rows, listed.root, listed.path, frozenset(path for row in bare for path in row.sources))
 
 
-def _utterances(row: Row) -> Iterable[PoolRow]:
-    if row.sources and row.start is not None:
-        raise BadInput(f"{row.id}: a stretch of its files; only the sources of whole files can be mixed afresh")
+def _utterances(row: Row) -> list[PoolRow]:
     names = row.speakers if len(row.speakers) == len(row.sources) else [""] * len(row.sources)
     queries = row.queries if len(row.queries) == len(row.sources) else [""] * len(row.sources)
     facts = row.sample_rate, row.frames, row.origin, row.licence
-    for k, (name, path, query) in enumerate(zip(names, row.sources, queries, strict=True), 1):
-        yield PoolRow(f"{row.id}/{k}", row.split, name, path, *facts, query)
+    each = enumerate(zip(names, row.sources, queries, strict=True), 1)
+    return [PoolRow(f"{row.id}/{k}", row.split, name, path, *facts, query) for k, (name, path, query) in each]
 
 
 def twice(rows: Iterable[Row]) -> str:
