@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, field, fields
+from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from usepcli.audio.io import show
+from usepcli.data import lazy
 from usepcli.data.audit import ERROR, Finding, Item, Result, audit_item
 from usepcli.data.audit_sets import audit_set, known_voices
-from usepcli.data.corpora.base import some, split_of, split_word, walk
+from usepcli.data.corpora.base import split_of, split_word, walk
 from usepcli.data.corpora.listing import column, read_rows
-from usepcli.data.manifest import Manifest, Pool, Row, write_rows
+from usepcli.data.manifest import Manifest, Pool, PoolRow, Row, read_list, write_rows
 from usepcli.engine import shards
 from usepcli.engine.parallel import run_tasks
 from usepcli.engine.preparing.checked import Noted, Table, as_result, as_value
@@ -165,9 +169,33 @@ def _report(report: Report, tables: list[Table], noted: Noted, whole: bool) -> N
     noted.discard()
 
 
+class _Items(Sequence[Item]):
+    """The items of a table, each made of its row when it is asked for."""
+
+    def __init__(self, rows: Sequence[Any], make: Callable[[Any], Item]) -> None:
+        self.rows, self.make = rows, make
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> _Items: ...
+    def __getitem__(self, index: int | slice) -> Item | _Items:
+        if isinstance(index, slice):
+            return _Items(self.rows[index], self.make)
+        return self.make(self.rows[index])
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self.make, self.rows)
+
+
 def _limited(table: Table, limit: int) -> Table:
-    keep = set(some([str(i) for i in range(len(table.items))], limit))
-    return Table([item for i, item in enumerate(table.items) if str(i) in keep], table.talkers)
+    if not limit or limit >= len(table.items):
+        return table
+    keep = np.unique(np.linspace(0, len(table.items) - 1, limit).round().astype(int))
+    return Table([table.items[i] for i in keep.tolist()], table.talkers)
 
 
 def _collect(report: Report, results: list[Result], table: Table, whole: bool) -> None:
@@ -201,32 +229,54 @@ def _tables(source: Path, rate: int) -> list[Table]:
 
 
 def _list(path: Path, rate: int) -> Table:
-    columns = read_rows(path)[0]
+    columns = _header(path)
     if {"id", "mixture", "sample_rate", "frames"} <= set(columns):
         rows = Manifest.read(path)
-        items = [_item(row, rows.root) for row in rows.rows]
-        return Table(items, [(name, row.split) for row in rows.rows for name in row.speakers])
+        pairs = _talkers(rows.rows, "speakers")
+        return Table(
+            _Items(rows.rows, partial(_item, rows.root)),
+            [(name, split) for names, split in pairs for name in read_list(names, f"{path}: speakers")],
+        )
     if {"id", "path", "sample_rate", "frames"} <= set(columns):
         pool = Pool.read(path)
-        items = [Item(row.id, row.split, row.path, row.sample_rate, row.frames, pool.root) for row in pool.rows]
-        return Table(items, [(row.speaker, row.split) for row in pool.rows])
-    return _foreign(path, columns, rate)
+        return Table(_Items(pool.rows, partial(_utterance, pool.root)), _talkers(pool.rows, "speaker"))
+    return _foreign(path, rate)
 
 
-def _item(row: Row, root: Path) -> Item:
+def _header(path: Path) -> list[str]:
+    """Return the names in the first line of a table, whatever else it holds; [] where that is no line of a CSV."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, suppress(csv.Error):
+        return next(csv.reader(file), [])
+    return []
+
+
+def _talkers(rows: Sequence[Any], name: str) -> list[tuple[str, str]]:
+    """Return the different pairs of a cell in a column and the split of its row, in order of appearance."""
+    cells, cell = lazy.names(rows, name)
+    splits, split = lazy.names(rows, "split")
+    _, first = np.unique(cell * max(1, len(splits)) + split, return_index=True)
+    return [(cells[cell[i]], splits[split[i]]) for i in np.sort(first).tolist()]
+
+
+def _utterance(root: Path, row: PoolRow) -> Item:
+    return Item(row.id, row.split, row.path, row.sample_rate, row.frames, root)
+
+
+def _item(root: Path, row: Row) -> Item:
     files = row.mixture, row.sample_rate, row.frames, root, row.sources, row.noise
     return Item(row.id, row.split, *files, row.queries, row.start)
 
 
-def _foreign(path: Path, columns: list[str], rate: int) -> Table:
+def _foreign(path: Path, rate: int) -> Table:
     """Read any other list of recordings that has a path column."""
+    columns, rows = read_rows(path)
     name = column(path, columns, "", ("path", "file", "filename", "mixture", "mix"))
     if not name:
         raise BadInput(f"{show(path)}: no column path or mixture; it has: {', '.join(columns)}")
     split = column(path, columns, "", ("split", "subset"))
     speaker = column(path, columns, "", ("speaker", "speaker_id", "talker"))
     items, talkers = [], []
-    for row in read_rows(path)[1]:
+    for row in rows:
         where = split_word(row.get(split, "")) or row.get(split, "")
         items.append(Item(row[name], where, row[name], rate, 0, path.parent))
         talkers.append((row.get(speaker, ""), where))

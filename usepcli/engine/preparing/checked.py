@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,9 +23,9 @@ _NAME = "check"
 
 @dataclass
 class Table:
-    """The items of one list with the talkers (speaker, split) that it names."""
+    """The items of one list, and the different talkers (speaker, split) that it names."""
 
-    items: list[Item]
+    items: Sequence[Item]
     talkers: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -132,8 +133,11 @@ def stamp(item: Item) -> str:
 
 def _key(source: Path, tables: Sequence[Table]) -> str:
     names = [one.name for one in fields(Item) if one.name != "root"]
-    rows = (repr([getattr(item, name) for name in names]) for table in tables for item in [*table.items, *_END])
-    return _digest("\n".join([str(source.resolve()), *rows]))
+    rows = (repr([getattr(item, name) for name in names]) for table in tables for item in chain(table.items, _END))
+    found = hashlib.sha256(str(source.resolve()).encode("utf-8", "surrogateescape"))
+    for row in rows:
+        found.update(f"\n{row}".encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
 
 
 _END = [Item("", "", "", 0, 0, Path())]  # stands between two tables
