@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from usepcli.engine import sweeps
 from usepcli.profile import signature
 from usepcli.profile.load import load_profile, profiles_available, render_config
 
@@ -164,6 +165,28 @@ def test_earlier_adversarial_separators_are_one_set_away(sets: list[str], kinds:
     _, objective = fits("fuss_advpit", [*sets, "objective.gan=least_squares", "model.n_src=2"])
     assert [(s.kind, s.domain, s.mixture) for s in objective.sights.values()] == kinds
     assert all(sight.replaced == 0 for sight in objective.sights.values())
+
+
+SWEEPS = sorted((ROOT / "benchmarks" / "sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_run_of_a_sweep_binds(path: Path):
+    found = sweeps.from_file(path)
+    assert f"--sweep benchmarks/sweeps/{path.name} -o runs/{path.stem} --shard 1/{len(found.runs)}" in path.read_text()
+    for run in found.runs:
+        fits(found.profile, run.sets)
+
+
+def test_the_sweeps_of_adversarial_pit_are_the_rows_of_its_tables():
+    with open(LEDGER, encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["profile"] == "fuss_advpit" and row["metric"] == "SI-SNR_I"]
+    for table in ("Table 2", "Table 3"):
+        mine = [row for row in rows if row["where"] == table]
+        runs = sweeps.from_file(SWEEPS[0].parent / f"advpit_{table.lower().replace(' ', '')}.yaml").runs
+        asked = [(run.settings["objective.critics"], run.settings["objective.pit"] != "off") for run in runs]
+        told = [(f"[{', '.join(named)}]", pit) for named, pit in map(critics_of, mine)]
+        assert asked == told + ([("[]", True)] if table == "Table 3" else [])
 
 
 SETS = [path for path in FILES if SET.search(path.read_text(encoding="utf-8"))]
