@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from usepcli.engine.training import states
+from usepcli.engine.training.runfolder import RunFolder
 from usepcli.errors import BadInput, IOFault, OutputError
 
 LAST, PREV = states.SAVED
@@ -187,3 +188,14 @@ def test_a_state_that_lacks_something_or_holds_another_thing_is_refused_by_name(
     states.save_state(tmp_path / LAST, state)
     with pytest.raises(BadInput, match=said):
         states.load_last(tmp_path)
+
+
+def test_what_a_killed_save_left_is_gone_at_the_next_start(tmp_path: Path) -> None:
+    left = [tmp_path / name for name in (".last.ckpt.10000001.tmp", "best/.step00000004.safetensors.10000001.tmp")]
+    kept = [tmp_path / "best/step00000004.safetensors", tmp_path / ".mine.tmp"]
+    (tmp_path / "best").mkdir()
+    for path in (*left, *kept):
+        path.write_bytes(b"half")
+    folder = RunFolder(tmp_path)
+    folder.close()
+    assert not any(path.exists() for path in left) and all(path.exists() for path in kept)

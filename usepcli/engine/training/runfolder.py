@@ -95,6 +95,7 @@ class RunFolder(Folder):
     """Creates or reopens a run's folder, and holds its lock until it is released or the process ends."""
 
     name, command = "run", "usep train"
+    made = ("best",)
 
     def __init__(self, path: Path, take: bool = True) -> None:
         super().__init__(path)
