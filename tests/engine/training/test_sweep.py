@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from usepcli.cli.app import app
 from usepcli.engine.training import launch, status
 from usepcli.errors import ConfigError, PartialFailure, Stopped, UsageError
+from usepcli.profile.load import load_profile
 
 
 def train(*words: Any):
@@ -54,6 +56,16 @@ def test_runs_are_trained_scored_and_told_in_one_table(grid: Path, tmp_path: Pat
         assert float(row["si-snri_low"]) < float(row["si-snri"]) < float(row["si-snri_high"]) and row["snr_n"] == "6"
     assert rows[0]["si-snri"] != rows[1]["si-snri"] and "seed=0" in whole.stdout
     assert (out / "seed=1" / "run.json").read_bytes() == before
+    # Other scores are made anew, also of runs that are done; of what cannot be scored the row says so.
+    grid.write_text(grid.read_text().replace("[si-snri, snr]", "[snri]"))
+    assert isinstance(train(*words, "--merge").exception, PartialFailure)
+    assert {row["reason"] for row in table(out / "sweep.csv")} == {"trained, but not scored as asked"}
+    assert train(*words).exit_code == 0 and float(table(out / "sweep.csv")[0]["snri"])
+    grid.write_text(grid.read_text().replace("split: valid", "split: elsewhere"))
+    assert isinstance(train(*words).exception, PartialFailure)
+
+
+SCORE = {"metric": "si-snri", "mean": 1.0, "ci95_low": 0.0, "ci95_high": 2.0, "n": 6}
 
 
 def failing(code: int, calls: list[str]):
@@ -72,6 +84,8 @@ def failing(code: int, calls: list[str]):
 
 def test_a_run_that_fails_stops_no_other_and_a_signal_stops_all(grid: Path, tmp_path: Path, monkeypatch) -> None:
     out, calls = tmp_path / "sweep", list[str]()
+    monkeypatch.setattr("usepcli.engine.training.sweep._evaluate", lambda *_: None)
+    monkeypatch.setattr("usepcli.engine.training.sweep._scores", lambda *_: [SCORE])
     monkeypatch.setattr(launch, "launch", failing(3, calls))
     found = train("--sweep", grid, "-o", out)
     assert isinstance(found.exception, PartialFailure) and calls == ["seed=0", "seed=1"]
@@ -96,3 +110,18 @@ def test_settings_are_looked_at_before_the_first_run(profile_file: Path, tmp_pat
         assert isinstance(train("--profile", profile_file, *words).exception, UsageError)
     assert isinstance(train("--sweep", "seed=0,1").exception, UsageError)
     assert not out.exists()
+
+
+def test_more_steps_are_trained_though_the_run_was_done(grid: Path, tmp_path: Path, monkeypatch) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(launch, "launch", lambda ranks, line, folder, quiet: begun.append(folder.name) or 0)
+    monkeypatch.setattr("usepcli.engine.training.sweep._evaluate", lambda *_: None)
+    profile = load_profile(str(grid.parent / "tiny_run.yaml"), ["seed=0"])
+    run = tmp_path / "sweep" / "seed=0"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"profile": profile.as_dict()}))
+    status.end(run, 0, "")
+    train("--sweep", grid, "-o", run.parent)
+    assert begun == ["seed=1"]
+    train("--sweep", grid, "-o", run.parent, "--set", "train.max_steps=5")
+    assert begun == ["seed=1", "seed=0", "seed=1"]

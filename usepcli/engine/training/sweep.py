@@ -7,6 +7,7 @@ writes sweep.csv.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from usepcli.engine import shards, sweeps, tables
 from usepcli.engine.sweeps import Run, Sweep
 from usepcli.engine.training import run as training
 from usepcli.engine.training import status
-from usepcli.errors import PartialFailure, Stopped, UsageError, UsepError
+from usepcli.errors import OutputError, PartialFailure, Stopped, UsageError
 from usepcli.files import read_json
 
 TABLE = "sweep.csv"
@@ -53,17 +54,17 @@ def train_all(
     share = shards.asked(shard, merge)
     folder = _folder(profile, out, sweep)
     mine = [] if merge else list(share.of(plan.runs) if share else plan.runs)
-    for each in mine:
-        training.looked_at(profile, folder / each.name, init_from, [*sets, *each.sets], force)
-    for number, each in enumerate(mine, 1):
-        if _done(folder / each.name) and _scores(folder / each.name):
+    wanted = [training.looked_at(profile, folder / one.name, init_from, [*sets, *one.sets], force)[0] for one in mine]
+    for number, (each, settings) in enumerate(zip(mine, wanted, strict=True), 1):
+        if _done(folder / each.name, settings.as_dict()):
+            _evaluate(folder / each.name, plan, say)
             continue
         say(f"run {number} of {len(mine)}: {each.name}")
         line = _line(profile, folder / each.name, [*sets, *each.sets], init_from, force)
         _train(folder / each.name, line, ranks, f"{number - 1} of {len(mine)} runs are done")
         _evaluate(folder / each.name, plan, say)
     rows = [_row(each, plan, folder / each.name) for each in plan.runs]
-    missing = [row for row in rows if row["state"] != status.FINISHED]
+    missing = [row for row in rows if row["state"] != status.FINISHED or row["reason"]]
     facts = {"sweep": str(folder), "runs": len(rows), "done": len(rows) - len(missing)}
     if share:
         say(f"shard {share}: {len(mine)} runs are over; {len(missing)} of all {len(rows)} are not done")
@@ -102,8 +103,18 @@ def _train(folder: Path, line: Sequence[str], ranks: int, so_far: str) -> None:
         raise Stopped(f"stopped in {files.show(folder)}; {so_far}; run the same command to go on")
 
 
-def _done(folder: Path) -> bool:
-    return status.read(folder).get("state") == status.FINISHED
+def _done(folder: Path, settings: Mapping[str, Any] | None = None) -> bool:
+    """Whether a run came to its end, with these settings: more steps, say, are a training to go on with."""
+    if status.read(folder).get("state") != status.FINISHED:
+        return False
+    return settings is None or _record(folder).get("profile") == json.loads(json.dumps(settings))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        found = read_json(folder / "run.json")
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _evaluate(folder: Path, plan: Sweep, say: Callable[[str], None]) -> None:
@@ -112,19 +123,31 @@ def _evaluate(folder: Path, plan: Sweep, say: Callable[[str], None]) -> None:
         return
     from usepcli.engine.scoring.run import evaluate
 
-    wanted = dict(plan.evaluate) or _by_default(folder)
-    wanted["metric"] = [wanted["metric"]] if isinstance(wanted.get("metric"), str) else wanted.get("metric", [])
-    if data := wanted.get("data"):
-        wanted["data"] = Path(data)
+    asked = _wanted(folder, plan)
+    asked["data"] = Path(asked["data"]) if asked.get("data") else None
+
+    def score(anew: bool) -> None:
+        evaluate(str(folder), **asked, out=_place(folder), overwrite=anew, quiet=True)
+
     try:
-        evaluate(str(folder), **wanted, out=_place(folder), overwrite=True, quiet=True)
-    except UsepError as fault:
-        say(f"warning: {folder.name}: not scored: {guard.reason(fault, folder.name)}")
+        try:
+            score(False)
+        except OutputError:  # scores of other settings, or of other weights
+            score(True)
+    except Exception as fault:
+        say(f"warning: {folder.name}: {guard.reason(fault, folder.name)}")
+
+
+def _wanted(folder: Path, plan: Sweep) -> dict[str, Any]:
+    """Return what a run is scored by, as `evaluate` takes it."""
+    wanted = dict(plan.evaluate) or _by_default(folder)
+    metric = wanted.get("metric", [])
+    return wanted | {"metric": [metric] if isinstance(metric, str) else metric}
 
 
 def _by_default(folder: Path) -> dict[str, Any]:
     """Return what scores a run where the sweep does not say: its validation metric on its validation split."""
-    settings = read_json(folder / "run.json").get("profile", {})
+    settings = _record(folder).get("profile", {})
     valid, data = settings.get("valid", {}), settings.get("data", {})
     return {"metric": [valid.get("metric") or "si-snri"], "split": data.get("valid_split") or "valid"}
 
@@ -133,11 +156,12 @@ def _place(folder: Path) -> Path:
     return folder / "sweep_scores"
 
 
-def _scores(folder: Path) -> list[Mapping[str, Any]]:
-    """Return the summary of a run's scores, [] without any."""
+def _scores(folder: Path, wanted: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the summary of a run's scores, [] where none were made as they are wanted."""
     with suppress(OSError, ValueError):
         found = read_json(_place(folder) / "evaluate.json")
-        if isinstance(found, dict):
+        asked = found.get("asked", {}) if isinstance(found, dict) else {}
+        if asked and all(asked.get(key) == value for key, value in wanted.items()):
             return [row for row in found.get("summary", []) if row.get("system", "separated") == "separated"]
     return []
 
@@ -146,7 +170,10 @@ def _row(each: Run, plan: Sweep, folder: Path) -> dict[str, Any]:
     how = status.read(folder)
     row: dict[str, Any] = {"run": each.name, **{key: each.settings.get(key, "") for key in plan.keys}}
     row |= {"state": how.get("state", ""), "reason": how.get("reason", "")}
-    for score in _scores(folder):
+    scores = _scores(folder, _wanted(folder, plan)) if row["state"] == status.FINISHED else []
+    if row["state"] == status.FINISHED and not scores:
+        row["reason"] = "trained, but not scored as asked"
+    for score in scores:
         name = score["metric"]
         row |= {name: score["mean"], f"{name}_low": score["ci95_low"], f"{name}_high": score["ci95_high"]}
         row[f"{name}_n"] = score["n"]
