@@ -62,6 +62,13 @@ def test_values_come_back_from_the_words_of_set(tmp_path: Path, value):
         ("profile: small_pit", "neither grid nor runs"),
         ("grid: {seed: [0]}\nevaluate: {metrics: [snr]}", "did you mean 'metric'"),
         ("grid: [seed]", "expected keys and values"),
+        ("grid: {seed: []}", "grid.seed: found []; expected a list"),
+        ("- seed", "grid.yaml: found no keys at the top"),
+        ("grid: {seed: [0]", "grid.yaml:1: found broken YAML"),
+        ("runs:\n  one: {seed: 1}\n  one: {seed: 2}", "grid.yaml:3: runs.one: found the key a second time"),
+        ("runs: {one: {seed: 1}, two: {seed: 1}}", "runs one and two have the same settings"),
+        ("grid: {seed: [0]}\nevaluate: {limit: ten}", "evaluate.limit: found 'ten'; expected a number"),
+        ("grid: {seed: [0]}\nevaluate: {metric: [1]}", "evaluate.metric: found [1]; expected a word"),
         (
             "grid: {a.b: [" + ", ".join(map(str, range(40))) + "], c: [" + ", ".join(map(str, range(40))) + "]}",
             "1600 runs",

@@ -46,7 +46,9 @@ def cluster(
     array: Annotated[
         str,
         typer.Option(
-            "--array", metavar="1-N", help="Share the files of the command among N jobs; 1-100%4: four at a time."
+            "--array",
+            metavar="1-N",
+            help="Share the files of the command, or the runs of train --sweep, among N jobs; 1-100%4: four at a time.",
         ),
     ] = "",
     sweep: Annotated[
@@ -88,6 +90,8 @@ def cluster(
 
       usep cluster slurm --array 1-8 -- separate recordings/ -o separated
 
+      usep cluster slurm --array 1-4 -- train --sweep grid.yaml -o runs/grid
+
       usep cluster slurm --sweep optim.lr=1e-3,3e-4 --sweep seed=0,1,2 -- train --profile small_pit
     """
     asked = dict(locals())
@@ -104,7 +108,7 @@ def cluster(
     text = job_file(**asked)
     if command[0] == "train":
         try:
-            _check_settings(understood, runs(sweep) or [[""]])
+            _check_settings(understood, runs(sweep))
         except UsepError as fault:
             if not (chdir or setup):
                 raise
@@ -115,7 +119,14 @@ def cluster(
 
 def _check_settings(train: Mapping[str, Any], each: Sequence[Sequence[str]]) -> None:
     """Raise what a training would say of its profile and --set; each: a folder and more --set, for every run."""
+    from usepcli.engine import sweeps
     from usepcli.engine.training.run import settings
 
-    for _, *more in each:
-        settings(train["profile"], train["init_from"], [*train["sets"], *more[1::2]])
+    profile, sets = train["profile"], [more[1::2] for _, *more in each] or [[]]
+    if train["sweep"]:
+        plan = sweeps.read(train["sweep"])
+        profile, sets = profile or plan.profile, [run.sets for run in plan.runs]
+    if not profile:
+        raise UsageError("train: no profile; name one with --profile, or in the file of --sweep")
+    for more in sets:
+        settings(profile, train["init_from"], [*train["sets"], *more])

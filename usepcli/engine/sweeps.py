@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from usepcli.errors import ConfigError, UsageError, choices
+from usepcli.errors import ConfigError, InputNotFound, UsageError, choices
 from usepcli.files import show
 
 MOST_RUNS = 1000
@@ -63,6 +63,11 @@ def read(asked: Sequence[str]) -> Sweep:
     return from_file(Path(files[0])) if files else Sweep(from_words(asked))
 
 
+def folder_name(asked: Sequence[str], profile: str) -> str:
+    """Return how the folder of a sweep is called where nobody says: as its file, or after the profile."""
+    return Path(asked[0]).stem if asked[0].endswith(ENDINGS) else f"{Path(profile).stem}_sweep"
+
+
 def from_words(asked: Sequence[str]) -> list[Run]:
     """Return the runs of a grid given as KEY=VALUE,VALUE; UsageError for what is none, or too many runs."""
     grid: dict[str, list[str]] = {}
@@ -79,9 +84,16 @@ def from_words(asked: Sequence[str]) -> list[Run]:
 def from_file(path: Path) -> Sweep:
     """Return the sweep that a file describes; ConfigError with file and key where it describes none."""
     from usepcli.profile import yaml_file
+    from usepcli.profile.faults import ProfileError
 
     label = show(path)
-    document = yaml_file.read(path, label)
+    try:
+        document = yaml_file.read(path, label)
+    except InputNotFound:
+        raise InputNotFound(f"--sweep: {label} does not exist") from None
+    except ProfileError as unread:
+        fault = unread.faults[0]
+        raise ConfigError(f"--sweep: {fault.where}: found {fault.found}, expected {fault.expected}") from None
     if document.faults:
         fault = document.faults[0]
         raise ConfigError(f"{fault.where}: {fault.key}: found {fault.found}, expected {fault.expected}")
@@ -110,10 +122,25 @@ def from_file(path: Path) -> Sweep:
     if not isinstance(profile, str):
         raise ConfigError(f"{where('profile')}: found {profile!r}; expected the name of a profile")
     evaluate = values.get("evaluate", {})
-    for key in evaluate:
+    for key, value in evaluate.items():
         if key not in _EVALUATE:
             raise ConfigError(f"{where(f'evaluate.{key}')}: {choices('option of evaluate', key, _EVALUATE)}")
+        if not (_is_limit(value) if key == "limit" else _is_word(value) or (key == "metric" and _is_words(value))):
+            expected = "a number" if key == "limit" else "a word"
+            raise ConfigError(f"{where(f'evaluate.{key}')}: found {value!r}; expected {expected}")
     return Sweep(_runs(named or {"": {}}, grid, ConfigError, label), profile, dict(evaluate))
+
+
+def _is_limit(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_word, value))
 
 
 def _runs(
@@ -129,11 +156,13 @@ def _runs(
     made: list[Run] = []
     folders: set[str] = set()
     for name, own in named.items():
+        if same := [other for other in named if other != name and named[other] == own]:
+            raise error(f"{where}: runs {name} and {same[0]} have the same settings; expected different ones")
         for combination in every:
             told = ",".join(f"{key}={value}" for key, value in combination.items())
             folder = re.sub(r"[^\w.=,+-]+", "_", ",".join(filter(None, (name, told))))[:200]
-            folder = f"{len(made)}-{folder}" if folder in folders else folder
-            folders.add(folder)
+            folder = f"{len(made)}-{folder}" if folder.lower() in folders else folder
+            folders.add(folder.lower())  # some disks know no capitals
             made.append(Run(folder, {**own, **combination}))
     return made
 

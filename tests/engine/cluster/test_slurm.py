@@ -134,6 +134,27 @@ def test_a_sweep_gives_every_combination_its_folder(tmp_path: Path) -> None:
     assert all(each[3].startswith("r x/optim.lr=") for each in seen)
 
 
+def test_the_runs_of_a_training_with_a_sweep_are_shared_among_the_jobs_of_an_array(tmp_path: Path) -> None:
+    words = ["train", "--sweep", "grid.yaml", "-o", "runs/x"]
+    text = job_file("slurm", words, array="1-3", gpus=2)
+    (merge,) = (line for line in text.splitlines() if line.startswith("#   sbatch"))
+    assert merge.endswith("--wrap 'srun usep train --sweep grid.yaml -o runs/x --merge'")
+    told = "<usep><train><--sweep><grid.yaml><-o><runs/x><--ranks><2><--shard><slurm>"
+    begins = "mkdir -p runs/x/a; date +%N > runs/x/a/status.json; exit 75"  # as every start writes it
+    code, calls = run(tmp_path, text, begins)
+    assert code == 75 and calls[1:] == [told]
+    for wrote in ("a/last.ckpt", "b/last.ckpt", "a/sweep_scores/results.partial.jsonl"):
+        saves = f"mkdir -p runs/x/a/sweep_scores runs/x/b; date +%N > runs/x/{wrote}; exit 75"
+        assert run(tmp_path, text, saves)[1][1:] == [told, "scontrol requeue 70000"]
+    # Where it does not say where it writes, it is told, by the name that it would choose itself.
+    for sweep, folder in (
+        (["grid.yaml"], "runs/grid"),
+        (["seed=0,1", "--sweep", "optim.lr=1"], "runs/small_pit_sweep"),
+    ):
+        unsaid = job_file("slurm", [*TRAIN, "--sweep", *sweep], array="1-3")
+        assert option(run(tmp_path, unsaid, "exit 0")[1][0].split(), "--out") == folder
+
+
 @pytest.mark.parametrize(
     ("time", "wanted"),
     [("90", 5400), ("1:30", 90), ("4:00:00", 14400), ("2-12", 216000), ("1-0:30", 88200), ("1-1:1:1", 90061)],
@@ -145,7 +166,11 @@ def test_times_are_read_as_slurm_reads_them(time: str, wanted: int) -> None:
 WRONG: list[tuple[list[str], dict[str, Any], str]] = [
     (TRAIN, {"time": "4h"}, "--time: found '4h'"),
     (TRAIN, {"time": "1", "signal_s": 60}, "--signal-s"),
-    (TRAIN, {"array": "1-4"}, "--sweep KEY"),
+    (TRAIN, {"array": "1-4"}, "one training has nothing to share"),
+    ([*TRAIN, "--sweep", "a.yaml"], {"nodes": 2}, "goes on within one machine"),
+    ([*TRAIN, "--sweep", "a.yaml"], {"sweep": ["seed=0,1"]}, "name it once"),
+    ([*TRAIN, "--sweep", "a.yaml", "--shard=1/2"], {"array": "1-4"}, "leave --shard out"),
+    ([*TRAIN, "--sweep", "a.yaml", "--merge"], {"array": "1-4"}, "leave --merge out"),
     (TRAIN, {"partition": "a b"}, "--partition: found 'a b'"),
     (TRAIN, {"mem": "much"}, "--mem: found 'much'"),
     (TRAIN, {"setup": ["a\nb"]}, "line break"),
@@ -186,6 +211,9 @@ def test_a_wrong_setting_is_told_before_the_job_waits(capsys: pytest.CaptureFixt
         (["--", "train", "--profile", "small_pt"], "small_pit"),
         (["--", *TRAIN, "--set", "train.epoch=3"], "did you mean 'epochs'"),
         ([*sweep, "--", *TRAIN], "optim.lr"),
+        (["--array", "1-2", "--", *TRAIN, *sweep], "optim.lr"),
+        (["--array", "1-2", "--", "train", "--sweep", "nosuch.yaml"], "nosuch.yaml"),
+        (["--array", "1-2", "--", "train", "--sweep", "seed=0,1"], "no profile"),
     ):
         with pytest.raises(UsepError, match=said):
             call.main(["cluster", "slurm", *words], standalone_mode=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from usepcli.cli.app import app
 from usepcli.engine.training import launch, status
-from usepcli.errors import ConfigError, PartialFailure, Stopped, UsageError
+from usepcli.errors import ConfigError, InputNotFound, PartialFailure, Stopped, UsageError
 from usepcli.profile.load import load_profile
 
 
@@ -68,10 +69,15 @@ def test_runs_are_trained_scored_and_told_in_one_table(grid: Path, tmp_path: Pat
 SCORE = {"metric": "si-snri", "mean": 1.0, "ci95_low": 0.0, "ci95_high": 2.0, "n": 6}
 
 
-def failing(code: int, calls: list[str]):
-    """Return a launcher whose first run ends with a code, having written it, and whose others finish."""
+def failing(code: int, calls: list[str], told: int = 0):
+    """Return a launcher whose first run ends with a code, having written it, and whose others finish.
 
-    def launched(ranks: int, line: list[str], folder: Path, quiet: bool = False) -> int:
+    told: a signal that each has passed on.
+    """
+    number = told
+
+    def launched(ranks: int, line: list[str], folder: Path, quiet: bool, told: list[int]) -> int:
+        told += [number] if number else []
         folder.mkdir(parents=True, exist_ok=True)
         calls.append(folder.name)
         mine = code if len(calls) == 1 else 0
@@ -91,11 +97,29 @@ def test_a_run_that_fails_stops_no_other_and_a_signal_stops_all(grid: Path, tmp_
     assert isinstance(found.exception, PartialFailure) and calls == ["seed=0", "seed=1"]
     rows = table(out / "sweep.csv")
     assert [row["state"] for row in rows] == ["failed", "finished"] and rows[0]["reason"] == "diverged here"
-    calls.clear()
-    monkeypatch.setattr(launch, "launch", failing(75, calls))
+    # A share says so of its own runs: the job that it is has failed.
+    monkeypatch.setattr(launch, "launch", failing(3, calls := list[str]()))
+    share = train("--sweep", grid, "-o", tmp_path / "shared", "--shard", "1/2")
+    assert isinstance(share.exception, PartialFailure) and "1 of 1 runs are not done, e.g. seed=0" in str(
+        share.exception
+    )
+    assert train("--sweep", grid, "-o", tmp_path / "shared", "--shard", "2/2").exit_code == 0
+    # A signal in a run's last moment ends that with 0, and no other begins.
+    monkeypatch.setattr(launch, "launch", failing(0, calls := list[str](), told=signal.SIGUSR1))
+    last = train("--sweep", grid, "-o", tmp_path / "last")
+    assert isinstance(last.exception, Stopped) and calls == ["seed=0"]
+    monkeypatch.setattr(launch, "launch", failing(75, calls := list[str]()))
     stopped = train("--sweep", grid, "-o", tmp_path / "other")
     assert isinstance(stopped.exception, Stopped) and calls == ["seed=0"]
     assert "0 of 2 runs are done; run the same command to go on" in str(stopped.exception)
+
+
+def test_several_ranks_end_with_the_name_of_the_one_that_was_killed_first(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(launch, "TELL_S", 0.1)
+    monkeypatch.setattr(launch, "KILL_S", 0.2)
+    dies_or_stays = 'if [ "$RANK" = 1 ]; then kill -9 $$; fi; trap "" TERM; exec sleep 60'
+    assert launch.launch(2, ["sh", "-c", dies_or_stays], tmp_path) == 70
+    assert "rank 1 was killed (SIGKILL)" in capsys.readouterr().err
 
 
 def test_settings_are_looked_at_before_the_first_run(profile_file: Path, tmp_path: Path, monkeypatch) -> None:
@@ -103,6 +127,18 @@ def test_settings_are_looked_at_before_the_first_run(profile_file: Path, tmp_pat
     out = tmp_path / "sweep"
     unknown = train("--profile", profile_file, "--sweep", "optim.rate=1,2", "-o", out)
     assert isinstance(unknown.exception, ConfigError) and "optim.rate" in str(unknown.exception)
+    named = tmp_path / "named.yaml"
+    named.write_text("runs:\n  plain: {seed: 0}\n  quick: {optim.lr: fast}\n")
+    bad = train("--profile", profile_file, "--sweep", named, "-o", out)
+    assert isinstance(bad.exception, ConfigError) and str(bad.exception).startswith("--sweep: run quick: profile 'tiny")
+    for asked, error, said in (
+        ("{metric: [si-snrj]}", ConfigError, "evaluate: unknown metric 'si-snrj'"),
+        ("{protocol: advpit}", ConfigError, "evaluate: unknown protocol"),
+        ("{data: /no/set}", InputNotFound, "evaluate.data: /no/set"),
+    ):
+        named.write_text(f"grid: {{seed: [0]}}\nevaluate: {asked}\n")
+        found = train("--profile", profile_file, "--sweep", named, "-o", out)
+        assert isinstance(found.exception, error) and said in str(found.exception)
     for words in (["--dry-run"], ["--print-config"], ["--shard", "1/2", "--merge"]):
         found = train("--profile", profile_file, "--sweep", "seed=0,1", "-o", out, *words)
         assert isinstance(found.exception, UsageError)
@@ -114,7 +150,7 @@ def test_settings_are_looked_at_before_the_first_run(profile_file: Path, tmp_pat
 
 def test_more_steps_are_trained_though_the_run_was_done(grid: Path, tmp_path: Path, monkeypatch) -> None:
     begun: list[str] = []
-    monkeypatch.setattr(launch, "launch", lambda ranks, line, folder, quiet: begun.append(folder.name) or 0)
+    monkeypatch.setattr(launch, "launch", lambda ranks, line, folder, **_: begun.append(folder.name) or 0)
     monkeypatch.setattr("usepcli.engine.training.sweep._evaluate", lambda *_: None)
     profile = load_profile(str(grid.parent / "tiny_run.yaml"), ["seed=0"])
     run = tmp_path / "sweep" / "seed=0"

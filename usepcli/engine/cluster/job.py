@@ -24,6 +24,7 @@ class Job:
     """What a job file is written from; counts of 0 and empty texts are the cluster's own choice."""
 
     command: list[str]  # without `usep`, and without what a sweep or an array adds
+    together: list[str]  # the command that takes the shares of an array together
     runs: list[list[str]]  # of a sweep: what is added to the command
     name: str
     time: str
@@ -42,6 +43,11 @@ class Job:
     lines: list[str]
     log: str
     out: str  # where the command writes, of a sweep all runs; '' where it does not say
+
+    @property
+    def kind(self) -> str:
+        """The command, or `sweep` where that is `train` with a sweep of its own, whose runs an array shares out."""
+        return "sweep" if _sweeps(self.command) else self.command[0]
 
     @property
     def shared(self) -> bool:
@@ -79,18 +85,16 @@ def job_file(
     ranks = ranks_per_node or max(gpus, 1)
     if nodes * ranks > 1 and name != "train":
         raise UsageError(f"usep {name} is one process: leave --nodes and --ranks-per-node, and share it with --array")
-    if sweep and (name != "train" or array):
-        raise UsageError("--sweep: makes an array of trainings; leave --array out, and give train as the command")
-    if array and name == "train":
-        raise UsageError("--array: shares files among jobs; for several trainings give --sweep KEY=VALUE,VALUE")
-    if array and option(words, "--shard"):
-        raise UsageError("--array: adds --shard slurm to the command; leave --shard out")
+    swept = _sweeps(words)
+    _check_sharing(words, nodes, array, sweep)
     out = option(words, "--out", "-o")
     if name == "train" and not out:
-        out = f"runs/{Path(option(words, '--profile', '-p')).stem}"
+        profile = option(words, "--profile", "-p")
+        out = f"runs/{sweeps.folder_name(swept, profile) if swept else Path(profile).stem}"
         words += [] if sweep else ["--out", out]
+    together = [*words, "--merge"] if swept else words  # what a share of trainings lacks is no work for one last job
     if ranks > 1 and nodes == 1:
-        words += ["--ranks", str(ranks)]
+        words = [*words, "--ranks", str(ranks)]
     given = {"--partition": partition, "--account": account, "--job-name": job_name, "--log": log, "--mem": mem}
     for key, value in given.items():
         if value and not _PLAIN.fullmatch(value):
@@ -104,8 +108,8 @@ def job_file(
         if "\n" in path:
             raise UsageError(f"found a line break in {path!r}; give --setup once for each line")
     job = Job(
-        words, runs(sweep), job_name or f"usep-{name}", time, seconds(time), nodes, ranks, gpus, cpus_per_task, mem,
-        partition, account, array, signal_s, chdir, list(setup), list(directive), log, out,
+        words, together, runs(sweep), job_name or f"usep-{name}", time, seconds(time), nodes, ranks, gpus,
+        cpus_per_task, mem, partition, account, array, signal_s, chdir, list(setup), list(directive), log, out,
     )  # fmt: skip
     if job.time_s <= signal_s:
         raise UsageError(
@@ -115,17 +119,49 @@ def job_file(
     return text
 
 
+def _check_sharing(words: Sequence[str], nodes: int, array: str, sweep: Sequence[str]) -> None:
+    """UsageError where --nodes, --array and --sweep do not fit each other or the command."""
+    name, swept = words[0], _sweeps(words)
+    if sweep and (name != "train" or array):
+        raise UsageError("--sweep: makes an array of trainings; leave --array out, and give train as the command")
+    if sweep and swept:
+        raise UsageError("--sweep: stands in the command, too; name it once: there with --array, or here without")
+    if swept and nodes > 1:
+        raise UsageError(
+            "--nodes: each run of train --sweep goes on within one machine; leave --nodes out and share the runs with "
+            "--array, or give --sweep KEY=VALUE,VALUE before the --"
+        )
+    if array and name == "train" and not swept:
+        raise UsageError(
+            "--array: one training has nothing to share out among jobs; for several give train --sweep after the --, "
+            "or --sweep KEY=VALUE,VALUE in place of --array"
+        )
+    for word in ("--shard", "--merge") if array else ():
+        if word in words or option(words, word):
+            raise UsageError(f"--array: adds --shard slurm to the command; leave {word} out")
+
+
+def _sweeps(words: Sequence[str]) -> list[str]:
+    """Return what a command asks for by --sweep, [] where it is no training or asks for none."""
+    return _given(words, "--sweep") if words[0] == "train" else []
+
+
 def option(words: Sequence[str], *names: str) -> str:
     """Return the value of an option on a command line, the last one given, '' for none."""
-    found = ""
+    return (_given(words, *names) or [""])[-1]
+
+
+def _given(words: Sequence[str], *names: str) -> list[str]:
+    """Return every value of an option on a command line."""
+    found: list[str] = []
     for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
         for name in names:
             if word == name:
-                found = following
+                found.append(following)
             elif name.startswith("--") and word.startswith(f"{name}="):
-                found = word.partition("=")[2]
+                found.append(word.partition("=")[2])
             elif not name.startswith("--") and word.startswith(name) and not word.startswith("--"):
-                found = word[len(name) :].removeprefix("=")
+                found.append(word[len(name) :].removeprefix("="))
     return found
 
 

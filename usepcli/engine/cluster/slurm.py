@@ -18,6 +18,8 @@ _ARRAY = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?:%(\d+))?")
 # What of the files below "$out" shows that something was done.
 _STATE = {
     "train": """stat -c '%i %y' "$out/last.ckpt" 2> /dev/null""",
+    "sweep": """find "$out" -type f \\( -name last.ckpt -o -path '*/sweep_scores/*' \\) ! -name '.*' """
+    """-printf '%i %T@ %p\\n' 2> /dev/null | sort | cksum""",
     "": """find "$out" -type f ! -name '.*' -printf '%T@ %p\\n' 2> /dev/null | sort | cksum""",
 }
 _TOLD = """stat -c '%i %y' "$out/status.json" 2> /dev/null"""
@@ -49,7 +51,7 @@ def script(job: Job) -> str:
     body = [*_head(job), "", *_place(job)]
     if not job.out:
         return "\n".join([*body, *_step(job), ""])
-    body += [f"state() {{ {_STATE.get(job.command[0], _STATE[''])}; }}", "before=$(state)"]
+    body += [f"state() {{ {_STATE.get(job.kind, _STATE[''])}; }}", "before=$(state)"]
     if job.shared:
         body += [f"told() {{ {_TOLD}; }}", "earlier=$(told)"]
     return "\n".join([*body, "", *_step(job), "code=$?", ""]) + (_RANKS if job.shared else "") + _REQUEUE
@@ -82,7 +84,7 @@ def _how(job: Job) -> list[str]:
         return ["# Written by usep cluster slurm. Submit it with: sbatch FILE"]
     place = f"cd {shlex.quote(job.chdir)} && " if job.chdir else ""
     setup = "".join(f"{each} && " for each in job.setup)
-    whole = f"{place}{setup}srun {line(['usep', *job.command])}"
+    whole = f"{place}{setup}srun {line(['usep', *job.together])}"
     return [
         "# Written by usep cluster slurm. Submit it, and the job that takes the shares together, with:",
         "#   id=$(sbatch --parsable FILE)",

@@ -31,15 +31,16 @@ LOOK_S = 0.05
 TELL_S, KILL_S = 4.0, 20.0
 
 
-def launch(ranks: int, line: Sequence[str], folder: Path, quiet: bool = False) -> int:
+def launch(ranks: int, line: Sequence[str], folder: Path, quiet: bool = False, told: list[int] | None = None) -> int:
     """Run `line` as so many ranks, pass signals on, and return the exit code that they agree upon.
 
     folder: of the run, in which a code is noted that no rank came to note. quiet: their stdout is nobody's.
+    told: is given the signals that were passed on.
     """
     earlier = status.read(folder)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         children: list[subprocess.Popen[bytes]] = []
-        sent: list[int] = []
+        sent: list[int] = [] if told is None else told
 
         def pass_on(number: int, frame: FrameType | None) -> None:
             sent.append(number)
@@ -53,13 +54,13 @@ def launch(ranks: int, line: Sequence[str], folder: Path, quiet: bool = False) -
                     children.append(_start(rank, ranks, line, listening, quiet))
             for child in children if sent else ():  # one may have been on its way when the signal came
                 child.send_signal(sent[0])
-            _follow(children)
+            ended = _follow(children)
         finally:
             for child in children:
                 child.kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
-    code, reason = _agreed([child.wait() for child in children], sent)
+    code, reason = _agreed({rank: children[rank].wait() for rank in ended}, sent)
     if reason:
         sys.stderr.write(f"usep: {reason}\n")
     if code:
@@ -90,10 +91,17 @@ def _start(
     return subprocess.Popen(line, env=env, pass_fds=[listening.fileno()] if rank == 0 else [], stdout=to)
 
 
-def _follow(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait until all have ended; see to it where one failed, or rank 0 is done, and others do not follow."""
+def _follow(children: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    """Wait until all have ended, and return the ranks as they did, one after the other.
+
+    Sees to it where one failed, or rank 0 is done, and others do not follow.
+    """
     failed, done, told = 0.0, 0.0, False
-    while None in [child.poll() for child in children]:  # every one is asked, whichever still runs
+    ended: list[int] = []
+    while True:
+        ended += [n for n, child in enumerate(children) if n not in ended and child.poll() is not None]
+        if len(ended) == len(children):
+            return ended
         time.sleep(LOOK_S)
         if not failed and any(child.returncode for child in children):
             failed = time.monotonic()
@@ -117,21 +125,20 @@ def _follow(children: Sequence[subprocess.Popen[bytes]]) -> None:
                 child.terminate()
 
 
-def _agreed(codes: Sequence[int], sent: Sequence[int]) -> tuple[int, str]:
+def _agreed(codes: Mapping[int, int], sent: Sequence[int]) -> tuple[int, str]:
     """Return the code of ranks that ended with `codes`, negative for a signal, and what none of them could say.
 
-    sent: signals that were passed on.
+    codes: of each rank, in the order in which they ended. sent: signals that were passed on.
     """
-    if codes and codes[0] == 0:  # it has written all; whoever was lost had nothing left to do
+    if codes.get(0) == 0:  # it has written all; whoever was lost had nothing left to do
         return 0, ""
-    told = [code for code in codes if code > 0]
+    told = [code for code in codes.values() if code > 0]
     if told:
         return Counter(told).most_common(1)[0][0], ""
-    if sent and (not codes or any(-code in sent for code in codes)):  # in their start, with nothing to save
+    if sent and (not codes or any(-code in sent for code in codes.values())):  # in their start, with nothing to save
         return stops.code_of(sent[0]), f"stopped by {stops.name_of(sent[0])}"
-    killed = [(-code == signal.SIGTERM, rank, -code) for rank, code in enumerate(codes) if code]
-    if killed:
-        _, rank, number = min(killed)  # the others were told by SIGTERM
-        name = signal.Signals(number).name
+    if killed := [rank for rank, code in codes.items() if code]:
+        rank = killed[0]  # whose end was that of the others
+        name = signal.Signals(-codes[rank]).name
         return WorkerDied.code, f"error: rank {rank} was killed ({name}); run the same command again"
     return 0, ""

@@ -20,8 +20,9 @@ from usepcli.engine import shards, sweeps, tables
 from usepcli.engine.sweeps import Run, Sweep
 from usepcli.engine.training import run as training
 from usepcli.engine.training import status
-from usepcli.errors import OutputError, PartialFailure, Stopped, UsageError
+from usepcli.errors import ConfigError, InputNotFound, OutputError, PartialFailure, Stopped, UsageError
 from usepcli.files import read_json
+from usepcli.profile.load import Profile
 
 TABLE = "sweep.csv"
 _MISSING = "not begun"
@@ -54,7 +55,8 @@ def train_all(
     share = shards.asked(shard, merge)
     folder = _folder(profile, out, sweep)
     mine = [] if merge else list(share.of(plan.runs) if share else plan.runs)
-    wanted = [training.looked_at(profile, folder / one.name, init_from, [*sets, *one.sets], force)[0] for one in mine]
+    _check_scores(plan)
+    wanted = [_looked_at(profile, folder / one.name, init_from, [*sets, *one.sets], force) for one in mine]
     for number, (each, settings) in enumerate(zip(mine, wanted, strict=True), 1):
         if _done(folder / each.name, settings.as_dict()):
             _evaluate(folder / each.name, plan, say)
@@ -68,23 +70,50 @@ def train_all(
     facts = {"sweep": str(folder), "runs": len(rows), "done": len(rows) - len(missing)}
     if share:
         say(f"shard {share}: {len(mine)} runs are over; {len(missing)} of all {len(rows)} are not done")
+        _refuse_missing([row for row in missing if row["run"] in {one.name for one in mine}], len(mine))
         return facts
     tables.write_csv(folder / TABLE, rows, _columns(rows, plan))
     show(rows)
+    _refuse_missing(missing, len(rows), f"see {files.show(folder / TABLE)}; ")
+    return {**facts, "table": str(folder / TABLE)}
+
+
+def _refuse_missing(missing: Rows, count: int, more: str = "") -> None:
+    """PartialFailure for the rows of runs that have failed or were not begun."""
     if missing:
         first = missing[0]
         raise PartialFailure(
-            f"{len(missing)} of {len(rows)} runs are not done, e.g. {first['run']}: {first['reason'] or _MISSING}; see "
-            f"{files.show(folder / TABLE)}; the same command tries them again"
+            f"{len(missing)} of {count} runs are not done, e.g. {first['run']}: {first['reason'] or _MISSING}; {more}"
+            "the same command tries them again"
         )
-    return {**facts, "table": str(folder / TABLE)}
 
 
 def _folder(profile: str, out: Path | None, asked: Sequence[str]) -> Path:
     if out is not None:
         return out
-    name = Path(asked[0]).stem if asked[0].endswith(sweeps.ENDINGS) else f"{Path(profile).stem}_sweep"
-    return Path(os.path.expanduser(os.environ.get("USEP_RUNS", "runs"))) / name
+    return Path(os.path.expanduser(os.environ.get("USEP_RUNS", "runs"))) / sweeps.folder_name(asked, profile)
+
+
+def _check_scores(plan: Sweep) -> None:
+    """Raise now what `evaluate` would say of the scores that the file asks for, once the first run is done."""
+    from usepcli.engine.scoring import jobs
+
+    asked = plan.evaluate
+    metric = asked.get("metric", [])
+    try:
+        jobs.measures(_listed(metric), asked.get("protocol", ""), False, jobs.Folders())
+    except UsageError as fault:
+        raise ConfigError(f"--sweep: evaluate: {fault}") from None
+    if (data := asked.get("data")) and not Path(data).exists():
+        raise InputNotFound(f"--sweep: evaluate.data: {data} does not exist")
+
+
+def _looked_at(profile: str, folder: Path, init_from: str, sets: Sequence[str], force: bool) -> Profile:
+    """Return the settings of a run, looked at as `train` does; what is wrong is told with the run's name."""
+    try:
+        return training.looked_at(profile, folder, init_from, sets, force)[0]
+    except ConfigError as fault:
+        raise ConfigError(f"--sweep: run {folder.name}: {fault}") from fault
 
 
 def _line(profile: str, folder: Path, sets: Sequence[str], init_from: str, force: bool) -> list[str]:
@@ -98,8 +127,10 @@ def _train(folder: Path, line: Sequence[str], ranks: int, so_far: str) -> None:
     """Run a training in processes of its own, so that whatever it meets leaves the next one alone."""
     from usepcli.engine.training.launch import launch
 
-    code = launch(ranks, line, folder, quiet=True)
-    if code == Stopped.code or code in (129, 130, 143):
+    told: list[int] = []
+    code = launch(ranks, line, folder, quiet=True, told=told)
+    # A signal that came while the last step was done ends the run with 0, and the next one is not to begin.
+    if told or code == Stopped.code or code in (129, 130, 143):
         raise Stopped(f"stopped in {files.show(folder)}; {so_far}; run the same command to go on")
 
 
@@ -141,8 +172,11 @@ def _evaluate(folder: Path, plan: Sweep, say: Callable[[str], None]) -> None:
 def _wanted(folder: Path, plan: Sweep) -> dict[str, Any]:
     """Return what a run is scored by, as `evaluate` takes it."""
     wanted = dict(plan.evaluate) or _by_default(folder)
-    metric = wanted.get("metric", [])
-    return wanted | {"metric": [metric] if isinstance(metric, str) else metric}
+    return wanted | {"metric": _listed(wanted.get("metric", []))}
+
+
+def _listed(metric: str | list[str]) -> list[str]:
+    return [metric] if isinstance(metric, str) else metric
 
 
 def _by_default(folder: Path) -> dict[str, Any]:
