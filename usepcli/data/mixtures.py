@@ -6,10 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from usepcli.data.manifest import PoolRow
+from usepcli.data.render import Load, render
 from usepcli.errors import BadInput, ConfigError
 
 
@@ -66,9 +69,32 @@ class Turn:
     query: str = ""
 
 
+class Twin(NamedTuple):
+    """The same mixture in another sound: names of its files beside those of the mixture itself."""
+
+    mixture: str
+    sources: tuple[str, ...]
+
+
+class Ahead(Protocol):
+    """A file that several mixtures share and that is made before them; `name` is its path below the set's folder."""
+
+    @property
+    def name(self) -> str:
+        """Its path below the set's folder."""
+        ...
+
+    def make(self, root: Path, rate: int) -> bool:
+        """Write it; True where it was there already."""
+        ...
+
+
 @dataclass(frozen=True)
 class Plan:
-    """One mixture of `frames` samples; noise_start counts from the (repeated) noise recording's beginning."""
+    """One mixture of `frames` samples; noise_start counts from the (repeated) noise recording's beginning.
+
+    A kind of mixture that is made in another way is a class of its own: it says which files it has, and makes them.
+    """
 
     id: str
     split: str
@@ -84,6 +110,19 @@ class Plan:
     def files(self) -> list[str]:
         """Return the names of the mixture's files: s1.wav .., noise.wav where there is noise, and mix.wav, the last."""
         return [*(f"s{k + 1}.wav" for k in range(len(self.turns))), *(["noise.wav"] if self.noise else []), "mix.wav"]
+
+    def waves(self, rate: int, root: Path, load: Load) -> list[np.ndarray]:
+        """Return the int16 waves (T,) of `files`; load(path) returns one of a pool file, root is the set's folder."""
+        mix, sources, noise = render(self, rate, load)
+        return [*sources, *([] if noise is None else [noise]), mix]
+
+    def ahead(self) -> Sequence[Ahead]:
+        """Return the files that have to be there before `waves`, besides those of the pools."""
+        return ()
+
+    def twins(self) -> dict[str, Twin]:
+        """Return what else is listed in tables of the same ids beside the manifest, by the name of the table."""
+        return {}
 
 
 class Planner:

@@ -10,15 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from usepcli.data.manifest import PoolRow
-from usepcli.data.mixtures import Plan, Turn, draw_noise, talker, voice
+from usepcli.data.mixtures import Plan, Turn, Twin, draw_noise, talker, voice
+from usepcli.data.render import Load
 from usepcli.data.rooms import Room, check_rt60, draw_room
+from usepcli.data.simulate import RoomFile, heard_in, simulate
 from usepcli.errors import BadInput, ConfigError
 
 WEIGHTS_DB = (0.0, 5.0)
+ANECHOIC = "anechoic.csv"  # the manifest once more, with the talkers as they sound without the room
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,21 @@ class RoomPlan(Plan):
         names = Plan.files(self)
         n_src = len(self.turns) if self.anechoic else 0
         return [*names[:n_src], *(f"a{k + 1}.wav" for k in range(n_src)), *names[n_src:]]
+
+    def waves(self, rate: int, root: Path, load: Load) -> list[np.ndarray]:
+        """Return the int16 samples (T,) of `files`, the room being read below root or simulated now."""
+        if self.room is None:
+            raise BadInput(f"{self.id}: planned without a room")
+        return simulate(self, heard_in(self.room, self.response, rate, root), load)
+
+    def ahead(self) -> Sequence[RoomFile]:
+        """Return the room that several mixtures share."""
+        return [RoomFile(self.response, self.room)] if self.response and self.room else []
+
+    def twins(self) -> dict[str, Twin]:
+        """Return the talkers without the room, of the same mixture."""
+        direct = tuple(f"a{k + 1}.wav" for k in range(len(self.turns)))
+        return {ANECHOIC: Twin("mix.wav", direct)} if self.anechoic else {}
 
 
 class PairPlanner:

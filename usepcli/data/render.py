@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from usepcli.data.mixtures import Plan, Turn
+if TYPE_CHECKING:  # a plan knows how it is rendered
+    from usepcli.data.mixtures import Plan, Turn
 
 LEVEL_DBFS = -26.0  # mean level of a talker while active, the customary one of telephone speech
 _PEAK = 0.98  # what a common gain leaves of full scale; the rest takes up rounding

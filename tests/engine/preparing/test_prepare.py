@@ -12,10 +12,10 @@ import pytest
 
 from usepcli import registry
 from usepcli.audio import io
+from usepcli.data import mixtures
 from usepcli.data.corpora.base import Corpus
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.engine.folder import Lock
-from usepcli.engine.preparing import make_mixtures
 from usepcli.engine.preparing.check import check
 from usepcli.engine.preparing.prepare import bind, prepare
 from usepcli.engine.preparing.prepared import Prepared
@@ -96,7 +96,7 @@ def test_any_number_of_workers_makes_the_same_bits(speech: Path, noise: Path, tm
 def test_goes_on_after_an_interruption(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run(speech, tmp_path / "whole")
     out, calls = tmp_path / "out", []
-    render = make_mixtures.render
+    render = mixtures.render
 
     def stop_at_five(*arguments: Any) -> Any:
         calls.append(1)
@@ -104,7 +104,7 @@ def test_goes_on_after_an_interruption(speech: Path, tmp_path: Path, monkeypatch
             raise KeyboardInterrupt
         return render(*arguments)
 
-    monkeypatch.setattr(make_mixtures, "render", stop_at_five)
+    monkeypatch.setattr(mixtures, "render", stop_at_five)
     with pytest.raises(KeyboardInterrupt):
         run(speech, out)
     assert not (out / "manifest.csv").exists() and not (out / "prepare.json").exists()
@@ -112,7 +112,7 @@ def test_goes_on_after_an_interruption(speech: Path, tmp_path: Path, monkeypatch
     (out / "wav" / "train" / "train_00003" / "mix.wav").unlink()
     (out / "wav" / "train" / "train_00003" / ".mix.wav.123.tmp").write_bytes(b"half")
     calls.clear()
-    monkeypatch.setattr(make_mixtures, "render", lambda *arguments: calls.append(1) or render(*arguments))
+    monkeypatch.setattr(mixtures, "render", lambda *arguments: calls.append(1) or render(*arguments))
     summary = run(speech, out)
     assert len(calls) == 18 - 3 and summary.kept == 24 + 3
     assert contents(out) == contents(tmp_path / "whole")
@@ -218,7 +218,7 @@ def test_bad_recordings_are_left_out_and_told(speech: Path, tmp_path: Path):
 def test_what_nobody_foresaw_in_one_recording_or_mixture_leaves_it_out(
     speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    read, render = io.read_mono, make_mixtures.render
+    read, render = io.read_mono, mixtures.render
 
     def odd(path: Path, *more: Any, **words: Any) -> Any:
         if str(path).endswith("t1/u0.flac"):
@@ -231,7 +231,7 @@ def test_what_nobody_foresaw_in_one_recording_or_mixture_leaves_it_out(
         return render(plan, *more)
 
     monkeypatch.setattr(io, "read_mono", odd)
-    monkeypatch.setattr(make_mixtures, "render", broken)
+    monkeypatch.setattr(mixtures, "render", broken)
     summary = run(speech, tmp_path / "out")
     reasons = {bad.path: bad.reason.split(" (")[0] for bad in summary.bad}
     assert reasons == {

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from usepcli.audio import io
+from usepcli.data import mixtures, simulate
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.data.mixtures import Turn
 from usepcli.data.pairs import RoomPlan
-from usepcli.engine.preparing import make_mixtures, simulate
 from usepcli.engine.preparing.prepare import prepare
 from usepcli.engine.preparing.prepared import Prepared
 from usepcli.errors import BadInput, MissingDependency, OutputError
@@ -84,7 +84,7 @@ def test_scenes_are_the_same_on_any_number_of_workers_and_after_a_stop(
 ):
     run(events, tmp_path / "one", "events", EVENTS)
     run(events, tmp_path / "two", "events", EVENTS, workers=2)
-    calls, render = [], make_mixtures.render
+    calls, render = [], mixtures.render
 
     def stop_at_five(*arguments: Any) -> Any:
         calls.append(1)
@@ -92,7 +92,7 @@ def test_scenes_are_the_same_on_any_number_of_workers_and_after_a_stop(
             raise KeyboardInterrupt
         return render(*arguments)
 
-    monkeypatch.setattr(make_mixtures, "render", stop_at_five)
+    monkeypatch.setattr(mixtures, "render", stop_at_five)
     with pytest.raises(KeyboardInterrupt):
         run(events, tmp_path / "out", "events", EVENTS)
     assert not (tmp_path / "out" / "manifest.csv").exists()

@@ -16,13 +16,10 @@ from usepcli.audio.resample import length_after, resample
 from usepcli.data.corpora.base import SPLITS, Bad
 from usepcli.data.corpora.maker import Maker, Plans
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
-from usepcli.data.mixtures import Plan
-from usepcli.data.pairs import RoomPlan
-from usepcli.data.render import render
+from usepcli.data.mixtures import Ahead, Plan
 from usepcli.engine.parallel import run_tasks
 from usepcli.engine.preparing.prepared import Prepared
-from usepcli.engine.preparing.prepared_folder import ANECHOIC, PreparedFolder
-from usepcli.engine.preparing.simulate import RoomTask, room_file, simulate, through_room
+from usepcli.engine.preparing.prepared_folder import PreparedFolder
 from usepcli.engine.shards import Shard, State
 from usepcli.errors import BadInput, MissingDependency, OutputError
 from usepcli.report.progress import progress
@@ -45,6 +42,15 @@ class MixTask:
     """Make the files of one mixture from pool files under `root`."""
 
     plan: Plan
+    root: Path
+    rate: int
+
+
+@dataclass(frozen=True)
+class AheadTask:
+    """Make one file under `root` that several mixtures share."""
+
+    file: Ahead
     root: Path
     rate: int
 
@@ -105,16 +111,18 @@ def make(
         inside = [replace(row, path=row.path.removeprefix("noise/")) for row in noise]
         Pool(inside, out / "noise", out / "noise" / Pool.FILE).write()
     rows = [_row(plan, rate) for plan in plans]
-    tables: list[Manifest | Pool] = [Manifest(rows, out, out / Manifest.FILE), Pool(pool, out, out / Pool.FILE)]
-    if any(isinstance(plan, RoomPlan) and plan.anechoic for plan in plans):
-        direct = [replace(row, sources=tuple(map(_anechoic, row.sources))) for row in rows]
-        tables.append(Manifest(direct, out, out / ANECHOIC))
-    return tables
+    return [Manifest(rows, out, out / Manifest.FILE), Pool(pool, out, out / Pool.FILE), *_twins(plans, rows, out)]
 
 
-def _anechoic(source: str) -> str:
-    folder, name = os.path.split(source)
-    return f"{folder}/a{name.removeprefix('s')}"
+def _twins(plans: Sequence[Plan], rows: Sequence[Row], out: Path) -> list[Manifest]:
+    """Return the tables beside the manifest that list the same mixtures in another sound, under the same ids."""
+    listed: dict[str, list[Row]] = {}
+    for plan, row in zip(plans, rows, strict=True):
+        for name, twin in plan.twins().items():
+            place = _folder(plan)
+            sources = tuple(f"{place}/{source}" for source in twin.sources)
+            listed.setdefault(name, []).append(replace(row, mixture=f"{place}/{twin.mixture}", sources=sources))
+    return [Manifest(found, out, out / name) for name, found in listed.items()]
 
 
 def _mix(
@@ -127,10 +135,10 @@ def _mix(
         known = folder.unusable()
         done = {*there, *(n for n, plan in enumerate(plans) if _folder(plan) in known)}
         State("mixtures", {n: n for n in range(len(plans))}, done, folder.shared_out()).refuse_gaps(out)
-    shared = {plan.response: plan.room for plan in plans if isinstance(plan, RoomPlan) and plan.response and plan.room}
+    shared = {file.name: file for plan in plans for file in plan.ahead()}
     if shared:
-        rooms = [RoomTask(room, out / name, rate) for name, room in shared.items()]
-        summary.kept += sum(progress(run_tasks(room_file, rooms, workers, 1), len(rooms), "rooms", "room", quiet))
+        rooms = [AheadTask(file, out, rate) for file in shared.values()]
+        summary.kept += sum(progress(run_tasks(ahead_file, rooms, workers, 1), len(rooms), "rooms", "room", quiet))
     _load.cache_clear()
     tasks = [MixTask(plan, out, rate) for plan in plans]
     made = []
@@ -171,6 +179,11 @@ def pool_file(task: PoolTask) -> tuple[int, str, bool]:
     return len(whole), "", False
 
 
+def ahead_file(task: AheadTask) -> bool:
+    """Write a file that several mixtures share; True if it was there already."""
+    return task.file.make(task.root, task.rate)
+
+
 def mix_files(task: MixTask) -> tuple[str, bool]:
     """Write the files of one mixture, mix.wav last: ('' or why they cannot be made, whether all were there)."""
     try:
@@ -188,12 +201,7 @@ def _mixed(task: MixTask) -> bool:
     def load(path: str) -> np.ndarray:
         return _load(str(task.root / path))
 
-    if isinstance(plan, RoomPlan):
-        waves = simulate(plan, through_room(plan, task.rate, task.root), load)
-    else:
-        mix, sources, noise = render(plan, task.rate, load)
-        waves = [*sources, *([] if noise is None else [noise]), mix]
-    for name, wave in zip(names, waves, strict=True):
+    for name, wave in zip(names, plan.waves(task.rate, task.root, load), strict=True):
         io.write(folder / name, wave, task.rate, overwrite=True)
     return False
 

@@ -14,6 +14,7 @@ from usepcli.audio import remote, tars
 from usepcli.data.corpora.base import Bad
 from usepcli.data.corpora.cutter import Job
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row, write_rows
+from usepcli.data.pairs import ANECHOIC
 from usepcli.engine.folder import Folder
 from usepcli.engine.shards import Shard, State
 from usepcli.errors import BadInput, IOFault
@@ -22,7 +23,6 @@ from usepcli.versions import versions
 
 FORMAT = 1  # raised when the same settings would make other files
 BAD_FILES = "bad_files.csv"
-ANECHOIC = "anechoic.csv"  # the manifest once more, with the talkers as they sound without the room
 
 
 class PreparedFolder(Folder):

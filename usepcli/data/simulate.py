@@ -10,41 +10,40 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.signal import oaconvolve
 
 from usepcli.audio import io
-from usepcli.data.pairs import RoomPlan
 from usepcli.data.render import Load, noise_part, quantise
 from usepcli.data.rooms import Room, arrival, responses
-from usepcli.errors import BadInput
+
+if TYPE_CHECKING:  # a plan knows how it is rendered
+    from usepcli.data.pairs import RoomPlan
 
 _LEVEL = 1 / 71  # leaves room for the peaks of any sum
 
 
 @dataclass(frozen=True)
-class RoomTask:
-    """Simulate one room that several mixtures share."""
+class RoomFile:
+    """The impulse responses of one simulated room that several mixtures share, in a file below the set's folder."""
 
+    name: str
     room: Room
-    target: Path
-    rate: int
+
+    def make(self, root: Path, rate: int) -> bool:
+        """Write the room's impulse responses (2 K channels, 32-bit floats); True if they were there already."""
+        target = root / self.name
+        if target.exists():
+            return True
+        io.write(target, responses(self.room, rate), rate, "FLOAT", overwrite=True)
+        return False
 
 
-def room_file(task: RoomTask) -> bool:
-    """Write the room's impulse responses (2 K channels, 32-bit floats); True if they were there already."""
-    if task.target.exists():
-        return True
-    io.write(task.target, responses(task.room, task.rate), task.rate, "FLOAT", overwrite=True)
-    return False
-
-
-def through_room(plan: RoomPlan, rate: int, root: Path) -> np.ndarray:
-    """Return the impulse responses (2 K, L) of a plan, from the file under root that it names or simulated now."""
-    if plan.room is None:
-        raise BadInput(f"{plan.id}: planned without a room")
-    return _read(str(root / plan.response)) if plan.response else responses(plan.room, rate)
+def heard_in(room: Room, name: str, rate: int, root: Path) -> np.ndarray:
+    """Return a room's impulse responses (2 K, L) from its file `name` under root, or simulated now where that is ''."""
+    return _read(str(root / name)) if name else responses(room, rate)
 
 
 @functools.lru_cache(maxsize=64)
