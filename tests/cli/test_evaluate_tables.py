@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import usepcli
+from usepcli.data.manifest import Manifest
 from usepcli.weights import build, cards, store
 
 TESTSET = Path(usepcli.__file__).parent / "samples" / "testset"
@@ -241,3 +242,46 @@ def test_a_table_of_words_needs_no_model(usep: Usep) -> None:
 def test_options_that_do_not_fit_are_usage_errors(usep: Usep, arguments: list[str], said: str) -> None:
     answer = usep(*arguments)
     assert (answer.code, answer.out) == (2, "") and said in answer.err
+
+
+def test_bounds_alone_need_no_model(usep: Usep) -> None:
+    answer = usep("--bounds", "--oracle", "ibm", "--metric", "si-snri", "--limit", "2", "-o", "ibm")
+    assert answer.code == 0 and "model" not in answer.err
+    assert [row["system"] for row in table("ibm/summary.csv")] == ["oracle ibm 512/128", "unprocessed"]
+    # As between a model and the mixture: the same masks, on the same items.
+    assert usep("default", "--data", TESTSET, "--oracle", "ibm", "--limit", "2", "-o", "beside").code == 0
+    assert table("ibm/summary.csv")[0] == table("beside/summary.csv")[0]
+    # What can be asked of a model can be asked of them.
+    words = ("--bounds", "--limit", "2", "--metric", "si-snri", "--versus", "ibm", "--stats", "--report", "-o", "irm")
+    assert usep(*words).code == 0
+    (row,) = table("irm/versus.csv")
+    means = [float(table(f"{place}/summary.csv")[0]["mean"]) for place in ("irm", "ibm")]
+    assert float(row["difference"]) == pytest.approx(means[0] - means[1], abs=1e-6)
+    assert "Bounds of testset" in Path("irm/report.html").read_text()
+
+
+def test_oracles_stand_alone_where_there_is_nothing_to_score(usep: Usep, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["oracle irm 512/128", "unprocessed"]
+    folder, no_model = str(TESTSET), ("--oracle", "irm", "--limit", "1", "--metric", "si-snri")
+    monkeypatch.setenv("USEP_RUNS", "nowhere")
+    answer = usep(*no_model, "--data", folder, "-o", "a")
+    assert answer.code == 0 and "no MODEL is named" in answer.err
+    assert [row["system"] for row in table("a/summary.csv")] == wanted
+    for row in (rows := Manifest.read(TESTSET)).rows[:1]:
+        for k, source in enumerate((row.mixture, *row.sources)):
+            place = Path("refs" if k else "mixes") / row.id / (f"s{k}.flac" if k else "mix.flac")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(rows.resolve(source), place)
+    files = ("--references", "refs", "--mixtures", "mixes")
+    assert usep(*no_model, *files, "-o", "b").code == 0
+    assert table("b/summary.csv") == table("a/summary.csv")
+    for words, said in (
+        (("--bounds", "default"), "--bounds scores no model"),
+        (("--bounds", "--estimates", "refs", "--references", "refs"), "--bounds scores no model"),
+        (("--bounds", "--references", "refs"), "give --mixtures"),
+        (("--bounds", "--mixtures", "mixes"), "--references DIR"),
+        (("--bounds", "--metric", "momi"), "--metric momi needs a MODEL"),
+        (("--bounds", "--kaldi-export", "k"), "--kaldi-export needs a MODEL"),
+    ):
+        answer = usep(*words, "-o", "c")
+        assert answer.code == 2 and said in answer.err, words

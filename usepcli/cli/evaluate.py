@@ -109,6 +109,10 @@ def evaluate(
             show_default=False,
         ),
     ] = "",
+    bounds: Annotated[
+        bool,
+        typer.Option("--bounds", help="Score no model: oracles, irm unless --oracle names others, and the mixture."),
+    ] = False,
     versus: Annotated[
         list[Path],
         typer.Option(
@@ -211,6 +215,10 @@ def evaluate(
     are scored (items.partial.jsonl): after a stop the same command goes on with the rest. With --shard several jobs
     score one set into one folder; the same command without it, or with --merge, then writes the tables.
 
+    --bounds needs no model: what masks made from the references reach on a test set, and where the mixture itself
+    stands. --oracle with --data does so, too, where no MODEL is named and no run is there, and with --references and
+    no --estimates.
+
     `--metric momi` needs mixtures alone. A --protocol says what its paper's scores mean, and prints it.
 
     For people's ears, see `usep listen`.
@@ -222,6 +230,7 @@ def evaluate(
       usep evaluate runs/new --versus runs/old/eval_test --stats
       usep evaluate runs/fuss --protocol saijo2023 --unprocessed --compare fuss_remixit
       usep evaluate default --oracle irm --oracle psm --stft 256/64 --metric si-snri -o scores
+      usep evaluate --bounds --data data/scenes --protocol advpit2023
       usep evaluate default --report -o scores
     """
     asked = dict(locals())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MASKS = ("irm", "ibm", "iam", "psm", "npsm", "wfm")
 ALIASES = {"ipsm": "psm", "inpsm": "npsm"}
-STFT_DEFAULT = "512/128"
+USUAL, STFT_DEFAULT = "irm", "512/128"
 # Files of 16 bits leave this much and less of a mixture: rounding, which is no source.
 RESIDUAL_DB = -60.0
 LONGEST = 2**20

@@ -97,9 +97,12 @@ def compare(record: Mapping[str, Any], profile_name: str) -> list[Scores]:
     _refuse_protocol(record, rows, profile_name)
     tables = {(row["paper"], row["where"], row["data"], row["condition"]) for row in rows}
     beside = [row for row in ledger() if _beside(row, tables)]
-    found = _rows(record, rows, made)
+    alone = all(row.get("system", SEPARATED) != SEPARATED for row in record.get("summary") or [])
+    found = [] if alone else _rows(record, rows, made)  # oracles and the mixture alone
     for system, names in ((UNPROCESSED, UNTOUCHED), (f"{ORACLE}irm", IDEAL)):
         found += _rows(record, [row for row in beside if row["system"] in names], made, system)
+    if not found:
+        raise UsageError(f"{profile_name}: no number is published for {' or '.join(map(str, UNTOUCHED + IDEAL))}")
     return found
 
 

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from usepcli import guard
 from usepcli.data import lazy
-from usepcli.data.items import trimmed_item
 from usepcli.dsp.oracle import Oracle
 from usepcli.engine.journal import Part
 from usepcli.engine.scoring import fuss_scores, in_flight, layouts
 from usepcli.engine.scoring.asking import asked, queries_of
 from usepcli.engine.scoring.ordered import read_item
 from usepcli.engine.scoring.protocols import Protocol
+from usepcli.engine.scoring.reading import Reading, lost, unseparated, why
 from usepcli.engine.scoring.scoring import (
     FAILED,
     NO_ESTIMATE,
@@ -34,7 +33,7 @@ from usepcli.engine.scoring.scoring import (
     score_signals,
     summary,
 )
-from usepcli.errors import BadInput, ConfigError, InputNotFound, MissingDependency, UsageError
+from usepcli.errors import BadInput, InputNotFound
 
 if TYPE_CHECKING:
     import torch
@@ -54,27 +53,46 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Scorer:
-    """What is computed for each item: metrics, or a protocol's scores; it travels to worker processes."""
+    """What is computed for each item: metrics, or a protocol's scores; it travels to worker processes.
+
+    subject: the oracle that is scored in place of separated signals; unprocessed, oracles: what stands beside.
+    """
 
     metrics: tuple[str, ...]
     protocol: Protocol | None = None
     unprocessed: bool = False
     channels: str = "each"
     oracles: tuple[Oracle, ...] = ()
+    subject: Oracle | None = None
 
     def __call__(self, signals: Signals) -> list[dict[str, Any]]:
         """Return the item's rows; those of the mixture as every estimate and of oracles follow, system set."""
-        rows = self._rows(signals)
+        signals = self.posed(signals)
+        return self._rows(signals) + [
+            {**row, "system": system}
+            for system, est in self.beside(signals).items()
+            for row in self._rows(signals._replace(est=est))
+        ]
+
+    def posed(self, signals: Signals) -> Signals:
+        """Return an item with the estimates that are scored: its own, or those of the subject."""
+        if self.subject is None:
+            return signals
+        return signals._replace(est=_masked(self.subject, signals.ref, self._mixture(signals)))
+
+    def beside(self, signals: Signals) -> dict[str, np.ndarray]:
+        """Return the estimates (K, ..., T) of each system beside an item's own; BadInput without a mixture."""
         if not (self.unprocessed or self.oracles):
-            return rows
+            return {}
+        mix = self._mixture(signals)
+        found = {UNPROCESSED: np.stack([mix] * len(signals.ref))} if self.unprocessed else {}
+        return found | {f"{ORACLE}{oracle}": _masked(oracle, signals.ref, mix) for oracle in self.oracles}
+
+    def _mixture(self, signals: Signals) -> np.ndarray:
         mix = signals.ref.sum(0) if self.protocol else signals.mix
         if mix is None:
             raise BadInput(f"{signals.id}: no mixture to score unprocessed; give --mixtures DIR")
-        beside = {UNPROCESSED: np.stack([mix] * len(signals.ref))} if self.unprocessed else {}
-        beside |= {f"{ORACLE}{oracle}": _of_oracle(oracle, signals.ref, mix) for oracle in self.oracles}
-        return rows + [
-            {**row, "system": system} for system, est in beside.items() for row in self._rows(signals._replace(est=est))
-        ]
+        return mix
 
     def _rows(self, signals: Signals) -> list[dict[str, Any]]:
         return fuss_scores.score_item(signals, self.protocol) if self.protocol else score_signals(signals, self.metrics)
@@ -86,7 +104,7 @@ class Scorer:
         return fuss_scores.blank_row(item, source, reason)
 
 
-def _of_oracle(oracle: Oracle, ref: np.ndarray, mix: np.ndarray) -> np.ndarray:
+def _masked(oracle: Oracle, ref: np.ndarray, mix: np.ndarray) -> np.ndarray:
     import torch
 
     # Outside the trimmed length of the references nothing is scored.
@@ -114,7 +132,7 @@ def _untracked(items: Iterable[Any], total: int) -> Iterable[Any]:
 
 
 def score_model(
-    model: Model,
+    model: Model | None,
     manifest: Manifest,
     metrics: Sequence[str],
     *,
@@ -124,6 +142,7 @@ def score_model(
     protocol: Protocol | None = None,
     unprocessed: bool = False,
     oracles: tuple[Oracle, ...] = (),
+    subject: Oracle | None = None,
     channels: str = "each",
     batch_seconds: float = 60,
     part: Part | None = None,
@@ -135,7 +154,8 @@ def score_model(
     part: where rows go as they come, and what of them is there; a share returns what is there.
 
     workers: processes for the metrics (0: this one).  limit: the first items only (0: all).
-    protocol: its scores, in place of metrics, on the sum of the references.  unprocessed, oracles: see Scorer.
+    protocol: its scores, in place of metrics, on the sum of the references.  unprocessed, oracles, subject: see Scorer;
+    without a model items are scored at their own rates.
     channels: of every file, one of items.CHANNELS; several are separated by one decision, as `usep separate` does.
     batch_seconds: audio per batch on a GPU.  say, track: where notes and progress go.
     A model that separates by query is asked for the queries of each row.  BadInput for items without references.
@@ -147,9 +167,9 @@ def score_model(
     part = part or Part()
     left = part.left(len(rows))
     batches = _batches([rows[n] for n in left], 0 if str(device) == "cpu" else batch_seconds)
-    reading = Reading(manifest, model.sample_rate, protocol is not None, channels, say)
-    signals = _separated(model, reading, batches, device, strict=False)
-    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles)
+    reading = Reading(manifest, model.sample_rate if model else 0, protocol is not None, channels, say)
+    signals = _separated(model, reading, batches, device, strict=False) if model else unseparated(reading, batches)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles, subject)
     numbered = in_flight.numbered(signals, [(n, rows[n].id) for n in left])
     score = partial(_item_rows, score=scorer, scorer=scorer)
     if left:
@@ -204,6 +224,7 @@ def score_folders(
     protocol: Protocol | None = None,
     unprocessed: bool = False,
     oracles: tuple[Oracle, ...] = (),
+    subject: Oracle | None = None,
     channels: str = "each",
     part: Part | None = None,
     say: Say = _silent,
@@ -211,7 +232,7 @@ def score_folders(
 ) -> list[dict[str, Any]]:
     """Score separated files against reference files with the same ids; layouts as in engine/scoring/layouts.py.
 
-    protocol, unprocessed, oracles, channels, part: as for score_model; a protocol opens no mixture.
+    protocol, unprocessed, oracles, subject, channels, part: as for score_model; a protocol opens no mixture.
     An item without estimates has failed, or with skip_missing is left out by intent; InputNotFound where all are.
     """
     if protocol is None:
@@ -219,7 +240,8 @@ def score_folders(
     layout, refs = layouts.find_sources(Path(references))
     say(f"references: {references}, {layout}, {len(refs)} items")
     layout, ests = layouts.find_sources(Path(estimates))
-    say(f"estimates: {estimates}, {layout}, {len(ests)} items")
+    if subject is None:
+        say(f"estimates: {estimates}, {layout}, {len(ests)} items")
     mixes = layouts.find_mixtures(Path(mixtures)) if mixtures is not None else {}
     ids = list(refs)[:limit] if limit else list(refs)
     if not any(i in ests for i in ids):
@@ -233,7 +255,7 @@ def score_folders(
         if len(lost) == len(ids):
             raise InputNotFound(f"{mixtures}: no mixture for any of {len(ids)} items, the first is {lost[0]}")
         lacking = {i: f"{FAILED}no mixture" for i in lost} | lacking
-    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles, subject)
     part = part or Part()
     for n, i in enumerate(ids):
         if i in lacking:
@@ -261,13 +283,9 @@ def _item_rows(
         try:
             return score(item)
         except Exception as error:
-            reason = _reason(error, item.id)
+            reason = why(error, item.id)
     sources = item.sources if isinstance(item, Signals) else tuple(item.ref)
     return [scorer.blank(item.id, name, len(sources), reason) for name in sources]
-
-
-def _reason(error: Exception, item: str) -> str:
-    return FAILED + guard.reason(error, item, (UsageError, ConfigError, MissingDependency))
 
 
 def gathered(part: Part, ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -276,33 +294,6 @@ def gathered(part: Part, ids: Sequence[str]) -> list[dict[str, Any]]:
     if part.complete and rows and len(failures(rows)) == len(set(ids)):
         raise BadInput(f"none of {len(ids)} items can be scored; the first, {ids[0]}: {rows[0]['reason']}")
     return rows
-
-
-class Reading:
-    """Reads the items of a manifest at the model's rate (Hz), trimmed to one length, and says once what it changes.
-
-    summed: the mixture is the sum of the sources, padded to the row's length; its file is not opened.
-    """
-
-    def __init__(self, manifest: Manifest, rate: int, summed: bool, channels: str, say: Say) -> None:
-        self.manifest, self.rate, self.summed, self.channels, self.say = manifest, rate, summed, channels, say
-        self._resampled: set[int] = set()
-
-    def __call__(self, row: ManifestRow) -> Signals:
-        """Return mixture and sources of one row, without estimates; errors as trimmed_item."""
-        from usepcli.audio.resample import resample
-
-        item = trimmed_item(self.manifest, row, self.summed, self.channels)
-        assert item.sources is not None
-        waves = np.concatenate([item.mix[None], item.sources])  # (1+K,T) or (1+K,C,T)
-        if item.rate != self.rate:
-            waves = resample(waves, item.rate, self.rate)
-            if item.rate not in self._resampled:
-                self._resampled.add(item.rate)
-                first = self.manifest.resolve(row.sources[0] if self.summed or not row.mixture else row.mixture)
-                self.say(f"{first}: {item.rate} Hz, resampled and scored at the model's {self.rate} Hz")
-        names = tuple(f"s{k + 1}" for k in range(len(row.sources)))
-        return Signals(row.id, names, waves[:0], waves[1:], waves[0], item.note, self.rate)
 
 
 def _separated(
@@ -324,7 +315,7 @@ def _separated(
                 except Exception as error:
                     if strict:
                         raise
-                    yield _lost(row, error)
+                    yield lost(row, error)
             # A stale manifest may promise equal lengths that the files do not have.
             for (_, queries), same in itertools.groupby(items, key=lambda item: (item[0].ref.shape[1:], item[1])):
                 group, fitted = [item for item, _ in same], separator.fits_s
@@ -334,7 +325,7 @@ def _separated(
                 except Exception as error:
                     if strict:
                         raise
-                    yield from (_lost(row, error) for row in batch if row.id in {item.id for item in group})
+                    yield from (lost(row, error) for row in batch if row.id in {item.id for item in group})
                     continue
                 if separator.fits_s < fitted:
                     reading.say(
@@ -356,11 +347,6 @@ def estimated(separator: Separator, mixes: np.ndarray) -> np.ndarray:
         return separator.rows(mixes)
     how, n_src, rate = How("linked", "leave"), separator.n_src, separator.rate
     return np.stack([estimate(mix, n_src, rate, how, separator.rows, separator.model.ordered) for mix in mixes])
-
-
-def _lost(row: ManifestRow, error: Exception) -> Signals:
-    names, none = tuple(f"s{k + 1}" for k in range(len(row.sources))), np.zeros((0, 0), np.float32)
-    return Signals(row.id, names, none, none, None, _reason(error, row.id))
 
 
 def _batches(rows: Sequence[ManifestRow], seconds: float) -> Iterator[list[ManifestRow]]:

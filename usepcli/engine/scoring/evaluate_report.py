@@ -126,6 +126,9 @@ def _score(name: str, rows: Sequence[Scores], found: Results) -> evaluation.Scor
 def _title(found: Results) -> str:
     if "model" in found.facts:
         return f"Evaluation of {found.facts['model']['ref']}"
+    if found.facts.get("oracle"):
+        of = (found.facts.get("data") or {}).get("manifest") or found.facts.get("references")
+        return f"Bounds of {Path(str(of)).parent.name if str(of).endswith('.csv') else Path(str(of)).name}"
     return f"Evaluation of {Path(str(found.facts.get('estimates', 'separated files'))).name}"
 
 
@@ -135,6 +138,8 @@ def _facts(found: Results, record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if model := facts.get("model"):
         lines += [("Model", f"{model['ref']} ({model['architecture']}, {model['n_src']} outputs)")]
         lines += [("Trained by", str(model["objective"])), ("Weights, sha256", str(model["sha256"])[:16])]
+    if facts.get("oracle"):
+        lines += [("Scored", f"oracle {facts['oracle']}: masks from the references")]
     if data := facts.get("data"):
         lines += [("Data", str(data["manifest"])), ("Split", str(data["split"] or "unnamed"))]
         lines += [("Rate", f"{data['sample_rate']} Hz")]

@@ -33,8 +33,8 @@ def conventions(wanted: Measures, ordered: bool = False, channels: str = "each")
         found = {"name": protocols.OWN, **scoring.CONVENTIONS, "metrics": said}
     if ordered:
         found["assignment"] = scoring.ASKED
-    if wanted.oracles:
-        found["oracles"] = f"{', '.join(map(str, wanted.oracles))}: mask, window and hop in samples (Hann); {_MADE}"
+    if oracles := [*([wanted.subject] if wanted.subject else []), *wanted.oracles]:
+        found["oracles"] = f"{', '.join(map(str, oracles))}: mask, window and hop in samples (Hann); {_MADE}"
     together = wanted.protocol is not None and channels == "each"
     found["channels"] = joined.JOINED if together else joined.MEANT[channels]
     if "momi" in wanted.asked:
@@ -79,8 +79,10 @@ def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Ro
     found.tables[results.ITEMS] = (rows, columns)
     if untouched:
         found.tables[results.UNTOUCHED] = (untouched, columns)
-        own = [{"system": results.SEPARATED, **row} for row in found.summary]
-        found.summary = [*_by_system(oracles, summary), *own, *_by_system(untouched, summary)]
+        own = [{"system": wanted.label, **row} for row in found.summary]
+        above = _by_system(oracles, summary)
+        above = [*own, *above] if wanted.subject else [*above, *own]
+        found.summary = [*above, *_by_system(untouched, summary)]
     if oracles:
         found.tables[results.ORACLES] = (oracles, ["system", *columns])
     return rows

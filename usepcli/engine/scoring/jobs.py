@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
     from usepcli.dsp.oracle import Oracle
     from usepcli.engine.journal import Part
+    from usepcli.engine.scoring.evaluate import Scorer
     from usepcli.engine.scoring.protocols import Protocol
+    from usepcli.engine.scoring.systems import System
     from usepcli.models.queried import Model
     from usepcli.weights.store import Card
 
@@ -63,6 +65,20 @@ class Measures:
     unprocessed: bool
     folders: Folders
     oracles: tuple[Oracle, ...] = ()
+    subject: Oracle | None = None  # scored in place of a model
+
+    @property
+    def label(self) -> str:
+        """What is scored, as the rows of a summary call it where others stand beside."""
+        from usepcli.engine.scoring import evaluate, results
+
+        return results.SEPARATED if self.subject is None else f"{evaluate.ORACLE}{self.subject}"
+
+    def scorer(self, channels: str) -> Scorer:
+        """Return what scores an item so."""
+        from usepcli.engine.scoring.evaluate import Scorer
+
+        return Scorer(tuple(self.metrics), self.protocol, self.unprocessed, channels, self.oracles, self.subject)
 
     @property
     def metrics(self) -> list[str]:
@@ -106,6 +122,7 @@ class Job:
     opened: Callable[[str], None] = lambda device: None  # is told where the model computes
     ordered: bool = False  # the model is asked, so that its estimates have an order
     files: Callable[[], Iterable[Path]] = tuple  # what is read, so that changed files are other data
+    heard: Callable[[], System] | None = None  # what is heard on a page, where that is neither the model nor files
 
 
 def measures(
@@ -115,24 +132,29 @@ def measures(
     folders: Folders,
     oracle: Sequence[str] = (),
     stft: str = "",
+    bounds: bool = False,
 ) -> Measures:
     """Return the scores asked for; UsageError where one is unknown or does not fit what is scored.
 
-    Oracles, by name and STFT, stand above a table as the mixture itself does below it, so it comes with them.
+    Oracles, by name and STFT, stand above a table as the mixture itself does below it, so it comes with them.  bounds:
+    nothing is separated, and the first of them takes the place of the model.
     """
     from usepcli.dsp import oracle as masks
 
+    oracle = oracle or (masks.USUAL,) * bounds
     if stft and not oracle:
         raise UsageError("--stft is that of oracles: name one with --oracle, or leave it away")
     oracles = tuple(dict.fromkeys(masks.find(name, stft or masks.STFT_DEFAULT) for name in oracle))
-    unprocessed = unprocessed or bool(oracles)
+    subject, oracles = (oracles[0], oracles[1:]) if bounds else (None, oracles)
+    unprocessed = unprocessed or bool(oracles) or bounds
     known = {*registry.METRICS, *OF_SETS}
     for name in metric:
         if name not in known:
             raise UsageError(choices("metric", name, known))
     from usepcli.engine.scoring import protocols, scoring
 
-    found = Measures(tuple(metric), protocols.find(protocol) if protocol else None, unprocessed, folders, oracles)
+    named = protocols.find(protocol) if protocol else None
+    found = Measures(tuple(metric), named, unprocessed, folders, oracles, subject)
     if found.protocol and (found.metrics or folders.mixtures):
         what = f"--metric {found.metrics[0]}" if found.metrics else "--mixtures"
         raise UsageError(
@@ -192,7 +214,7 @@ def words_job(model: str | None, data: Path | None, split: str, speech: Speech, 
     facts: dict[str, Any] = {"settings": {"limit": means.limit, "metrics": []}}
     manifest = None
     if data is not None:
-        manifest, split = _chosen(Manifest.read(data), split, "test")
+        manifest, split = chosen(Manifest.read(data), split, "test")
         facts["data"] = results.about_data(manifest, split, manifest.rows[0].sample_rate)
         means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
     return Job(facts, Path("evaluation"), lambda track, part: [], manifest)
@@ -214,7 +236,7 @@ def files_job(folders: Folders, wanted: Measures, means: Means) -> Job:
         Path("evaluation"),
         lambda track, part: score_folders(
             estimates, references, mixtures, wanted.metrics, protocol=wanted.protocol,
-            unprocessed=wanted.unprocessed, oracles=wanted.oracles,
+            unprocessed=wanted.unprocessed, oracles=wanted.oracles, subject=wanted.subject,
             workers=means.workers or _workers(wanted.metrics, means.limit),
             limit=means.limit, skip_missing=folders.skip_missing, channels=means.channels, part=part,
             say=means.say, track=track,
@@ -231,11 +253,10 @@ def _below(folder: Path) -> list[Path]:
 
 def model_job(model: str | None, data: Path | None, split: str, wanted: Measures, means: Means) -> Job:
     """Return the job of scoring a model, by default the latest run, on a manifest, by default its own."""
-    ref = model or _latest_run() or "default"
+    ref = model or latest_run() or "default"
     if ref == "default" and not _released_default():
         raise InputNotFound(f"{_runs()}: no trained run in it and no model called default; name a MODEL")
     from usepcli import device as devices
-    from usepcli.data.manifest import twice
     from usepcli.engine.scoring import results
     from usepcli.engine.scoring.evaluate import gathered, referenced, score_model
     from usepcli.weights import cards, reach
@@ -247,11 +268,8 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     manifest, split = _data(card, run is not None, data, split)
     means.say(f"model: {ref} ({path}), {card.n_src} outputs at {card.sample_rate} Hz")
     means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
-    if (wanted.metrics or wanted.protocol) and (found := twice(referenced(manifest, means.limit))):
-        raise BadInput(
-            f"{manifest.path}: two items of split {split or 'unnamed'} are called '{found}', which would count twice; "
-            "leave one out, or give each an id of its own"
-        )
+    if wanted.metrics or wanted.protocol:
+        refuse_twice(manifest, split, means.limit)
     count = means.workers or _workers(wanted.metrics, min(means.limit or len(manifest), len(manifest)))
     facts: dict[str, Any] = {
         "model": {"ref": ref, "path": str(path), "sha256": digest, **_about(card)},
@@ -286,9 +304,21 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
 
     job = Job(
         facts, _place(run, data, manifest, card, split), score, manifest, open=opened, ordered=card.n_src == 0,
-        files=lambda: _listed(manifest, means.limit),
+        files=lambda: listed(manifest, means.limit),
     )  # fmt: skip
     return job
+
+
+def refuse_twice(manifest: Manifest, split: str, limit: int) -> None:
+    """BadInput where two items that are scored have one id, or there are none, or one has no references."""
+    from usepcli.data.manifest import twice
+    from usepcli.engine.scoring.evaluate import referenced
+
+    if found := twice(referenced(manifest, limit)):
+        raise BadInput(
+            f"{manifest.path}: two items of split {split or 'unnamed'} are called '{found}', which would count twice; "
+            "leave one out, or give each an id of its own"
+        )
 
 
 def _place(run: Path | None, data: Path | None, manifest: Manifest, card: Card, split: str) -> Path:
@@ -298,12 +328,17 @@ def _place(run: Path | None, data: Path | None, manifest: Manifest, card: Card, 
         own = (card.profile.get("data", {}) or {}).get("manifest") if run else None
         usual = Path(own) / manifest.FILE if own and Path(own).is_dir() else Path(own or "")
         if not own or usual.resolve() != manifest.path.resolve():
-            at = manifest.path.resolve()
-            chosen = f"_{at.parent.name if at.name == manifest.FILE else at.stem}"
+            chosen = named_after(manifest)
     return run / f"eval{chosen}_{split or 'all'}" if run else Path(f"evaluation{chosen}")
 
 
-def _listed(manifest: Manifest, limit: int) -> list[Path]:
+def named_after(manifest: Manifest) -> str:
+    """Return the end of the name of a folder of results on data that were chosen."""
+    at = manifest.path.resolve()
+    return f"_{at.parent.name if at.name == manifest.FILE else at.stem}"
+
+
+def listed(manifest: Manifest, limit: int) -> list[Path]:
     """Return the sound files of the rows that are scored."""
     rows = manifest.rows[: limit or None]
     return [manifest.resolve(name) for row in rows for name in (row.mixture, *row.sources) if name]
@@ -320,7 +355,7 @@ def _runs() -> Path:
     return Path(os.environ.get("USEP_RUNS") or "runs")
 
 
-def _latest_run() -> str:
+def latest_run() -> str:
     """Return the run folder with the newest best.safetensors, or ''."""
     found = sorted(_runs().glob("**/best.safetensors"), key=lambda path: path.stat().st_mtime_ns)
     return str(found[-1].parent) if found else ""
@@ -340,20 +375,20 @@ def _data(card: Card, is_run: bool, data: Path | None, split: str) -> tuple[Mani
         raise UsageError("this run was trained without a manifest; give one to score it on with --data")
     if place is not None and data is None and not place.exists():
         raise InputNotFound(f"{place}: the run's data.manifest is not here; give a test set with --data")
-    return _chosen(Manifest.read(place or SAMPLES), split, own.get("test_split") or "test")
+    return chosen(Manifest.read(place or SAMPLES), split, own.get("test_split") or "test")
 
 
-def _chosen(table: Manifest, split: str, usual: str) -> tuple[Manifest, str]:
+def chosen(table: Manifest, split: str, usual: str) -> tuple[Manifest, str]:
     """Return the rows of `split`, by default of the usual one, or all of a table without splits; and its name."""
     wanted = split or usual
-    chosen = table.split(wanted)
-    if not len(chosen) and not split and set(table.splits()) == {""}:
+    found = table.split(wanted)
+    if not len(found) and not split and set(table.splits()) == {""}:
         return table, ""  # a manifest without splits is one set
-    if not len(chosen):
+    if not len(found):
         there = table.splits()
         listed = ", ".join(f"{name or 'unnamed'} ({count})" for name, count in there.items()) or "no rows"
         raise BadInput(f"{table.path}: no split '{wanted}'{did_you_mean(wanted, there)}; it has {listed}")
-    return chosen, wanted
+    return found, wanted
 
 
 def _workers(metrics: list[str], items: int) -> int:

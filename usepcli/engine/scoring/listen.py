@@ -79,6 +79,8 @@ def _written(
 
 def system(job: Job, folders: Folders, means: Means, summed: bool = False) -> System:
     """Return what is scored as something that can be asked for single items; summed: as a protocol separates."""
+    if job.heard is not None:
+        return job.heard()
     if job.net is not None and job.manifest is not None:
         name = str(job.facts["model"]["ref"])
         return systems.of_model(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from usepcli import guard
 from usepcli.engine import shards
 from usepcli.engine.journal import ABOUT
+from usepcli.engine.scoring import bounds as limits
 from usepcli.engine.scoring import filled, jobs, speech
 from usepcli.engine.scoring.jobs import Folders, Job, Means, Measures, Rows, Speech, checked
 from usepcli.engine.separation.ending import Ending
@@ -75,6 +76,7 @@ def evaluate(
     unprocessed: bool = False,
     oracle: Sequence[str] = (),
     stft: str = "",
+    bounds: bool = False,
     versus: Sequence[Path] = (),
     compare: str = "",
     stats: bool = False,
@@ -111,8 +113,11 @@ def evaluate(
     folders = Folders(estimates, references, mixtures, skip_missing)
     words = Speech(hypotheses, asr, language, texts, kaldi_export)
     means = Means(limit, device, workers, threads, say, checked(channels))
-    wanted = jobs.measures(metric, protocol, unprocessed, folders, oracle, stft)
     jobs.check_subject(folders, model, data, split)
+    alone = limits.alone(bounds, model, data, oracle, folders, say)
+    wanted = jobs.measures(metric, protocol, unprocessed, folders, oracle, stft, alone)
+    if wanted.subject:
+        limits.check(wanted, kaldi_export is not None)
     jobs.check_comparisons(wanted, stats, by, versus, compare)
     speech.check(words, metric, folders)
     _check_page(wanted, report, report_by)
@@ -122,6 +127,8 @@ def evaluate(
             job = jobs.words_job(model, data, split, words, means)
             if share or merge:
                 raise UsageError("--hypotheses alone takes no time that could be shared: leave --shard and --merge out")
+        elif wanted.subject:
+            job = limits.job(data, split, wanted, means)
         elif folders.named:
             job = jobs.files_job(folders, wanted, means)
         else:
@@ -167,13 +174,13 @@ def _recalled(
 # What decides about the results; the rest is how they are made and shown.
 _DECIDING = (
     "model", "data", "split", "metric", "estimates", "references", "mixtures", "skip_missing", "protocol",
-    "unprocessed", "oracle", "stft", "versus", "compare", "stats", "by", "report", "report_by", "mom_pairs",
+    "unprocessed", "oracle", "stft", "bounds", "versus", "compare", "stats", "by", "report", "report_by", "mom_pairs",
     "hypotheses", "asr", "language", "texts", "kaldi_export", "channels", "seed", "limit",
 )  # fmt: skip
 
 
 # Where nothing is asked of these, results are those of a time that did not know them.
-_LATER = ("oracle", "stft")
+_LATER = ("oracle", "stft", "bounds")
 
 
 def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluated], None]) -> Evaluated:

@@ -13,13 +13,15 @@ from usepcli.engine.scoring.scoring import Signals
 from usepcli.errors import BadInput, InputNotFound
 
 if TYPE_CHECKING:
-    from usepcli.data.manifest import Manifest
+    import numpy as np
+
+    from usepcli.data.manifest import Manifest, Row
     from usepcli.models.queried import Model
 
 
 @dataclass(frozen=True)
 class System:
-    """A name, the items that it can be asked for with their number of references, and the way to ask for one.
+    """A name, the items that it can be asked for with their number of references, and the way to read one.
 
     `signals(id)` gives est (K,T) in the order of ref (K,T), and mix (T,) where there is one, or with two channels
     (K,2,T) and (2,T); of more channels each source comes in the one in which its reference is loudest.
@@ -27,7 +29,22 @@ class System:
 
     name: str
     items: Mapping[str, int]
-    signals: Callable[[str], Signals]
+    read: Callable[[str], Signals]
+
+    def signals(self, item: str) -> Signals:
+        """Return an item as it can be heard."""
+        return few(ordered.in_order(self.read(item)))
+
+    def beside(
+        self, item: str, others: Callable[[Signals], Mapping[str, np.ndarray]]
+    ) -> tuple[Signals, dict[str, Signals]]:
+        """Return an item as it can be heard, and likewise with the estimates of each system that `others` makes of it.
+
+        Theirs stand in the order of the references.
+        """
+        found = self.read(item)
+        heard = {name: found._replace(est=est, ordered=True) for name, est in others(found).items()}
+        return few(ordered.in_order(found)), {name: few(ordered.in_order(one)) for name, one in heard.items()}
 
 
 def of_model(
@@ -43,14 +60,18 @@ def of_model(
     """Return a model on the items of a manifest; summed: it separates the sum of the references, as protocols do."""
     from usepcli.engine.scoring.evaluate import separated
 
+    def signals(row: Row) -> Signals:
+        one = replace(manifest, rows=[row])
+        return next(iter(separated(net, one, device=device, summed=summed, channels=channels)))
+
+    return of_rows(name, manifest, signals, limit)
+
+
+def of_rows(name: str, manifest: Manifest, signals: Callable[[Row], Signals], limit: int = 0) -> System:
+    """Return whatever makes signals of the rows of a manifest."""
     rows = {row.id: row for row in manifest.rows[: limit or None]}
-
-    def signals(item: str) -> Signals:
-        one = replace(manifest, rows=[rows[item]])
-        found = next(iter(separated(net, one, device=device, summed=summed, channels=channels)))
-        return few(ordered.in_order(found))
-
-    return System(name, _with_sources({item: len(row.sources) for item, row in rows.items()}, manifest.path), signals)
+    items = _with_sources({item: len(row.sources) for item, row in rows.items()}, manifest.path)
+    return System(name, items, lambda item: signals(rows[item]))
 
 
 def of_files(
@@ -78,7 +99,7 @@ def of_files(
         found = ordered.read_item(item, there[item], references[item], mixture, channels=channels)
         if item in summed:
             found = found._replace(mix=found.ref.sum(0))
-        return few(ordered.in_order(found))
+        return found
 
     return System(name, items, signals)
 
