@@ -103,6 +103,44 @@ def test_oracles_that_cannot_be(usep: Usep, words: list[str], said: str) -> None
     assert answer.code == 2 and said in answer.err
 
 
+def test_consistency_is_scored_with_and_without(usep: Usep) -> None:
+    ask = (*ONE, "--protocol", "advpit2023")
+    assert usep(*ask, "-o", "plain").code == 0
+    more = (*ask, "--consistency", "both", "--oracle", "irm", "--stats", "--report")
+    answer = usep(*more, "-o", "whole")
+    assert answer.code == 0, answer.err
+    systems = list(dict.fromkeys(row["system"] for row in table("whole/summary.csv")))
+    assert systems == ["oracle irm 512/128", "separated", "consistency none", "unprocessed"]
+    assert "consistency none" in answer.out and "consistency none" in Path("whole/report.html").read_text()
+    assert Path("whole/items.csv").read_bytes() == Path("plain/items.csv").read_bytes()
+    rows = table("whole/items_consistency.csv")
+    assert len(rows) == 6 and list(rows[0]) == ["system", *table("plain/items.csv")[0]]
+    said = json.loads(Path("whole/evaluate.json").read_text())["protocol"]["consistency"]
+    assert said == "separated: uniform, as in its training; consistency none: the same outputs of the network"
+    assert "holds these results already" in usep(*more, "-o", "whole").err
+    assert usep(*ask, "-o", "whole").code == 73  # other results, and not to be lost
+    for share in ("2/2", "1/2"):
+        assert usep(*more, "-o", "parts", "--shard", share).code == 0
+    assert usep(*more, "-o", "parts", "--merge").code == 0
+    for name in ("summary.csv", "items.csv", "items_consistency.csv"):
+        assert Path("parts", name).read_bytes() == Path("whole", name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((*ONE, "--consistency", "unifrom"), "did you mean 'uniform'"),
+        ((*ONE, "--consistency", "learned"), "one.safetensors was trained with consistency uniform and learned no"),
+        ((*ONE, "--consistency", "both", "--metric", "momi"), "--consistency, --stats, --by and --versus need"),
+        (("--estimates", "a", "--references", "b", "--consistency", "none"), "it needs a MODEL, not files"),
+        (("--bounds", "--data", TESTSET, "--consistency", "none"), "it needs a MODEL, not --bounds"),
+    ],
+)
+def test_consistency_that_cannot_be(usep: Usep, words: tuple[object, ...], said: str) -> None:
+    answer = usep(*words, "-o", "scores")
+    assert answer.code == 2 and said in answer.err and not Path("scores").exists()
+
+
 def test_versus_and_stats_between_two_models(usep: Usep) -> None:
     assert usep(*ONE, "-o", "first", "-q").code == 0
     answer = usep(*TWO, "-o", "second", "--versus", "first", "--stats")

@@ -30,6 +30,13 @@ def complete_oracle(incomplete: str) -> list[str]:
     return [name for name in (*MASKS, *ALIASES) if name.startswith(incomplete)]
 
 
+def complete_consistency(incomplete: str) -> list[str]:
+    """Return the kinds of mixture consistency whose names start with `incomplete`."""
+    from usepcli.engine.scoring.consistencies import BOTH, KINDS
+
+    return [name for name in (*KINDS, BOTH) if name.startswith(incomplete)]
+
+
 def complete_published(incomplete: str) -> list[str]:
     """Return the profiles with published numbers whose names start with `incomplete`."""
     from usepcli.engine.scoring.compare import profiles
@@ -113,6 +120,16 @@ def evaluate(
         bool,
         typer.Option("--bounds", help="Score no model: oracles, irm unless --oracle names others, and the mixture."),
     ] = False,
+    consistency: Annotated[
+        list[str],
+        typer.Option(
+            "--consistency",
+            metavar="KIND",
+            help="Score the same outputs under other mixture consistency than the model's own, too: none, uniform, "
+            "magsq, learned, or both (with it and without); may be repeated.",
+            autocompletion=complete_consistency,
+        ),
+    ] = [],  # noqa: B006 - Typer copies it
     versus: Annotated[
         list[Path],
         typer.Option(
@@ -231,6 +248,7 @@ def evaluate(
       usep evaluate runs/fuss --protocol saijo2023 --unprocessed --compare fuss_remixit
       usep evaluate default --oracle irm --oracle psm --stft 256/64 --metric si-snri -o scores
       usep evaluate --bounds --data data/scenes --protocol advpit2023
+      usep evaluate runs/universal --protocol advpit2023 --consistency both
       usep evaluate default --report -o scores
     """
     asked = dict(locals())

@@ -128,6 +128,11 @@ class SeparationModel(Streaming, nn.Module):
 
     def parts(self, mix: Tensor, normalize: bool = True) -> Parts:
         """Return what `forward` returns as `waves`, and the masks and the spectrum that it was made from."""
+        wave, found = self.apart(mix, normalize)
+        return found._replace(waves=self.consistent(found.waves, wave, found.weights))
+
+    def apart(self, mix: Tensor, normalize: bool = True) -> tuple[Tensor, Parts]:
+        """Return the mixture as (B, T), and what `parts` returns before mixture consistency."""
         wave = _as_batch(mix)
         if self.input_norm == "none" or not normalize:
             found = self.estimate_parts(wave)
@@ -138,7 +143,7 @@ class SeparationModel(Streaming, nn.Module):
             # Each output takes its share of the mean: estimates that sum to the normalised mixture
             # sum to the mixture again.
             est = found.waves.float() * scale[:, None] + mean[:, None] / self.n_src
-        return found._replace(waves=self.consistent(est, wave, found.weights))
+        return wave, found._replace(waves=est)
 
     def consistent(self, est: Tensor, mix: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return est (B, N, T) after mixture consistency with mix (B, T), where and when the settings ask for it."""

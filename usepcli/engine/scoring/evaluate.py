@@ -18,7 +18,7 @@ import numpy as np
 from usepcli.data import lazy
 from usepcli.dsp.oracle import Oracle
 from usepcli.engine.journal import Part
-from usepcli.engine.scoring import fuss_scores, in_flight, layouts
+from usepcli.engine.scoring import consistencies, fuss_scores, in_flight, layouts
 from usepcli.engine.scoring.asking import asked, queries_of
 from usepcli.engine.scoring.ordered import read_item
 from usepcli.engine.scoring.protocols import Protocol
@@ -66,13 +66,16 @@ class Scorer:
     subject: Oracle | None = None
 
     def __call__(self, signals: Signals) -> list[dict[str, Any]]:
-        """Return the item's rows; those of the mixture as every estimate and of oracles follow, system set."""
+        """Return the item's rows; those of other estimates, the mixture and oracles follow, with their system."""
         signals = self.posed(signals)
-        return self._rows(signals) + [
-            {**row, "system": system}
-            for system, est in self.beside(signals).items()
-            for row in self._rows(signals._replace(est=est))
-        ]
+        rows = self._rows(signals)
+        for system, est in {**signals.beside, **self.beside(signals)}.items():
+            if isinstance(est, str):
+                found = [self.blank(signals.id, name, len(signals.ref), f"{FAILED}{est}") for name in signals.sources]
+            else:
+                found = self._rows(signals._replace(est=est))
+            rows += [{**row, "system": system} for row in found]
+        return rows
 
     def posed(self, signals: Signals) -> Signals:
         """Return an item with the estimates that are scored: its own, or those of the subject."""
@@ -144,6 +147,7 @@ def score_model(
     oracles: tuple[Oracle, ...] = (),
     subject: Oracle | None = None,
     channels: str = "each",
+    consistency: tuple[str, ...] = (),
     batch_seconds: float = 60,
     part: Part | None = None,
     say: Say = _silent,
@@ -156,6 +160,7 @@ def score_model(
     workers: processes for the metrics (0: this one).  limit: the first items only (0: all).
     protocol: its scores, in place of metrics, on the sum of the references.  unprocessed, oracles, subject: see Scorer;
     without a model items are scored at their own rates.
+    consistency: kinds under which the same outputs are scored, too (engine/scoring/consistencies.py).
     channels: of every file, one of items.CHANNELS; several are separated by one decision, as `usep separate` does.
     batch_seconds: audio per batch on a GPU.  say, track: where notes and progress go.
     A model that separates by query is asked for the queries of each row.  BadInput for items without references.
@@ -168,7 +173,10 @@ def score_model(
     left = part.left(len(rows))
     batches = _batches([rows[n] for n in left], 0 if str(device) == "cpu" else batch_seconds)
     reading = Reading(manifest, model.sample_rate if model else 0, protocol is not None, channels, say)
-    signals = _separated(model, reading, batches, device, strict=False) if model else unseparated(reading, batches)
+    if model:
+        signals = _separated(model, reading, batches, device, strict=False, kinds=consistency)
+    else:
+        signals = unseparated(reading, batches)
     scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles, subject)
     numbered = in_flight.numbered(signals, [(n, rows[n].id) for n in left])
     score = partial(_item_rows, score=scorer, scorer=scorer)
@@ -297,12 +305,17 @@ def gathered(part: Part, ids: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _separated(
-    model: Model, reading: Reading, batches: Iterable[list[ManifestRow]], device: Any, strict: bool
+    model: Model,
+    reading: Reading,
+    batches: Iterable[list[ManifestRow]],
+    device: Any,
+    strict: bool,
+    kinds: Sequence[str] = (),
 ) -> Iterator[Signals]:
     """Yield each item with the model's estimates; the model comes back to its mode and its device.
 
     strict: raise for an item that cannot be read or separated; otherwise it comes without signals, and its note says
-    why.
+    why.  kinds: of consistency, under which the outputs come beside.
     """
     from usepcli.separator.separator import borrowed
 
@@ -321,7 +334,8 @@ def _separated(
                 group, fitted = [item for item, _ in same], separator.fits_s
                 try:
                     separator = asked(separator, queries)
-                    est = estimated(separator, np.stack([item.mix for item in group if item.mix is not None]))
+                    mixes = np.stack([item.mix for item in group if item.mix is not None])
+                    est, beside = consistencies.estimates(separator, kinds, partial(estimated, separator, mixes))
                 except Exception as error:
                     if strict:
                         raise
@@ -332,7 +346,8 @@ def _separated(
                         f"{group[0].id}: too long for the memory of {device} at once; items above "
                         f"{separator.fits_s:g} s are separated in overlapping chunks"
                     )
-                yield from (item._replace(est=e, ordered=model.ordered) for item, e in zip(group, est, strict=True))
+                for n, (item, own) in enumerate(zip(group, est, strict=True)):
+                    yield item._replace(est=own, ordered=model.ordered, beside=consistencies.of_item(beside, n))
 
 
 def estimated(separator: Separator, mixes: np.ndarray) -> np.ndarray:

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 _MADE = "the masks are made from the references and scale the mixture's spectrum"
 
 
-def conventions(wanted: Measures, ordered: bool = False, channels: str = "each") -> dict[str, Any]:
-    """Return what the numbers of this evaluation mean, for evaluate.json; ordered: of estimates that were asked for."""
+def conventions(
+    wanted: Measures, ordered: bool = False, channels: str = "each", consistency: str = ""
+) -> dict[str, Any]:
+    """Return what the numbers of this evaluation mean, for evaluate.json; ordered: of estimates that were asked for.
+
+    consistency: what the rows under other mixture consistency are, in words.
+    """
     from usepcli.engine.scoring import channels as joined
     from usepcli.engine.scoring import protocols, scoring
 
@@ -35,6 +40,8 @@ def conventions(wanted: Measures, ordered: bool = False, channels: str = "each")
         found["assignment"] = scoring.ASKED
     if oracles := [*([wanted.subject] if wanted.subject else []), *wanted.oracles]:
         found["oracles"] = f"{', '.join(map(str, oracles))}: mask, window and hop in samples (Hann); {_MADE}"
+    if consistency:
+        found["consistency"] = consistency
     together = wanted.protocol is not None and channels == "each"
     found["channels"] = joined.JOINED if together else joined.MEANT[channels]
     if "momi" in wanted.asked:
@@ -52,24 +59,26 @@ def score_items(job: Job, part: Part, quiet: bool) -> Rows:
 def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Rows:
     """Fill in the tables of the items and the summary, and return the rows of the separated signals."""
     from usepcli.engine.scoring import channels, fuss_scores, results, scoring
-    from usepcli.engine.scoring.evaluate import UNPROCESSED
+    from usepcli.engine.scoring.consistencies import SYSTEM
+    from usepcli.engine.scoring.evaluate import ORACLE, UNPROCESSED
 
     rows = [row for row in every if "system" not in row]
     beside = [row for row in every if "system" in row]
     untouched = [row for row in beside if row["system"] == UNPROCESSED]
-    oracles = [row for row in beside if row["system"] != UNPROCESSED]
+    oracles = [row for row in beside if row["system"].startswith(ORACLE)]
+    projected = [row for row in beside if row["system"].startswith(SYSTEM)]
     if protocol := wanted.protocol:
         columns = list(fuss_scores.ITEM_COLUMNS)
-        found.summary += fuss_scores.summary(rows, protocol)
-        summary = partial(fuss_scores.summary, protocol=protocol, rates=False)
+        whole = partial(fuss_scores.summary, protocol=protocol)
+        summary = partial(whole, rates=False)
         table = fuss_scores.confusion(rows)
         found.tables[results.CONFUSION] = (table, list(table[0]))
         found.facts |= {"confusion": results.strict(table), "skipped": fuss_scores.skipped(rows)}
         found.facts["capped"] = fuss_scores.capped(rows, protocol)
     else:
         columns = ["id", "source", "n_src", *wanted.metrics, "reason"]
-        found.summary += scoring.summary(rows, wanted.metrics)
-        summary = partial(scoring.summary, metrics=wanted.metrics)
+        whole = summary = partial(scoring.summary, metrics=wanted.metrics)
+    found.summary += whole(rows)
     found.facts["channels"] = channels.counted(rows, means.channels)
     if found.facts["channels"]["most"] > 1:
         columns.insert(3, "channels")
@@ -77,14 +86,17 @@ def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Ro
             row.setdefault("channels", "" if row["reason"].startswith((scoring.FAILED, scoring.NO_ESTIMATE)) else 1)
         means.say(channels.line(found.facts["channels"]["most"], bool(protocol)))
     found.tables[results.ITEMS] = (rows, columns)
-    if untouched:
-        found.tables[results.UNTOUCHED] = (untouched, columns)
+    if beside:
         own = [{"system": wanted.label, **row} for row in found.summary]
+        own += _by_system(projected, whole)  # what adds up has other outputs that are not quiet
         above = _by_system(oracles, summary)
         above = [*own, *above] if wanted.subject else [*above, *own]
         found.summary = [*above, *_by_system(untouched, summary)]
-    if oracles:
-        found.tables[results.ORACLES] = (oracles, ["system", *columns])
+    if untouched:
+        found.tables[results.UNTOUCHED] = (untouched, columns)
+    for name, table in ((results.ORACLES, oracles), (results.PROJECTED, projected)):
+        if table:
+            found.tables[name] = (table, ["system", *columns])
     return rows
 
 

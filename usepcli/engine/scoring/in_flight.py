@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,14 @@ def score(
     with contextlib.closing(_scored(items, of, workers)) as scored:
         for number, rows in track(scored):
             part.add(number, rows)
+
+
+def workers(metrics: Sequence[str], items: int) -> int:
+    """Return how many processes are worth their start for so many items (0: all there are): 0 for this one."""
+    # A worker takes seconds to start; only BSS-eval and PESQ (0.1 s and more per item) on many items pay that back.
+    heavy = {"sdr", "sdri", "sir", "sar", "pesq", "pesqi", "stoi", "stoii"} & set(metrics)
+    cores = parallel.cores()
+    return min(cores, 16) if heavy and cores > 1 and (items == 0 or items >= 50) else 0
 
 
 def numbered(signals: Iterable[Signals], left: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Signals]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli import registry
+from usepcli.engine.scoring import in_flight
 from usepcli.errors import BadInput, InputNotFound, UsageError, choices, did_you_mean
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Measures:
     folders: Folders
     oracles: tuple[Oracle, ...] = ()
     subject: Oracle | None = None  # scored in place of a model
+    consistency: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -121,6 +123,7 @@ class Job:
     open: Callable[[], None] = lambda: None
     opened: Callable[[str], None] = lambda device: None  # is told where the model computes
     ordered: bool = False  # the model is asked, so that its estimates have an order
+    consistency: str = ""  # what the rows under other mixture consistency are, in words
     files: Callable[[], Iterable[Path]] = tuple  # what is read, so that changed files are other data
     heard: Callable[[], System] | None = None  # what is heard on a page, where that is neither the model nor files
 
@@ -133,6 +136,7 @@ def measures(
     oracle: Sequence[str] = (),
     stft: str = "",
     bounds: bool = False,
+    consistency: Sequence[str] = (),
 ) -> Measures:
     """Return the scores asked for; UsageError where one is unknown or does not fit what is scored.
 
@@ -140,6 +144,7 @@ def measures(
     nothing is separated, and the first of them takes the place of the model.
     """
     from usepcli.dsp import oracle as masks
+    from usepcli.engine.scoring import consistencies
 
     oracle = oracle or (masks.USUAL,) * bounds
     if stft and not oracle:
@@ -153,8 +158,9 @@ def measures(
             raise UsageError(choices("metric", name, known))
     from usepcli.engine.scoring import protocols, scoring
 
+    kinds = consistencies.checked(consistency, "files" * folders.named or "--bounds" * bounds)
     named = protocols.find(protocol) if protocol else None
-    found = Measures(tuple(metric), named, unprocessed, folders, oracles, subject)
+    found = Measures(tuple(metric), named, unprocessed, folders, oracles, subject, kinds)
     if found.protocol and (found.metrics or folders.mixtures):
         what = f"--metric {found.metrics[0]}" if found.metrics else "--mixtures"
         raise UsageError(
@@ -185,10 +191,10 @@ def check_subject(folders: Folders, model: str | None, data: Path | None, split:
 
 def check_comparisons(wanted: Measures, stats: bool, by: str, versus: Sequence[Path], compare: str) -> None:
     """UsageError for comparisons that the scores do not allow."""
-    if not wanted.metrics and not wanted.protocol and (wanted.unprocessed or stats or by or versus):
-        raise UsageError(
-            "--unprocessed, --oracle, --stats, --by and --versus need a --metric per source, or a --protocol"
-        )
+    asked = wanted.unprocessed or wanted.consistency or stats or by or versus
+    if asked and not wanted.metrics and not wanted.protocol:
+        options = "--unprocessed, --oracle, --consistency, --stats, --by and --versus"
+        raise UsageError(f"{options} need a --metric per source, or a --protocol")
     protocol = wanted.protocol is not None
     fitting = [name for name in BY if (name != "k" or protocol) and (name != "n_src" or not protocol)]
     if wanted.folders.named:
@@ -237,7 +243,7 @@ def files_job(folders: Folders, wanted: Measures, means: Means) -> Job:
         lambda track, part: score_folders(
             estimates, references, mixtures, wanted.metrics, protocol=wanted.protocol,
             unprocessed=wanted.unprocessed, oracles=wanted.oracles, subject=wanted.subject,
-            workers=means.workers or _workers(wanted.metrics, means.limit),
+            workers=means.workers or in_flight.workers(wanted.metrics, means.limit),
             limit=means.limit, skip_missing=folders.skip_missing, channels=means.channels, part=part,
             say=means.say, track=track,
         ),
@@ -257,7 +263,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     if ref == "default" and not _released_default():
         raise InputNotFound(f"{_runs()}: no trained run in it and no model called default; name a MODEL")
     from usepcli import device as devices
-    from usepcli.engine.scoring import results
+    from usepcli.engine.scoring import consistencies, results
     from usepcli.engine.scoring.evaluate import gathered, referenced, score_model
     from usepcli.weights import cards, reach
 
@@ -270,7 +276,8 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
     if wanted.metrics or wanted.protocol:
         refuse_twice(manifest, split, means.limit)
-    count = means.workers or _workers(wanted.metrics, min(means.limit or len(manifest), len(manifest)))
+    kinds = consistencies.of_model(wanted.consistency, card.model, ref)
+    count = means.workers or in_flight.workers(wanted.metrics, min(means.limit or len(manifest), len(manifest)))
     facts: dict[str, Any] = {
         "model": {"ref": ref, "path": str(path), "sha256": digest, **_about(card)},
         "data": results.about_data(manifest, split, card.sample_rate),
@@ -299,12 +306,12 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
         return score_model(
             job.net, manifest, wanted.metrics, device=job.device, workers=count, limit=means.limit,
             protocol=wanted.protocol, unprocessed=wanted.unprocessed, oracles=wanted.oracles, channels=means.channels,
-            part=part, say=means.say, track=track,
+            consistency=kinds, part=part, say=means.say, track=track,
         )  # fmt: skip
 
     job = Job(
         facts, _place(run, data, manifest, card, split), score, manifest, open=opened, ordered=card.n_src == 0,
-        files=lambda: listed(manifest, means.limit),
+        files=lambda: listed(manifest, means.limit), consistency=consistencies.meaning(kinds, card.model),
     )  # fmt: skip
     return job
 
@@ -389,10 +396,3 @@ def chosen(table: Manifest, split: str, usual: str) -> tuple[Manifest, str]:
         listed = ", ".join(f"{name or 'unnamed'} ({count})" for name, count in there.items()) or "no rows"
         raise BadInput(f"{table.path}: no split '{wanted}'{did_you_mean(wanted, there)}; it has {listed}")
     return found, wanted
-
-
-def _workers(metrics: list[str], items: int) -> int:
-    # A worker takes seconds to start; only BSS-eval and PESQ (0.1 s and more per item) on many items pay that back.
-    heavy = {"sdr", "sdri", "sir", "sar", "pesq", "pesqi", "stoi", "stoii"} & set(metrics)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 16) if heavy and cores > 1 and (items == 0 or items >= 50) else 0

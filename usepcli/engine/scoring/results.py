@@ -30,11 +30,11 @@ UNTOUCHED, CONFUSION, MOMS, WORDS = "items_unprocessed.csv", "confusion.csv", "m
 STATS, VERSUS, COMPARED = "stats.csv", "versus.csv", "compare.csv"
 PICTURES = ("momi_msi.png", "momi_msi.svg")
 REPORT, HOLES = "report.html", "holes.csv"
-ORACLES = "items_oracle.csv"
+ORACLES, PROJECTED = "items_oracle.csv", "items_consistency.csv"
 SEPARATED = "separated"  # the system that is scored, where others stand beside it
 EVERY = (
-    ITEMS, SUMMARY, RECORD, UNTOUCHED, ORACLES, CONFUSION, MOMS, WORDS, STATS, VERSUS, COMPARED, *PICTURES, REPORT,
-    HOLES,
+    ITEMS, SUMMARY, RECORD, UNTOUCHED, ORACLES, PROJECTED, CONFUSION, MOMS, WORDS, STATS, VERSUS, COMPARED, *PICTURES,
+    REPORT, HOLES,
 )  # fmt: skip
 SUMMARY_COLUMNS = ("metric", "mean", "median", "ci95_low", "ci95_high", "n", "missing")
 

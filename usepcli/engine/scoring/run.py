@@ -77,6 +77,7 @@ def evaluate(
     oracle: Sequence[str] = (),
     stft: str = "",
     bounds: bool = False,
+    consistency: Sequence[str] = (),
     versus: Sequence[Path] = (),
     compare: str = "",
     stats: bool = False,
@@ -115,7 +116,7 @@ def evaluate(
     means = Means(limit, device, workers, threads, say, checked(channels))
     jobs.check_subject(folders, model, data, split)
     alone = limits.alone(bounds, model, data, oracle, folders, say)
-    wanted = jobs.measures(metric, protocol, unprocessed, folders, oracle, stft, alone)
+    wanted = jobs.measures(metric, protocol, unprocessed, folders, oracle, stft, alone, consistency)
     if wanted.subject:
         limits.check(wanted, kaldi_export is not None)
     jobs.check_comparisons(wanted, stats, by, versus, compare)
@@ -142,7 +143,7 @@ def evaluate(
             return _recalled(place, record, say, show)
         speech.refuse(job, kaldi_export, limit, overwrite or place.exporting())
         others = [earlier.read(one) for one in versus]
-        facts, meant = job.facts, filled.conventions(wanted, job.ordered, channels)
+        facts, meant = job.facts, filled.conventions(wanted, job.ordered, channels, job.consistency)
         for other in others:
             earlier.refuse_unlike(facts, meant, other)
         if wanted.protocol:
@@ -174,13 +175,13 @@ def _recalled(
 # What decides about the results; the rest is how they are made and shown.
 _DECIDING = (
     "model", "data", "split", "metric", "estimates", "references", "mixtures", "skip_missing", "protocol",
-    "unprocessed", "oracle", "stft", "bounds", "versus", "compare", "stats", "by", "report", "report_by", "mom_pairs",
-    "hypotheses", "asr", "language", "texts", "kaldi_export", "channels", "seed", "limit",
+    "unprocessed", "oracle", "stft", "bounds", "consistency", "versus", "compare", "stats", "by", "report",
+    "report_by", "mom_pairs", "hypotheses", "asr", "language", "texts", "kaldi_export", "channels", "seed", "limit",
 )  # fmt: skip
 
 
 # Where nothing is asked of these, results are those of a time that did not know them.
-_LATER = ("oracle", "stft", "bounds")
+_LATER = ("oracle", "stft", "bounds", "consistency")
 
 
 def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluated], None]) -> Evaluated:

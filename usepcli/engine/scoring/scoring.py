@@ -7,7 +7,8 @@ ignored.  A silent reference takes no part and its row says so.  One row per ite
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,7 @@ class Signals(NamedTuple):
 
     Of several channels est is (N,C,T), ref (K,C,T) and mix (C,T).
     ordered: estimate k is meant for reference k, whatever else it may resemble.
+    beside: by system, other estimates of the same model, or why there are none.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Signals(NamedTuple):
     note: str = ""
     rate: int | None = None
     ordered: bool = False
+    beside: Mapping[str, np.ndarray | str] = MappingProxyType({})
 
 
 def metric(name: str) -> Any:
