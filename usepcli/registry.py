@@ -58,6 +58,7 @@ CORPORA = {
     "events": "usepcli.data.corpora.events:Events",
     "folder": "usepcli.data.corpora.folder:Folder",
     "fuss": "usepcli.data.corpora.fuss:Fuss",
+    "fuss-mix": "usepcli.data.corpora.fuss_mix:FussMix",
     "librimix": "usepcli.data.corpora.librimix:LibriMix",
     "sms-wsj": "usepcli.data.corpora.sms_wsj:SmsWsj",
     "speakers": "usepcli.data.corpora.speakers:Speakers",

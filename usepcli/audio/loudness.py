@@ -8,6 +8,7 @@ import numpy as np
 
 _BLOCK_S, _STEPS = 0.4, 4  # gating blocks of 400 ms, one every 100 ms
 _ABSOLUTE_LUFS, _RELATIVE_LU = -70.0, -10.0
+_PASSES = 4  # the second is exact where the gates hold back the same blocks
 _SURROUND, _LFE = 1.41, 0.0  # weights of the channels at the sides and of the one for effects
 # By number of channels, in the order of WAV files: 5.0, 5.1, 6.1 and 7.1; in all others every channel counts once.
 _WEIGHTS = {
@@ -69,6 +70,28 @@ class LoudnessMeter:
                 return -math.inf
             gate = -0.691 + 10 * np.log10(total[loud].mean()) + _RELATIVE_LU
         return float(-0.691 + 10 * np.log10(total[loud & (level > gate)].mean()))
+
+
+def loudness(wave: np.ndarray, rate: int) -> float:
+    """Return the loudness of one channel (T,) in LUFS, with silence behind less than 0.4 s; -inf of silence."""
+    meter = LoudnessMeter(rate, 1)
+    block = math.ceil(_BLOCK_S * rate)
+    meter.push(np.pad(wave, (0, max(0, block - len(wave))))[None])
+    return meter.lufs()
+
+
+def at_loudness(wave: np.ndarray, rate: int, target: float) -> np.ndarray:
+    """Return one channel (T,) brought to a loudness in LUFS; silence stays silence.
+
+    The gate at -70 LUFS does not move with the level, so what is near it is measured again where it comes to stand.
+    """
+    peak = np.abs(wave).max(initial=0.0)
+    if not peak:
+        return wave
+    wave = wave / peak  # far above the gate, however quiet the recording
+    for _ in range(_PASSES):
+        wave = wave * gain_to(target, loudness(wave, rate))
+    return wave
 
 
 def gain_to(target: float, found: float) -> float:

@@ -33,7 +33,7 @@ GROUPS = {
         *("--noise", "--noise-snr", "--train", "--valid", "--test"),
     ),
     "Rooms": ("--rt60", "--rooms", "--anechoic"),
-    "Scenes": ("--background", "--background-s", "--event-snr"),
+    "Scenes": ("--background", "--background-s", "--backgrounds", "--background-lufs", "--event-snr"),
     "Scores": (
         "--metric",
         "--protocol",

@@ -31,6 +31,7 @@ _NOT_OPTIONS = frozenset(
     }
 )
 
+_MADE, _SCENES = "speakers, wsj-mix, events, fuss-mix", "events, fuss-mix"  # corpora that have an option in common
 _FLAGS = {"pause_s": "pause", "noise_snr_db": "noise-snr", "event_snr_db": "event-snr", "rt60_s": "rt60"}
 
 
@@ -67,9 +68,9 @@ def prepare_data(
     rate: Annotated[
         int | None,
         _of(
-            "speakers, wsj-mix, events, wsj0-mix, librimix, yfcc, --check",
+            f"{_MADE}, wsj0-mix, librimix, yfcc, --check",
             "--rate",
-            "Sample rate in Hz; 8000 by default, 16000 of yfcc.",
+            "Sample rate in Hz; 8000 by default, 16000 of fuss-mix and yfcc.",
         ),
     ] = None,
     length: Annotated[
@@ -82,11 +83,20 @@ def prepare_data(
         ),
     ] = None,
     seconds: Annotated[
-        float | None, _of("speakers, events, yfcc", "--seconds", "Length of a mixture; 4 by default, 10 of yfcc.")
+        float | None,
+        _of(
+            f"speakers, {_SCENES}, yfcc",
+            "--seconds",
+            "Length of a mixture; 4 by default, 10 of fuss-mix and yfcc.",
+        ),
     ] = None,
     min_s: Annotated[
         float | None,
-        _of("speakers, wsj-mix, events", "--min-s", "Leave out shorter recordings; 0.5 by default, 0.2 of events."),
+        _of(
+            _MADE,
+            "--min-s",
+            "Leave out shorter recordings; 0.5 by default, 0.2 of events and fuss-mix.",
+        ),
     ] = None,
     max_s: Annotated[
         float | None, _of("speakers", "--max-s", "Longest mixture of --length min or max; 0 = no limit.")
@@ -143,36 +153,45 @@ def prepare_data(
         _of("wsj-mix", "--anechoic", "Write the talkers without the room too, and list them in anechoic.csv."),
     ] = None,
     sources: Annotated[
-        Counts | None, _of("events", "--sources", "Range of sources in a scene; 1 4 by default.", metavar="LOW HIGH")
+        Counts | None,
+        _of(_SCENES, "--sources", "Range of sources in a scene; 1 4 by default.", metavar="LOW HIGH"),
     ] = None,
     background: Annotated[
         float | None,
-        _of("events", "--background", "Share of scenes in which one source is a background; 1 by default."),
+        _of(_SCENES, "--background", "Share of scenes in which one source is a background; 1 by default."),
     ] = None,
     background_s: Annotated[
         float | None,
-        _of("events", "--background-s", "Without a column role: longer recordings are backgrounds; 10 by default."),
+        _of(
+            _SCENES,
+            "--background-s",
+            "Without a column role: longer recordings are backgrounds; 10 by default.",
+        ),
+    ] = None,
+    backgrounds: Annotated[
+        Path | None,
+        _of("fuss-mix", "--backgrounds", "Folder of the backgrounds; all recordings of SOURCE are foregrounds then."),
+    ] = None,
+    background_lufs: Annotated[
+        float | None,
+        _of("fuss-mix", "--background-lufs", "Loudness of the background; -45 by default, -55 in FUSS."),
     ] = None,
     event_snr_db: Annotated[
         Pair | None,
         _of(
-            "events",
+            _SCENES,
             "--event-snr",
-            "Range of foreground above background in dB; -5 25 by default.",
+            "Range of foreground above background in dB, of fuss-mix in LU; -5 25 by default.",
             metavar="LOW HIGH",
         ),
     ] = None,
-    train: Annotated[
-        int | None, _of("speakers, wsj-mix, events", "--train", "Training mixtures; 2000 by default.")
-    ] = None,
-    valid: Annotated[
-        int | None, _of("speakers, wsj-mix, events", "--valid", "Validation mixtures; 200 by default.")
-    ] = None,
-    test: Annotated[int | None, _of("speakers, wsj-mix, events", "--test", "Test mixtures; 200 by default.")] = None,
+    train: Annotated[int | None, _of(_MADE, "--train", "Training mixtures; 2000 by default.")] = None,
+    valid: Annotated[int | None, _of(_MADE, "--valid", "Validation mixtures; 200 by default.")] = None,
+    test: Annotated[int | None, _of(_MADE, "--test", "Test mixtures; 200 by default.")] = None,
     split_ratios: Annotated[
         Triple | None,
         _of(
-            "speakers, wsj-mix, events, folder, csv, tar",
+            f"{_MADE}, folder, csv, tar",
             "--split-ratios",
             "Shares of train, valid, test where no split is named; 0.8 0.1 0.1.",
             metavar="TRAIN VALID TEST",
@@ -181,7 +200,7 @@ def prepare_data(
     csv: Annotated[
         str | None,
         _of(
-            "speakers, wsj-mix, events, folder, csv",
+            f"{_MADE}, folder, csv",
             "--csv",
             "List in SOURCE with a column path; manifest.csv by default, 'none' for none.",
         ),
@@ -196,7 +215,7 @@ def prepare_data(
     split_column: Annotated[
         str | None,
         _of(
-            "speakers, wsj-mix, events, folder, csv",
+            f"{_MADE}, folder, csv",
             "--split-column",
             "Column that names the split; 'none' splits by seed.",
         ),
@@ -229,7 +248,7 @@ def prepare_data(
     seed: Annotated[
         int | None,
         _of(
-            "speakers, wsj-mix, events, folder, csv, tar",
+            f"{_MADE}, folder, csv, tar",
             "--seed",
             "Seed of everything drawn at random; 0 by default.",
             min=0,
@@ -256,11 +275,11 @@ def prepare_data(
 
     `folder` lists recordings of mixtures and copies nothing. `speakers` writes mixtures with their sources
     and a pool of utterances; no talker is in two splits. `wsj-mix` puts them into simulated
-    rooms (needs usepcli[sim]); `events` writes scenes of single sounds as in FUSS; `tar` lists samples of
-    WebDataset, here or at addresses. One seed gives the same bits on any number of workers, and the same
-    command goes on after an interruption. With --shard several jobs make one set, or check one; the same
-    command without it, or with --merge, then writes the tables. Exit 4: some recordings could not be used,
-    see bad_files.csv.
+    rooms (needs usepcli[sim]); `events` writes scenes of single sounds, and `fuss-mix` scenes with the
+    lengths and levels of FUSS; `tar` lists samples of WebDataset, here or at addresses. One seed gives the
+    same bits on any number of workers, and the same command goes on after an interruption. With --shard
+    several jobs make one set, or check one; the same command without it, or with --merge, then writes the
+    tables. Exit 4: some recordings could not be used, see bad_files.csv.
 
     Examples:
 

@@ -26,7 +26,7 @@ def render(plan: Plan, rate: int, load: Load) -> tuple[np.ndarray, np.ndarray, n
     """
     parts = np.zeros((len(plan.turns) + bool(plan.noise), plan.frames))
     for part, turn in zip(parts, plan.turns, strict=False):
-        wave = _joined(turn, rate, load)
+        wave = joined(turn, rate, load)
         level = active_rms(wave, rate)
         scale = 10 ** ((LEVEL_DBFS + turn.gain_db) / 20) / level if level else 0.0
         part[turn.at : turn.at + turn.frames] = wave * scale
@@ -55,7 +55,14 @@ def quantise(parts: np.ndarray, mix: np.ndarray) -> np.ndarray:
     return np.rint(parts * (32768 * min(1.0, _PEAK / peak if peak else 1.0))).astype(np.int32)
 
 
-def _joined(turn: Turn, rate: int, load: Load) -> np.ndarray:
+def placed(turn: Turn, frames: int, rate: int, load: Load) -> np.ndarray:
+    """Return a turn in the silence of a mixture (frames,), at the level of its recording."""
+    part = np.zeros(frames)
+    part[turn.at : turn.at + turn.frames] = joined(turn, rate, load)
+    return part
+
+
+def joined(turn: Turn, rate: int, load: Load) -> np.ndarray:
     """Return the talker's samples (frames,) as float64; joints get short fades so that they do not click."""
     waves = [load(path).astype(np.float64) / 32768 for path in turn.paths]
     if len(waves) > 1:

@@ -2,7 +2,7 @@
 
 A scene is a background that plays all the time, repeated where it is shorter, and foregrounds that start anywhere in
 the scene. Levels are those of the active parts, foregrounds being `event_snr_db` above the background; FUSS takes
-loudness (LUFS) instead, and the same range.
+loudness (LUFS) instead, see data/loud_scenes.py, and the same range.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ScenePlanner:
         behind = [self._background(i)] if rng.random() < recipe.background else []
         events = self._events(i, n_src - len(behind))
         gains = np.append(np.zeros(len(behind)), rng.uniform(*recipe.event_snr_db, size=len(events)))
-        gains -= gains.max()  # the loudest stands at the level that all mixtures have
+        gains = self._levels(gains)
         spans = [self._all_along(row, rng) for row in behind] + [self._anywhere(row, rng) for row in events]
         rows = [*behind, *events]
         turns = tuple(
@@ -108,6 +108,9 @@ class ScenePlanner:
             licences=tuple(dict.fromkeys(row.licence for row in rows if row.licence)),
             label=";".join(names),
         )
+
+    def _levels(self, gains: np.ndarray) -> np.ndarray:
+        return gains - gains.max()  # the loudest stands at the level that all mixtures have
 
     def _name(self, row: PoolRow, role: str) -> str:
         return row.speaker.removeprefix(f"{self.split}/").replace(";", "_") or role

@@ -100,6 +100,28 @@ def test_scenes_are_the_same_on_any_number_of_workers_and_after_a_stop(
     assert contents(tmp_path / "one") == contents(tmp_path / "two") == contents(tmp_path / "out")
 
 
+def test_scenes_in_lufs_by_shares_are_those_made_at_once(events: Path, tmp_path: Path):
+    summary = run(events, tmp_path / "one", "fuss-mix", EVENTS)
+    manifest = Manifest.read(tmp_path / "one")
+    assert manifest.splits() == summary.mixtures and {row.n_src for row in manifest.rows} == {1, 2, 3, 4}
+    for row in manifest.rows:
+        parts = [codes(manifest.resolve(path)) for path in row.sources]
+        assert np.array_equal(codes(manifest.resolve(row.mixture)), sum(parts)) and all(part.any() for part in parts)
+        assert ";".join(row.queries) == row.label
+    for share in ("1/2", "2/2"):
+        run(events, tmp_path / "two", "fuss-mix", EVENTS, shard=share)
+    run(events, tmp_path / "two", "fuss-mix", EVENTS, merge=True)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    with pytest.raises(OutputError, match=r"background_lufs was -45.0, now -55.0"):
+        run(events, tmp_path / "one", "fuss-mix", {**EVENTS, "background_lufs": -55.0})
+
+
+def test_a_set_inside_its_backgrounds(events: Path, tmp_path: Path):
+    io.write(tmp_path / "bg" / "1.wav", np.full(4000, 0.1), 4000)
+    with pytest.raises(OutputError, match=r"lies inside the recordings; choose a folder outside of .*bg"):
+        run(events, tmp_path / "bg" / "out", "fuss-mix", {**EVENTS, "backgrounds": str(tmp_path / "bg")})
+
+
 def test_other_backgrounds_are_another_corpus(events: Path, tmp_path: Path):
     run(events, tmp_path / "out", "events", EVENTS, dry_run=True)
     run(events, tmp_path / "out", "events", EVENTS)

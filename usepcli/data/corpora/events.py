@@ -56,10 +56,7 @@ class Events(Maker):
         table = self.csv
         if root.is_file():
             root, table = root.parent, root.name
-        found = recordings(root, table, "", self.split_column, 1, self.limit, self.bad)
-        found = [item for item in found if item.frames >= self.min_s * item.rate]
-        if not found:
-            raise BadInput(f"{show(root)}: no readable recording of {self.min_s:g} s or more; see --min-s")
+        found = self._listed(root, table, self.split_column)
         known = {item.role for item in found} - {"", "foreground", "background"}
         if known:
             raise BadInput(f"{show(root)}: role '{min(known)}' in the list; foreground or background was expected")
@@ -75,6 +72,13 @@ class Events(Maker):
     def planner(self, split: str, rows: Sequence[PoolRow], noise: Sequence[PoolRow], index: int) -> ScenePlanner:
         """Return the scenes of split number `index`."""
         return ScenePlanner(self.recipe, split, rows, noise, self.seed, index)
+
+    def _listed(self, root: Path, table: str, split_column: str) -> list[Recording]:
+        found = recordings(root, table, "", split_column, 1, self.limit, self.bad)
+        found = [item for item in found if item.frames >= self.min_s * item.rate]
+        if not found:
+            raise BadInput(f"{show(root)}: no readable recording of {self.min_s:g} s or more; see --min-s")
+        return found
 
     def _is_background(self, item: Recording) -> bool:
         return item.role == "background" if item.role else item.frames > self.background_s * item.rate

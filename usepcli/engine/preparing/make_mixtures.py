@@ -76,10 +76,7 @@ def make(
 ) -> list[Manifest | Pool]:
     """Write pool, noise and mixtures under folder.path and return the tables; in a dry run only count."""
     out = folder.path.resolve()
-    if out.is_relative_to(folder.source):
-        raise OutputError(
-            f"{io.show(out)}: lies inside the recordings; choose a folder outside of {io.show(folder.source)}"
-        )
+    _outside(out, folder.source, *([pools.noise_root.resolve()] if pools.noise else []))
     summary.bad += folder.share.of(corpus.bad) if folder.share else corpus.bad
     if summary.dry_run:
         return _dry(corpus, pools.rows, pools.noise, summary, folder.share)
@@ -112,6 +109,16 @@ def make(
         Pool(inside, out / "noise", out / "noise" / Pool.FILE).write()
     rows = [_row(plan, rate) for plan in plans]
     return [Manifest(rows, out, out / Manifest.FILE), Pool(pool, out, out / Pool.FILE), *_twins(plans, rows, out)]
+
+
+def _outside(out: Path, source: Path, *others: Path) -> None:
+    """OutputError where a folder lies among the recordings, which would be taken for recordings next time."""
+    tree = source if source.is_dir() else source.parent
+    for place in (source, *(other for other in others if other != tree)):
+        if out.is_relative_to(place):
+            raise OutputError(
+                f"{io.show(out)}: lies inside the recordings; choose a folder outside of {io.show(place)}"
+            )
 
 
 def _twins(plans: Sequence[Plan], rows: Sequence[Row], out: Path) -> list[Manifest]:

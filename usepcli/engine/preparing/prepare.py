@@ -77,8 +77,8 @@ def prepare(
     summary = Prepared(out, corpus, dry_run=dry_run)
     fill: Callable[..., Sequence[Manifest | Pool]]
     if isinstance(adapter, Maker):
-        summary.remarks += adapter.remarks()
         pools = Pools(adapter.scan(source), *adapter.scan_noise(source))
+        summary.remarks += adapter.remarks()
         rows = [*pools.rows, *(() if adapter.noise else pools.noise)]
         folder = PreparedFolder(out, source, corpus, asked, rows, share, merge)
         fill = partial(make, adapter, pools, workers=workers, quiet=quiet)

@@ -1,0 +1,115 @@
+"""Mixtures as FUSS has them, from any recordings of events and backgrounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from usepcli.audio.io import show
+from usepcli.data.corpora.events import Events
+from usepcli.data.corpora.listing import Recording
+from usepcli.data.loud_scenes import LoudPlanner
+from usepcli.data.manifest import PoolRow
+from usepcli.data.scenes import ScenePlanner
+from usepcli.errors import BadInput, ConfigError
+
+_LEAST_LUFS = -65.0  # of the quietest foreground: the gate of a meter hears nothing below -70 LUFS
+
+
+class FussMix(Events):
+    """Ten seconds of a background and up to three foregrounds at 16 kHz, with levels in LUFS.
+
+    Recordings are named as for `events`; `backgrounds` is a folder of their own, and all others are foregrounds then.
+    The classes are the queries where no column names any. FUSS has its backgrounds at -55 LUFS.
+    """
+
+    def __init__(
+        self,
+        sources: tuple[int, int] = (1, 4),
+        rate: int = 16000,
+        seconds: float = 10.0,
+        background: float = 1.0,
+        background_s: float = 10.0,
+        backgrounds: str = "",
+        background_lufs: float = -45.0,
+        event_snr_db: tuple[float, float] = (-5.0, 25.0),
+        min_s: float = 0.2,
+        train: int = 2000,
+        valid: int = 200,
+        test: int = 200,
+        split_ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        csv: str = "",
+        split_column: str = "",
+        limit: int = 0,
+        seed: int = 0,
+    ) -> None:
+        Events.__init__(
+            self, sources, rate, seconds, background, background_s, event_snr_db, min_s, train, valid, test,
+            split_ratios, csv, split_column, limit, seed,
+        )  # fmt: skip
+        quietest = background_lufs + min(0.0, event_snr_db[0])
+        if not (math.isfinite(background_lufs) and quietest >= _LEAST_LUFS and background_lufs <= 0):
+            raise ConfigError(
+                f"--background-lufs {background_lufs:g}: a loudness in LUFS was expected, 0 at most, with every "
+                f"foreground at {_LEAST_LUFS:g} or more (FUSS: -55)"
+            )
+        self.backgrounds, self.lufs = backgrounds, background_lufs
+        self._left_out = 0
+        self._apart: list[Recording] = []
+
+    def scan(self, root: Path) -> list[PoolRow]:
+        """List the foregrounds of at least `min_s` seconds with class, query and split; paths relative to root."""
+        rows = super().scan(root)
+        if self.backgrounds:
+            self._left_out = len(self._behind)
+            self._behind = self._rows(self._apart, Path(self.backgrounds))
+        if any(row.query for row in rows):
+            self._behind = [replace(row, query=row.query or "background") for row in self._behind]
+        return rows
+
+    def scan_noise(self, root: Path) -> tuple[Path, list[PoolRow]]:
+        """List the backgrounds: those of their own folder, or those that `scan` met."""
+        place, rows = super().scan_noise(root)
+        return (Path(self.backgrounds) if self.backgrounds else place), rows
+
+    def planner(self, split: str, rows: Sequence[PoolRow], noise: Sequence[PoolRow], index: int) -> ScenePlanner:
+        """Return the scenes of split number `index`."""
+        return LoudPlanner(self.recipe, split, rows, noise, self.seed, index, self.lufs)
+
+    def remarks(self) -> list[str]:
+        """Return which recordings are not used."""
+        if not self._left_out:
+            return []
+        return [f"{self._left_out} recordings that the list calls backgrounds are left out: --backgrounds names others"]
+
+    def _listed(self, root: Path, table: str, split_column: str) -> list[Recording]:
+        """Return the recordings of SOURCE, those of a folder for backgrounds set apart, one in the other or not."""
+        found = super()._listed(root, table, split_column)
+        if not self.backgrounds:
+            return found
+        folder = Path(self.backgrounds)
+        behind = super()._listed(folder, "", "none" if split_column == "none" else "")
+        here, there = root.resolve(), folder.resolve()
+        if there.is_relative_to(here):
+            found = [item for item in found if not (root / item.path).resolve().is_relative_to(there)]
+        elif here.is_relative_to(there):
+            behind = [item for item in behind if not (folder / item.path).resolve().is_relative_to(here)]
+        for name, left in ((show(root), found), (show(folder), behind)):
+            if not left:
+                raise BadInput(f"{name}: no recording but those of the other folder; name another in --backgrounds")
+        self._apart = behind
+        return found
+
+    def _is_background(self, item: Recording) -> bool:
+        return item.role == "background" if self.backgrounds else super()._is_background(item)
+
+    def _rows(self, found: list[Recording], root: Path) -> list[PoolRow]:
+        rows = super()._rows(found, root)
+        return [replace(row, query=(row.query or _words(row)).replace(";", ",")) for row in rows]
+
+
+def _words(row: PoolRow) -> str:
+    """Return a row's class as one would ask for it."""
+    return row.speaker.removeprefix(f"{row.split}/").replace("_", " ").strip()
