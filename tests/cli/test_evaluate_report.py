@@ -26,6 +26,11 @@ def usep(command: Callable[..., Usep]) -> Usep:
     return command("evaluate")
 
 
+def table(path: str) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Three items of two noises at 8 kHz, and estimates of them with some of the other source in it."""
@@ -69,6 +74,20 @@ def test_the_page_of_separated_files_with_conditions_and_an_earlier_evaluation(
     assert [page.index(f"{rank}: <code>id{k}</code>") for k, rank in enumerate(("Best", "Median", "Worst"))] == sorted(
         page.index(f"{rank}: <code>id{k}</code>") for k, rank in enumerate(("Best", "Median", "Worst"))
     )
+
+
+def test_the_page_shows_oracle_and_mixture_beside(usep: Usep) -> None:
+    answer = usep("default", "--report", "-o", "out", "--limit", 2, "--protocol", "advpit2023", "--oracle", "irm")
+    assert answer.code == 0, answer.err
+    page = (Path("out") / "report.html").read_text()
+    assert "By number of sources" in page and "2 sources, 2 items" in page
+    assert "Items with fewer, as many and more outputs: under 0 %, equal 100 %, over 0 %" in page
+    summary = {(row["system"], row["metric"]): row for row in table("out/summary.csv")}
+    for system in ("oracle irm 512/128", "separated", "unprocessed"):
+        assert f"{system}: {float(summary[system, 'MSi']['mean']):.2f} dB" in page
+    lost = {(row["system"], row["item"], row["source"]): float(row["holes_energy"]) for row in table("out/holes.csv")}
+    assert len(lost) == 12 and {system for system, _, _ in lost} == {"oracle irm 512/128", "separated", "unprocessed"}
+    assert max(value for (system, *_), value in lost.items() if system.startswith("oracle")) < 0.01
 
 
 def test_a_page_under_a_protocol(usep: Usep) -> None:

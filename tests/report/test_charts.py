@@ -94,3 +94,56 @@ def test_values_that_differ_in_their_rounding_are_one() -> None:
     assert len(numbers(svg, "rect", "height")) == 1
     told = [node.text for node in ElementTree.fromstring(svg).iter("text")]
     assert len(told) == len(set(told))
+
+
+def test_anchors_stand_above_the_bars_and_the_axis_has_room_for_them() -> None:
+    beside = [
+        ("oracle", charts.Interval("oracle: 20", 20.0, 18.0, 22.0, 3)),
+        ("own", charts.Interval("separated: 5", 5.0, 1.0, 9.0, 3)),
+        ("mixture", charts.Interval("unprocessed: 0", 0.0, 0.0, 0.0, 3)),
+        ("oracle", charts.Interval("none", math.nan, math.nan, math.nan, 0)),
+    ]
+    svg = charts.histogram([4.0, 5.0, 6.0], "dB", 5.0, 4.0, 6.0, beside)
+    nodes = list(ElementTree.fromstring(svg).iter())
+    dots = {node.attrib["class"]: node for node in nodes if node.tag.endswith("circle")}
+    places = {kind: float(dots[f"dot {kind}"].attrib["cx"]) for kind in ("oracle", "own", "mixture")}
+    # On the axis of the bars, in proportion: 0, 5 and 20 dB.
+    share = (places["own"] - places["mixture"]) / (places["oracle"] - places["mixture"])
+    assert share == pytest.approx(5 / 20, abs=0.01)
+    for node in nodes:
+        assert all(0 <= float(node.attrib[x]) <= charts.WIDTH for x in ("x1", "x2", "cx") if x in node.attrib)
+    lines = [float(dots[f"dot {kind}"].attrib["cy"]) for kind in ("oracle", "own", "mixture")]
+    assert lines == sorted(lines) and min(b - a for a, b in itertools.pairwise(lines)) >= 30
+    assert "none" not in "".join(node.text or "" for node in nodes)
+    ends = [n.attrib for n in nodes if n.attrib.get("class") == "whisker oracle"]
+    assert float(ends[0]["x1"]) < places["oracle"] < float(ends[0]["x2"])
+
+
+def test_boxes_show_quartiles_median_and_mean_of_each_system() -> None:
+    ramp = [float(k) for k in range(101)]  # 5th percentile 5, quartiles 25 and 75, median 50
+    skew = [0.0] * 3 + [100.0]
+    groups = [("2 sources", [charts.Box("a", "own", ramp), charts.Box("none", "oracle", [math.nan])])]
+    svg = charts.boxes([*groups, ("4 sources", [charts.Box("b", "oracle", skew)])], "dB", "x")
+    nodes = list(ElementTree.fromstring(svg).iter())
+    of = {
+        kind: [n.attrib for n in nodes if n.attrib.get("class") == kind]
+        for kind in ("box own", "median", "whisker own")
+    }
+    low, wide = (float(of["box own"][0][key]) for key in ("x", "width"))
+    per = wide / 50
+    assert float(of["median"][0]["x1"]) == pytest.approx(low + 25 * per, abs=0.2)
+    ends = [float(of["whisker own"][0][x]) for x in ("x1", "x2")]
+    assert ends == pytest.approx([low - 20 * per, low + 70 * per], abs=0.2)
+    mean = next(float(n.attrib["cx"]) for n in nodes if n.attrib.get("class") == "dot oracle")
+    assert mean == pytest.approx(low, abs=0.2)  # 25, where the lower quartile of the ramp lies
+    told = [n.text for n in nodes if n.text]
+    assert "2 sources" in told and "0.00 dB, n=4" in told and not any("none" in text for text in told)
+    assert charts.boxes([("1 source", [charts.Box("a", "own", [])])], "dB", "x") == ""
+
+
+def test_shares_are_as_dark_as_they_are_large() -> None:
+    svg = charts.shares([("1 source", [0.0, 1.0]), ("2", [math.nan, math.nan])], ["0", "1"], "outputs", "x")
+    nodes = list(ElementTree.fromstring(svg).iter())
+    assert [n.attrib["style"] for n in nodes if n.attrib.get("class") == "bar"] == ["opacity: 0.000", "opacity: 1.000"]
+    assert [n.text for n in nodes if (n.text or "").endswith("%")] == ["0 %", "100 %"]
+    assert charts.shares([], [], "outputs", "x") == ""

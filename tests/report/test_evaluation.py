@@ -87,3 +87,25 @@ def test_the_page_is_never_wider_than_the_window(browser: Any, tmp_path: Path, w
     make_page(tmp_path / "report.html")
     browser.open(tmp_path / "report.html", width=width)
     assert browser.js("document.documentElement.scrollWidth") <= width
+
+
+def test_an_oracle_is_heard_and_the_mixture_counted_beside(tmp_path: Path) -> None:
+    time_s = np.arange(2 * RATE) / RATE
+    low, high = (0.2 * np.sin(2 * np.pi * hz * time_s).astype(np.float32) for hz in (400, 1500))
+    ref, est = np.stack([low + high, high]), np.stack([low, high])
+    beside = {"oracle irm 512/128": ref, "unprocessed": np.stack([ref.sum(0)] * 2)}
+    shown = evaluation.Shown()
+    item = ("Best", "a", ("s1", "s2"), est, ref, ref.sum(0), RATE, [{"source": "s1"}, {"source": "s2"}], 0.0)
+    shown.add(evaluation.Item(*item, beside, ["oracle irm 512/128"]))
+    tracks = shown.players["item1"]["tracks"]
+    assert [track["name"] for track in tracks[-2:]] == ["Oracle irm 512/128, s1", "Oracle irm 512/128, s2"]
+    assert all("overlay" in track["picture"] for track in tracks[-2:]) and len(tracks) == 7
+    lost = {(row["system"], row["source"]): round(row["holes_energy"], 1) for row in shown.lost}
+    # Half of the energy of s1 is the tone that its estimate lacks; nothing is missing from masks or mixture.
+    assert lost == {
+        ("separated", "s1"): 0.5, ("separated", "s2"): 0.0, ("oracle irm 512/128", "s1"): 0.0,
+        ("oracle irm 512/128", "s2"): 0.0, ("unprocessed", "s1"): 0.0, ("unprocessed", "s2"): 0.0,
+    }  # fmt: skip
+    first = shown.lost[0]
+    cell = f"<td>{100 * first['holes_energy']:.2f} ({100 * first['holes_area']:.2f})</td>"
+    assert "per cent of the energy (of the area)" in shown.body() and cell in shown.body()

@@ -144,3 +144,10 @@ def test_a_cell_that_is_no_number_is_named_with_its_table(cell: str) -> None:
     )
     with pytest.raises(BadInput, match=r"^items\.csv: a row that no evaluation wrote \(could not convert"):
         versus.differences([{"id": "a", "source": "1", "snr": 1.0}], ["snr"], other)
+
+
+def test_a_score_of_nothing_is_a_score() -> None:
+    """A perfect estimate has 0 % holes, and the mixture improves by 0 dB: neither is a missing value."""
+    rows = [{"id": "a", "source": "s1", "si-snri": 0.0}, {"id": "a", "source": "s2", "si-snri": ""}]
+    found, _ = versus.columns(rows, {"metrics": {"si-snri": ""}})
+    assert found[0]["si-snri"] == 0.0 and math.isnan(found[1]["si-snri"])

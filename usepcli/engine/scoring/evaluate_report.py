@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from usepcli.engine import tables
-from usepcli.engine.scoring import listening, results
+from usepcli.engine.scoring import anchors, listening, results
 from usepcli.engine.scoring.conditions import item_means
+from usepcli.engine.scoring.evaluate import UNPROCESSED
 from usepcli.engine.scoring.results import Results
 from usepcli.engine.scoring.systems import System
 from usepcli.engine.tables import Scores
 from usepcli.errors import UsageError, choices
 from usepcli.report import charts, evaluation, html
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from usepcli.engine.scoring.scoring import Signals
+
 EACH = 2  # items of each kind to listen to
+PLAYED = 1  # oracles that are heard
 EXCERPT_S = 30.0  # of an item: a page of minutes would be too large to send
 RANKS = ("Best", "Median", "Worst")
 
@@ -29,22 +36,26 @@ def write(
     scores: Sequence[str],
     system: System,
     score: str = "",
+    beside: Callable[[Signals], Mapping[str, np.ndarray]] = lambda signals: {},
 ) -> tuple[Path, list[Scores]]:
     """Write report.html into `out` and return its path and the shares lost to spectral holes, per item and source.
 
     scored: rows with id, source and one number per score; score: what the items are chosen by, '' for the first that
-    most items have.  UsageError for a score that is none of these.
+    most items have; beside: the estimates of other systems of an item.  UsageError for a score that is none of these.
     """
     if score and score not in scores:
         raise UsageError(choices("score for --report-by", score, scores))
     ranked = score or _commonest(scored, scores)
     shown = evaluation.Shown()
     for why, item in chosen(scored, ranked, higher_is_better(ranked)):
-        shown.add(_item(system, why, item, found.tables[results.ITEMS][0]))
+        shown.add(_item(system, beside, why, item, found.tables[results.ITEMS][0]))
+    systems = anchors.systems(found, scored)
     about = evaluation.Evaluation(
-        title=_title(found), facts=_facts(found, record), scores=[_score(name, scored, found) for name in scores],
+        title=_title(found), facts=_facts(found, record),
+        scores=[_score(name, scored, found, systems) for name in scores],
         summary=(found.summary, found.columns()), conventions=_lines(found.conventions), chosen_by=ranked,
         tables={heading: found.tables[name] for name, heading in _TABLES.items() if _has(found, name)},
+        spreads=anchors.spreads(found, systems, scores), counted=anchors.counted(found),
     )  # fmt: skip
     return html.save(out / results.REPORT, evaluation.evaluation_page(about, shown), overwrite=True), shown.lost
 
@@ -88,9 +99,15 @@ def _commonest(rows: Sequence[Scores], scores: Sequence[str]) -> str:
     return max(scores, key=lambda name: len(item_means(rows, name)))
 
 
-def _item(system: System, why: str, item: str, rows: Sequence[Mapping[str, Any]]) -> evaluation.Item:
-    signals = system.signals(item)
-    rate = signals.rate or 1
+def _item(
+    system: System,
+    beside: Callable[[Signals], Mapping[str, np.ndarray]],
+    why: str,
+    item: str,
+    rows: Sequence[Mapping[str, Any]],
+) -> evaluation.Item:
+    signals, others = system.beside(item, beside)
+    rate, masks = signals.rate or 1, [name for name in others if name != UNPROCESSED]
     start, stop = listening.excerpt(signals.ref, rate, EXCERPT_S)
     own = {str(row["source"]): row for row in rows if row["id"] == item}
     columns = [
@@ -102,25 +119,24 @@ def _item(system: System, why: str, item: str, rows: Sequence[Mapping[str, Any]]
     return evaluation.Item(
         why, item, signals.sources, signals.est[..., start:stop], signals.ref[..., start:stop],
         None if signals.mix is None else signals.mix[..., start:stop], rate, told, start / rate,
+        {name: others[name].est[..., start:stop] for name in [*masks, *(others.keys() - masks)]}, masks[:PLAYED],
     )  # fmt: skip
 
 
 _PASSED_OVER = ("id", "source", "n_src")
 
 
-def _score(name: str, rows: Sequence[Scores], found: Results) -> evaluation.Score:
-    from usepcli import registry
-    from usepcli.engine.scoring import scoring
-
+def _score(name: str, rows: Sequence[Scores], found: Results, systems: Sequence[anchors.Scored]) -> evaluation.Score:
     values = [row[name] for row in rows if math.isfinite(row[name])]
     of = tables.summarise(values, [row["id"] for row in rows if math.isfinite(row[name])])
-    unit = str(scoring.metric(name).unit) if name in registry.METRICS else "dB"
+    unit = anchors.unit_of(name)
     conditions: dict[tuple[str, bool], list[charts.Interval]] = {}
     for row in found.tables.get(results.STATS, ([], ()))[0]:
         if row["metric"] == name:
             line = charts.Interval(str(row["condition"]), row["mean"], row["ci95_low"], row["ci95_high"], row["n"])
             conditions.setdefault((str(row["by"]), row["kind"] == "within"), []).append(line)
-    return evaluation.Score(name, unit, values, of.mean, of.ci95_low, of.ci95_high, conditions)
+    beside = anchors.means(name, unit, systems) if len(systems) > 1 else []
+    return evaluation.Score(name, unit, values, of.mean, of.ci95_low, of.ci95_high, conditions, beside)
 
 
 def _title(found: Results) -> str:

@@ -301,7 +301,7 @@ def _page(done: Evaluated, asked: _Asked, rows: Rows) -> None:
     asked.job.open()
     scored, scores = versus.columns(rows, done.found.conventions)
     heard = listen.system(asked.job, asked.folders, asked.means, summed=asked.wanted.protocol is not None)
-    by = asked.options["report_by"]
-    place, lost = evaluate_report.write(done.out, done.found, done.record, scored, scores, heard, by)
+    by, scorer = asked.options["report_by"], asked.wanted.scorer(asked.means.channels)
+    place, lost = evaluate_report.write(done.out, done.found, done.record, scored, scores, heard, by, scorer.beside)
     tables.write_csv(done.out / results.HOLES, lost)
     asked.means.say(f"page: {place}")

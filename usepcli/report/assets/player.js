@@ -3,7 +3,7 @@
  *
  * <div data-player="KEY"></div> becomes a player of data.players[KEY]:
  *   {label, duration, rate, sound, tracks: [{name, kind, src, color, gain, picture, note}], seams, overlay_label}
- * kind: mixture | source | residual | estimate | reference.  sound: how src is to be read and played:
+ * kind: mixture | source | residual | estimate | reference | beside.  sound: how src is to be read and played:
  *   inside: a data: URI, decoded as a whole;  streamed: "#ID" of an element that holds base64 of MP3;  linked: a relative URL.
  * rate: that of the tracks inside the page, in Hz (listen.page_rate).  gain: of playing, 1 if absent.  note: text or texts.
  * picture: what listen.picture returns, optionally with `overlay` (base64 uint8, columns x rows, not zero = marked).
