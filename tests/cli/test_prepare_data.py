@@ -94,7 +94,7 @@ def test_bad_recordings_give_exit_4_after_the_rest_is_done(speech: Path, tmp_pat
         (["--corpus", "speaker"], 2, "did you mean 'speakers'"),
         (["--overlap", "1", "1"], 2, "--overlap has no meaning for --corpus folder; it belongs to: speakers"),
         (["--noise-snr", "1", "1", "--corpus", "fuss"], 2, "--noise-snr has no meaning"),
-        (["--rt60", "0.2", "0.5"], 2, "--rt60 has no meaning for --corpus folder; it belongs to: wsj-mix"),
+        (["--rt60", "0.2", "0.5"], 2, "--rt60 has no meaning for --corpus folder; it belongs to: fuss-mix, wsj-mix"),
         (["--corpus", "wsj-mix", "--rt60", "0.01", "0.5"], 2, "--rt60"),
         (["--corpus", "events", "--sources", "3", "2"], 2, "1 <= low <= high"),
         (["--corpus", "events"], 65, "no background recording"),

@@ -32,7 +32,7 @@ GROUPS = {
         *("--n-src", "--rate", "--length", "--seconds", "--min-s", "--max-s", "--level-db", "--join", "--pause"),
         *("--noise", "--noise-snr", "--train", "--valid", "--test"),
     ),
-    "Rooms": ("--rt60", "--rooms", "--anechoic"),
+    "Rooms": ("--reverb", "--rirs", "--rt60", "--rooms", "--anechoic"),
     "Scenes": ("--background", "--background-s", "--backgrounds", "--background-lufs", "--event-snr"),
     "Scores": (
         "--metric",

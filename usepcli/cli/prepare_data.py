@@ -134,19 +134,35 @@ def prepare_data(
             metavar="LOW HIGH",
         ),
     ] = None,
+    reverb: Annotated[
+        str | None,
+        _of(
+            "fuss-mix",
+            "--reverb",
+            "Rooms: none (default), simulated, or measured (--rirs); the set without them is listed in dry.csv.",
+        ),
+    ] = None,
+    rirs: Annotated[
+        Path | None,
+        _of("fuss-mix", "--rirs", "Folder of measured room responses; a scene keeps to one room, a room to one split."),
+    ] = None,
     rt60_s: Annotated[
         Pair | None,
         _of(
-            "wsj-mix",
+            "wsj-mix, fuss-mix",
             "--rt60",
-            "Range of nominal reverberation times (Sabine) in seconds; 0.2 1.0 by default. For 0.2, 0.5 and 1.0 the "
-            "measured T30 is 0.18, 0.63 and 1.4.",
+            "Range of nominal reverberation times (Sabine) in seconds; 0.2 1.0 by default, 0.2 0.5 of fuss-mix. For "
+            "0.2, 0.5 and 1.0 the measured T30 is 0.18, 0.63 and 1.4.",
             metavar="LOW HIGH",
         ),
     ] = None,
     rooms: Annotated[
         int | None,
-        _of("wsj-mix", "--rooms", "Simulate N rooms for each split and share them; 0 (default) one for every mixture."),
+        _of(
+            "wsj-mix, fuss-mix",
+            "--rooms",
+            "Simulate N rooms for each split and share them; 0 (default) one for every mixture.",
+        ),
     ] = None,
     anechoic: Annotated[
         bool | None,

@@ -29,10 +29,13 @@ class LoudPlan(Plan):
 
     def waves(self, rate: int, root: Path, load: Load) -> list[np.ndarray]:
         """Return the int16 waves (T,) of `files`; the sources add up to the mixture exactly."""
-        return _summed(np.stack([self._dry(k, rate, load) for k in range(len(self.turns))]))
+        return summed(self.dry(rate, load))
 
-    def _dry(self, k: int, rate: int, load: Load) -> np.ndarray:
-        return at_loudness(placed(self.turns[k], self.frames, rate, load), rate, self.lufs + self.turns[k].gain_db)
+    def dry(self, rate: int, load: Load) -> np.ndarray:
+        """Return the sources (K, T) as they were recorded, at their loudness."""
+        waves = [placed(turn, self.frames, rate, load) for turn in self.turns]
+        levels = [self.lufs + turn.gain_db for turn in self.turns]
+        return np.stack([at_loudness(wave, rate, level) for wave, level in zip(waves, levels, strict=True)])
 
 
 class LoudPlanner(ScenePlanner):
@@ -62,7 +65,7 @@ class LoudPlanner(ScenePlanner):
         return gains  # above the background
 
 
-def _summed(parts: np.ndarray) -> list[np.ndarray]:
+def summed(parts: np.ndarray) -> list[np.ndarray]:
     """Return parts (K, T) as 16-bit codes, and their sum."""
     codes = quantise(parts, parts.sum(axis=0))
     return [*codes.astype(np.int16), codes.sum(axis=0).astype(np.int16)]

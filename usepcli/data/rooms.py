@@ -82,6 +82,14 @@ def need_simulator() -> None:
     need("the simulation of rooms", "sim")
 
 
+def simulator() -> dict[str, str]:
+    """Return the version of the room simulator by its name; MissingDependency without it."""
+    need_simulator()
+    import pyroomacoustics
+
+    return {"pyroomacoustics": str(pyroomacoustics.__version__)}
+
+
 def responses(room: Room, rate: int) -> np.ndarray:
     """Return float32 (2 K, L): for each talker the room's impulse response, then its direct sound alone."""
     need_simulator()

@@ -43,11 +43,12 @@ class RoomFile:
 
 def heard_in(room: Room, name: str, rate: int, root: Path) -> np.ndarray:
     """Return a room's impulse responses (2 K, L) from its file `name` under root, or simulated now where that is ''."""
-    return _read(str(root / name)) if name else responses(room, rate)
+    return read_responses(str(root / name)) if name else responses(room, rate)
 
 
 @functools.lru_cache(maxsize=64)
-def _read(path: str) -> np.ndarray:
+def read_responses(path: str) -> np.ndarray:
+    """Return the impulse responses (C, L) in a file; those used last stay in memory."""
     return io.read(path)[0]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,3 +70,20 @@ def test_faults(tmp_path: Path):
         with pytest.raises(ConfigError, match=r"--background-lufs .*FUSS: -55"):
             FussMix(background_lufs=lufs)
     assert FussMix(background_lufs=-55.0).lufs == -55
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"reverb": "measured"}, "no --rirs"),
+        ({"reverb": "simulated", "rirs": "x"}, "--reverb simulated: --reverb measured and --rirs"),
+        ({"rooms": 3}, "--rooms: is for simulated rooms"),
+        ({"rirs": "x", "rt60_s": (0.3, 0.4)}, "--rt60: is for simulated rooms"),
+        ({"reverb": "simulated", "rt60_s": (0.01, 0.4)}, "--rt60 "),
+        ({"reverb": "simulated", "rooms": -1}, "--rooms -1"),
+    ],
+)
+def test_options_of_rooms_that_do_not_go_together(options: dict[str, Any], told: str):
+    with pytest.raises(ConfigError, match=told):
+        FussMix(**options)
+    assert FussMix(rirs="x").reverb == "measured"

@@ -116,6 +116,46 @@ def test_scenes_in_lufs_by_shares_are_those_made_at_once(events: Path, tmp_path:
         run(events, tmp_path / "one", "fuss-mix", {**EVENTS, "background_lufs": -55.0})
 
 
+def test_scenes_in_measured_rooms_and_without_them(events: Path, tmp_path: Path):
+    draw = np.random.default_rng(2)
+    for name in (f"{room}/{k}" for room in ("hall", "attic", "cave") for k in range(4)):
+        response = draw.normal(size=(2, 3000)) * 10 ** (-np.arange(3000) / 800)
+        response[:, :50] = 0
+        io.write(tmp_path / "rirs" / f"{name}.wav", response / 8, 8000, "FLOAT")
+    (tmp_path / "rirs/hall/0.wav").write_bytes(b"RIFF")
+    options = {**EVENTS, "rirs": str(tmp_path / "rirs")}
+    one = run(events, tmp_path / "one", "fuss-mix", options)
+    assert [bad.path for bad in one.bad] == ["hall/0.wav"] and "11 room responses of 3 rooms" in one.notes()[0]
+    run(events, tmp_path / "plain", "fuss-mix", EVENTS)
+    heard, dry, plain = (Manifest.read(tmp_path / name) for name in ("one", "one/dry.csv", "plain"))
+    for row, twin, bare in zip(heard.rows, dry.rows, plain.rows, strict=True):
+        assert row.id == twin.id == bare.id and row.queries == twin.queries == bare.queries
+        for table, each in ((heard, row), (dry, twin)):
+            parts = [codes(table.resolve(path)) for path in each.sources]
+            assert np.array_equal(codes(table.resolve(each.mixture)), sum(parts)) and len(parts[0]) == row.frames
+        for path, other in zip((*twin.sources, twin.mixture), (*bare.sources, bare.mixture), strict=True):
+            assert np.array_equal(codes(dry.resolve(path)), codes(plain.resolve(other)))
+        assert not np.array_equal(codes(heard.resolve(row.sources[0])), codes(dry.resolve(twin.sources[0])))
+    first = tmp_path / "one/rooms"
+    assert len(list(first.rglob("*.wav"))) == 11 and {io.info(path).rate for path in first.rglob("*.wav")} == {4000}
+    for share in ("2/2", "1/2"):
+        run(events, tmp_path / "two", "fuss-mix", options, shard=share)
+    run(events, tmp_path / "two", "fuss-mix", options, merge=True)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_scenes_in_simulated_rooms(events: Path, tmp_path: Path):
+    pytest.importorskip("pyroomacoustics")
+    options = {**EVENTS, "train": 4, "valid": 1, "test": 0, "rt60_s": (0.2, 0.2), "reverb": "simulated"}
+    run(events, tmp_path / "one", "fuss-mix", options)
+    run(events, tmp_path / "two", "fuss-mix", options, workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert "pyroomacoustics" in json.loads((tmp_path / "one/prepare.json").read_text())["versions"]
+    run(events, tmp_path / "few", "fuss-mix", {**options, "rooms": 1})
+    assert {path.name for path in (tmp_path / "few/rooms").iterdir()} == {"train_00000.wav", "valid_00000.wav"}
+    assert len(Manifest.read(tmp_path / "few/dry.csv")) == 5
+
+
 def test_a_set_inside_its_backgrounds(events: Path, tmp_path: Path):
     io.write(tmp_path / "bg" / "1.wav", np.full(4000, 0.1), 4000)
     with pytest.raises(OutputError, match=r"lies inside the recordings; choose a folder outside of .*bg"):

@@ -69,7 +69,14 @@ class Events(Maker):
         """Return the backgrounds that `scan` met."""
         return root if root.is_dir() else root.parent, self._behind if self.recipe.background else []
 
-    def planner(self, split: str, rows: Sequence[PoolRow], noise: Sequence[PoolRow], index: int) -> ScenePlanner:
+    def planner(
+        self,
+        split: str,
+        rows: Sequence[PoolRow],
+        noise: Sequence[PoolRow],
+        index: int,
+        rooms: Sequence[PoolRow] = (),
+    ) -> ScenePlanner:
         """Return the scenes of split number `index`."""
         return ScenePlanner(self.recipe, split, rows, noise, self.seed, index)
 

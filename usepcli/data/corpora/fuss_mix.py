@@ -6,15 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from usepcli.audio.io import show
 from usepcli.data.corpora.events import Events
 from usepcli.data.corpora.listing import Recording
+from usepcli.data.corpora.responses import responses_in
+from usepcli.data.heard_scenes import HeardPlanner
 from usepcli.data.loud_scenes import LoudPlanner
 from usepcli.data.manifest import PoolRow
+from usepcli.data.rooms import check_rt60, simulator
 from usepcli.data.scenes import ScenePlanner
 from usepcli.errors import BadInput, ConfigError
 
+_RT60_S = (0.2, 0.5)
 _LEAST_LUFS = -65.0  # of the quietest foreground: the gate of a meter hears nothing below -70 LUFS
 
 
@@ -22,7 +27,8 @@ class FussMix(Events):
     """Ten seconds of a background and up to three foregrounds at 16 kHz, with levels in LUFS.
 
     Recordings are named as for `events`; `backgrounds` is a folder of their own, and all others are foregrounds then.
-    The classes are the queries where no column names any. FUSS has its backgrounds at -55 LUFS.
+    The classes are the queries where no column names any. FUSS has its backgrounds at -55 LUFS. With rooms the
+    references are the reverberant sources; the same scenes without their rooms are listed in dry.csv.
     """
 
     def __init__(
@@ -35,6 +41,10 @@ class FussMix(Events):
         backgrounds: str = "",
         background_lufs: float = -45.0,
         event_snr_db: tuple[float, float] = (-5.0, 25.0),
+        reverb: Literal["none", "simulated", "measured"] | None = None,
+        rirs: str = "",
+        rt60_s: tuple[float, float] = (0.2, 0.5),
+        rooms: int = 0,
         min_s: float = 0.2,
         train: int = 2000,
         valid: int = 200,
@@ -56,8 +66,12 @@ class FussMix(Events):
                 f"foreground at {_LEAST_LUFS:g} or more (FUSS: -55)"
             )
         self.backgrounds, self.lufs = backgrounds, background_lufs
+        self.reverb = reverb or ("measured" if rirs else "none")
+        self.rirs, self.rt60_s, self.rooms = rirs, rt60_s, rooms
+        self._check_rooms()
         self._left_out = 0
         self._apart: list[Recording] = []
+        self._told: list[str] = []
 
     def scan(self, root: Path) -> list[PoolRow]:
         """List the foregrounds of at least `min_s` seconds with class, query and split; paths relative to root."""
@@ -74,15 +88,51 @@ class FussMix(Events):
         place, rows = super().scan_noise(root)
         return (Path(self.backgrounds) if self.backgrounds else place), rows
 
-    def planner(self, split: str, rows: Sequence[PoolRow], noise: Sequence[PoolRow], index: int) -> ScenePlanner:
+    def planner(
+        self,
+        split: str,
+        rows: Sequence[PoolRow],
+        noise: Sequence[PoolRow],
+        index: int,
+        rooms: Sequence[PoolRow] = (),
+    ) -> ScenePlanner:
         """Return the scenes of split number `index`."""
-        return LoudPlanner(self.recipe, split, rows, noise, self.seed, index, self.lufs)
+        if self.reverb == "none":
+            return LoudPlanner(self.recipe, split, rows, noise, self.seed, index, self.lufs)
+        rt60_s = self.rt60_s if self.reverb == "simulated" else None
+        return HeardPlanner(
+            self.recipe, split, rows, noise, self.seed, index, self.lufs, rt60_s, self.rooms, rooms
+        )  # fmt: skip
+
+    def scan_rooms(self) -> tuple[Path, list[PoolRow]]:
+        """List the measured responses of the splits that get scenes, with their rooms."""
+        if self.reverb != "measured":
+            return Path(), []
+        splits = [name for name, count in self.counts.items() if count]
+        rows, told = responses_in(Path(self.rirs), splits, self.split_ratios, self.seed, self.bad)
+        self._told.append(told)
+        return Path(self.rirs), rows
+
+    def tools(self) -> dict[str, str]:
+        """Return the version of the room simulator, where it is used; MissingDependency without it."""
+        return simulator() if self.reverb == "simulated" else {}
 
     def remarks(self) -> list[str]:
-        """Return which recordings are not used."""
-        if not self._left_out:
-            return []
-        return [f"{self._left_out} recordings that the list calls backgrounds are left out: --backgrounds names others"]
+        """Return which recordings are not used, and how rooms were dealt out."""
+        left = f"{self._left_out} recordings that the list calls backgrounds are left out: --backgrounds names others"
+        return [*self._told, *([left] if self._left_out else [])]
+
+    def _check_rooms(self) -> None:
+        """ConfigError for options of rooms that do not go together."""
+        if (self.reverb == "measured") != bool(self.rirs):
+            found = "no --rirs" if not self.rirs else f"--reverb {self.reverb}"
+            raise ConfigError(f"{found}: --reverb measured and --rirs FOLDER, its room responses, go together")
+        if self.reverb == "simulated":
+            if self.rooms < 0:
+                raise ConfigError(f"--rooms {self.rooms}: 0 (a room for every mixture) or more was expected")
+            check_rt60(self.rt60_s)
+        elif self.rooms or self.rt60_s != _RT60_S:
+            raise ConfigError(f"--{'rooms' if self.rooms else 'rt60'}: is for simulated rooms; add --reverb simulated")
 
     def _listed(self, root: Path, table: str, split_column: str) -> list[Recording]:
         """Return the recordings of SOURCE, those of a folder for backgrounds set apart, one in the other or not."""

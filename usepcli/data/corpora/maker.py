@@ -42,8 +42,19 @@ class Maker(Corpus):
         """List the second pool (noise, backgrounds), which may be empty: (folder of its paths, rows)."""
         raise NotImplementedError
 
-    def planner(self, split: str, rows: Sequence[PoolRow], noise: Sequence[PoolRow], index: int) -> Plans:
-        """Return the plans of one split, drawn from its rows of both pools; `index` is the split's number."""
+    def scan_rooms(self) -> tuple[Path, list[PoolRow]]:
+        """List the pool of room responses, which most corpora do not have: (folder of its paths, rows)."""
+        return Path(), []
+
+    def planner(
+        self,
+        split: str,
+        rows: Sequence[PoolRow],
+        noise: Sequence[PoolRow],
+        index: int,
+        rooms: Sequence[PoolRow] = (),
+    ) -> Plans:
+        """Return the plans of one split, drawn from its rows of all pools; `index` is the split's number."""
         raise NotImplementedError
 
     def tools(self) -> dict[str, str]:

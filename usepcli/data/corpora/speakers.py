@@ -88,7 +88,14 @@ class Speakers(Maker):
             splits = [by_path[item.path] for item in found]
         return Path(self.noise), [replace(row, speaker="") for row in pool_rows(found, splits)]
 
-    def planner(self, split: str, rows: Sequence[PoolRow], noise: Sequence[PoolRow], index: int) -> Plans:
+    def planner(
+        self,
+        split: str,
+        rows: Sequence[PoolRow],
+        noise: Sequence[PoolRow],
+        index: int,
+        rooms: Sequence[PoolRow] = (),
+    ) -> Plans:
         """Return the plans of split number `index`."""
         return Planner(self.recipe, split, rows, noise, self.seed, index)
 

@@ -9,7 +9,7 @@ from usepcli.data.corpora.maker import Plans, check_counts
 from usepcli.data.corpora.speakers import Speakers
 from usepcli.data.manifest import PoolRow
 from usepcli.data.pairs import PairPlanner, RoomRecipe
-from usepcli.data.rooms import need_simulator
+from usepcli.data.rooms import simulator
 
 
 class WsjMix(Speakers):
@@ -52,7 +52,14 @@ class WsjMix(Speakers):
         self.bad: list[Bad] = []
         self.texts: dict[str, str] = {}
 
-    def planner(self, split: str, rows: Sequence[PoolRow], noise: Sequence[PoolRow], index: int) -> Plans:
+    def planner(
+        self,
+        split: str,
+        rows: Sequence[PoolRow],
+        noise: Sequence[PoolRow],
+        index: int,
+        rooms: Sequence[PoolRow] = (),
+    ) -> Plans:
         """Return the plans of split number `index`."""
         return PairPlanner(self.rooms, split, rows, noise, self.seed, index, self.texts)
 
@@ -62,7 +69,4 @@ class WsjMix(Speakers):
 
     def tools(self) -> dict[str, str]:
         """Return the version of the room simulator; MissingDependency without it."""
-        need_simulator()
-        import pyroomacoustics
-
-        return {"pyroomacoustics": str(pyroomacoustics.__version__)}
+        return simulator()

@@ -29,12 +29,13 @@ _HEADER = 44  # bytes of a PCM WAV before its samples
 
 @dataclass(frozen=True)
 class PoolTask:
-    """Turn one recording into one pool file."""
+    """Turn one recording into one pool file; a room response keeps its level, and its first channel alone."""
 
     source: Path
     target: Path
     rate: int
     frames: int  # that the recording's header promised
+    response: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,13 @@ class AheadTask:
 
 @dataclass(frozen=True)
 class Pools:
-    """What a corpus found: recordings under the source, and noise under a folder of its own."""
+    """What a corpus found: recordings under the source, noise and room responses under folders of their own."""
 
     rows: list[PoolRow]
     noise_root: Path
     noise: list[PoolRow]
+    rooms_root: Path
+    rooms: list[PoolRow]
 
 
 def make(
@@ -76,12 +79,13 @@ def make(
 ) -> list[Manifest | Pool]:
     """Write pool, noise and mixtures under folder.path and return the tables; in a dry run only count."""
     out = folder.path.resolve()
-    _outside(out, folder.source, *([pools.noise_root.resolve()] if pools.noise else []))
+    others = [(pools.noise, pools.noise_root), (pools.rooms, pools.rooms_root)]
+    _outside(out, folder.source, *(root.resolve() for rows, root in others if rows))
     summary.bad += folder.share.of(corpus.bad) if folder.share else corpus.bad
     if summary.dry_run:
-        return _dry(corpus, pools.rows, pools.noise, summary, folder.share)
+        return _dry(corpus, pools, summary, folder.share)
     folder.tools.update(corpus.tools())
-    _planners(corpus, pools.rows, pools.noise)  # what cannot be planned is told before anything is written
+    _planners(corpus, pools.rows, pools.noise, pools.rooms)  # what cannot be planned is told before anything is written
     folder.claim(overwrite, folder.merge)
     rate = corpus.rate
     total = sum(corpus.counts.values())
@@ -89,12 +93,13 @@ def make(
         folder.state(total, "mixtures").refuse_gaps(folder.path)
     pool = _fill(pools.rows, folder.source, folder, "pool", rate, summary, workers, quiet)
     noise = _fill(pools.noise, pools.noise_root, folder, "noise", rate, summary, workers, quiet)
+    rooms = _fill(pools.rooms, pools.rooms_root, folder, "rooms", rate, summary, workers, quiet)
     if pools.rows and not pool:
         reason = summary.bad[0].reason
         raise BadInput(
             f"{io.show(folder.source)}: none of {len(pools.rows)} recordings can be used; the first: {reason}"
         )
-    plans = _plans(corpus, pool, noise)
+    plans = _plans(corpus, pool, noise, rooms)
     plans = list(folder.share.of(plans)) if folder.share else plans
     before = summary.kept
     plans = _mix(plans, folder, rate, summary, workers, quiet)
@@ -166,12 +171,13 @@ def _mix(
 def pool_file(task: PoolTask) -> tuple[int, str, bool]:
     """Make one pool file, mono PCM16; returns (samples, '' or why not, whether it was there already)."""
     if task.target.exists():
-        return (task.target.stat().st_size - _HEADER) // 2, "", True
+        frames = io.info(task.target).frames if task.response else (task.target.stat().st_size - _HEADER) // 2
+        return frames, "", True
     try:
         layout = io.wav_layout(task.source)
         if layout and layout.declared and layout.offset + layout.declared > task.source.stat().st_size:
             return 0, "cut short: the header promises more samples than the file holds", False
-        wave, rate = io.read_mono(task.source)
+        wave, rate = _first_channel(task.source) if task.response else io.read_mono(task.source)
         whole = resample(wave, rate, task.rate)
     except Exception as error:
         return 0, guard.reason(error, task.source, (OutputError,)), False
@@ -180,10 +186,18 @@ def pool_file(task: PoolTask) -> tuple[int, str, bool]:
     peak = float(np.abs(wave).max())
     if not peak:
         return 0, "silent: every sample is zero", False
+    if task.response:
+        io.write(task.target, whole, task.rate, "FLOAT", overwrite=True)
+        return len(whole), "", False
     # Resampling overshoots where a recording touches full scale; a talker's level is free, a clipped peak is
     # not.
     io.write(task.target, whole / max(1.0, float(np.abs(whole).max())), task.rate, overwrite=True)
     return len(whole), "", False
+
+
+def _first_channel(path: Path) -> tuple[np.ndarray, int]:
+    wave, rate = io.read(path)
+    return wave[0], rate
 
 
 def ahead_file(task: AheadTask) -> bool:
@@ -254,7 +268,10 @@ def _fill(
     out, share = folder.path.resolve(), folder.share
     first = (share.index - 1) * len(rows) // share.count if share else 0
     order = [*range(first, len(rows)), *range(first)]
-    tasks = [PoolTask(root / rows[n].path, out / name / f"{rows[n].id}.wav", rate, rows[n].frames) for n in order]
+    tasks = [
+        PoolTask(root / rows[n].path, out / name / f"{rows[n].id}.wav", rate, rows[n].frames, name == "rooms")
+        for n in order
+    ]
     filled: dict[int, PoolRow] = {}
     bad: dict[int, Bad] = {}
     results = run_tasks(pool_file, tasks, workers)
@@ -268,12 +285,12 @@ def _fill(
     return [filled[n] for n in sorted(filled)]
 
 
-def _plans(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow]) -> list[Plan]:
-    planners = _planners(corpus, pool, noise)
+def _plans(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow], rooms: list[PoolRow]) -> list[Plan]:
+    planners = _planners(corpus, pool, noise, rooms)
     return [planner.plan(i) for split, planner in planners.items() for i in range(corpus.counts[split])]
 
 
-def _planners(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow]) -> dict[str, Plans]:
+def _planners(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow], rooms: list[PoolRow]) -> dict[str, Plans]:
     """Return the plans of every split that gets mixtures; BadInput where its recordings do not suffice."""
     found = {}
     for index, split in enumerate(SPLITS):
@@ -283,20 +300,20 @@ def _planners(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow]) -> dict[
         if corpus.noise and noise and not noises:
             raise BadInput(f"{corpus.noise}: no noise recording belongs to split {split}; add some or pass --{split} 0")
         rows = [row for row in pool if row.split == split]
-        found[split] = corpus.planner(split, rows, noises, index)
+        found[split] = corpus.planner(split, rows, noises, index, [row for row in rooms if row.split == split])
     return found
 
 
-def _dry(
-    corpus: Maker, rows: list[PoolRow], noise: list[PoolRow], summary: Prepared, share: Shard | None
-) -> list[Manifest | Pool]:
+def _dry(corpus: Maker, pools: Pools, summary: Prepared, share: Shard | None) -> list[Manifest | Pool]:
     rate = corpus.rate
-    pool = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in rows]
-    noise = [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in noise]
-    plans = _plans(corpus, pool, noise)
+    pool, noise, rooms = (
+        [replace(row, sample_rate=rate, frames=length_after(row.frames, row.sample_rate, rate)) for row in rows]
+        for rows in (pools.rows, pools.noise, pools.rooms)
+    )
+    plans = _plans(corpus, pool, noise, rooms)
     plans = list(share.of(plans)) if share else plans
     _count(summary, pool, plans, rate)
-    samples = sum(row.frames for row in [*pool, *noise])
+    samples = sum(row.frames for row in [*pool, *noise, *rooms, *rooms])  # responses have four bytes
     samples += sum(plan.frames * len(plan.files()) for plan in plans)
     summary.mebibytes = round(2 * samples / 2**20, 1)
     return []

@@ -22,7 +22,7 @@ from usepcli.engine.preparing import pack
 from usepcli.engine.preparing.cut import cut
 from usepcli.engine.preparing.make_mixtures import Pools, make
 from usepcli.engine.preparing.prepared import Prepared
-from usepcli.engine.preparing.prepared_folder import PreparedFolder, write_bad
+from usepcli.engine.preparing.prepared_folder import TWINS, PreparedFolder, write_bad
 from usepcli.errors import BadInput, ConfigError, InputNotFound, UsageError, did_you_mean
 from usepcli.files import tried
 from usepcli.profile.signature import schema
@@ -77,9 +77,9 @@ def prepare(
     summary = Prepared(out, corpus, dry_run=dry_run)
     fill: Callable[..., Sequence[Manifest | Pool]]
     if isinstance(adapter, Maker):
-        pools = Pools(adapter.scan(source), *adapter.scan_noise(source))
+        pools = Pools(adapter.scan(source), *adapter.scan_noise(source), *adapter.scan_rooms())
         summary.remarks += adapter.remarks()
-        rows = [*pools.rows, *(() if adapter.noise else pools.noise)]
+        rows = [*pools.rows, *(() if adapter.noise else pools.noise), *pools.rooms]
         folder = PreparedFolder(out, source, corpus, asked, rows, share, merge)
         fill = partial(make, adapter, pools, workers=workers, quiet=quiet)
     elif isinstance(adapter, Cutter):
@@ -118,7 +118,9 @@ def _packed(folder: PreparedFolder, summary: Prepared) -> bool:
     earlier = folder.earlier() or {}
     if not folder.complete or earlier.get("key") != folder.key:
         return False
-    tables = [kind.read(folder.path) for kind in (Manifest, Pool) if (folder.path / kind.FILE).is_file()]
+    kinds: dict[str, type[Manifest | Pool]] = {Pool.FILE: Pool}
+    kinds |= dict.fromkeys((Manifest.FILE, *TWINS), Manifest)
+    tables = [kind.read(folder.path / name) for name, kind in kinds.items() if (folder.path / name).is_file()]
     named = [row.path if isinstance(row, PoolRow) else row.mixture or row.sources[0] for t in tables for row in t.rows]
     there = {name.rpartition(f"{tars.SUFFIX}/")[0] + tars.SUFFIX for name in named}
     if not all((folder.path / tar).is_file() for tar in there):

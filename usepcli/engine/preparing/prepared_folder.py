@@ -13,6 +13,7 @@ from typing import Any
 from usepcli.audio import remote, tars
 from usepcli.data.corpora.base import Bad
 from usepcli.data.corpora.cutter import Job
+from usepcli.data.heard_scenes import DRY
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row, write_rows
 from usepcli.data.pairs import ANECHOIC
 from usepcli.engine.folder import Folder
@@ -23,6 +24,7 @@ from usepcli.versions import versions
 
 FORMAT = 1  # raised when the same settings would make other files
 BAD_FILES = "bad_files.csv"
+TWINS = (ANECHOIC, DRY)  # tables of the same ids that some corpora have beside the manifest
 
 
 class PreparedFolder(Folder):
@@ -32,7 +34,7 @@ class PreparedFolder(Folder):
     """
 
     name, command = "prepare", "usep prepare-data"
-    made = (Manifest.FILE, Pool.FILE, "wav", "pool", "noise", "rooms", ANECHOIC, BAD_FILES, tars.FOLDER, "shards")
+    made = (Manifest.FILE, Pool.FILE, "wav", "pool", "noise", "rooms", *TWINS, BAD_FILES, tars.FOLDER, "shards")
     over_others = True
     part = ("prepare", ".json")
 
