@@ -19,8 +19,8 @@ GROUPS = {
     "Input": (
         *("--files-from", "--null", "--shard", "--track", "--file", "--corpus", "--csv", "--root", "--speaker-column"),
         *("--split-column", "--speaker-depth", "--split-ratios", "--mix", "--subset", "--reference", "--channel"),
-        *("--variant", "--data", "--split", "--estimates", "--references", "--mixtures", "--skip-missing"),
-        *("--hypotheses", "--texts", "--key", "--sha256", "--limit"),
+        *("--variant", "--mix-from", "--data", "--split", "--estimates", "--references", "--mixtures"),
+        *("--skip-missing", "--hypotheses", "--texts", "--key", "--sha256", "--limit"),
     ),
     "Separation": (
         *("--model", "--channels", "--rest", "--residual", "--sources", "--keep", "--chunk-s", "--overlap"),

@@ -254,6 +254,10 @@ def prepare_data(
     ] = None,
     channel: Annotated[int | None, _of("sms-wsj", "--channel", "Microphone, from 0, the default.", min=0)] = None,
     variant: Annotated[str | None, _of("fuss", "--variant", "dry (default) or reverb.")] = None,
+    mix_from: Annotated[
+        str | None,
+        _of("fuss", "--mix-from", "Mixtures: sum (default) of the sources, as papers have it, or their file."),
+    ] = None,
     licence: Annotated[
         str | None, _of("lists of mixtures", "--licence", "Licence to note where the source names none.")
     ] = None,

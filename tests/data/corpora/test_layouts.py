@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from usepcli.data.corpora.folder import Folder
 from usepcli.data.corpora.fuss import Fuss
 from usepcli.data.corpora.librimix import LibriMix
 from usepcli.data.corpora.wsj0_mix import Wsj0Mix
-from usepcli.data.manifest import Phrase, Row
+from usepcli.data.items import Reader, trimmed_item
+from usepcli.data.manifest import Manifest, Phrase, Row
+from usepcli.engine.preparing.prepare import prepare
 from usepcli.errors import BadInput, InputNotFound
 
 
@@ -239,22 +242,78 @@ class TestFuss:
 
     @pytest.mark.parametrize(
         ("start", "variant", "prefix"),
-        [("", "dry", "ssdata/"), ("", "reverb", "ssdata_reverb/"), ("ssdata", "dry", "")],
-    )
+        [
+            ("", "dry", "ssdata/"), ("", "reverb", "ssdata_reverb/"),
+            ("ssdata", "dry", ""), ("ssdata_reverb", "reverb", ""), ("renamed", "reverb", ""),
+            ("unpacked", "dry", "FUSS/ssdata/"), ("unpacked/FUSS", "reverb", "ssdata_reverb/"),
+            ("unpacked/FUSS/ssdata_reverb", "reverb", ""),
+        ],
+    )  # fmt: skip
     def test_lists(self, tree: Path, start: str, variant: str, prefix: str):
-        rows = by_id(Fuss(variant=variant).scan(tree / start))
+        (tree / "unpacked").mkdir()
+        (tree / "unpacked" / "FUSS").symlink_to(tree)
+        shutil.copytree(tree / "ssdata_reverb", tree / "renamed")
+        rows = by_id(Fuss(variant=variant, mix_from="file").scan(tree / start))
         assert [(name, row.split, row.n_src) for name, row in rows.items()] == [
             ("train/example00000", "train", 3), ("train/example00001", "train", 2),
             ("validation/example00000", "valid", 3), ("eval/example00000", "test", 3),
         ]  # fmt: skip
         row = rows["train/example00000"]
-        assert row.mixture == f"{prefix}train/example00000.wav" and row.sample_rate == 16000
-        assert row.label == "background0;foreground0;foreground1"
+        assert row.mixture == f"{prefix}train/example00000.wav" and (row.sample_rate, row.frames) == (16000, 100)
+        assert row.label == "background0;foreground0;foreground1" and row.origin == f"FUSS {variant}"
         assert all((tree / start / path).is_file() for path in (row.mixture, *row.sources))
+
+    def test_the_mixture_is_the_sum_of_its_sources_unless_its_file_is_asked_for(self, tree: Path, tmp_path: Path):
+        draw = np.random.default_rng(0)
+        exact = draw.normal(size=(3, 4000)) * 10 ** (-62 / 20)  # as quiet as FUSS
+        parts = [f"example00000_sources/{part}_sound.wav" for part in ("background0", "foreground0", "foreground1")]
+        for part, wave in zip((*parts, "example00000.wav"), (*exact, exact.sum(0)), strict=True):
+            io.write(tree / "ssdata/train" / part, wave, 16000, overwrite=True)
+        mixes = {}
+        for how in ("sum", "file"):
+            prepare(tree, tmp_path / how, "fuss", {} if how == "sum" else {"mix_from": how}, quiet=True)
+            manifest = Manifest.read(tmp_path / how)
+            row = next(row for row in manifest.rows if row.id == "train/example00000")
+            assert row.frames == 4000
+            read = Reader(manifest, 16000).whole(row, with_sources=True)
+            scored = trimmed_item(manifest, row)
+            assert read.sources is not None and np.array_equal(read.mix, scored.mix)
+            mixes[how] = read.mix
+            error = read.mix - read.sources.sum(0)
+            floor = 10 * np.log10(np.mean(read.mix**2) / max(np.mean(error**2), 1e-30))
+            # Of four roundings, to 1/12 of a step each, below the power of three sources.
+            expected = 10 * np.log10(3 * 10 ** (-6.2) / (4 / 12 / 32768**2))
+            assert floor > 200 if how == "sum" else floor == pytest.approx(expected, abs=0.5)
+        assert np.array_equal(mixes["file"], io.read_mono(tree / "ssdata/train/example00000.wav")[0])
+        (tree / "ssdata/train/example00000.wav").unlink()  # a sum does not open it
+        assert "train/example00000" in by_id(Fuss().scan(tree)) and "train/example00000" not in by_id(
+            Fuss(mix_from="file").scan(tree)
+        )
+
+    def test_a_sum_lasts_as_long_as_its_longest_source(self, tree: Path):
+        short = tree / "ssdata/train/example00000_sources/foreground0_sound.wav"
+        io.write(short, np.full(60, 0.1), 16000, overwrite=True)
+        corpus = Fuss()
+        assert by_id(corpus.scan(tree))["train/example00000"].frames == 100 and corpus.bad == []
+        (tree / "ssdata/train/example00001_sources/background0_sound.wav").unlink()
+        assert "train/example00001" not in by_id(corpus.scan(tree))
+        assert [bad.path for bad in corpus.bad] == ["train/example00001_sources/background0_sound.wav"]
+
+    @pytest.mark.parametrize("variant", ["dry", "reverb"])
+    def test_the_other_variant_alone(self, tree: Path, variant: str):
+        mine, other = ("ssdata", "ssdata_reverb") if variant == "dry" else ("ssdata_reverb", "ssdata")
+        named = {"dry": "reverb", "reverb": "dry"}[variant]
+        with pytest.raises(
+            InputNotFound, match=rf"{other}: holds the {named} variant, where {variant} .*--variant {named}"
+        ):
+            Fuss(variant=variant).scan(tree / other)
+        shutil.rmtree(tree / mine)
+        with pytest.raises(InputNotFound, match=rf"{other}: holds the {named} variant.*the folder that holds {mine}"):
+            Fuss(variant=variant).scan(tree)
 
     def test_faults(self, tree: Path, tmp_path: Path):
         with pytest.raises(InputNotFound, match="ssdata_reverb"):
             Fuss(variant="reverb").scan(tmp_path / "ssdata" / "train")
-        (tree / "ssdata" / "eval_example_list.txt").write_text("eval/example00000.wav eval/x.wav\n")
-        with pytest.raises(BadInput, match=r"eval_example_list.txt:1.*tabs"):
-            Fuss().scan(tree)
+        (tree / "ssdata" / "eval_example_list.txt").write_text("\n\neval/example00000.wav eval/x.wav\n")
+        with pytest.raises(BadInput, match=r"eval_example_list.txt:3.*tabs"):
+            Fuss(limit=1).scan(tree)
