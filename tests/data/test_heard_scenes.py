@@ -92,6 +92,16 @@ def test_every_source_has_its_own_place_in_one_room():
     assert len({plan.room for plan in own}) == 8
 
 
+def test_responses_that_are_named_for_a_role_are_for_it():
+    names = ("background0", *(f"foreground{k}" for k in range(3)))
+    rirs = [PoolRow(name, "train", "r", f"rooms/r/rir_{name}.wav", RATE, 800) for name in names]
+    for i in range(60):
+        plan = planner(responses=rirs).plan(i)
+        assert plan.measured[0] == "rooms/r/rir_background0.wav" and len(set(plan.measured)) == len(plan.turns)
+    orders = {planner(responses=rirs).plan(i).measured[1:] for i in range(60)}
+    assert len(orders) > 6
+
+
 def test_shared_rooms_have_places_for_the_largest_scene():
     source = planner(rt60_s=(0.2, 0.3), rooms=2)
     scenes = [source.plan(i) for i in range(30)]

@@ -8,7 +8,7 @@ import numpy as np
 
 _BLOCK_S, _STEPS = 0.4, 4  # gating blocks of 400 ms, one every 100 ms
 _ABSOLUTE_LUFS, _RELATIVE_LU = -70.0, -10.0
-_PASSES = 4  # the second is exact where the gates hold back the same blocks
+_PASSES, _EXACT_LU = 4, 1e-6  # the second pass finds it exact where the gates hold back the same blocks
 _SURROUND, _LFE = 1.41, 0.0  # weights of the channels at the sides and of the one for effects
 # By number of channels, in the order of WAV files: 5.0, 5.1, 6.1 and 7.1; in all others every channel counts once.
 _WEIGHTS = {
@@ -90,7 +90,10 @@ def at_loudness(wave: np.ndarray, rate: int, target: float) -> np.ndarray:
         return wave
     wave = wave / peak  # far above the gate, however quiet the recording
     for _ in range(_PASSES):
-        wave = wave * gain_to(target, loudness(wave, rate))
+        found = loudness(wave, rate)
+        if abs(found - target) < _EXACT_LU:
+            break
+        wave = wave * gain_to(target, found)
     return wave
 
 

@@ -18,7 +18,7 @@ from scipy.signal import oaconvolve
 from usepcli.audio.loudness import at_loudness
 from usepcli.data.loud_scenes import LoudPlan, LoudPlanner, summed
 from usepcli.data.manifest import PoolRow
-from usepcli.data.mixtures import Twin
+from usepcli.data.mixtures import Turn, Twin
 from usepcli.data.render import Load
 from usepcli.data.rooms import Room, arrival, draw_room
 from usepcli.data.scenes import SceneRecipe
@@ -113,8 +113,7 @@ class HeardPlanner(LoudPlanner):
         if self.rt60_s is None:
             sizes = [len(heard) for heard in self._measured]
             heard = self._measured[int(rng.choice(len(sizes), p=np.divide(sizes, sum(sizes))))]
-            order = rng.permutation(len(heard))
-            used = [heard[order[k % len(heard)]] for k in range(count)]
+            used = self._used([heard[n] for n in rng.permutation(len(heard))], scene["turns"])
             scene["origins"] = tuple(dict.fromkeys([*scene["origins"], *(row.origin for row in used if row.origin)]))
             scene["licences"] = tuple(dict.fromkeys([*scene["licences"], *(r.licence for r in used if r.licence)]))
             return HeardPlan(**scene, measured=tuple(row.path for row in used))
@@ -124,6 +123,14 @@ class HeardPlanner(LoudPlanner):
         room = draw_room(self._rng(number, 4), most, self.rt60_s)
         places = tuple(rng.permutation(most)[:count].tolist())
         return HeardPlan(**scene, room=room, response=f"rooms/{self.split}_{number:05d}.wav", places=places)
+
+    def _used(self, heard: list[PoolRow], turns: Sequence[Turn]) -> list[PoolRow]:
+        """Return a response for each turn, in the order given; of those named for its role, as FUSS's are, if any."""
+        behind, used = {row.path for row in self.backgrounds}, list[PoolRow]()
+        for turn in turns:
+            role = "background" if turn.paths[0] in behind else "foreground"
+            used.append(min([row for row in heard if role in row.path] or heard, key=used.count))
+        return used
 
     def _rng(self, *counter: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([*self._key, *counter]))

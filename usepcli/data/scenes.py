@@ -79,8 +79,8 @@ class ScenePlanner:
             )
         if recipe.background and not backgrounds:
             raise BadInput(
-                f"split {split}: no background recording; name them in a column 'role', lower --background-s, or pass "
-                f"--background 0"
+                f"split {split}: no background recording; add some, name them in a column 'role', lower "
+                f"--background-s, or pass --background 0 or --{split} 0"
             )
 
     def plan(self, i: int) -> Plan:
