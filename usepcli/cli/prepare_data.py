@@ -144,7 +144,11 @@ def prepare_data(
     ] = None,
     rirs: Annotated[
         Path | None,
-        _of("fuss-mix", "--rirs", "Folder of measured room responses; a scene keeps to one room, a room to one split."),
+        _of(
+            "fuss-mix",
+            "--rirs",
+            "Folder of room responses, first channels; a scene keeps to one room, a room to one split.",
+        ),
     ] = None,
     rt60_s: Annotated[
         Pair | None,

@@ -51,6 +51,13 @@ def test_a_folder_of_backgrounds_holds_all_of_them(tmp_path: Path, source: str, 
     assert corpus.remarks() == []
 
 
+def test_room_responses_among_the_recordings_are_none_of_them(tmp_path: Path):
+    touch(tmp_path, "dog/1.wav", "rooms/hall/1.wav")
+    corpus = FussMix(rirs=str(tmp_path / "rooms"), valid=0, test=0)
+    assert [row.path for row in corpus.scan(tmp_path)] == ["dog/1.wav"]
+    assert [row.path for row in corpus.scan_rooms()[1]] == ["hall/1.wav"]
+
+
 def test_backgrounds_that_a_list_names_beside_a_folder_of_them(tmp_path: Path):
     touch(tmp_path, "a/1.wav", "a/2.wav", "b/1.wav")
     (tmp_path / "a/manifest.csv").write_text("path,role\n1.wav,foreground\n2.wav,background\n")
@@ -64,7 +71,7 @@ def test_faults(tmp_path: Path):
     touch(tmp_path, "fg/dog/1.wav")
     with pytest.raises(InputNotFound, match="nowhere"):
         FussMix(backgrounds=str(tmp_path / "nowhere")).scan(tmp_path)
-    with pytest.raises(BadInput, match=r"no recording but those of the other folder"):
+    with pytest.raises(BadInput, match=r"no recording but those of another folder"):
         FussMix(backgrounds=str(tmp_path)).scan(tmp_path)
     for lufs in (1.0, -61.0, float("nan")):  # -61 with foregrounds 5 LU below it
         with pytest.raises(ConfigError, match=r"--background-lufs .*FUSS: -55"):

@@ -135,21 +135,20 @@ class FussMix(Events):
             raise ConfigError(f"--{'rooms' if self.rooms else 'rt60'}: is for simulated rooms; add --reverb simulated")
 
     def _listed(self, root: Path, table: str, split_column: str) -> list[Recording]:
-        """Return the recordings of SOURCE, those of a folder for backgrounds set apart, one in the other or not."""
+        """Return the recordings of SOURCE without those of the folders for backgrounds and rooms, set apart."""
         found = super()._listed(root, table, split_column)
-        if not self.backgrounds:
-            return found
-        folder = Path(self.backgrounds)
-        behind = super()._listed(folder, "", "none" if split_column == "none" else "")
-        here, there = root.resolve(), folder.resolve()
-        if there.is_relative_to(here):
-            found = [item for item in found if not (root / item.path).resolve().is_relative_to(there)]
-        elif here.is_relative_to(there):
-            behind = [item for item in behind if not (folder / item.path).resolve().is_relative_to(here)]
-        for name, left in ((show(root), found), (show(folder), behind)):
-            if not left:
-                raise BadInput(f"{name}: no recording but those of the other folder; name another in --backgrounds")
-        self._apart = behind
+        if self.rirs:
+            found = _without(found, root, Path(self.rirs))
+        if self.backgrounds:
+            folder = Path(self.backgrounds)
+            behind = super()._listed(folder, "", "none" if split_column == "none" else "")
+            if root.resolve().is_relative_to(folder.resolve()):
+                self._apart = _without(behind, folder, root)
+            else:
+                found, self._apart = _without(found, root, folder), behind
+        for name, given, left in ((root, True, found), (self.backgrounds, bool(self.backgrounds), self._apart)):
+            if given and not left:
+                raise BadInput(f"{show(name)}: no recording but those of another folder that was given; name one apart")
         return found
 
     def _is_background(self, item: Recording) -> bool:
@@ -163,3 +162,9 @@ class FussMix(Events):
 def _words(row: PoolRow) -> str:
     """Return a row's class as one would ask for it."""
     return row.speaker.removeprefix(f"{row.split}/").replace("_", " ").strip()
+
+
+def _without(found: list[Recording], root: Path, folder: Path) -> list[Recording]:
+    """Return the recordings under root that do not lie in a folder as well."""
+    there = folder.resolve()
+    return [item for item in found if not (root / item.path).resolve().is_relative_to(there)]
