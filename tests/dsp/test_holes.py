@@ -39,6 +39,34 @@ def test_a_gap_in_time_lies_where_it_was_made():
     assert found.energy == pytest.approx(0.25, abs=0.04)
 
 
+@pytest.mark.parametrize("rate", [8000, 11025, 44100])
+def test_a_rectangle_of_silence_counts_but_for_its_edges(rate: int) -> None:
+    """Noise for 4 s of which a band is silent for a second: an eighth of the band, less up to 3 cells on each side."""
+    ref = np.random.default_rng(0).normal(size=4 * rate)
+    window, hop = holes._sizes(rate)
+    first, last, rows = rate, 2 * rate, window // 8  # an eighth of the bins, and as many below
+    est, cells = ref.copy(), np.fft.rfft(ref[first:last])
+    hertz = np.fft.rfftfreq(last - first, 1 / rate)
+    cells[(hertz >= rows * rate / window / 2) & (hertz < 1.5 * rows * rate / window)] = 0
+    est[first:last] = np.fft.irfft(cells, last - first)
+    found = holes.find(est, ref, rate)
+    frames, bins = (last - first) / hop, rows
+    most, least = (((frames - less) * (bins - less)) / found.mask.size for less in (0, 6))
+    assert least <= found.area <= most and found.energy == pytest.approx(found.area, abs=0.15 * most)
+
+
+@pytest.mark.parametrize("rate", [1000, 16000, 192000])
+@pytest.mark.parametrize("length", [1, 2, 7, 1001])
+def test_any_rate_and_length_whatever_the_levels(rate: int, length: int) -> None:
+    random = np.random.default_rng(length)
+    ref, noise = random.normal(size=(2, length))
+    assert holes.find(ref, ref, rate).area == 0 and holes.find(np.zeros(length), ref, rate).area == 1
+    found = holes.find(ref + noise, ref, rate)
+    for factor in (1e-6, 1e6, -3.0):
+        assert np.array_equal(holes.find(factor * (ref + noise), ref, rate).mask, found.mask)
+        assert np.array_equal(holes.find(ref + noise, factor * ref, rate).mask, found.mask)
+
+
 @pytest.mark.parametrize(("left_db", "hole"), [(-15, False), (-25, True)])
 def test_twenty_decibels_below_is_the_limit(left_db: float, hole: bool):
     est = tone(500) + tone(2000, 0.5 * 10 ** (left_db / 20))

@@ -236,6 +236,10 @@ def evaluate(
     stands. --oracle with --data does so, too, where no MODEL is named and no run is there, and with --references and
     no --estimates.
 
+    `--metric holes` is the share, in per cent of the energy, of a reference's spectrogram within 40 dB of its loudest
+    cell in which the estimate, brought to the reference's level, lies 20 dB or more below it; `holes-area` counts
+    cells. Oracles have next to none; the mixture has where a source is very quiet.
+
     `--metric momi` needs mixtures alone. A --protocol says what its paper's scores mean, and prints it.
 
     For people's ears, see `usep listen`.

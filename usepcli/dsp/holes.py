@@ -5,6 +5,8 @@ With power spectrograms S (reference) and E (estimate at the reference's level),
     hole     = sounding and E <= S / 10^2  (20 dB or more below)
 The level: where the cosine c of both signals is 0.1 or more, the reference's part in the estimate is brought to the
 reference's level, E / (<e, s> / <s, s>)^2, as in SI-SNR; below that both are brought to the same power.
+Limits: windows and means blur the edges of a hole by about two cells on each side, which do not count; and what an
+estimate holds of a source more than 20 dB below the rest of it is missing by this measure.
 """
 
 from __future__ import annotations
