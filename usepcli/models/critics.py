@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -54,17 +56,73 @@ class Critic(nn.Module):
         return max(1, need)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return one number for each item; BadInput for a length that the critic was not built for."""
+        """Return one number for each item; BadInput for a length that the critic was not built for.
+
+        What is silent is all alike: it is looked at once, unless gradients for each are asked for.
+        """
+        silent = x.detach().flatten(1).abs().amax(1) == 0
+        if x.requires_grad or int(silent.sum()) < 2:
+            return self._told(x)
+        told = self._told(torch.cat([x[~silent], x[silent][:1]]))
+        return told[torch.where(silent, len(told) - 1, (~silent).cumsum(0) - 1)]
+
+    def _told(self, x: Tensor) -> Tensor:
         size = tuple(x.shape[-self.axes :])
         if self.last is not None:
             if size != self.size:
                 raise BadInput(f"a critic built for {self.size} was given {size}; train on segments of one length")
-            return self.last(self.body(x).flatten(1))[:, 0]
+            return self.last(self._heard(x).flatten(1))[:, 0]
         least = self.shortest()
         lacking = [max(0, least - n) for n in size]
         if any(lacking):
             x = F.pad(x, [side for lack in reversed(lacking) for side in (0, lack)])
-        return self.body(x).flatten(1).mean(1)
+        return self._heard(x).flatten(1).mean(1)
+
+    def _heard(self, x: Tensor) -> Tensor:
+        if self.axes > 1 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            return self.body(x)
+        h = x.mT.contiguous()  # (B, T, C)
+        for layer in self.body[:-1]:
+            strided = isinstance(layer, nn.Conv1d)
+            h = _Strided.apply(h, layer.weight, layer.bias) if strided else F.leaky_relu_(h, SLOPE)
+        return self.body[-1](h.mT)
+
+
+class _Strided(torch.autograd.Function):
+    """A convolution of KERNEL by STRIDE over x (B, T, C) as one matrix product: (B, L, D).
+
+    On a processor its gradients take two thirds of the time that those of conv1d take; sums differ by their rounding.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        (batch, length, width), out = x.shape, weight.shape[0]
+        steps = (length - KERNEL) // STRIDE + 1
+        shape = batch, steps, KERNEL * width
+        frames = x.as_strided(shape, (length * width, STRIDE * width, 1)).reshape(batch * steps, -1)
+        taps = weight.permute(2, 1, 0).reshape(-1, out)
+        ctx.save_for_backward(taps, *([frames] if ctx.needs_input_grad[1] else []))
+        ctx.shape, ctx.length = shape, length
+        found = x.new_empty(batch, steps, out)
+        torch.addmm(bias, frames, taps, out=found.view(-1, out))
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (taps, *frames), (batch, steps, wide) = ctx.saved_tensors, ctx.shape
+        grad, width = grads[0].reshape(batch * steps, -1), wide // KERNEL
+        to_input = to_weight = to_bias = None
+        if frames:
+            to_weight = (frames[0].T @ grad).view(KERNEL, width, -1).permute(2, 1, 0)
+        if ctx.needs_input_grad[2]:
+            to_bias = grad.sum(0)
+        if ctx.needs_input_grad[0]:
+            parts = (grad @ taps.T).view(ctx.shape)
+            first = STRIDE * width  # of a frame, what no other has
+            to_input = grad.new_zeros(batch, ctx.length, width)
+            to_input.as_strided((batch, steps, first), (ctx.length * width, first, 1)).copy_(parts[..., :first])
+            to_input[:, STRIDE : STRIDE * steps + 1 : STRIDE] += parts[..., first:]
+        return to_input, to_weight, to_bias
 
 
 def wave(channels: int, samples: int | None = None, width: float = 1.0) -> Critic:
