@@ -9,6 +9,8 @@ mixture included (its noise) where that sounds:
     npsm   max(0, psm)                            the same without negative values
     wfm    |S_k|^2 / sum_j |S_j|^2                Wiener-like
 (Erdogan et al. 2015; Kolbaek et al. 2017, section III). Where nothing sounds a mask has nothing to scale.
+Others call wfm a ratio mask, too: the oracles of sigsep (SiSEC) have exponent 1, irm, and 2, wfm; the ratio masks of
+nussl, msa and psa, are iam and psm within a range.
 """
 
 from __future__ import annotations
