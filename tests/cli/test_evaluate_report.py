@@ -77,13 +77,15 @@ def test_the_page_of_separated_files_with_conditions_and_an_earlier_evaluation(
 
 
 def test_the_page_shows_oracle_and_mixture_beside(usep: Usep) -> None:
-    answer = usep("default", "--report", "-o", "out", "--limit", 2, "--protocol", "advpit2023", "--oracle", "irm")
+    answer = usep("default", "--report", "-o", "out", "--limit", 2, "--protocol", "advpit2023", "--oracle", "irm",
+        "--consistency", "none",
+    )  # fmt: skip
     assert answer.code == 0, answer.err
     page = (Path("out") / "report.html").read_text()
     assert "By number of sources" in page and "2 sources, 2 items" in page
     assert "Items with fewer, as many and more outputs: under 0 %, equal 100 %, over 0 %" in page
     summary = {(row["system"], row["metric"]): row for row in table("out/summary.csv")}
-    for system in ("oracle irm 512/128", "separated", "unprocessed"):
+    for system in ("oracle irm 512/128", "separated", "consistency none", "unprocessed"):
         assert f"{system}: {float(summary[system, 'MSi']['mean']):.2f} dB" in page
     lost = {(row["system"], row["item"], row["source"]): float(row["holes_energy"]) for row in table("out/holes.csv")}
     assert len(lost) == 12 and {system for system, _, _ in lost} == {"oracle irm 512/128", "separated", "unprocessed"}

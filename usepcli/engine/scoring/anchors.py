@@ -28,12 +28,16 @@ class Scored(NamedTuple):
 
 
 def systems(found: Results, own: Sequence[Scores]) -> list[Scored]:
-    """Return oracles, what is scored and the mixture, in the order of the summary; own: as versus.columns gives it."""
-    beside = [row for name in (results.ORACLES, results.UNTOUCHED) for row in found.tables.get(name, ([], ()))[0]]
+    """Return oracles, what is scored and the mixture in the summary's order; own: as versus.columns gives it."""
+    tables_of = (results.ORACLES, results.PROJECTED, results.UNTOUCHED)
+    beside = [row for name in tables_of for row in found.tables.get(name, ([], ()))[0]]
+    scored = f"{ORACLE}{found.facts['oracle']}" if found.facts.get("oracle") else results.SEPARATED
     named = [str(row.get("system", results.SEPARATED)) for row in found.summary]
     made = []
     for name in dict.fromkeys(named):
         raw = [row for row in beside if row["system"] == name]
+        if not raw and name != scored:  # has means, but no items
+            continue
         rows = versus.columns(raw, found.conventions)[0] if raw else own
         whose = raw or found.tables[results.ITEMS][0]
         kind = charts.MIXTURE if name == UNPROCESSED else charts.ORACLE if name.startswith(ORACLE) else charts.OWN
