@@ -3,11 +3,11 @@
     python benchmarks/critics.py -o critics.csv [--seconds 2 10] [--accumulate 1 8] [--rounds 3] [--batch 1]
 
 Every case is a process of its own with one thread: the separator of 46.9 M parameters with PIT alone, with the critic
-ctx_wave_3, and with six, ctx and inst on waveforms, spectra and masks. A step is all that the training does between two
-batches: the critics' own steps, the separator's, clipping, Adam. The scenes are noise that starts somewhere, of one to
-four sources in turn, as FUSS has them. Seconds are processor time, the median over the steps of all rounds, in which
-the cases take turns; ratios are to PIT alone at the same seconds and accumulation. MiB is the most that a process held
-(VmHWM). GFLOP counts products and convolutions of one micro-batch.
+ctx_wave_3, and with six, ctx and inst on waveforms, spectra and masks, also at half their channels. A step is all that
+a training does between two batches: the critics' own steps, the separator's, clipping, Adam. The scenes are noise that
+starts somewhere, of one to four sources in turn, as FUSS has them. Seconds are processor time, the median over the
+steps of all rounds, in which the cases take turns; ratios are to PIT alone at the same seconds and accumulation. MiB is
+the most that a process held (VmHWM). GFLOP counts products and convolutions of one micro-batch.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-CRITICS = {
-    "0": (),
-    "1": ("ctx_wave_3",),
-    "6": ("ctx_wave_3", "ctx_stft_3", "ctx_mask_3", "inst_wave", "inst_stft", "inst_mask"),
-}
+SIX = ("ctx_wave_3", "ctx_stft_3", "ctx_mask_3", "inst_wave", "inst_stft", "inst_mask")
+# Names, and their width as a share of the published channels.
+CRITICS: dict[str, tuple[tuple[str, ...], float]] = {
+    "0": ((), 1.0), "1": (("ctx_wave_3",), 1.0), "6": (SIX, 1.0), "6half": (SIX, 0.5),
+}  # fmt: skip
 COLUMNS = ("seconds", "accumulate", "critics", "step_s", "ratio", "MiB", "GFLOP", "steps")
 RATE, SOURCES = 16000, 4
 
@@ -49,7 +49,9 @@ def scenes(batch: int, seconds: float, first: int) -> Any:
     return Batch(sources.sum(1), sources, [str(first + b) for b in range(batch)])
 
 
-def measure(critics: tuple[str, ...], seconds: float, accumulate: int, batch: int, steps: int) -> dict[str, Any]:
+def measure(
+    critics: tuple[str, ...], width: float, seconds: float, accumulate: int, batch: int, steps: int
+) -> dict[str, Any]:
     """Return processor seconds of each step after one to warm up, the peak in MiB, and GFLOP of a micro-batch."""
     import torch
 
@@ -65,7 +67,7 @@ def measure(critics: tuple[str, ...], seconds: float, accumulate: int, batch: in
     profile = load_profile(
         "fuss_advpit",
         sets=[
-            f"objective.critics=[{', '.join(critics)}]",
+            f"objective.critics=[{', '.join(critics)}]", f"objective.critic_width={width}",
             f"objective.critic_s={seconds}", f"data.segment_s={seconds}",
             f"train.batch_size={batch * accumulate}", f"train.accumulate={accumulate}",
         ],
@@ -115,7 +117,7 @@ def main() -> None:
     parser.add_argument("--case", choices=list(CRITICS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
-        one = measure(CRITICS[args.case], args.seconds[0], args.accumulate[0], args.batch, args.steps)
+        one = measure(*CRITICS[args.case], args.seconds[0], args.accumulate[0], args.batch, args.steps)
         print(json.dumps(one))
         return
     cases = [(seconds, count, name) for seconds in args.seconds for count in args.accumulate for name in CRITICS]
