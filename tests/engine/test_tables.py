@@ -22,6 +22,11 @@ def test_append_writes_the_header_once(tmp_path: Path) -> None:
     assert log.read_text() == "step,loss,skipped\n1,0.30000000000000004,0\n2,nan,1\n"
 
 
+def test_nothing_is_no_number_and_zero_is_one() -> None:
+    assert [tables.number(cell) for cell in (0, 0.0, "0.0", "-1.5")] == [0.0, 0.0, 0.0, -1.5]
+    assert all(math.isnan(tables.number(cell)) for cell in ("", None, "nan"))
+
+
 def test_append_repairs_a_line_torn_by_a_kill(tmp_path: Path) -> None:
     log = tmp_path / "train.csv"
     log.write_text("step,loss\n1,0.5\n2,0.")

@@ -229,6 +229,11 @@ def _shown(value: Any, digits: int) -> str:
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
+def number(cell: Any) -> float:
+    """Return a cell of a table as a number, nan for an empty one; 0 is a number."""
+    return math.nan if cell in ("", None) else float(cell)
+
+
 def summarise(values: Iterable[float], groups: Iterable[str] | None = None) -> Summary:
     """Return mean, median and a 95 % Student t interval of the mean over the finite values.
 

@@ -119,6 +119,8 @@ def test_lower_is_better_where_it_is(profile_file: Path, tmp_path: Path) -> None
     check.record(1, 1, score, score, 0.1)
     assert float(table(tmp_path)[0]["best"]) == check.figures["loudest_share"]
     assert check.card(1, 1).scores[0]["value"] == pytest.approx(check.figures["loudest_share"], abs=1e-3)
+    check.figures["loudest_share"] = 0.0  # a score like any other
+    assert [score["value"] for score in check.card(1, 1).scores] == [0.0]
 
 
 def test_the_teacher_is_watched_from_before_the_first_step_on(

@@ -115,13 +115,9 @@ def columns(rows: Sequence[Mapping[str, Any]], conventions: Mapping[str, Any]) -
         return fuss_scores.columns(rows, protocols.find(name)), fuss_scores.names(rows)
     scores = [score for score in conventions.get("metrics") or {} if score in rows[0]]
     return [
-        {"id": row["id"], "source": row["source"], **{score: _number(row[score]) for score in scores}} for row in rows
+        {"id": row["id"], "source": row["source"], **{score: tables.number(row[score]) for score in scores}}
+        for row in rows
     ], scores
-
-
-def _number(value: Any) -> float:
-    # A score of 0 is one; an empty cell is none.
-    return math.nan if value in ("", None) else float(value)
 
 
 def differences(ours: Sequence[Scores], scores: Sequence[str], other: Evaluation, seed: int = 0) -> list[Scores]:

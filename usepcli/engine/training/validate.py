@@ -188,7 +188,7 @@ class Validator:
         row: dict[str, Any] = self.figures
         if step != self.step and (self.folder / TABLE).exists():
             row = next((r for r in tables.read_csv(self.folder / TABLE) if r["step"] == str(step)), {})
-        values = {name: float(row.get(name) or "nan") for name in (self.metric, *self.also) if name}
+        values = {name: tables.number(row.get(name)) for name in (self.metric, *self.also) if name}
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def _entry(self, name: str, value: float) -> dict[str, Any]:
