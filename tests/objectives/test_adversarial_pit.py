@@ -189,10 +189,59 @@ def test_silent_sources_may_stay_out(monkeypatch):
     found = step(objective, "inst_wave").terms(data, shared)
     real, fake = (x.flatten(1).mean(1) for x in said.shown)
     sounds = said.shown[0].abs().flatten(1).amax(1) > 0
-    expected = ((1 - real).relu() + (1 + fake).relu())[sounds].mean()
-    torch.testing.assert_close(found.losses["critic_inst_wave"], expected)
+
+    def expected(each):  # the mean over examples, which hold three, two and one of four sources
+        return torch.stack([e[s].mean() for e, s in zip(each.view(3, 4), sounds.view(3, 4), strict=True)]).mean()
+
+    torch.testing.assert_close(found.losses["critic_inst_wave"], expected((1 - real).relu() + (1 + fake).relu()))
+    torch.testing.assert_close(found.logs["real_inst_wave"], real[sounds].mean().detach())
     terms = step(objective, MAIN).terms(data, shared)
-    torch.testing.assert_close(terms.losses["adversarial"], -fake[sounds].mean().detach())
+    torch.testing.assert_close(terms.losses["adversarial"], -expected(fake).detach())
+    silence = Batch(data.mix, torch.zeros_like(data.sources), data.ids)
+    silent = step(objective, "inst_wave").terms(silence, Shared(True))
+    assert silent.losses["critic_inst_wave"] == 0 and torch.isnan(silent.logs["accuracy_inst_wave"])
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_micro_batches_add_up_to_the_batch(active, monkeypatch):
+    """Every group's gradient, in 64 bits, where L_PIT has a fixed weight; a ratio is found in each micro-batch."""
+    monkeypatch.setattr(torch.Tensor, "float", lambda x: x.double() if x.dtype == torch.bool else x)
+    options = {"critics": ALL, "pit": "fixed", "critic_width": 0.1, "inst_active_only": active}
+    objective = AdversarialPIT(separator(), LogMSE(), **options).double()
+    whole = batch(size=4, n_ref=4)
+    pieces = [
+        Batch(whole.mix[at : at + n].double(), whole.sources[at : at + n].double(), whole.ids[at : at + n])
+        for n in (4, 1)
+        for at in range(0, 4, n)
+    ]
+
+    def gradients(micro):
+        objective.rng.manual_seed(3)
+        held = [(one, Shared(len(micro) == 1)) for one in micro]
+        found = {}
+        for one in objective.steps():
+            weights = list(objective.groups()[one.group].parameters())
+            each = [torch.autograd.grad(sum(one.terms(*of).losses.values()) / len(micro), weights) for of in held]
+            found[one.group] = [torch.stack(parts).sum(0) for parts in zip(*each, strict=True)]
+        return found
+
+    for name, (a, b) in {k: (v, gradients(pieces[1:])[k]) for k, v in gradients(pieces[:1]).items()}.items():
+        largest = max(float(g.abs().max()) for g in a)
+        assert largest > 0, name
+        for one, other in zip(a, b, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12 * largest)
+
+
+def test_whose_fault_it_is_that_a_step_is_not_finite():
+    objective = AdversarialPIT(separator(), LogMSE(), critics=("ctx_stft", "inst_wave"))
+    with torch.no_grad():
+        objective.critics["inst_wave"].body[0].weight.mul_(1e9)
+    by = step(objective, MAIN).terms(batch(), Shared(True)).by
+    assert [name for name, part in by.items() if not torch.isfinite(part)] == ["inst_wave"]
+    with torch.no_grad():
+        objective.student.head.weight.fill_(torch.nan)
+    by = step(objective, "ctx_stft").terms(batch(), Shared(True)).by
+    assert list(by) == [MAIN] and not torch.isfinite(by[MAIN])
 
 
 def test_the_metric_predictor_learns_the_metric_and_is_asked_for_one(monkeypatch):
@@ -292,6 +341,7 @@ def test_without_critics_it_is_pit():
     ("options", "said"),
     [
         ({"critics": ("inst_wave", "inst_wave")}, "'inst_wave' twice"),
+        ({"critics": ("ctx_wave", "inst_wave", "ctx_wave_3")}, "'ctx_wave' and 'ctx_wave_3' are the same"),
         ({"gan": "wasserstein"}, "objective.gan"),
         ({"pit": "auto"}, "objective.pit"),
         ({"pit_weight": -1.0}, "objective.pit_weight"),
@@ -319,3 +369,6 @@ def test_more_references_than_outputs_are_refused():
     objective = AdversarialPIT(separator(), LogMSE(), critics=("inst_wave",))
     with pytest.raises(BadInput, match="5 references for 4 outputs"):
         step(objective, MAIN).terms(batch(n_ref=5), Shared(True))
+    objective.holds(4)
+    with pytest.raises(BadInput, match="5 references for 4 outputs"):  # before the first step, as well
+        objective.holds(5)

@@ -119,6 +119,11 @@ class FixedMixtures(Replacing):
         assert self.deal is not None
         return self.deal.n_items
 
+    @property
+    def most_sources(self) -> int:
+        """The largest number of sources that a mixture lists."""
+        return int(lazy.counts(self.manifest.rows, "sources").max(initial=0))
+
     def culprit(self, index: int) -> str:
         """Return the id of mixture `index`."""
         return self.manifest.rows[index].id
@@ -186,7 +191,7 @@ class DynamicMixtures(Replacing):
         """seek: of long files a stretch counts as the whole.  channels: "mix" or "first"."""
         words.check_pools(pools, needs)
         self.pools = list(pools)
-        self.seed, self.n_items, self.n_talkers = seed, n_items, n_talkers
+        self.seed, self.n_items, self.n_talkers, self.most_sources = seed, n_items, n_talkers, n_talkers
         self.n_files = sum(len(pool.rows) for pool in (*pools, *([noise] if noise else [])))
         self.segments = n_items
         self.frames, self.rate = round(segment_s * rate), rate

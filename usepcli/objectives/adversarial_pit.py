@@ -7,6 +7,7 @@ The paper scales L_PIT "such that it is of the same magnitude as L_sep" and cite
     fixed        lambda = w
     magnitude    lambda = w |L_sep| / (|L_PIT| + 1e-6)         bounded by MOST, without gradient
     gradients    lambda = w |g_sep| / (|g_PIT| + 1e-6)         likewise
+Each micro-batch on each rank finds its own ratio; all else adds up over them to what the whole batch gives.
 Every critic is a group of its own (`optim.groups.NAME`), learns first, and is not moved by the separator's step, which
 reuses the forward pass, P* and the choice of replaced sources.
 """
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from usepcli.data.batch import Batch
 from usepcli.dsp.parts import Parts
-from usepcli.errors import BadInput, ConfigError, choices
+from usepcli.errors import ConfigError, choices
 from usepcli.losses.base import Loss
 from usepcli.losses.thresholded import LogMSE
 from usepcli.models.critics import Critic
@@ -30,12 +31,14 @@ from usepcli.objectives import criticism
 from usepcli.objectives.base import MAIN, Objective, Shared, Step, Terms
 from usepcli.objectives.contest import Contest
 from usepcli.objectives.criticism import Domain, Sight
-from usepcli.objectives.pit import match, mean_snr_db, references, seen, take
+from usepcli.objectives.pit import match, mean_snr_db, references, refuse_more, seen, take
 
 Gan = Literal["hinge", "least_squares"]
 Balance = Literal["off", "fixed", "magnitude", "gradients"]
 BALANCES = ("off", "fixed", "magnitude", "gradients")
 MOST = 1e4
+LOUDEST = 1e6  # of a critic's scores, which learn to pass 1 and -1: beyond, it has diverged
+NAME = "adversarial_pit"
 _SMALL = 1e-6
 
 
@@ -68,6 +71,7 @@ class AdversarialPIT(Objective):
         super().__init__(model, loss)
         _check(critics, gan, pit, pit_weight, critic_s, critic_width)
         self.sights = {name: criticism.sight(name, model.n_src) for name in critics}
+        _check_different(list(self.sights.values()))
         self.critics = nn.ModuleDict(
             {n: criticism.build(s, model, critic_s, critic_width) for n, s in self.sights.items()}
         )
@@ -84,6 +88,10 @@ class AdversarialPIT(Objective):
                 f"objective.critic_s: critics for {self.critic_s:g} s, and data.segment_s is {segment_s:g}; set both "
                 "to one length, or critic_s to 0 for critics of any length"
             )
+
+    def holds(self, n_src: int) -> None:
+        """Raise BadInput for more references than outputs."""
+        refuse_more(NAME, n_src + self.residual, self.n_src)
 
     def groups(self) -> dict[str, nn.Module]:
         """Return the separator and one group for each critic."""
@@ -106,9 +114,12 @@ class AdversarialPIT(Objective):
             told_real = self._said(sight, mix, real, real)
             told_fake = self._said(sight, mix, fake, real)
             goal = criticism.quality(fake, real) if sight.kind == "metric" else None
-            loss = self._critic_loss(told_real, told_fake, goal, self._counted(sight, real))
-            logs = self._contest[sight.name].health(sight.name, told_real.detach(), told_fake.detach())
-            return Terms({f"critic_{sight.name}": loss}, logs | {f"silent_{sight.name}": 1 - _sounds(real).mean()})
+            counted = self._counted(sight, real)
+            loss = self._critic_loss(told_real, told_fake, goal, counted)
+            heard = slice(None) if counted is None else counted.flatten() > 0
+            logs = self._contest[sight.name].health(sight.name, told_real.detach()[heard], told_fake.detach()[heard])
+            silent = {f"silent_{sight.name}": 1 - _sounds(real).mean()}
+            return Terms({f"critic_{sight.name}": loss}, logs | silent, {MAIN: _size(_outputs(parts))})
 
         return terms
 
@@ -122,24 +133,21 @@ class AdversarialPIT(Objective):
         return _mean(each, count)
 
     def _counted(self, sight: Sight, real: Tensor) -> Tensor | None:
-        """Return which of the sources that a critic sees one at a time count: where references are silent, none may."""
-        return _sounds(real).flatten() if sight.kind == "inst" and self.inst_active_only else None
+        """Return which (B, K) of the sources seen one at a time count: where references are silent, none may."""
+        return _sounds(real) if sight.kind == "inst" and self.inst_active_only else None
 
     def _said(self, sight: Sight, mix: Tensor, sources: Tensor, real: Tensor) -> Tensor:
         judge = self.critics[sight.name]
         assert isinstance(judge, Critic)
-        return judge(criticism.shown(sight, mix, sources, real)).float()
+        said = judge(criticism.shown(sight, mix, sources, real)).float()
+        return torch.where(said.abs() <= LOUDEST, said, torch.nan)
 
     # What they are shown
 
     def _refs(self, batch: Batch) -> Tensor:
         """Return references (B, N, T), silence in the slots that have none; BadInput for more than outputs."""
         ref = references(batch, self.residual)
-        if ref.shape[1] > self.n_src:
-            raise BadInput(
-                f"objective adversarial_pit: {ref.shape[1]} references for {self.n_src} outputs; "
-                f"set model.n_src to {ref.shape[1]} or more"
-            )
+        refuse_more(NAME, ref.shape[1], self.n_src)
         return nn.functional.pad(ref, (0, 0, 0, self.n_src - ref.shape[1]))
 
     def _order(self, domain: str, batch: Batch, shared: Shared, there: Domain) -> Tensor:
@@ -176,12 +184,15 @@ class AdversarialPIT(Objective):
         parts = shared.attached("parts", lambda: self.student.parts(batch.mix))
         leaves = _leaves(parts)
         slopes, sep, logs = None, torch.zeros((), device=batch.mix.device), {}
+        by = {MAIN: _size(_outputs(leaves))}
         for name, sight in self.sights.items():
             # One at a time: the graph of one critic is gone before the next one is asked.
             fooled = self._fooling(sight, batch, shared, leaves)
-            slopes = _added(slopes, _slopes(fooled, leaves))
+            own = _slopes(fooled, leaves)
+            slopes = _added(slopes, own)
             sep = sep + fooled.detach()
             logs[f"fool_{name}"] = fooled.detach()
+            by[name] = _size([fooled, *own])
         views = seen(self.loss, self.student, batch.mix, self._refs(batch), leaves)
         found = match(self.loss, views.est, views.ref, views.mix)
         pit = found.loss.mean()
@@ -192,7 +203,7 @@ class AdversarialPIT(Objective):
             weight = self._weight(sep, slopes, pit.detach(), other, parts)
             logs["pit_weight"] = weight
             terms["pit_weighed"] = weight * _carried(pit.detach(), parts, other)
-        return Terms(terms, logs)
+        return Terms(terms, logs, by)
 
     def _fooling(self, sight: Sight, batch: Batch, shared: Shared, parts: Parts) -> Tensor:
         mix, real, fake = self._shown(sight, batch, shared, parts)
@@ -223,6 +234,12 @@ def last_weights(model: nn.Module) -> Tensor:
 
 def _outputs(parts: Parts) -> list[Tensor]:
     return [x for x in (parts.waves, parts.masks) if x is not None]
+
+
+@torch.no_grad()
+def _size(values: list[Tensor]) -> Tensor:
+    """Return a number that is finite where all values are."""
+    return torch.stack([value.detach().abs().float().mean() for value in values]).sum()
 
 
 def _leaves(parts: Parts) -> Parts:
@@ -260,15 +277,26 @@ def _norm_at(weights: Tensor, parts: Parts, slopes: Slopes) -> Tensor:
 
 
 def _mean(each: Tensor, counted: Tensor | None) -> Tensor:
-    """Return the mean of those that count; 0 with a gradient where none does."""
+    """Return the mean over examples of the mean over those (B, K) that count, 0 with a gradient where none does.
+
+    Every example weighs alike, so that micro-batches and ranks come to what the whole batch does.
+    """
     if counted is None:
         return each.mean()
-    return (each * counted).sum() / counted.sum().clamp_min(1)
+    return ((each.view_as(counted) * counted).sum(1) / counted.sum(1).clamp_min(1)).mean()
 
 
 def _sounds(real: Tensor) -> Tensor:
     """Return (B, K) 1 where a reference (B, K, ...) sounds, else 0."""
     return (real.flatten(2).abs().amax(2) > 0).float()
+
+
+def _check_different(sights: Sequence[Sight]) -> None:
+    for place, one in enumerate(sights):
+        if same := next((other for other in sights[:place] if other[1:] == one[1:]), None):
+            raise ConfigError(
+                f"objective.critics: '{same.name}' and '{one.name}' are the same; expected every critic once"
+            )
 
 
 def _check(

@@ -21,10 +21,14 @@ MAIN = "model"  # the group of the separator; its figures have plain names in tr
 
 
 class Terms(NamedTuple):
-    """What a step minimises, as scalar terms already weighted, and the figures that belong to it, detached."""
+    """What a step minimises, as scalar terms already weighted, and the figures that belong to it, detached.
+
+    by: parts of the losses that other groups have a hand in; where one of these is not finite, that group has diverged.
+    """
 
     losses: Mapping[str, Tensor]
     logs: Mapping[str, float | Tensor] = {}
+    by: Mapping[str, Tensor] = {}
 
 
 Value = Tensor | Parts
@@ -141,6 +145,9 @@ class Objective(nn.Module):
 
     def takes(self, segment_s: float) -> None:
         """Raise ConfigError where training segments of so many seconds (0: whole recordings) do not fit."""
+
+    def holds(self, n_src: int) -> None:
+        """Raise BadInput where examples of so many sources, the most that the data have, do not fit."""
 
     def ready(self, trained: bool) -> None:
         """Raise ConfigError where nothing has been learned that this method needs; trained: the student has."""

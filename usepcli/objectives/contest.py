@@ -7,6 +7,7 @@ right by chance only, it has nothing to teach, or has learned nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -27,7 +28,9 @@ class Contest:
         self._right, self._steps, self._row = 0.0, 0, {"won": 0, "lost": 0}
 
     def health(self, name: str, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Return the mean scores of a batch (B,) by the critic, and its accuracy."""
+        """Return the mean scores of a batch (B,) by the critic, and its accuracy, nan where there is nothing."""
+        if not real.numel():
+            return dict.fromkeys((f"real_{name}", f"fake_{name}", f"accuracy_{name}"), real.new_full((), math.nan))
         right = (real > fake).float().mean() + 0.5 * (real == fake).float().mean()
         self._right, self._steps = self._right + float(right), self._steps + 1
         return {f"real_{name}": real.mean(), f"fake_{name}": fake.mean(), f"accuracy_{name}": right}

@@ -120,6 +120,14 @@ def seen(loss: Loss, model: SeparationModel, mix: Tensor, ref: Tensor, parts: Pa
     return loss.views(model.parts(mix) if parts is None else parts, ref / level, mix, model.transform)
 
 
+def refuse_more(objective: str, n_ref: int, n_out: int) -> None:
+    """Raise BadInput for more references than outputs."""
+    if n_ref > n_out:
+        raise BadInput(
+            f"objective {objective}: {n_ref} references for {n_out} outputs; set model.n_src to {n_ref} or more"
+        )
+
+
 class PIT(Objective):
     """Trains against known references in the best order; fewer references than outputs are allowed."""
 
@@ -152,14 +160,14 @@ class PIT(Objective):
         self.zero_weight = zero_weight
         self.residual = residual
 
+    def holds(self, n_src: int) -> None:
+        """Raise BadInput for more references than outputs."""
+        refuse_more("pit", n_src + self.residual, self.n_src)
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean loss in dB; BadInput without references or with more of them than outputs."""
         ref = references(batch, self.residual)
-        if ref.shape[1] > self.n_src:
-            raise BadInput(
-                f"objective pit: {ref.shape[1]} references for {self.n_src} outputs; "
-                f"set model.n_src to {ref.shape[1]} or more"
-            )
+        refuse_more("pit", ref.shape[1], self.n_src)
         est, ref, mix = seen(self.loss, self.student, batch.mix, ref)
         found = match(self.loss, est, ref, mix, self.zero_refs, self.zero_weight, self.search)
         self.step_logs = {"snr_db": mean_snr_db(found)}

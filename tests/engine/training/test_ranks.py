@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import signal
@@ -74,6 +75,10 @@ class Together:
         return [line for line in self.said.read_text().splitlines() if "error" in line]
 
 
+def rows(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "train.csv").read_text().splitlines()))
+
+
 def logged(folder: Path, step: int) -> Callable[[], bool]:
     """Return what tells whether a run has logged a step."""
     log = folder / "train.csv"
@@ -87,6 +92,9 @@ def test_two_ranks_equal_one_process_at_the_same_global_batch(profile_file: Path
     assert both.codes() == [0, 0], both.said.read_text()
     one, two = ([float(row[1]) for row in curve(tmp_path / name)] for name in ("one", "two"))
     assert one == pytest.approx(two, abs=5e-3) and len(one) == 12
+    # So do the figures that each rank has of its own examples, such as the terms of the loss.
+    one, two = ([float(row["pit"]) for row in rows(tmp_path / name)] for name in ("one", "two"))
+    assert one == pytest.approx(two, abs=5e-3)
     assert both.said.read_text().count("2 ranks take 2 of the 4 examples of a step each") == 1
 
 

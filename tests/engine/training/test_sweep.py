@@ -127,6 +127,9 @@ def test_settings_are_looked_at_before_the_first_run(profile_file: Path, tmp_pat
     out = tmp_path / "sweep"
     unknown = train("--profile", profile_file, "--sweep", "optim.rate=1,2", "-o", out)
     assert isinstance(unknown.exception, ConfigError) and "optim.rate" in str(unknown.exception)
+    unbuilt = train("--profile", profile_file, "--sweep", "optim.lr=0.001,1e38", "-o", out)
+    assert isinstance(unbuilt.exception, ConfigError)
+    assert str(unbuilt.exception).startswith("--sweep: run optim.lr=1e38: optim.lr: found 1e+38")
     named = tmp_path / "named.yaml"
     named.write_text("runs:\n  plain: {seed: 0}\n  quick: {optim.lr: fast}\n")
     bad = train("--profile", profile_file, "--sweep", named, "-o", out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
@@ -95,6 +96,16 @@ class Ranks:
         value = value.detach().clone()
         self._meet(lambda: dist.all_reduce(value))
         return value / self.world
+
+    def means(self, figures: dict[str, float], device: torch.device) -> dict[str, float]:
+        """Return each figure's mean over the ranks that have it, nan where none does."""
+        if self.world == 1:
+            return figures
+        every = self.gathered([figures], device)
+        found: dict[str, list[float]] = {}
+        for name, value in (pair for one in every for pair in one.items()):
+            found.setdefault(name, []).extend([value] if math.isfinite(value) else [])
+        return {name: math.fsum(values) / len(values) if values else math.nan for name, values in found.items()}
 
     def gathered(self, items: list[Any], device: torch.device) -> list[Any]:
         """Return the items of all ranks, what JSON can hold, in the order of the ranks."""

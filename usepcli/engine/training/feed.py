@@ -40,11 +40,12 @@ class Feed:
         """Make the examples at `rate` Hz for one of `world` ranks; warn: told of each unusable one once.
 
         gathered: returns what all ranks have of a list, so that all know alike of what could not be used.
-        ConfigError where the data lack what the objective needs, or fill no batch.
+        ConfigError where the data lack what the objective needs, or fill no batch; BadInput for too many sources.
         """
         self.profile, self.t, self.warn, self.gathered = profile, profile.train, warn, gathered
         data = parts.training_data(profile, rate, objective.needs)
         self.data: Any = data
+        objective.holds(data.most_sources)
         self.bad: dict[str, int] = {}
         self.batch_size = amount.batch_size(profile, objective, data, world * self.t.accumulate)
         several = None if data.deal is None or data.deal.plain else data.deal.files

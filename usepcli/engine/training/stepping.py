@@ -24,6 +24,7 @@ from usepcli.objectives.supervised import Place
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Losses in dB have gradients far above 1: the usual first scale of 65 536 would overflow for several steps.
 FIRST_SCALE = 256.0
+HIGHEST_RATE = 1e30
 
 
 class Group(NamedTuple):
@@ -51,10 +52,10 @@ def groups(profile: Any, modules: Mapping[str, nn.Module]) -> dict[str, Group]:
                 if known
                 else f"optim.groups.{name}: objective {profile.objective['name']} has no group beside the separator's"
             )
-    return {name: _group(profile, named.get(name), module) for name, module in modules.items()}
+    return {name: _group(profile, name, named.get(name), module) for name, module in modules.items()}
 
 
-def _group(profile: Any, own: Any, module: nn.Module) -> Group:
+def _group(profile: Any, name: str, own: Any, module: nn.Module) -> Group:
     o = profile.optim
 
     def of(key: str) -> Any:
@@ -63,6 +64,8 @@ def _group(profile: Any, own: Any, module: nn.Module) -> Group:
 
     parameters = [p for p in module.parameters() if p.requires_grad]
     lr = of("lr") * (1.0 if own is None or own.lr is not None else own.lr_factor)
+    if lr > HIGHEST_RATE:  # what Adam makes of it has to be a number of 32 bits
+        raise ConfigError(f"optim.{'' if own is None else f'groups.{name}.'}lr: found {lr:g}; expected 1e30 at most")
     kind, betas, decay = of("name"), of("betas"), of("weight_decay")
     made: torch.optim.Optimizer
     if kind == "sgd":
@@ -100,27 +103,37 @@ class Stepper:
         figures: dict[str, float] = {}
         broken, seen = "", set[str]()
         for one in self.objective.steps():
-            if not self._step(one, held, step, figures, seen):
-                broken = one.group
+            finite, by = self._step(one, held, step, figures, seen)
+            if not finite:
+                broken = self._culprit(by) or one.group
                 break
         # Once a batch: the scale belongs to all groups, and each has said by now whether it overflowed.
         self.scaler.update()
-        return broken, figures
+        return broken, self.ranks.means(figures, self.device)
+
+    def _culprit(self, by: Mapping[str, list[Tensor]]) -> str:
+        """Return the first group of all ranks whose part in another's step is not finite, '' where none is."""
+        names = [name for name, parts in by.items() if not all(bool(torch.isfinite(part)) for part in parts)]
+        return next(iter(self.ranks.gathered(names, self.device)), "")
 
     def _step(
         self, one: Step, held: list[tuple[Batch, Shared]], step: int, figures: dict[str, float], seen: set[str]
-    ) -> bool:
+    ) -> tuple[bool, dict[str, list[Tensor]]]:
+        """Take one step; return whether all was finite, and what other groups have had a hand in."""
         group = self.groups[one.group]
         group.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         found: dict[str, float] = {}
         logged: dict[str, list[float]] = {}
+        by: dict[str, list[Tensor]] = {}
         for batch, shared in held:
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
                 terms = one.terms(batch, shared)
             total = total + self._differentiate(terms, group, len(held), found)
             for name, value in terms.logs.items():
                 logged.setdefault(name, []).append(float(value))
+            for name, part in terms.by.items():
+                by.setdefault(name, []).append(part)
         found |= {name: _mean_of_present(values) for name, values in logged.items()}
         finite, norm, total = self._apply(group, total, step)
         tail = "" if one.group == MAIN else f"_{one.group}"
@@ -129,7 +142,7 @@ class Stepper:
             # A figure belongs to its step: where two log the same name, the later one says whose it is.
             figures[f"{name}_{one.group}" if name in seen else name] = value
         seen.update(found)
-        return finite
+        return finite, by
 
     def _differentiate(self, terms: Terms, group: Group, count: int, found: dict[str, float]) -> Tensor:
         """Add the gradient of one of `count` micro-batches to the group; return its share of the loss."""

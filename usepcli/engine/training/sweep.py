@@ -57,6 +57,7 @@ def train_all(
     mine = [] if merge else list(share.of(plan.runs) if share else plan.runs)
     _check_scores(plan)
     wanted = [_looked_at(profile, folder / one.name, init_from, [*sets, *one.sets], force) for one in mine]
+    _check_built({one.name: settings for one, settings in zip(mine, wanted, strict=True)})
     for number, (each, settings) in enumerate(zip(mine, wanted, strict=True), 1):
         if _done(folder / each.name, settings.as_dict()):
             _evaluate(folder / each.name, plan, say)
@@ -114,6 +115,25 @@ def _looked_at(profile: str, folder: Path, init_from: str, sets: Sequence[str], 
         return training.looked_at(profile, folder, init_from, sets, force)[0]
     except ConfigError as fault:
         raise ConfigError(f"--sweep: run {folder.name}: {fault}") from fault
+
+
+def _check_built(wanted: Mapping[str, Profile]) -> None:
+    """Raise now what a run's model, objective and optimisers would say of settings that no profile can judge alone."""
+    from usepcli.engine.training import parts, stepping
+    from usepcli.weights import build
+
+    seen = set[str]()
+    for name, settings in wanted.items():
+        asked = {key: settings.as_dict()[key] for key in ("model", "loss", "objective", "optim")}
+        key = json.dumps([asked, settings.data.segment_s], default=str)
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            objective = parts.objective(settings, build.model(settings.model))
+            stepping.groups(settings, objective.groups())
+        except ConfigError as fault:
+            raise ConfigError(f"--sweep: run {name}: {fault}") from fault
 
 
 def _line(profile: str, folder: Path, sets: Sequence[str], init_from: str, force: bool) -> list[str]:
