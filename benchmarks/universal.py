@@ -1,0 +1,278 @@
+"""What critics teach beside PIT, or alone: scores and findings of a sweep over rows of Postolache et al. 2023.
+
+    usep prepare-data EVENTS -o data/rooms --corpus fuss-mix --reverb simulated --rooms 100 --seconds 4 --train 4000
+    usep train --sweep benchmarks/sweeps/universal.yaml -o runs/universal --set data.manifest=data/rooms
+    python benchmarks/universal.py runs/universal --data data/rooms -o out
+
+Every finished run is scored by `usep evaluate --protocol advpit2023` on the test split, whose recordings and rooms no
+training met, in rooms and dry (data/rooms/dry.csv), with mixture consistency as published and without, against the
+ideal ratio mask and the mixture; then for spectral holes. The same command goes on where it was left.
+
+Written to the output folder: rows.csv (a line for each row and set: SI-SNR_I, SI-SNR_S and holes with 95 % intervals,
+over- and under-separation), health.csv (the critics over the last fifth of each training), findings.csv (what the
+paper found, as a difference of two rows with its interval, and whether it came back), table.md, universal.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SETS = {"rooms": "manifest.csv", "dry": "dry.csv"}
+IMPROVED, ALONE = "SI-SNR_I", "SI-SNR_S"
+SCORES = (IMPROVED, ALONE, "holes")
+LAST = 0.2  # of a training, over which the critics' figures are averaged
+
+
+class Finding(NamedTuple):
+    """A claim of the paper: a score of one row minus that of another, which sign it has there, and their figures."""
+
+    text: str
+    row: str
+    against: str
+    score: str
+    sign: int  # +1 more, -1 less, 0 the same within MARGIN
+    paper: str
+
+
+MARGIN = 0.6  # dB: "equal" in the paper is 12.5 against 12.4, and 12.9
+FINDINGS = (
+    Finding("replacing one source teaches more than none", "ctx_wave_1", "ctx_wave_0", IMPROVED, 1, "11.3 to 8.5"),
+    Finding("replacing all but one teaches more than none", "ctx_wave_3", "ctx_wave_0", IMPROVED, 1, "12.1 to 8.5"),
+    Finding("no replacement passes the mixture on: single sources", "ctx_wave_0", "ctx_wave_3", ALONE, 1,
+            "39.9 to 35.9"),
+    Finding("masks are judged better without the mixture", "ctx_mask_3_blind", "ctx_mask_3", IMPROVED, 1, "9.7 to 8.6"),
+    Finding("waves teach more than spectra", "ctx_wave_3", "ctx_stft_3", IMPROVED, 1, "12.1 to 11.7"),
+    Finding("a critic of single sources alone teaches least", "inst_wave", "ctx_wave_3", IMPROVED, -1, "4.7 to 12.1"),
+    Finding("critics of single sources help those of all", "four", "ctx_two", IMPROVED, 1, "12.0 to 11.6"),
+    Finding("critics alone equal PIT", "four", "pit", IMPROVED, 0, "12.0 to 12.4"),
+    Finding("critics beside PIT beat PIT", "four_pit", "pit", IMPROVED, 1, "13.8 to 12.4"),
+    Finding("PIT helps the critics", "four_pit", "four", IMPROVED, 1, "13.8 to 12.0"),
+    Finding("critics beside PIT leave fewer spectral holes", "four_pit", "pit", "holes", -1, "shown, not counted"),
+)  # fmt: skip
+
+
+class Study:
+    """The runs of a sweep, and the folder of what is found in them."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.runs, self.data, self.out = args.sweep.resolve(), args.data.resolve(), args.out.resolve()
+        self.threads = args.threads
+        done = sorted(self.runs.glob("*/best.safetensors"))
+        self.rows = {name(path.parent): path.parent for path in done if finished(path.parent)}
+        if not self.rows:
+            raise SystemExit(f"{self.runs}: no finished run; train the sweep first")
+        self.sets = {key: self.data / file for key, file in SETS.items() if (self.data / file).exists()}
+        (self.out / "scores").mkdir(parents=True, exist_ok=True)
+
+    def evaluate(self, row: str, where: str, kind: str, *words: object) -> Path:
+        """Score a row on a set, once, and return the folder."""
+        place = self.out / "scores" / f"{row}_{where}_{kind}"
+        if not (place / "summary.csv").exists():
+            command = [sys.executable, "-m", "usepcli", "evaluate", self.rows[row], "--data", self.sets[where]]
+            command += ["--split", "test", "-o", place, "--threads", self.threads, "-q", *words]
+            done = subprocess.run([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            if done.returncode:
+                raise SystemExit(f"{row}, {where}: exit {done.returncode}: {done.stderr.decode(errors='replace')}")
+        return place
+
+    def protocol(self, row: str, where: str) -> Path:
+        """Return the scores of a row by the paper's protocol."""
+        how = ("--protocol", "advpit2023", "--oracle", "irm", "--consistency", "none", "--consistency", "uniform")
+        return self.evaluate(row, where, "advpit2023", *how)
+
+    def holes(self, row: str, where: str) -> Path:
+        """Return the spectral holes of a row, of the oracle and of the mixture."""
+        return self.evaluate(row, where, "holes", "--metric", "holes", "--oracle", "irm")
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one line for each row and set; oracle and mixture, which are the same for all, once for each set."""
+        lines: list[dict[str, Any]] = []
+        for where in self.sets:
+            for row in self.rows:
+                found = {**summary(self.protocol(row, where)), **summary(self.holes(row, where))}
+                systems = dict.fromkeys(system for system, _ in found)
+                known = {line["row"] for line in lines if line["set"] == where}
+                for system in systems:
+                    label = row if system == "separated" else system
+                    if label.startswith("consistency"):
+                        label = f"{row} {system}"
+                    if label not in known:
+                        lines.append({"row": label, "set": where, **figures(found, system)})
+        return lines
+
+    def findings(self) -> list[dict[str, Any]]:
+        """Return what became of every claim whose two rows are there."""
+        from usepcli.engine.scoring import versus
+
+        lines = []
+        for claim in FINDINGS:
+            if not {claim.row, claim.against} <= self.rows.keys():
+                continue
+            for where in self.sets:
+                folder = self.holes if claim.score == "holes" else self.protocol
+                here, there = (versus.read(folder(row, where)) for row in (claim.row, claim.against))
+                rows, names = versus.columns(here.rows, here.record.get("protocol") or {})
+                known = {line["metric"]: line for line in versus.differences(rows, names, there)}
+                one = known[claim.score] if claim.score in known else known[ALIASES[claim.score]]
+                low, high = float(one["ci95_low"]), float(one["ci95_high"])
+                lines.append(
+                    {
+                        "finding": claim.text, "row": claim.row, "against": claim.against, "set": where,
+                        "score": claim.score, "difference": one["difference"], "ci95_low": low, "ci95_high": high,
+                        "items": one["items"], "paper": claim.paper, "here": verdict(claim.sign, low, high),
+                    }
+                )  # fmt: skip
+        return lines
+
+    def health(self) -> list[dict[str, Any]]:
+        """Return the critics' figures over the last fifth of each training."""
+        lines = []
+        for row, folder in self.rows.items():
+            log = read(folder / "train.csv")
+            log = log[-max(1, round(LAST * len(log))) :]
+            for critic in [key.removeprefix("accuracy_") for key in log[0] if key.startswith("accuracy_")]:
+                shown = ("accuracy", "real", "fake", "grad_norm", "silent")
+                means = {key: mean(log, f"{key}_{critic}") for key in shown}
+                lines.append({"row": row, "critic": critic, **means, "separator_grad_norm": mean(log, "grad_norm")})
+        return lines
+
+
+ALIASES = {IMPROVED: "MSi", ALONE: "1S"}
+
+
+def verdict(sign: int, low: float, high: float) -> str:
+    """Say whether an interval of a difference bears out a sign: more, less, or the same within MARGIN."""
+    if sign == 0:
+        if -MARGIN <= low and high <= MARGIN:
+            return "came back"
+        return "did not: better" if low > 0 else "did not: worse" if high < 0 else "open"
+    low, high = (low, high) if sign > 0 else (-high, -low)
+    return "came back" if low > 0 else "did not: the other way" if high < 0 else "open"
+
+
+def name(folder: Path) -> str:
+    """Return the row of a run's folder, whose name goes on with the grid's settings."""
+    return folder.name.partition(",")[0]
+
+
+def finished(folder: Path) -> bool:
+    """Say whether a training came to its end."""
+    from usepcli.engine.training import status
+
+    return bool(status.read(folder).get("state") == status.FINISHED)
+
+
+def summary(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """Return the lines of summary.csv by system and metric."""
+    return {(line["system"], line["metric"]): line for line in read(folder / "summary.csv")}
+
+
+def figures(found: dict[tuple[str, str], dict[str, str]], system: str) -> dict[str, Any]:
+    """Return the scores of a system with their intervals."""
+    line: dict[str, Any] = {}
+    for score in (*SCORES, "under", "equal", "over"):
+        one = found.get((system, score), {})
+        line |= {score: one.get("mean", ""), f"{score}_low": one.get("ci95_low", "")}
+        line |= {f"{score}_high": one.get("ci95_high", ""), f"{score}_n": one.get("n", "")}
+    return line
+
+
+def mean(log: list[dict[str, str]], key: str) -> float:
+    """Return the mean of a column's values that are there."""
+    values = [float(line[key]) for line in log if line.get(key)]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as CSV, with all columns that any of them has."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def markdown(table: list[dict[str, Any]], findings: list[dict[str, Any]]) -> str:
+    """Return both tables for people."""
+    text = []
+    for where in dict.fromkeys(line["set"] for line in table):
+        text += [f"| {where} | SI-SNR_I (dB) | SI-SNR_S (dB) | holes (%) |", "|---|---|---|---|"]
+        mine = [line for line in table if line["set"] == where and " consistency " not in line["row"]]
+        for line in sorted(mine, key=lambda line: -float(line[IMPROVED] or "-inf")):
+            cells = []
+            for score in SCORES:
+                value, low, high = (line[key] for key in (score, f"{score}_low", f"{score}_high"))
+                cells.append(f"{float(value):.2f} ({float(low):.2f} to {float(high):.2f})" if value else "")
+            text.append(f"| {line['row']} | {' | '.join(cells)} |")
+        text.append("")
+    text += ["| finding | set | difference | paper | here |", "|---|---|---|---|---|"]
+    for line in findings:
+        spread = f"{float(line['difference']):+.2f} ({line['ci95_low']:+.2f} to {line['ci95_high']:+.2f})"
+        text.append(f"| {line['finding']} | {line['set']} | {spread} | {line['paper']} | {line['here']} |")
+    return "\n".join([*text, "", f"Means with 95 % intervals; {machine()}.", ""])
+
+
+def machine() -> str:
+    """Return what the figures were measured on."""
+    import torch
+
+    return f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def draw(table: list[dict[str, Any]], path: Path) -> None:
+    """Draw both scores of every row and set with their intervals, oracle and mixture beside them."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    table = [line for line in table if " consistency " not in line["row"] and line[IMPROVED]]
+    first = [line for line in table if line["set"] == table[0]["set"]]
+    order = [line["row"] for line in sorted(first, key=lambda line: float(line[IMPROVED]))]
+    labels = {IMPROVED: "SI-SNR improvement, 2 to 4 sounds (dB)", ALONE: "SI-SNR, 1 sound (dB)"}
+    figure, axes = plt.subplots(1, 2, figsize=(11, 0.42 * len(order) + 1.4), sharey=True, layout="constrained")
+    for axis, (score, label) in zip(axes, labels.items(), strict=True):
+        for shift, (where, colour) in enumerate(zip(SETS, ("tab:blue", "tab:orange"), strict=True)):
+            for line in (line for line in table if line["set"] == where):
+                low, mid, high = (float(line[key]) for key in (f"{score}_low", score, f"{score}_high"))
+                at = order.index(line["row"]) + 0.12 - 0.24 * shift
+                axis.plot([low, high], [at, at], color=colour, lw=2)
+                axis.plot([mid], [at], "o", color=colour, ms=5, label=where if line["row"] == order[0] else None)
+        axis.set(xlabel=label, yticks=range(len(order)), yticklabels=order)
+        axis.grid(axis="x", color="0.9")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Score what is there and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", type=Path, help="folder of the sweep's runs")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the scenes")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    study = Study(parser.parse_args())
+    table, findings = study.table(), study.findings()
+    write(study.out / "rows.csv", table)
+    write(study.out / "findings.csv", findings)
+    write(study.out / "health.csv", study.health())
+    (study.out / "table.md").write_text(markdown(table, findings), encoding="utf-8")
+    draw(table, study.out / "universal.png")
+    print((study.out / "table.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
