@@ -150,7 +150,7 @@ ALIASES = {IMPROVED: "MSi", ALONE: "1S"}
 def verdict(sign: int, low: float, high: float) -> str:
     """Say whether an interval of a difference bears out a sign: more, less, or the same within MARGIN."""
     if sign == 0:
-        if -MARGIN <= low and high <= MARGIN:
+        if max(-low, high) <= MARGIN:
             return "came back"
         return "did not: better" if low > 0 else "did not: worse" if high < 0 else "open"
     low, high = (low, high) if sign > 0 else (-high, -low)
