@@ -67,6 +67,12 @@ CORPORA = {
     "wsj0-mix": "usepcli.data.corpora.wsj0_mix:Wsj0Mix",
     "yfcc": "usepcli.data.corpora.yfcc:Yfcc",
 }
+# What says to a model by query what it is asked for (model.conditioner), and what judges its answers
+# (objective.judge): encoders/base.py.
+CONDITIONERS: dict[str, str] = {
+    "labels": "usepcli.encoders.labels:Labels",
+}
+JUDGES: dict[str, str] = {}
 CLUSTERS = {
     "slurm": "usepcli.engine.cluster.slurm:script",
 }
@@ -77,6 +83,8 @@ TABLES = {
     "metric": METRICS,
     "corpus": CORPORA,
     "cluster": CLUSTERS,
+    "conditioner": CONDITIONERS,
+    "judge": JUDGES,
 }
 # What parts did by default when run folders did not yet record the defaults that a run began with.
 FORMER: dict[str, dict[str, dict[str, Any]]] = {

@@ -1,0 +1,1 @@
+"""Parts that know words and sounds: conditioners, which say to a network what it is asked for, and judges."""

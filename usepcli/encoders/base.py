@@ -1,0 +1,173 @@
+"""What a separator and a training ask of parts that know words and sounds, whoever made these.
+
+    c(q) = (tokens (N, D), mask (N,), pooled (E,))    a conditioner's answer to a phrase q
+    cos(hear(x), read(q)) in [-1, 1]                  a judge's view of a waveform x and a phrase q
+
+What conditions a separator and what judges its outputs are independent of each other: two tables of the registry.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from usepcli.errors import BadInput, ConfigError
+
+_KEPT = 20_000  # phrases of the cache; one of 77 tokens of 768 numbers takes 240 kB, one of a vector 2 kB
+_KEPT_NUMBERS = 1 << 28  # numbers of the cache, 1 GiB
+
+
+class Condition(NamedTuple):
+    """What a network hears of Q phrases: N tokens of D numbers, which of them are words, and E numbers of the whole."""
+
+    tokens: Tensor  # (Q, N, D)
+    mask: Tensor  # (Q, N) bool; at least one of every phrase is True
+    pooled: Tensor  # (Q, E)
+
+
+class Conditioner(nn.Module):
+    """Turns phrases into conditions; a subclass implements `read` and, where it reads a file or a folder, `open`.
+
+    It is made without touching the disk where `sha256` is given, that is, from a stored model: what was trained with
+    it is then known by that sum, and `open` is called by the first phrase that it has to read. Without, `open` is
+    called at once. A phrase gets the same condition beside any others; frozen conditioners remember them.
+    """
+
+    name: ClassVar[str] = ""
+    learns: ClassVar[bool] = False  # trained with the separator, and stored with it
+    stored: ClassVar[bool] = False  # its tensors stand in the model's file, so that no path is needed any more
+    length: int = 0  # tokens of every phrase, padding included; 0: as many as the phrases take
+    _place: Tensor
+
+    def __init__(
+        self,
+        path: str = "",
+        phrases: Sequence[str] = (),
+        token_dim: int = 0,
+        pooled_dim: int = 0,
+        sha256: str = "",
+    ) -> None:
+        """Take a path, the phrases of a closed list, the widths D and E that are expected (0: its own), and a sum.
+
+        InputNotFound, BadInput or ConfigError, by `open`, where these do not fit.
+        """
+        super().__init__()
+        self.path, self.phrases, self.sha256 = path, tuple(phrases), sha256
+        self.token_dim, self.pooled_dim = token_dim, pooled_dim
+        self._kept: OrderedDict[str, Condition] = OrderedDict()
+        self._numbers = 0
+        # Follows its owner from device to device, so that what is opened later goes there, too.
+        self.register_buffer("_place", torch.empty(0), persistent=False)
+
+    @property
+    def reference(self) -> str:
+        """By what it is found again: its path, or its name where it has none."""
+        return self.path or self.name
+
+    def read(self, phrases: Sequence[str]) -> Condition:
+        """Return the conditions of phrases, none of them empty; subclasses implement this."""
+        raise NotImplementedError
+
+    def encode(self, phrases: Sequence[str]) -> Condition:
+        """Return the conditions of Q phrases, each read once; BadInput for an empty one or for none."""
+        if not phrases or not all(phrase.strip() for phrase in phrases):
+            raise BadInput("an empty query; say in words what to separate, for instance 'a dog barks'")
+        if self.learns or self.stored:
+            return self.read(phrases)
+        with torch.no_grad():
+            found = self._remembered(list(dict.fromkeys(phrases)))
+        device = self._place.device
+        return self._stacked([found[phrase] for phrase in phrases], device)
+
+    def settled(self) -> dict[str, Any]:
+        """Return the arguments with which it is made again without its path: all but the path itself."""
+        return {
+            "phrases": self.phrases,
+            "token_dim": self.token_dim,
+            "pooled_dim": self.pooled_dim,
+            "sha256": self.sha256,
+        }
+
+    def fits(self, what: str, token_dim: int, pooled_dim: int) -> None:
+        """Take over the widths that were found in `what`; ConfigError where others are expected."""
+        for key, expected, found in (
+            ("cond_dim", self.token_dim, token_dim),
+            ("emb_dim", self.pooled_dim, pooled_dim),
+        ):
+            if expected not in (0, found):
+                raise ConfigError(
+                    f"model.{key}: found {expected}, and {what} gives {found} numbers; set model.{key} to {found} or 0"
+                )
+        self.token_dim, self.pooled_dim = token_dim, pooled_dim
+
+    def known_by(self, found: str) -> None:
+        """Take over the sha256 of what was opened; BadInput where a stored model was trained with another."""
+        if self.sha256 not in ("", found):
+            raise BadInput(
+                f"{self.reference}: sha256 {found[:12]}, and the model was trained with {self.sha256[:12]}; bring the "
+                "former file or folder back"
+            )
+        self.sha256 = found
+
+    def _remembered(self, phrases: list[str]) -> dict[str, Condition]:
+        """Return each phrase's condition without the padding of longer ones, from the cache or read now."""
+        found = {phrase: self._kept[phrase] for phrase in phrases if phrase in self._kept}
+        missing = [phrase for phrase in phrases if phrase not in found]
+        if missing:
+            tokens, mask, pooled = self.read(missing)
+            ends = [mask.shape[1] if self.length else int(row.nonzero().max()) + 1 for row in mask]
+            for k, phrase in enumerate(missing):
+                found[phrase] = Condition(tokens[k, : ends[k]].clone(), mask[k, : ends[k]].clone(), pooled[k].clone())
+        for phrase in phrases:
+            self._keep(phrase, found[phrase])
+        return found
+
+    def _keep(self, phrase: str, condition: Condition) -> None:
+        if phrase in self._kept:
+            self._kept.move_to_end(phrase)
+            return
+        self._kept[phrase] = condition
+        self._numbers += condition.tokens.numel()
+        while len(self._kept) > _KEPT or self._numbers > _KEPT_NUMBERS:
+            self._numbers -= self._kept.popitem(last=False)[1].tokens.numel()
+
+    @staticmethod
+    def _stacked(parts: Sequence[Condition], device: torch.device) -> Condition:
+        most = max(len(part.mask) for part in parts)
+        tokens = torch.zeros(len(parts), most, parts[0].tokens.shape[-1], device=device)
+        mask = torch.zeros(len(parts), most, dtype=torch.bool, device=device)
+        for k, part in enumerate(parts):
+            tokens[k, : len(part.mask)], mask[k, : len(part.mask)] = part.tokens, part.mask
+        return Condition(tokens, mask, torch.stack([part.pooled for part in parts]).to(device))
+
+
+class Judge(nn.Module):
+    """Says how well waveforms fit phrases, by vectors of unit norm in one space; a subclass implements both sides."""
+
+    name: ClassVar[str] = ""
+    rate: int  # Hz at which it hears
+    dim: int  # E
+    scale: float = 1.0  # by which cosines become logits: exp of what the judge was trained to
+    reference: str = ""  # by what it is found again
+    sha256: str = ""
+
+    def hear(self, waves: Tensor) -> Tensor:
+        """Return (B, E), unit norm, of waves (B, T) at `rate`, any T >= 1; differentiable to the waveform."""
+        raise NotImplementedError
+
+    def read(self, phrases: Sequence[str]) -> Tensor:
+        """Return (Q, E), unit norm and without gradient, of Q phrases, none of them empty."""
+        raise NotImplementedError
+
+
+def near(phrase: str, phrases: Iterable[str], most: int = 3) -> list[str]:
+    """Return those of `phrases` that are spelled most like `phrase`, the nearest first; any few where none is."""
+    import difflib
+
+    lowered = {known.lower(): known for known in phrases}
+    found = difflib.get_close_matches(phrase.lower()[:120], lowered, n=most, cutoff=0.4)
+    return [lowered[name] for name in found or list(lowered)[:most]]

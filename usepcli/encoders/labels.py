@@ -1,0 +1,80 @@
+"""One learned vector for each class of a closed list: no words are understood, the separator learns what each means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from usepcli.encoders.base import Condition, Conditioner, near
+from usepcli.encoders.lists import phrases_of
+from usepcli.errors import BadInput, ConfigError
+
+_WIDTH = 64  # of tokens and of the whole, where the model says nothing
+
+
+class Labels(Conditioner):
+    """Learned vectors of a list of class names, stored with the model.
+
+    The list is given, or read from a path: a text file with a name in every line, or a manifest, whose queries are
+    taken. Case and spaces around a name do not matter.
+    """
+
+    name: ClassVar[str] = "labels"
+    learns: ClassVar[bool] = True
+    length = 1
+
+    def __init__(
+        self,
+        path: str = "",
+        phrases: Sequence[str] = (),
+        token_dim: int = 0,
+        pooled_dim: int = 0,
+        sha256: str = "",
+    ) -> None:
+        """Take the names, or the path of a file that lists them; ConfigError without either, or for a name twice."""
+        super().__init__(path, phrases, token_dim or _WIDTH, pooled_dim or _WIDTH, sha256)
+        if not self.phrases:
+            if not path:
+                raise ConfigError(
+                    "model.classes: empty, and model.conditioner labels learns a closed list; name the classes, or set "
+                    "model.conditioner_path to a file with one in every line or to the manifest of the training"
+                )
+            self.phrases = phrases_of(path)
+        self._index = {_plain(phrase): k for k, phrase in enumerate(self.phrases)}
+        if len(self._index) < len(self.phrases) or "" in self._index:
+            raise ConfigError(
+                f"model.classes: {len(self.phrases)} names of which {len(self._index.keys() - {''})} differ; "
+                "expected each once, and none empty"
+            )
+        self.tokens = nn.Embedding(len(self.phrases), self.token_dim)
+        self.pooled = nn.Embedding(len(self.phrases), self.pooled_dim)
+
+    def read(self, phrases: Sequence[str]) -> Condition:
+        """Return one token for each phrase; BadInput for one that is not in the list, with the nearest that are."""
+        place = [self._place_of(phrase) for phrase in phrases]
+        index = torch.tensor(place, device=self.tokens.weight.device)
+        mask = torch.ones(len(place), 1, dtype=torch.bool, device=index.device)
+        return Condition(self.tokens(index)[:, None], mask, self.pooled(index))
+
+    def _place_of(self, phrase: str) -> int:
+        found = self._index.get(_plain(phrase))
+        if found is None:
+            raise BadInput(unknown(phrase, self.phrases))
+        return found
+
+
+def _plain(phrase: str) -> str:
+    return " ".join(phrase.lower().split())
+
+
+def unknown(phrase: str, phrases: Sequence[str]) -> str:
+    """Return the line that says of a query that it is none of a model's closed list."""
+    shown = phrase if len(phrase) <= 60 else f"{phrase[:57]}..."
+    some = ", ".join(f"'{name}'" for name in near(phrase, phrases))
+    return (
+        f"query '{shown}': none of the {len(phrases)} classes that this model knows; the nearest: {some}; usep info "
+        "lists all of them"
+    )
