@@ -135,7 +135,7 @@ class Study:
         """Return the critics' figures over the last fifth of each training."""
         lines = []
         for row, folder in self.rows.items():
-            log = read(folder / "train.csv")
+            log = read(folder / "train.csv") if (folder / "train.csv").exists() else [{}]
             log = log[-max(1, round(LAST * len(log))) :]
             for critic in [key.removeprefix("accuracy_") for key in log[0] if key.startswith("accuracy_")]:
                 shown = ("accuracy", "real", "fake", "grad_norm", "silent")
