@@ -17,6 +17,7 @@ MODELS = {
 }
 LOSSES = {
     "log_mse": "usepcli.losses.thresholded:LogMSE",
+    "magnitude_l1": "usepcli.losses.magnitude:MagnitudeL1",
     "mrl1": "usepcli.losses.multires:MultiResolutionL1",
     "si_snr": "usepcli.losses.scale_invariant:SISNR",
     "snr": "usepcli.losses.thresholded:SNR",
