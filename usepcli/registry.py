@@ -9,12 +9,16 @@ from usepcli.errors import ConfigError, choices
 
 MODELS = {
     "band_path": "usepcli.models.band_path:BandPath",
+    "cond_unet": "usepcli.models.cond_unet:CondUNet",
     "conformer_mask": "usepcli.models.conformer_mask:ConformerMask",
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
     "dprnn": "usepcli.models.dprnn:DPRNN",
     "tdcnpp": "usepcli.models.tdcnpp:TDCNpp",
     "unet_mask": "usepcli.models.unet_mask:UNetMask",
 }
+# Those of MODELS that separate what they are asked for (models/queried.py), and the others.
+QUERIED = ("cond_unet",)
+UNASKED = tuple(name for name in MODELS if name not in QUERIED)
 LOSSES = {
     "log_mse": "usepcli.losses.thresholded:LogMSE",
     "magnitude_l1": "usepcli.losses.magnitude:MagnitudeL1",

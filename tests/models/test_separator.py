@@ -28,7 +28,7 @@ VARIANTS = {
     ],
     "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
 }  # fmt: skip
-CASES = [(name, {}) for name in registry.MODELS] + [(n, o) for n, many in VARIANTS.items() for o in many]
+CASES = [(name, {}) for name in registry.UNASKED] + [(n, o) for n, many in VARIANTS.items() for o in many]
 CAUSAL_CASES = [(name, options) for name, options in CASES if options.get("causal")]
 
 
@@ -229,13 +229,13 @@ def test_causal_refuses_whole_input_statistics(name, key, value):
     ("n_src", 0), ("sample_rate", 0), ("input_norm", "rms"), ("consistency", "uniforn"),
     ("consistency_when", "test"),
 ])  # fmt: skip
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", registry.UNASKED)
 def test_wrong_settings_name_their_key(name, key, value):
     with pytest.raises(ConfigError, match=rf"model\.{key}"):
         build(name, **{key: value})
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", registry.UNASKED)
 def test_constructor_is_a_schema(name):
     cls = registry.load("model", name)
     assert issubclass(cls, SeparationModel)
@@ -255,7 +255,7 @@ def test_constructor_is_a_schema(name):
     assert built.n_params <= 100_000
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", registry.UNASKED)
 def test_an_argument_that_no_model_has_is_refused(name):
     with pytest.raises(TypeError, match="has no argument n_sources"):
         build(name, n_sources=2)

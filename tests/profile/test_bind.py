@@ -36,7 +36,7 @@ def test_any_values_bind_or_are_reported(values: dict):
 def test_every_model_binds_with_its_name_alone():
     for name in registry.MODELS:
         profile = bind({"model": {"name": name}}, {}, "x", "x.yaml")
-        assert profile.origin["model.n_src"] == "default"
+        assert profile.origin["model.sample_rate"] == "default"
 
 
 def test_every_preset_has_typed_values():

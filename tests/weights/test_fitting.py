@@ -16,7 +16,7 @@ from usepcli.errors import BadInput
 from usepcli.weights import build, fitting, store
 
 
-@pytest.mark.parametrize("name", sorted(registry.MODELS))
+@pytest.mark.parametrize("name", sorted(registry.UNASKED))
 def test_every_architecture_comes_back_with_its_weights(name: str) -> None:
     made = build.model({"name": name, "preset": "tiny"}).eval()
     again = fitting.model(build.config_of(made), made.state_dict(), "f")
@@ -47,7 +47,7 @@ def test_claims_of_the_settings_are_checked(change: dict[str, object], said: str
         fitting.model({**build.config_of(made), **change}, made.state_dict(), "f")
 
 
-@pytest.mark.parametrize("name", sorted(registry.MODELS))
+@pytest.mark.parametrize("name", sorted(registry.UNASKED))
 def test_no_setting_of_any_size_gets_memory_for_it(name: str) -> None:
     made = build.model({"name": name, "preset": "tiny"})
     settings, state = build.config_of(made), made.state_dict()

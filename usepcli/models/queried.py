@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from usepcli.errors import BadInput
+from usepcli.dsp.parts import Parts
+from usepcli.errors import BadInput, ConfigError
 from usepcli.models.separator import SeparationModel
 
 # Each (B, N, ...): of N queries for each of B mixtures, or (1, N, ...): of the same N for all of them.
@@ -23,7 +24,7 @@ Conditions = tuple[Tensor, ...]
 
 
 class QueriedModel(nn.Module):
-    """Base of the models that are asked; a subclass implements `encode` and `estimate`, and lists PRESETS.
+    """Base of the models that are asked; a subclass implements `encode` and one `estimate`, and lists PRESETS.
 
     `n_src` is 0: the queries say how many outputs there are.
     """
@@ -47,8 +48,33 @@ class QueriedModel(nn.Module):
         raise NotImplementedError
 
     def estimate(self, mix: Tensor, *conditions: Tensor) -> Tensor:
-        """Return estimates (B, N, T) of the level-normalised mixture (B, T) for conditions (B, N, ...) of `encode`."""
-        raise NotImplementedError
+        """Return estimates (B, N, T) of the level-normalised mixture (B, T) for conditions (B, N, ...) of `encode`.
+
+        Subclasses implement this or the next.
+        """
+        return self.estimate_parts(mix, *conditions).waves
+
+    def estimate_parts(self, mix: Tensor, *conditions: Tensor) -> Parts:
+        """Return the estimates with masks and spectrum, where the model has them."""
+        if type(self).estimate is QueriedModel.estimate:
+            raise NotImplementedError
+        return Parts(self.estimate(mix, *conditions))
+
+    def parts(self, mix: Tensor, conditions: Conditions, normalize: bool = True) -> Parts:
+        """Return what `forward` returns as `waves`, and the masks and the spectrum that it was made from."""
+        return Bound(self, conditions).parts(mix, normalize)
+
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T) as the masks see them; ConfigError for a model without."""
+        raise ConfigError(f"loss.name: a loss in the spectrum, and {type(self).__name__} has none; take one on waves")
+
+    def settled(self) -> dict[str, Any]:
+        """Return the settings that making the model has found out, with which a stored one is made again."""
+        return {}
+
+    def blank(self, count: int) -> Conditions:
+        """Return conditions (1, count, ...) with which arithmetic and memory can be counted; words do not matter."""
+        return self.conditions([("",) * count])
 
     def conditions(self, queries: Sequence[Sequence[str]]) -> Conditions:
         """Return the conditions (B, N, ...) of N queries for each of B mixtures; each query is encoded once.
@@ -94,7 +120,9 @@ class QueriedModel(nn.Module):
 
     def flops_per_second(self) -> float:
         """Return floating-point operations for one query in one second of audio, those of the words left out."""
-        return Bound(self, self.conditions([("", "")])).flops_per_second() / 2
+        # One query alone may not be allowed (Bound), and a part of the network may run once for all of them.
+        two, three = (Bound(self, self.blank(count)).flops_per_second() for count in (2, 3))
+        return 2 * two - three
 
 
 class Bound(SeparationModel):
@@ -122,8 +150,19 @@ class Bound(SeparationModel):
 
     def estimate(self, mix: Tensor) -> Tensor:
         """Return the estimates (B, N, T) of a mixture (B, T)."""
+        return self.net.estimate(mix, *self._held(mix))
+
+    def estimate_parts(self, mix: Tensor) -> Parts:
+        """Return the estimates with masks and spectrum, where the model that was asked has them."""
+        return self.net.estimate_parts(mix, *self._held(mix))
+
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T); ConfigError as of the model that was asked."""
+        return self.net.transform(wave)
+
+    def _held(self, mix: Tensor) -> tuple[Tensor, ...]:
         held = (getattr(self, name) for name in self._names)
-        return self.net.estimate(mix, *(part.expand(mix.shape[0], *part.shape[1:]) for part in held))
+        return tuple(part.expand(mix.shape[0], *part.shape[1:]) for part in held)
 
     def again(self) -> Bound:
         """Raise TypeError: fresh weights are for the model that was asked, which is then bound anew."""

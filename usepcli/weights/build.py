@@ -28,6 +28,8 @@ def model(section: Mapping[str, Any]) -> Model:
     built: Model = kind(**options)
     # Every value is written out, so that a stored model does not change when a default or a preset does.
     values = {key: options.get(key, p.default) for key, p in known.items()}
+    if isinstance(built, QueriedModel):
+        values |= built.settled()
     settings = {"name": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
     # Past nn.Module.__setattr__, which takes attributes for tensors or modules.
     object.__setattr__(built, "config", settings)
@@ -38,7 +40,14 @@ def cost_of(built: Model) -> dict[str, Any]:
     """Return what a model takes, for its card: see `cards.Cost`; arithmetic is counted on two seconds of silence."""
     live = not isinstance(built, QueriedModel) and built.live
     field, flops = built.receptive_field_samples, built.flops_per_second()
-    return Cost(built.causal, built.latency_samples, field, flops, live)._asdict()
+    found = Cost(built.causal, built.latency_samples, field, flops, live)._asdict()
+    stored = sum(value.numel() for value in built.state_dict().values())
+    # Said only where it cannot be read off the file: running means of a norm, vectors of phrases.
+    return found | {"parameters": built.n_params} if stored != built.n_params else _without(found, "parameters")
+
+
+def _without(values: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
 
 
 def config_of(built: Model) -> dict[str, Any]:

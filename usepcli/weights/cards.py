@@ -126,6 +126,7 @@ class Cost(NamedTuple):
     receptive_field_samples: int | None
     flops_per_second: float
     live: bool = False  # whether it takes blocks as they come
+    parameters: int = 0  # where the file holds other numbers, too; 0: all that it holds
 
 
 def cost(card: Card) -> Cost | None:
@@ -133,13 +134,15 @@ def cost(card: Card) -> Cost | None:
     if not card.cost:
         return None
     found = Cost(*(card.cost.get(name, Cost._field_defaults.get(name)) for name in Cost._fields))  # type: ignore[arg-type]
-    numbers = (found.latency_samples, found.receptive_field_samples or 0, found.flops_per_second)
-    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers[:2])
+    numbers = (
+        found.latency_samples, found.receptive_field_samples or 0, found.parameters, found.flops_per_second,
+    )  # fmt: skip
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers[:3])
     if (
         not isinstance(found.causal, bool)
         or not isinstance(found.live, bool)
         or not whole
-        or not isinstance(numbers[2], (int, float))
+        or not isinstance(numbers[3], (int, float))
     ):
         raise ValueError(f"cost: found {card.cost}; expected {', '.join(Cost._fields)}")
     if not all(0 <= n < math.inf for n in numbers):

@@ -1,0 +1,304 @@
+"""Conditional U-Net: one mask for each query from log magnitudes and the words (Mahmud et al. 2024, section 3, app. C).
+
+    s(q) = iSTFT( g(log(1 + |X|), c(q)) |X| exp(j arg X) )        g in (0, 1)
+
+X is the mixture's spectrum and c(q) = (tokens, pooled) the condition of a query. The tokens enter by attention, the
+pooled vector weighs the feature maps of the last level. An encoder of stride-2 convolutions and a mirrored decoder;
+the published network, which `paper` is, has 87.7 M parameters without the mask head. (Its Table 5 prints 81.4 M, which
+is the count without self-attention; the other nine rows of the table come out.)
+
+Where the words enter decides what a further query costs. As published they enter the encoder's innermost levels, so
+everything from there on runs once for each query. `late_levels: n` has them enter the n outermost levels of the
+decoder instead, which have `late_res_convs` in their residual blocks: all before runs once for all queries.
+
+Level: the paper takes magnitudes as they come; `input_norm: none` does, `std` makes the level of every mixture one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from usepcli import registry
+from usepcli.dsp import warp
+from usepcli.dsp.parts import Parts
+from usepcli.dsp.stft import STFT
+from usepcli.encoders.base import Conditioner
+from usepcli.errors import ConfigError, choices
+from usepcli.models.cond_blocks import Down, Hearing, Up, Words
+from usepcli.models.fixed import Fixed
+from usepcli.models.queried import Conditions, QueriedModel
+
+Head = Literal["inner", "none"]
+Norm = Literal["none", "std", "mean_std"]
+Kind = Literal["none", "uniform", "magsq"]
+When = Literal["always", "eval"]
+
+_MOST_LEVELS = 12
+_TOGETHER = 4  # queries whose own part runs at once where no gradient is wanted; memory is bounded by it
+
+
+class CondUNet(QueriedModel):
+    """Masks in (0, 1) for queries, with the mixture's phase; the defaults are the published network at 11025 Hz.
+
+    ngf: channels of the first level, doubled to eight times as many. The words are heard in the levels after
+    `head_levels`, or in the `late_levels` outermost of the decoder. Of an even number of bins plus one, the highest
+    gets the mask of its neighbour, and so does the last of such a number of frames.
+    """
+
+    into: Tensor
+    back: Tensor
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"mask_padding": False, "cond_dim": 768, "emb_dim": 512},
+        "small": {
+            "ngf": 16, "levels": 6, "head_levels": 4, "heads": 4, "out_channels": 16, "late_levels": 1,
+            "log_freq": 256, "input_norm": "std",
+        },
+        "tiny": {
+            "ngf": 4, "levels": 3, "head_levels": 2, "heads": 2, "out_channels": 8, "n_fft": 128, "hop": 32,
+            "sample_rate": 8000, "input_norm": "std",
+        },
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        conditioner: str = "labels",
+        conditioner_path: str = "",
+        conditioner_sha256: str = "",
+        classes: tuple[str, ...] = (),
+        cond_dim: int = 0,
+        emb_dim: int = 0,
+        ngf: int = 64,
+        levels: int = 7,
+        head_levels: int = 4,
+        late_levels: int = 0,
+        late_res_convs: int = 0,
+        res_convs: int = 1,
+        sa_blocks: int = 1,
+        ca_blocks: int = 1,
+        heads: int = 8,
+        mlp_ratio: int = 2,
+        out_channels: int = 32,
+        condition_head: Head = "inner",
+        mask_padding: bool = True,
+        n_fft: int = 1024,
+        hop: int = 256,
+        log_freq: int = 0,
+        sample_rate: int = 11025,
+        input_norm: Norm = "none",
+        consistency: Kind = "none",
+        consistency_when: When = "always",
+    ) -> None:
+        """Take the widths of tokens and whole (0: the conditioner's), n_fft and hop in samples; ConfigError as named.
+
+        conditioner_sha256 is what a stored model knows its encoder by; a profile leaves it empty.
+        """
+        super().__init__(
+            sample_rate=sample_rate, hop=hop, input_norm=input_norm, consistency=consistency,
+            consistency_when=consistency_when,
+        )  # fmt: skip
+        if consistency == "learned":
+            raise ConfigError("model.consistency: learned, for which cond_unet has no layer; take magsq or uniform")
+        counts = {
+            "ngf": (ngf, 1), "levels": (levels, 2), "res_convs": (res_convs, 0),
+            "late_res_convs": (late_res_convs, 0), "sa_blocks": (sa_blocks, 0),
+            "ca_blocks": (ca_blocks, 0), "heads": (heads, 1), "mlp_ratio": (mlp_ratio, 1),
+            "out_channels": (out_channels, 1), "log_freq": (log_freq, 0), "cond_dim": (cond_dim, 0),
+            "emb_dim": (emb_dim, 0),
+        }  # fmt: skip
+        _check(counts, head_levels, late_levels, condition_head)
+        self.stft = STFT(n_fft, n_fft, hop)
+        given = (conditioner_path, classes, cond_dim, emb_dim, conditioner_sha256)
+        self._take(registry.load("conditioner", conditioner)(*given), mask_padding)
+        self._levels(
+            [ngf * 2 ** min(k, 3) for k in range(levels)], head_levels, late_levels, (res_convs, late_res_convs),
+            (sa_blocks, ca_blocks, heads, mlp_ratio), out_channels,
+        )  # fmt: skip
+        self.weigh = nn.Linear(self.words.pooled_dim, out_channels) if condition_head == "inner" else None
+        self.scale, self.bias = nn.Parameter(torch.ones(out_channels)), nn.Parameter(torch.zeros(1))
+        self.log_freq = log_freq
+        if log_freq:
+            self.register_buffer("into", warp.to_log(self.stft.bins, log_freq), persistent=False)
+            self.register_buffer("back", warp.from_log(self.stft.bins, log_freq), persistent=False)
+
+    def _take(self, made: Conditioner, mask_padding: bool) -> None:
+        """Keep the conditioner: one that learns, or is stored, as a part; any other frozen and stored nowhere."""
+        if not mask_padding and not made.length:
+            raise ConfigError(
+                f"model.mask_padding: false, and conditioner {made.name} pads each phrase to the longest beside it; "
+                "set it to true"
+            )
+        self.mask_padding = mask_padding
+        kept = made.learns or made.stored
+        self.conditioner: nn.Module = made if kept else Fixed(made, made.reference, made.sha256)
+
+    def _levels(
+        self,
+        widths: Sequence[int],
+        head: int,
+        late: int,
+        res: tuple[int, int],
+        hears: tuple[int, int, int, int],
+        out: int,
+    ) -> None:
+        (full, few), (sa, ca, heads, ratio) = res, hears
+        levels, tokens = len(widths), self.words.token_dim
+
+        def hearing(width: int, attends: bool, asks: bool) -> Hearing:
+            if ((attends and sa) or (asks and ca)) and width % heads:
+                raise ConfigError(f"model.heads: found {heads}; expected a divisor of a level's {width} channels")
+            return Hearing(width, sa if attends else 0, ca if asks else 0, heads, ratio, tokens)
+
+        self.norm = nn.BatchNorm2d(1)
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        for k, width in enumerate(widths):
+            inner = k >= head
+            self.encoder.append(Down(widths[k - 1] if k else 1, width, full, hearing(width, inner, inner and not late)))
+        for k in reversed(range(levels)):
+            inputs = widths[k] * (1 if k == levels - 1 else 2)
+            heard = hearing(inputs, False, k < late)
+            outputs = widths[k - 1] if k else out
+            self.decoder.append(Up(inputs, outputs, few if k < late else full, heard, last=k == 0))
+        stages = [*self.encoder, *self.decoder]
+        # The first stage that hears the words: what is before it is the same for all queries.
+        self.first = next((k for k, stage in enumerate(stages) if stage.hearing.asks), len(stages))  # type: ignore[union-attr]
+
+    @property
+    def words(self) -> Conditioner:
+        """The part that turns queries into conditions."""
+        found = self.conditioner.module if isinstance(self.conditioner, Fixed) else self.conditioner
+        assert isinstance(found, Conditioner)
+        return found
+
+    def settled(self) -> dict[str, Any]:
+        """Return the settings that making the model has found: list and widths of the conditioner, and its sha256."""
+        found = self.words.settled()
+        return {
+            "classes": list(found["phrases"]),
+            "cond_dim": found["token_dim"],
+            "emb_dim": found["pooled_dim"],
+            "conditioner_sha256": found["sha256"],
+        }
+
+    def encode(self, queries: Sequence[str]) -> Conditions:
+        """Return tokens (Q, N, D), which of them are words (Q, N), and the whole (Q, E); BadInput as of `words`."""
+        return tuple(part.to(self.bias.device) for part in self.words.encode(queries))
+
+    def blank(self, count: int) -> Conditions:
+        """Return conditions (1, count, ...) of nothing, to count arithmetic and memory with."""
+        tokens = self.words.length or 16
+        at = self.bias.device
+        mask = torch.ones(1, count, tokens, dtype=torch.bool, device=at)
+        whole = torch.zeros(1, count, self.words.pooled_dim, device=at)
+        return torch.zeros(1, count, tokens, self.words.token_dim, device=at), mask, whole
+
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T)."""
+        return self.stft(wave)
+
+    def estimate_parts(self, mix: Tensor, *conditions: Tensor) -> Parts:
+        """Return estimates (B, N, T), masks (B, N, F, L) and the mixture's spectrum (B, F, L)."""
+        spec = self.stft(mix)
+        masks = torch.sigmoid(self.logits(torch.log1p(spec.abs()), *conditions).float())
+        return Parts(self.stft.inverse(masks * spec[:, None], mix.shape[-1]), masks, spec)
+
+    def logits(self, level: Tensor, tokens: Tensor, mask: Tensor, pooled: Tensor) -> Tensor:
+        """Return mask logits (B, N, F, L) from log(1 + magnitude) (B, F, L) and conditions (B, N, ...)."""
+        count, size = pooled.shape[1], level.shape[1:]
+        if self.log_freq:
+            level = self.into @ level
+        x, skips = self._shared(self.norm(_padded(level, 2 ** len(self.encoder))[:, None]))
+        step = count if self.training or torch.is_grad_enabled() else _TOGETHER
+        found = []
+        for at in range(0, count, step):
+            own = slice(at, at + step)
+            words = Words(
+                tokens[:, own].flatten(0, 1),
+                mask[:, own].flatten(0, 1) if self.mask_padding else None,
+                pooled[:, own].flatten(0, 1),
+            )
+            found.append(self._asked(x, skips, words, len(pooled)))
+        grid = torch.cat(found, 1)  # (B, N, F', L')
+        rows = self.log_freq or size[0]
+        grid = _cropped(grid, rows, size[1])
+        return self.back @ grid if self.log_freq else grid
+
+    def _shared(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Run the stages that no word reaches, once for all queries; return the last one's output and the skips."""
+        return self._run(x, [], range(self.first), None)
+
+    def _run(self, x: Tensor, skips: list[Tensor], stages: range, words: Words | None) -> tuple[Tensor, list[Tensor]]:
+        levels, skips = len(self.encoder), list(skips)
+        for k in stages:
+            if k < levels:
+                x = self.encoder[k](x, words)
+                skips.append(x)
+                continue
+            if k > levels:
+                skip = skips[2 * levels - 1 - k]
+                x = torch.cat([x, skip if len(skip) == len(x) else _repeated(skip, len(x) // len(skip))], 1)
+            x = self.decoder[k - levels](x, words)
+        return x, skips
+
+    def _asked(self, x: Tensor, skips: list[Tensor], words: Words, batch: int) -> Tensor:
+        """Return mask logits (B, N, F', L') of N queries for each of B mixtures."""
+        count = len(words.pooled) // batch
+        stages = range(self.first, 2 * len(self.encoder))
+        if stages:
+            # The stage that hears first joins its skip before it hears: both are repeated here.
+            x, _ = self._run(_repeated(x, count), skips, stages, words)
+        features = x.unflatten(0, (batch, -1))  # (B, N or 1, C, F', L')
+        weights = (
+            torch.ones_like(words.pooled[:, :1]) if self.weigh is None else torch.sigmoid(self.weigh(words.pooled))
+        )
+        scaled = (weights * self.scale).unflatten(0, (batch, -1))  # (B, N, C)
+        if features.shape[1] == 1:
+            return torch.einsum("bnc,bcfl->bnfl", scaled, features[:, 0]) + self.bias
+        return torch.einsum("bnc,bncfl->bnfl", scaled, features) + self.bias
+
+
+def _repeated(x: Tensor, count: int) -> Tensor:
+    """Return (B count, ...) from (B, ...), each item `count` times in a row."""
+    return x[:, None].expand(-1, count, *x.shape[1:]).flatten(0, 1)
+
+
+def _padded(level: Tensor, step: int) -> Tensor:
+    """Return (B, F', L') whose sides are multiples of `step`: one bin or frame too many is left out, else zeros."""
+    rows, frames = (_kept(size, step) for size in level.shape[1:])
+    level = level[:, :rows, :frames]
+    return F.pad(level, (0, -frames % step, 0, -rows % step))
+
+
+def _kept(size: int, step: int) -> int:
+    return size - 1 if size > 1 and (size - 1) % step == 0 else size
+
+
+def _cropped(grid: Tensor, rows: int, frames: int) -> Tensor:
+    """Return the first rows and frames of a grid (B, N, F', L'); the last one stands for one that was left out."""
+    grid = grid[..., :rows, :frames]
+    return F.pad(grid, (0, frames - grid.shape[-1], 0, rows - grid.shape[-2]), mode="replicate")
+
+
+def _check(counts: dict[str, tuple[int, int]], head_levels: int, late_levels: int, condition_head: str) -> None:
+    for key, (found, least) in counts.items():
+        if found < least:
+            raise ConfigError(f"model.{key}: found {found}; expected {least} or more")
+    levels = counts["levels"][0]
+    if levels > _MOST_LEVELS:
+        raise ConfigError(
+            f"model.levels: found {levels}; expected at most {_MOST_LEVELS}, which halve 4096 bins to one"
+        )
+    for key, found in (("head_levels", head_levels), ("late_levels", late_levels)):
+        if not 0 <= found <= levels:
+            raise ConfigError(f"model.{key}: found {found}; expected 0 to model.levels = {levels}")
+    if condition_head not in ("inner", "none"):
+        raise ConfigError(f"model.condition_head: {choices('head', condition_head, ('inner', 'none'))}")
+    hears = counts["ca_blocks"][0] > 0 and (late_levels > 0 or head_levels < levels)
+    if condition_head == "none" and not hears:
+        raise ConfigError("model.condition_head: none, and no level attends to the words; the queries reach nothing")
