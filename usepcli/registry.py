@@ -76,6 +76,8 @@ CORPORA = {
 # (objective.judge): encoders/base.py.
 CONDITIONERS: dict[str, str] = {
     "labels": "usepcli.encoders.labels:Labels",
+    "sentence": "usepcli.encoders.sentence:Sentence",
+    "vectors": "usepcli.encoders.vectors:Vectors",
 }
 JUDGES: dict[str, str] = {}
 CLUSTERS = {

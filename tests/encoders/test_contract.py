@@ -69,10 +69,10 @@ def test_only_what_learns_has_parameters_that_move(conditioner: Conditioner) -> 
 
 
 def test_it_is_made_again_without_its_path_where_it_is_stored(conditioner: Conditioner) -> None:
-    again = type(conditioner)(**conditioner.settled())
     if not (conditioner.stored or conditioner.learns):
         assert conditioner.sha256 and conditioner.path
         return
+    again = type(conditioner)(**conditioner.settled())
     again.load_state_dict(conditioner.state_dict())
     for one, other in zip(again.encode(PHRASES), conditioner.encode(PHRASES), strict=True):
         assert torch.equal(one, other)

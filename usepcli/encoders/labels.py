@@ -43,7 +43,7 @@ class Labels(Conditioner):
                     "model.conditioner_path to a file with one in every line or to the manifest of the training"
                 )
             self.phrases = phrases_of(path)
-        self._index = {_plain(phrase): k for k, phrase in enumerate(self.phrases)}
+        self._index = {plain(phrase): k for k, phrase in enumerate(self.phrases)}
         if len(self._index) < len(self.phrases) or "" in self._index:
             raise ConfigError(
                 f"model.classes: {len(self.phrases)} names of which {len(self._index.keys() - {''})} differ; "
@@ -60,13 +60,14 @@ class Labels(Conditioner):
         return Condition(self.tokens(index)[:, None], mask, self.pooled(index))
 
     def _place_of(self, phrase: str) -> int:
-        found = self._index.get(_plain(phrase))
+        found = self._index.get(plain(phrase))
         if found is None:
             raise BadInput(unknown(phrase, self.phrases))
         return found
 
 
-def _plain(phrase: str) -> str:
+def plain(phrase: str) -> str:
+    """Return a phrase as it is compared: without case and spaces around."""
     return " ".join(phrase.lower().split())
 
 
