@@ -1,0 +1,45 @@
+"""What weak supervision by words is made of beside its loss on magnitudes (Mahmud et al. 2024).
+
+A judge has two sides, A for sounds and L for words, and a scale s. The contrastive term of M estimates, each asked by
+one of U different phrases q, is
+    cnt = - mean_m log softmax_q( s cos(A(e_m), L(q)) ) at the phrase that e_m was asked by
+A phrase that occurs twice in a batch is one of the U, so that it is no negative of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def told_apart(heard: Tensor, read: Tensor, own: Tensor, scale: float, symmetric: bool = False) -> Tensor:
+    """Return the contrastive term, a scalar, of M estimates heard (M, E) and U different phrases read (U, E).
+
+    own (M,): which phrase each estimate was asked by. symmetric: phrases find their estimates, too, and the mean of
+    both is taken; where several estimates answer one phrase, it shares itself out among them.
+    """
+    logits = scale * heard.float() @ read.float().T  # (M, U)
+    sounds = F.cross_entropy(logits, own)
+    if not symmetric:
+        return sounds
+    asked = own.unique()
+    mine = F.one_hot(own, read.shape[0]).to(logits.dtype).T[asked]  # (phrases, M)
+    words = -((mine / mine.sum(1, keepdim=True)) * F.log_softmax(logits.T[asked], 1)).sum(1).mean()
+    return (sounds + words) / 2
+
+
+def partners(phrases: Sequence[frozenset[str]], order: Sequence[int]) -> list[tuple[int, int]]:
+    """Return pairs of mixtures that share no phrase, met in the order of `order`; who finds no partner is left out.
+
+    Each takes the first one that is free and fits.
+    """
+    free, found = list(order), []
+    while free:
+        first = free.pop(0)
+        other = next((k for k in free if not phrases[first] & phrases[k]), None)
+        if other is not None:
+            free.remove(other)
+            found.append((first, other))
+    return found
