@@ -21,7 +21,9 @@ def test_an_unknown_query_is_told_what_is_near() -> None:
     made = Labels(phrases=("dog barking", "rain", "violin"))
     with pytest.raises(BadInput, match=r"query 'dogs barking': none of the 3 classes.*the nearest: 'dog barking'"):
         made.encode(["dogs barking"])
-    with pytest.raises(BadInput, match=r"query '犬の鳴き声': none of the 3 classes"):
+    with pytest.raises(
+        BadInput, match=r"query '犬の鳴き声': none of the 3 classes that this model knows; some of them: "
+    ):
         made.encode(["犬の鳴き声"])
 
 
@@ -38,6 +40,8 @@ def test_the_list_comes_from_a_text_file_or_a_manifest(tmp_path: Path) -> None:
     assert Labels(str(tmp_path / "classes.txt")).phrases == ("dog", "rain")
     (tmp_path / "manifest.csv").write_text("id,queries\na,rain;bell\nb,bell\n")
     assert Labels(str(tmp_path)).phrases == ("bell", "rain")
+    (tmp_path / "manifest.csv").write_text("id,label\na,rain;glass\nb,rain\n")
+    assert Labels(str(tmp_path)).phrases == ("glass", "rain")
     (tmp_path / "other.csv").write_text("id,mixture\na,b\n")
     with pytest.raises(BadInput, match="expected queries, query or label"):
         Labels(str(tmp_path / "other.csv"))

@@ -165,9 +165,12 @@ class Judge(nn.Module):
 
 
 def near(phrase: str, phrases: Iterable[str], most: int = 3) -> list[str]:
-    """Return those of `phrases` that are spelled most like `phrase`, the nearest first; any few where none is."""
+    """Return those of `phrases` that share a word's beginning with `phrase` or are spelled alike, nearest first."""
     import difflib
 
     lowered = {known.lower(): known for known in phrases}
-    found = difflib.get_close_matches(phrase.lower()[:120], lowered, n=most, cutoff=0.4)
-    return [lowered[name] for name in found or list(lowered)[:most]]
+    asked = phrase.lower()[:120]
+    begins = {word[:3] for word in asked.split() if len(word) > 2}
+    alike = [name for name in lowered if any(word[:3] in begins for word in name.split())]
+    close = difflib.get_close_matches(asked, lowered, n=most, cutoff=0.5)
+    return [lowered[name] for name in dict.fromkeys([*alike, *close])][:most]

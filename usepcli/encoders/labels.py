@@ -74,8 +74,10 @@ def plain(phrase: str) -> str:
 def unknown(phrase: str, phrases: Sequence[str]) -> str:
     """Return the line that says of a query that it is none of a model's closed list."""
     shown = phrase if len(phrase) <= 60 else f"{phrase[:57]}..."
-    some = ", ".join(f"'{name}'" for name in near(phrase, phrases))
+    found = near(phrase, phrases)
+    kind = "the nearest" if found else "some of them"
+    some = ", ".join(f"'{name}'" for name in found or phrases[:3])
     return (
-        f"query '{shown}': none of the {len(phrases)} classes that this model knows; the nearest: {some}; usep info "
+        f"query '{shown}': none of the {len(phrases)} classes that this model knows; {kind}: {some}; usep info "
         "lists all of them"
     )

@@ -45,8 +45,8 @@ def _of_manifest(path: Path, text: str) -> Iterable[str]:
         raise BadInput(f"{path}: columns {', '.join(names)[:80]}; expected queries, query or label among them")
     for row in rows:
         cell = (row[column] or "").strip()
-        # A manifest joins the queries of its sources by ';', as they are.
-        yield from (part.strip() for part in (cell.split(";") if column == "queries" else [cell]))
+        # A manifest joins queries, and labels, of its sources by ';', as they are.
+        yield from (part.strip() for part in ([cell] if column == "query" else cell.split(";")))
 
 
 def sha256_of(paths: Iterable[Path]) -> str:

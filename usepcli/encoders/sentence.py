@@ -106,8 +106,10 @@ def _weighty(folder: Path) -> list[Path]:
 def _load(folder: Path) -> tuple[Any, Any, tuple[str, bool]]:
     try:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging as told
     except ImportError as fault:
         raise MissingDependency("model.conditioner sentence needs transformers; pip install 'usepcli[clap]'") from fault
+    told.disable_progress_bar()  # what is opened in a moment needs no bar among the messages
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         network = AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
