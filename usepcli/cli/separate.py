@@ -22,7 +22,7 @@ _Channels = typer.Option(
 _Rest = typer.Option(
     "--rest",
     help="What the sources lack of the input, mainly what lies above the model's band. share: it goes to the sources "
-    "in proportion, so that they add up to the input; leave: it is left out.",
+    "in proportion, so that they add up to the input; leave: it is left out. Default: share; with --query --residual.",
     autocompletion=options.among("share", "leave"),
 )
 _Sources = typer.Option(
@@ -70,7 +70,16 @@ def separate(
     null: Annotated[bool, typer.Option("--null", "-0", help="Paths in LIST end in NUL, as from find -print0.")] = False,
     model: options.ModelOpt = "default",
     channels: Annotated[str, _Channels] = "linked",
-    rest: Annotated[str, _Rest] = "share",
+    queries: Annotated[
+        list[str],
+        typer.Option(
+            "--query",
+            "-Q",
+            metavar="WORDS",
+            help="What a model by query is asked for, once for each sound; the rest is one more file, residual.",
+        ),
+    ] = [],  # noqa: B006
+    rest: Annotated[str, _Rest] = "",
     residual: Annotated[
         bool, typer.Option("--residual", help="Write that rest as one more file, {stem}_residual, instead.")
     ] = False,
@@ -131,6 +140,10 @@ def separate(
     with --overwrite the same command makes these again. One run at a time may use a folder, or one per --shard,
     whose files are chosen by name; the next run without it, or with --merge, takes their tables together.
 
+    A model by query separates what --query asks for: one file for each query, named by its words, and
+    {stem}_residual for all the rest, which add up to the input. outputs.csv has the words in its column query.
+    Whether a sound is there at all is not judged: an absent one gets whatever the model takes for it.
+
     What an outputs.csv in the folder of a file, or above it, names as an output is no input: it is skipped, however
     it is named, and so is the sound of report pages. Only one output named alone, with the -o of another folder, is
     separated again; copies in a folder without that table are recordings like any other.
@@ -140,6 +153,7 @@ def separate(
       usep separate meeting.wav -o separated
       usep separate recordings/ talk.mp3 -o separated --format flac --json
       usep separate interview.wav -o separated --report --sources auto
+      usep separate street.wav --model NAME --query "a dog barking" -Q rain -o separated
       find . -name '*.wav' -print0 | usep separate --files-from - -0 -o separated
       sbatch --array=1-8 --wrap 'usep separate recordings/ -o separated --shard slurm'
     """

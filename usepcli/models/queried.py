@@ -21,6 +21,7 @@ from usepcli.models.separator import SeparationModel
 
 # Each (B, N, ...): of N queries for each of B mixtures, or (1, N, ...): of the same N for all of them.
 Conditions = tuple[Tensor, ...]
+_AT_ONCE = 8  # queries that go through a network together, so that its memory does not grow with their number
 
 
 class QueriedModel(nn.Module):
@@ -150,7 +151,11 @@ class Bound(SeparationModel):
 
     def estimate(self, mix: Tensor) -> Tensor:
         """Return the estimates (B, N, T) of a mixture (B, T)."""
-        return self.net.estimate(mix, *self._held(mix))
+        held = self._held(mix)
+        if self.training or self.n_src <= _AT_ONCE:
+            return self.net.estimate(mix, *held)
+        several = zip(*(part.split(_AT_ONCE, 1) for part in held), strict=True)
+        return torch.cat([self.net.estimate(mix, *some) for some in several], 1)
 
     def estimate_parts(self, mix: Tensor) -> Parts:
         """Return the estimates with masks and spectrum, where the model that was asked has them."""

@@ -105,6 +105,11 @@ class Separator:
         """True for a model that does not know yet what it is asked for: `ask` comes before anything else."""
         return isinstance(self.model, QueriedModel)
 
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """What the model was asked for, () for one that takes no queries or was asked for nothing yet."""
+        return self.model.queries if isinstance(self.model, Bound) else ()
+
     def ask(self, queries: Sequence[str]) -> Self:
         """Return the separator of these queries, one source for each in their order, with the same weights in memory.
 
@@ -117,7 +122,7 @@ class Separator:
         if isinstance(queries, str) or not queries:
             raise UsageError(f"queries: found {queries!r}; expected a list of words such as ['a dog barks', 'rain']")
         asked = type(self)(net.bound(queries), self.card, self.device, self.chunk_s)
-        asked._fits = self._fits
+        asked._fits, asked.ref = self._fits, self.ref
         return asked
 
     def names(self, how: How = USUAL) -> tuple[str, ...]:

@@ -28,8 +28,9 @@ ALGORITHM = 1  # goes up when the same settings give other samples
 
 
 def settings(
-    model: str | Path, chunk_s: float, wish: Wish, names: Sequence[str], name: str, form: str, subtype: str
-) -> dict[str, Any]:
+    model: str | Path, chunk_s: float, wish: Wish, names: Sequence[str], name: str, form: str, subtype: str,
+    queries: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Return all that changes what is written: not the device, not the number of threads."""
     card, weights = cards.read_card(reach.find_model(model))
     usual = How()  # what was not asked for does not tell outputs from earlier ones
@@ -49,6 +50,7 @@ def settings(
         "subtype": subtype,
         "algorithm": ALGORITHM,
         **more,
+        **({"queries": list(queries)} if queries else {}),
     }
 
 

@@ -64,7 +64,7 @@ def turns(record: Record) -> list[Turn]:
     found = []
     for track, row in zip(record.written, sounds, strict=True):
         for start, end in _runs(row):
-            found.append((start * FRAME_S, min(end * FRAME_S, record.duration_s), track.source))
+            found.append((start * FRAME_S, min(end * FRAME_S, record.duration_s), track.label))
     return sorted(found)
 
 
@@ -116,4 +116,6 @@ def _text(record: Record, found: list[Turn], form: str) -> str:
     if form == "audacity":
         return "".join(f"{a:.2f}\t{b:.2f}\t{name}\n" for a, b, name in found)
     stem = "_".join(io.show(record.relative.name).split()) or "-"  # RTTM parts its fields by spaces
-    return "".join(f"SPEAKER {stem} 1 {a:.2f} {b - a:.2f} <NA> <NA> {name} <NA> <NA>\n" for a, b, name in found)
+    return "".join(
+        f"SPEAKER {stem} 1 {a:.2f} {b - a:.2f} <NA> <NA> {'_'.join(name.split())} <NA> <NA>\n" for a, b, name in found
+    )

@@ -35,6 +35,7 @@ OUTPUTS = (
     "peak", "level_db", "lufs", "activity", "active", "null_db", "null_peak_db", "missing_s", "left_out", "settings",
     "file_bytes", "file_mtime_ns", "file_sha256",
 )  # fmt: skip
+_QUERIED = (*OUTPUTS, "query")  # of outputs that were asked for in words
 
 
 class Ledger:
@@ -49,6 +50,7 @@ class Ledger:
         self.lock = Lock(out, ".usep", self.suffix, ", or share the work with --shard")
         self.stopped: set[Path] = set()  # outputs that a killed run may have left without a row
         self._rows: dict[str, Cells] = {}
+        self._columns: tuple[str, ...] = OUTPUTS  # of this run's own table
         self._mine: set[str] = set()  # outputs with a row in this run's own table
         self._doubled = False  # that table holds older rows of some outputs beside their last ones
         self._order: dict[str, int] = {}  # of files, in which merged tables list them
@@ -88,7 +90,7 @@ class Ledger:
 
     def _save_outputs(self) -> None:
         rows = self._ordered(row for name, row in self._rows.items() if name in self._mine)
-        tables.save(self._path("outputs"), rows, OUTPUTS)
+        tables.save(self._path("outputs"), rows, self._columns)
         self._doubled = False
 
     def _ordered(self, rows: Iterable[Cells]) -> list[Cells]:
@@ -110,6 +112,7 @@ class Ledger:
         self._rows = {row["output"]: row for path in others for row in tables.load(path, OUTPUTS, keep=keep)}
         self._rows |= {row["output"]: row for row in own} if self.shard else {}
         self._mine = {row["output"] for row in own}
+        self._columns = _columns(own)
         self._doubled = len(own) > len(self._mine)
         self._joins.read()
         self._failures.read()
@@ -119,6 +122,7 @@ class Ledger:
         if self.shard or not any(self._shares(name) for name in ("outputs", "seams", "errors")):
             return
         self._mine = set(self._rows)
+        self._columns = _columns(self._rows.values())
         self._save_outputs()
         self._doubled = True  # what comes now has its place among them, too
         seams: dict[str, list[Cells]] = {}
@@ -234,16 +238,18 @@ class Ledger:
         planned = {self.text(track.path) for track in record.tracks}
         file = self.file(record.file)
         self._joins.put(file, record)
+        wider = self._columns != _QUERIED and any(track.query for track in record.tracks)
+        self._columns = _QUERIED if wider else self._columns
         gone, known = (planned - set(rows)) & self._mine, set(rows) & self._mine
         for name in gone:
             del self._rows[name]
         self._rows |= rows
         self._mine -= gone
         self._mine |= set(rows)
-        if gone:
+        if gone or (wider and len(self._mine) > len(rows)):
             self._save_outputs()
         else:  # the last row of an output counts; rewriting the table for every file would take longer than the model
-            tables.append(self._path("outputs"), rows.values(), OUTPUTS)
+            tables.append(self._path("outputs"), rows.values(), self._columns)
             self._doubled = self._doubled or bool(known)
         self.settle([record.file])
 
@@ -319,6 +325,7 @@ class Ledger:
                 "lufs": f"{track.lufs:.1f}",
                 "activity": f"{track.activity:.4f}",
                 "active": "true" if track.active else "false",
+                **({"query": track.query} if track.query else {}),
             }
 
     def _record(self, job: Job, rows: list[Cells]) -> Record:
@@ -361,7 +368,12 @@ def _track(name: str, path: Path, row: Cells | None) -> Track:
         lufs=float(row["lufs"]),
         activity=float(row["activity"]),
         active=row["active"] == "true",
+        query=row.get("query", ""),
     )
+
+
+def _columns(rows: Iterable[Cells]) -> tuple[str, ...]:
+    return _QUERIED if any("query" in row for row in rows) else OUTPUTS
 
 
 def _noted(note: Path) -> list[str]:

@@ -18,31 +18,40 @@ if TYPE_CHECKING:
 class Maker:
     """The model by what its card says of it; it is loaded when something is to be separated."""
 
-    def __init__(self, ref: str, device: str, threads: int, chunk_s: float) -> None:
+    def __init__(self, ref: str, device: str, threads: int, chunk_s: float, queries: tuple[str, ...] = ()) -> None:
         devices.check(device)
         if chunk_s:
             check_chunk(chunk_s)
         self.ref, self.device, self.threads, self._chunk_s = ref, device, threads, chunk_s
+        self.queries = queries
         self.card = cards.read_card(reach.find_model(ref))[0]
 
     @classmethod
-    def of(cls, model: str | Separator, device: str, threads: int, chunk_s: float) -> Maker:
+    def of(
+        cls, model: str | Separator, device: str, threads: int, chunk_s: float, queries: tuple[str, ...] = ()
+    ) -> Maker:
         """Return the maker of a model in reach, or of one that is loaded, which keeps its device and its chunk."""
         if isinstance(model, (str, Path)):
-            return cls(str(model), device, threads, chunk_s)
-        found = cls(model.ref, "auto", 0, model.chunk_s)
-        found.__dict__["separator"] = model
+            return cls(str(model), device, threads, chunk_s, queries)
+        found = cls(model.ref, "auto", 0, model.chunk_s, queries)
+        found.__dict__["_loaded"] = model
         return found
 
     @property
     def n_src(self) -> int:
-        """The number of outputs; UsageError for a model that separates what it is asked for."""
-        if not self.card.n_src and self.separator.by_query:
+        """The number of outputs; UsageError for queries and a model that takes none, or the other way round."""
+        asked = not self.card.n_src and (self._loaded.by_query or bool(self._loaded.queries))
+        if self.queries and not asked:
             raise UsageError(
-                f"--model {self.ref}: separates what it is asked for in words; from Python: "
-                "Separator.load(...).ask(['rain', 'a dog']), or fix the words with usep export --query"
+                f"--query: model {self.ref} takes no queries, its outputs are what it was trained for; leave --query "
+                "out, or name a model by query with --model"
             )
-        return self.card.n_src or self.separator.n_src
+        if asked and not self.queries:
+            raise UsageError(
+                f"--model {self.ref}: separates what it is asked for in words and was asked for nothing; add "
+                "--query 'a dog barking', once for each sound"
+            )
+        return len(self.queries) or self.card.n_src or self.separator.n_src
 
     @cached_property
     def chunk_s(self) -> float:
@@ -56,7 +65,11 @@ class Maker:
 
     @cached_property
     def separator(self) -> Separator:
-        """The loaded model."""
+        """The loaded model, asked for its queries."""
+        return self._loaded.ask(self.queries) if self.queries else self._loaded
+
+    @cached_property
+    def _loaded(self) -> Separator:
         from usepcli.separator.separator import Separator
 
         # Where the chunk was settled by the card it holds, whatever the model would say.

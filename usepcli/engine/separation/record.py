@@ -40,7 +40,8 @@ class Track:
     `peak` is of full scale 1, `level_db` the mean level in dB of full scale, `lufs` the integrated loudness, all
     of what is in the file; `activity` is the share of time in which it sounds (engine/separation/activity.py), `active`
     False for a near-silent one. `curve` holds its level in dB of full scale every `Record.step_s` seconds, at
-    most 1000 values; it is empty for a file that an earlier run separated.
+    most 1000 values; it is empty for a file that an earlier run separated. `query` holds the words that a
+    model by query was asked for.
     """
 
     source: str
@@ -54,6 +55,12 @@ class Track:
     activity: float
     active: bool
     curve: tuple[float, ...] = ()
+    query: str = ""
+
+    @property
+    def label(self) -> str:
+        """What people call the source: the words that it was asked for by, else its name."""
+        return self.query or self.source
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,7 @@ class Record:
         sources = [
             {
                 "source": track.source,
+                **({"query": track.query} if track.query else {}),
                 "output": io.show(track.path) if track.written else None,
                 "active": track.active,
                 **{key: _json(getattr(track, key)) for key in ("activity", "lufs", "level_db", "peak")},

@@ -81,7 +81,7 @@ def heard(record: Record, how: How, watch: Watch | None = None) -> list[Heard]:
     found = [Heard("Mixture", "mixture", record.source, how, 10 ** (record.gain_db / 20), file=name, watch=watch)]
     for track in record.written:
         rest = track.source == RESIDUAL
-        label = "Residual" if rest else f"Source {track.source}"
+        label = "Residual" if rest else track.query or f"Source {track.source}"
         found.append(
             Heard(
                 label, "residual" if rest else "source", track.path, USUAL, lufs=track.lufs, peak=track.peak,

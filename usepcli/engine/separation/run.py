@@ -34,6 +34,7 @@ from usepcli.engine.separation.separate_files import Wish
 from usepcli.engine.separation.shards import planned, state
 from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
 from usepcli.files import show
+from usepcli.separator import words
 from usepcli.separator.how import How, names_of
 from usepcli.stops import Ended, name_of
 
@@ -61,7 +62,8 @@ def separate(
     null: bool = False,
     model: str | Separator = "default",
     channels: str = "linked",
-    rest: str = "share",
+    queries: Sequence[str] = (),
+    rest: str = "",
     residual: bool = False,
     sources: str = "all",
     keep: str = "",
@@ -96,11 +98,17 @@ def separate(
     """
     if residual and rest == "leave":
         raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
+    queries = words.checked(queries)
+    if len(queries) == 1 and rest == "share" and not residual:
+        raise UsageError("--rest share: would give all the rest to the one source asked for; leave it out: a residual")
+    if queries and keep:
+        raise UsageError("--keep: chooses among numbered sources; with --query ask for those that are wanted")
+    residual, rest = residual or bool(queries and not rest), rest or "share"
     if rest not in _RESTS:  # How knows one more, by which --residual is done
         raise UsageError(f"--rest: {choices('treatment of the rest', rest, _RESTS)}; --residual writes it as a file")
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
     pages = Pages(out, report, figure, overwrite, labels.lower())
-    wish = Wish(How(channels, "source" if residual else rest, overlap, shifts, track), sources, clip)
+    wish = Wish(How(channels, "source" if residual else rest, overlap, shifts, track), sources, clip, queries=queries)
     share = shards.asked(shard, merge)
     jobs.check_template(name)
     typed = [str(text) for text in inputs]
@@ -110,12 +118,13 @@ def separate(
         stdin, faults = _standard_input(texts, dry_run, stack)
         found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1, share=share)
         found.faults |= faults
-        maker = Maker.of(model, device, threads, chunk_s)
-        names = jobs.choose(names_of(maker.n_src, wish.how), keep)
+        maker = Maker.of(model, device, threads, chunk_s, queries)
+        names = names_of(maker.n_src, wish.how)
+        names = (*words.names(queries), *names[len(queries) :]) if queries else jobs.choose(names, keep)
         laid = partial(jobs.lay_out_some, found.sources, out, names, name=name, form=form, subtype=subtype)
         plan, everyone = planned(found.sources, share, laid, pages.wanted)
         pages.begin(everyone, len(found.sources) + found.unseen)
-        facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype)
+        facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype, queries)
         wish = replace(wish, settings=batch.fingerprint(facts))
         run = _Run(
             maker, texts, found, everyone, plan, facts, wish, pages, Ledger(out, share), merge, resume, overwrite,

@@ -34,13 +34,15 @@ SOURCES = ("all", "auto")
 class Wish:
     """What to do with every file: `sources` "auto" leaves near-silent outputs out, `clip` as in write_all.
 
-    `replace` tells which existing outputs may be overwritten; `settings` is the hash that goes into the tables.
+    `replace` tells which existing outputs may be overwritten; `settings` is the hash that goes into the tables;
+    `queries` are what a model by query was asked for, by whose names the job then calls its sources.
     """
 
     how: How = field(default_factory=How)
     sources: str = "all"
     clip: str = "gain"
     settings: str = ""
+    queries: tuple[str, ...] = ()
     replace: Callable[[Path], bool] = lambda _: False
 
     def __post_init__(self) -> None:
@@ -57,7 +59,8 @@ class _Listener:
         self.separator, self.job, self.wish, self.watch = separator, job, wish, watch
         names = separator.names(wish.how)
         self.names = job.names or names
-        self.places = [names.index(name) for name in self.names]
+        # Of a model by query all outputs are written, under names of their own.
+        self.places = [*range(len(names))] if wish.queries else [names.index(name) for name in self.names]
         self.rate, self.n_src, self.subtype = info.rate, len(names), info.subtype
         self.channels = separator.channels_out(info.channels, wish.how)
         self.trace, self.meter = Trace(), Meter(self.rate, self.n_src, self.channels)
@@ -112,6 +115,7 @@ class _Listener:
                     activity=activity[place],
                     active=not silent[k],
                     curve=tuple(curves[place]),
+                    query="".join(self.wish.queries[place : place + 1]),
                     **facts,
                 )
             )
