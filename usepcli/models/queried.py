@@ -151,15 +151,18 @@ class Bound(SeparationModel):
 
     def estimate(self, mix: Tensor) -> Tensor:
         """Return the estimates (B, N, T) of a mixture (B, T)."""
-        held = self._held(mix)
-        if self.training or self.n_src <= _AT_ONCE:
-            return self.net.estimate(mix, *held)
-        several = zip(*(part.split(_AT_ONCE, 1) for part in held), strict=True)
-        return torch.cat([self.net.estimate(mix, *some) for some in several], 1)
+        return self.estimate_parts(mix).waves
 
     def estimate_parts(self, mix: Tensor) -> Parts:
         """Return the estimates with masks and spectrum, where the model that was asked has them."""
-        return self.net.estimate_parts(mix, *self._held(mix))
+        held = self._held(mix)
+        if self.training or self.n_src <= _AT_ONCE or self.consistency != "none":
+            return self.net.estimate_parts(mix, *held)
+        several = zip(*(part.split(_AT_ONCE, 1) for part in held), strict=True)
+        found = [self.net.estimate_parts(mix, *some) for some in several]
+        masks = [one.masks for one in found if one.masks is not None]
+        waves = torch.cat([one.waves for one in found], 1)  # (B, N, T)
+        return Parts(waves, torch.cat(masks, 1) if masks else None, found[0].spectrum)
 
     def transform(self, wave: Tensor) -> Tensor:
         """Return the spectra (..., F, L) of waves (..., T); ConfigError as of the model that was asked."""

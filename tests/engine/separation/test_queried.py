@@ -151,8 +151,11 @@ def test_what_does_not_go_with_queries(tmp_path: Path, model: Path, recording: P
 def test_many_queries_at_once_are_those_alone(model: Path):
     words = [f"sound {k}" for k in range(20)]
     separator = Separator.load(model, "cpu")
+    heard = []
+    separator.model.hear.register_forward_hook(lambda *_: heard.append(1))
     wave = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
     together = separator.ask(words)(wave, 8000, How(rest="leave")).sources
+    assert len(heard) == 3  # 8, 8 and 4
     for k in (0, 7, 8, 19):
         alone = separator.ask([words[k]])(wave, 8000, How(rest="leave")).sources[0]
         assert np.abs(alone - together[k]).max() <= 1e-5 * np.abs(alone).max()
