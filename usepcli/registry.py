@@ -76,11 +76,14 @@ CORPORA = {
 # What says to a model by query what it is asked for (model.conditioner), and what judges its answers
 # (objective.judge): encoders/base.py.
 CONDITIONERS: dict[str, str] = {
+    "clap": "usepcli.encoders.clap:Clap",
     "labels": "usepcli.encoders.labels:Labels",
     "sentence": "usepcli.encoders.sentence:Sentence",
     "vectors": "usepcli.encoders.vectors:Vectors",
 }
-JUDGES: dict[str, str] = {}
+JUDGES: dict[str, str] = {
+    "clap": "usepcli.encoders.clap:ClapJudge",
+}
 CLUSTERS = {
     "slurm": "usepcli.engine.cluster.slurm:script",
 }

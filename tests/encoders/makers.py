@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from usepcli.encoders.base import Conditioner, Judge
+from usepcli.encoders.clap import Clap, ClapJudge
 from usepcli.encoders.labels import Labels
 from usepcli.encoders.sentence import Sentence
 from usepcli.encoders.vectors import Vectors
@@ -48,5 +49,49 @@ def sentence(folder: Path) -> Conditioner:
     return Sentence(str(sentence_folder(folder)))
 
 
-CONDITIONERS: dict[str, Callable[[Path], Conditioner]] = {"labels": labels, "sentence": sentence, "vectors": vectors}
-JUDGES: dict[str, Callable[[Path], Judge]] = {}
+def clap_folder(folder: Path, parts: bool = False) -> Path:
+    """Write a small CLAP as transformers 5 lays it out, or in `parts`, as transformers 4 did."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.ByteLevelBPETokenizer()
+    words.train_from_iterator(PHRASES, vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    words._tokenizer.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    marks = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+    }
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words._tokenizer, **marks)
+    ears = transformers.ClapFeatureExtractor(
+        feature_size=32, sampling_rate=8000, hop_length=160, max_length_s=1, fft_window_size=512, frequency_min=50,
+        frequency_max=3500, truncation="rand_trunc", padding="repeatpad",
+    )  # fmt: skip
+    text = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 32, "max_position_embeddings": 130, "pad_token_id": 1}  # fmt: skip
+    audio = {"spec_size": 64, "num_mel_bins": 32, "window_size": 4, "patch_embeds_hidden_size": 16, "hidden_size": 32,
+             "depths": [1, 1], "num_attention_heads": [2, 4]}  # fmt: skip
+    torch.manual_seed(0)
+    config = transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=24)
+    transformers.ClapModel(config).save_pretrained(folder)
+    if parts:
+        tokenizer.save_pretrained(folder)
+        (folder / "preprocessor_config.json").write_text(ears.to_json_string())
+    else:
+        transformers.ClapProcessor(feature_extractor=ears, tokenizer=tokenizer).save_pretrained(folder)
+    return folder
+
+
+def clap(folder: Path) -> Conditioner:
+    return Clap(str(clap_folder(folder)))
+
+
+def clap_judge(folder: Path) -> Judge:
+    return ClapJudge(str(clap_folder(folder, parts=True)))
+
+
+CONDITIONERS: dict[str, Callable[[Path], Conditioner]] = {
+    "clap": clap, "labels": labels, "sentence": sentence, "vectors": vectors,
+}  # fmt: skip
+JUDGES: dict[str, Callable[[Path], Judge]] = {"clap": clap_judge}

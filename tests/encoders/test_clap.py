@@ -1,0 +1,84 @@
+"""CLAP by path: either layout, the stock model's own answers, gradients, memory of phrases, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from usepcli.dsp.logmel import filled
+from usepcli.encoders import clap
+from usepcli.encoders.clap import Clap, ClapJudge
+from usepcli.errors import BadInput, ConfigError, InputNotFound
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, encoder_makers) -> tuple[Path, Path]:  # type: ignore[no-untyped-def]
+    made = [tmp_path_factory.mktemp(name) for name in ("v4", "v5")]
+    return encoder_makers.clap_folder(made[0], parts=True), encoder_makers.clap_folder(made[1])
+
+
+def test_both_layouts_answer_as_the_stock_model_does(folders: tuple[Path, Path]) -> None:
+    transformers = pytest.importorskip("transformers")
+    stock = transformers.ClapModel.from_pretrained(str(folders[1]), local_files_only=True).eval()
+    ears = transformers.ClapFeatureExtractor(**clap.front_end(folders[1]))
+    waves = 0.1 * torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        given = ears(list(waves.numpy()), sampling_rate=8000, return_tensors="pt")
+        found = stock.get_audio_features(input_features=given["input_features"])
+        expected = getattr(found, "pooler_output", found)
+        for folder in folders:
+            judge = ClapJudge(str(folder))
+            heard = judge.hear(waves)
+            torch.testing.assert_close(heard, expected / expected.norm(dim=-1, keepdim=True), atol=1e-4, rtol=0)
+            assert judge.scale == pytest.approx(float(stock.logit_scale_a.exp()))
+            tokens, mask, pooled = Clap(str(folder)).encode(["glass"])
+            assert tokens.shape == (1, 77, 16) and 2 < mask.sum() < 77
+            torch.testing.assert_close(pooled, judge.read(["glass"]))
+
+
+def test_a_clip_is_repeated_at_its_own_rate_and_its_gradient_reaches_it(folders: tuple[Path, Path]) -> None:
+    judge = ClapJudge(str(folders[0]))
+    wave = torch.randn(1, 3000, requires_grad=True)
+    torch.testing.assert_close(judge.hear(wave), judge.hear(filled(wave, 8000)))
+    judge.hear(wave, 11025)[0, 0].backward()
+    judge.hear(wave, 11025)
+    assert wave.grad is not None and (wave.grad != 0).float().mean() > 0.99 and list(judge._resamplers) == [11025]
+    assert all(p.grad is None for p in judge.parameters())
+
+
+def test_a_phrase_is_read_once(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    said = clap.said
+    monkeypatch.setattr(clap, "said", lambda t, n, phrases: seen.extend(phrases) or said(t, n, phrases))
+    for part in (Clap(str(folders[0])).encode, ClapJudge(str(folders[0])).read):
+        seen.clear()
+        part(["glass", "rain", "glass"])
+        part(["rain"])
+        assert seen == ["glass", "rain"]
+
+
+def test_what_is_no_clap_is_one_line(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for made in (Clap, ClapJudge):
+        for path, kind in ((tmp_path / "none", InputNotFound), (tmp_path, BadInput), (Path(__file__), BadInput)):
+            with pytest.raises(kind, match=r"config\.json, model\.safetensors and tokenizer\.json"):
+                made(str(path))
+        with pytest.raises(ConfigError, match="_path: empty"):
+            made()
+        with pytest.raises(BadInput, match="the former"):
+            made(str(folders[0]), sha256="0" * 64).read(["glass"])
+    with pytest.raises(ConfigError, match=r"model\.cond_dim: found 768, and .* gives 16"):
+        Clap(str(folders[0]), token_dim=768)
+    for name, text in (("model.safetensors", "x"), ("tokenizer.json", "{}"), ("config.json", '{"model_type": "bert"}')):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(BadInput, match="model_type bert, expected clap"):
+        Clap(str(tmp_path))
+    with pytest.raises(BadInput, match=r"expected preprocessor_config\.json or processor_config\.json"):
+        ClapJudge(str(tmp_path))
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"truncation": "fusion", "max_length_s": 1, "sampling_rate": 8000})
+    )
+    with pytest.raises(BadInput, match="only unfused"):
+        ClapJudge(str(tmp_path))
