@@ -21,8 +21,8 @@ _ZEROS, _ROLLOFF = 24, 0.96  # zero crossings to either side, and the cut-off wi
 def mel_bank(bins: int, rate: int, bands: int, low_hz: float, high_hz: float) -> Tensor:
     """Return (bands, bins): triangles of unit area over bins evenly from 0 to rate / 2 Hz."""
     bend = 27 / math.log(6.4)
-    ends = [3 * f / 200 if f < 1000 else 15 + bend * math.log(f / 1000) for f in (low_hz, high_hz)]
-    mels = torch.linspace(*ends, bands + 2, dtype=torch.float64)
+    first, last = (3 * f / 200 if f < 1000 else 15 + bend * math.log(f / 1000) for f in (low_hz, high_hz))
+    mels = torch.linspace(first, last, bands + 2, dtype=torch.float64)
     points = torch.where(mels < 15, mels * 200 / 3, 1000 * torch.exp((mels - 15) / bend))  # (bands + 2,)
     at = torch.linspace(0, rate / 2, bins, dtype=torch.float64)
     rise = (at - points[:-2, None]) / (points[1:-1] - points[:-2])[:, None]
