@@ -60,12 +60,15 @@ METRICS = {
     "stoii": "usepcli.metrics.stoi:STOII",
 }
 CORPORA = {
+    "audiocaps": "usepcli.data.corpora.audiocaps:AudioCaps",
     "csv": "usepcli.data.corpora.csv_list:CsvList",
     "events": "usepcli.data.corpora.events:Events",
     "folder": "usepcli.data.corpora.folder:Folder",
     "fuss": "usepcli.data.corpora.fuss:Fuss",
     "fuss-mix": "usepcli.data.corpora.fuss_mix:FussMix",
+    "labelled": "usepcli.data.corpora.labelled:Labelled",
     "librimix": "usepcli.data.corpora.librimix:LibriMix",
+    "music": "usepcli.data.corpora.music:Music",
     "sms-wsj": "usepcli.data.corpora.sms_wsj:SmsWsj",
     "speakers": "usepcli.data.corpora.speakers:Speakers",
     "tar": "usepcli.data.corpora.tar:Tar",

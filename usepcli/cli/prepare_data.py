@@ -31,7 +31,7 @@ _NOT_OPTIONS = frozenset(
     }
 )
 
-_MADE, _SCENES = "speakers, wsj-mix, events, fuss-mix", "events, fuss-mix"  # corpora that have an option in common
+_MADE, _SCENES = "speakers, wsj-mix, events, fuss-mix, labelled, music", "events, fuss-mix, labelled, music"
 _FLAGS = {"pause_s": "pause", "noise_snr_db": "noise-snr", "event_snr_db": "event-snr", "rt60_s": "rt60"}
 
 
@@ -205,6 +205,14 @@ def prepare_data(
             metavar="LOW HIGH",
         ),
     ] = None,
+    stems: Annotated[
+        bool | None,
+        _of("labelled, music", "--stems/--no-stems", "Keep the sources; --no-stems leaves the sums and their words."),
+    ] = None,
+    spacy: Annotated[
+        Path | None,
+        _of("audiocaps", "--spacy", "Folder of a spaCy model that finds a caption's phrases instead of rules."),
+    ] = None,
     train: Annotated[int | None, _of(_MADE, "--train", "Training mixtures; 2000 by default.")] = None,
     valid: Annotated[int | None, _of(_MADE, "--valid", "Validation mixtures; 200 by default.")] = None,
     test: Annotated[int | None, _of(_MADE, "--test", "Test mixtures; 200 by default.")] = None,
@@ -220,7 +228,7 @@ def prepare_data(
     csv: Annotated[
         str | None,
         _of(
-            f"{_MADE}, folder, csv",
+            f"{_MADE}, folder, csv, audiocaps",
             "--csv",
             "List in SOURCE with a column path; manifest.csv by default, 'none' for none.",
         ),

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from usepcli.data.manifest import PoolRow
+from usepcli.data.manifest import Phrase, PoolRow
 from usepcli.data.render import Load, render
 from usepcli.errors import BadInput, ConfigError
 
@@ -106,15 +106,20 @@ class Plan:
     origins: tuple[str, ...] = ()
     licences: tuple[str, ...] = ()
     label: str = ""
+    caption: str = ""
+    phrases: tuple[Phrase, ...] = ()
+    stems: bool = True  # False: the mixture alone is written and listed
 
     def files(self) -> list[str]:
         """Return the names of the mixture's files: s1.wav .., noise.wav where there is noise, and mix.wav, the last."""
+        if not self.stems:
+            return ["mix.wav"]
         return [*(f"s{k + 1}.wav" for k in range(len(self.turns))), *(["noise.wav"] if self.noise else []), "mix.wav"]
 
     def waves(self, rate: int, root: Path, load: Load) -> list[np.ndarray]:
         """Return the int16 waves (T,) of `files`; load(path) returns one of a pool file, root is the set's folder."""
         mix, sources, noise = render(self, rate, load)
-        return [*sources, *([] if noise is None else [noise]), mix]
+        return [*sources, *([] if noise is None else [noise]), mix] if self.stems else [mix]
 
     def ahead(self) -> Sequence[Ahead]:
         """Return the files that have to be there before `waves`, besides those of the pools."""

@@ -140,9 +140,9 @@ class PairPlanner:
             tuple(dict.fromkeys(row.origin for row in used if row.origin)),
             tuple(dict.fromkeys(row.licence for row in used if row.licence)),
             f"rt60 {room.rt60_s:.1f} s nominal",
-            room,
-            response,
-            recipe.anechoic,
+            room=room,
+            response=response,
+            anechoic=recipe.anechoic,
         )
 
     def _rng(self, *counter: int) -> np.random.Generator:

@@ -33,6 +33,7 @@ class Maker(Corpus):
     seed: int
     counts: dict[str, int]
     noise: str
+    stems: bool = True  # False: no single recording stays beside the mixtures
 
     def scan(self, root: Path) -> list[PoolRow]:
         """List the recordings of the first pool, paths relative to root."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,6 +114,9 @@ def make(
         inside = [replace(row, path=row.path.removeprefix("noise/")) for row in noise]
         Pool(inside, out / "noise", out / "noise" / Pool.FILE).write()
     rows = [_row(plan, rate) for plan in plans]
+    if not corpus.stems:  # what the mixtures were made of is not to be read beside them
+        shutil.rmtree(out / "pool", ignore_errors=True)
+        return [Manifest(rows, out, out / Manifest.FILE)]
     return [Manifest(rows, out, out / Manifest.FILE), Pool(pool, out, out / Pool.FILE), *_twins(plans, rows, out)]
 
 
@@ -335,7 +339,7 @@ def _row(plan: Plan, rate: int) -> Row:
         id=plan.id,
         split=plan.split,
         mixture=f"{folder}/mix.wav",
-        sources=tuple(f"{folder}/s{k + 1}.wav" for k in range(len(plan.turns))),
+        sources=tuple(f"{folder}/s{k + 1}.wav" for k in range(len(plan.turns))) if plan.stems else (),
         noise=f"{folder}/noise.wav" if plan.noise else "",
         sample_rate=rate,
         frames=plan.frames,
@@ -346,4 +350,6 @@ def _row(plan: Plan, rate: int) -> Row:
         origin=" + ".join(plan.origins),
         licence=" + ".join(plan.licences),
         queries=tuple(turn.query for turn in plan.turns) if any(turn.query for turn in plan.turns) else (),
+        caption=plan.caption,
+        phrases=plan.phrases,
     )
