@@ -14,6 +14,7 @@ from usepcli.errors import MissingDependency
 # Extra of pyproject.toml -> the modules that it brings.
 EXTRAS = {
     "asr": ("transformers",),
+    "clap": ("transformers",),
     "codecs": ("av",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "hub": ("huggingface_hub",),

@@ -19,7 +19,7 @@ GROUPS = {
     "Input": (
         *("--files-from", "--null", "--shard", "--track", "--file", "--corpus", "--csv", "--root", "--speaker-column"),
         *("--split-column", "--speaker-depth", "--split-ratios", "--mix", "--subset", "--reference", "--channel"),
-        *("--variant", "--mix-from", "--data", "--split", "--estimates", "--references", "--mixtures"),
+        *("--variant", "--mix-from", "--spacy", "--data", "--split", "--estimates", "--references", "--mixtures"),
         *("--skip-missing", "--hypotheses", "--texts", "--key", "--sha256", "--limit"),
     ),
     "Separation": (
