@@ -30,7 +30,7 @@ GROUPS = {
     "Shuffled sets": (*("--shuffle", "--channel-shuffle", "--n-remix", "--batch", "--rounds", "--normalize"),),
     "Mixtures": (
         *("--n-src", "--rate", "--length", "--seconds", "--min-s", "--max-s", "--level-db", "--join", "--pause"),
-        *("--noise", "--noise-snr", "--train", "--valid", "--test"),
+        *("--noise", "--noise-snr", "--stems", "--train", "--valid", "--test"),
     ),
     "Rooms": ("--reverb", "--rirs", "--rt60", "--rooms", "--anechoic"),
     "Scenes": ("--background", "--background-s", "--backgrounds", "--background-lufs", "--event-snr"),

@@ -38,7 +38,7 @@ class Labelled(Events):
         self,
         sources: tuple[int, int] = (2, 2),
         rate: int = 11025,
-        seconds: float = 65535 / 11025,
+        seconds: float = 5.94421768707483,  # 65,535 samples at 11025 Hz
         event_snr_db: tuple[float, float] = (-2.5, 2.5),
         min_s: float = 0.2,
         train: int = 2000,
