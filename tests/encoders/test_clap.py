@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,13 @@ def test_what_is_no_clap_is_one_line(folders: tuple[Path, Path], tmp_path: Path)
     )
     with pytest.raises(BadInput, match="only unfused"):
         ClapJudge(str(tmp_path))
+
+
+def test_another_tokenizer_is_another_clap(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    own = Path(shutil.copytree(folders[0], tmp_path / "own"))
+    before = Clap(str(own)).sha256
+    settings = own / "tokenizer_config.json"
+    settings.write_text(settings.read_text("utf-8") + " ", "utf-8")
+    assert Clap(str(own)).sha256 != before
+    with pytest.raises(BadInput, match="was trained with"):
+        Clap(str(own), token_dim=0, pooled_dim=0, sha256=before).encode(["a dog barks"])

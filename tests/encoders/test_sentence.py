@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -77,3 +78,14 @@ def test_files_of_the_right_names_and_wrong_content(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no sentence encoder that can be opened") as raised:
         Sentence(str(tmp_path))
     assert "\n" not in str(raised.value)
+
+
+def test_no_code_of_a_folder_is_run_and_nobody_is_asked(folder: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(folder, tmp_path / "own"))
+    (own / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    settings = json.loads((own / "config.json").read_text("utf-8"))
+    settings |= {"model_type": "of_its_own", "auto_map": {"AutoConfig": "code.Own", "AutoModel": "code.Own"}}
+    (own / "config.json").write_text(json.dumps(settings), "utf-8")
+    with pytest.raises(BadInput, match="no sentence encoder that can be opened"):
+        Sentence(str(own))
+    assert not (tmp_path / "ran").exists()

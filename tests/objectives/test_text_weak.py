@@ -51,7 +51,8 @@ class Ear(Judge):
         super().__init__()
         self.path, self.weight = path, nn.Parameter(torch.ones(()))
 
-    def hear(self, waves: Tensor) -> Tensor:
+    def hear(self, waves: Tensor, rate: int = 0) -> Tensor:
+        assert rate in (0, 8000)
         halves = torch.stack([half.square().mean(-1) for half in waves.chunk(2, -1)], -1)
         return nn.functional.normalize(self.weight * halves, dim=-1)
 

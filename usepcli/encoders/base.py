@@ -155,8 +155,11 @@ class Judge(nn.Module):
     reference: str = ""  # by what it is found again
     sha256: str = ""
 
-    def hear(self, waves: Tensor) -> Tensor:
-        """Return (B, E), unit norm, of waves (B, T) at `rate`, any T >= 1; differentiable to the waveform."""
+    def hear(self, waves: Tensor, rate: int = 0) -> Tensor:
+        """Return (B, E), unit norm, of waves (B, T) at `rate` Hz (0: its own), any T >= 1.
+
+        Differentiable to the waveform.
+        """
         raise NotImplementedError
 
     def read(self, phrases: Sequence[str]) -> Tensor:

@@ -10,7 +10,7 @@ processor_config.json (transformers 5).
 from __future__ import annotations
 
 import json
-import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,54 +20,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usepcli.dsp.logmel import LogMel, Resample, filled
-from usepcli.encoders.base import Condition, Conditioner, Judge
-from usepcli.encoders.lists import sha256_of
-from usepcli.errors import BadInput, ConfigError, InputNotFound, MissingDependency
+from usepcli.encoders.base import Condition, Judge
+from usepcli.encoders.towers import AT_ONCE, Tower, find, open_in, sum_of
+from usepcli.errors import BadInput, ConfigError
 
 _WORDS = "config.json, model.safetensors and tokenizer.json (or vocab.json and merges.txt)"
 _SOUND = ("preprocessor_config.json", "processor_config.json")
 _LENGTH = 77  # tokens of a phrase, padding included
-_AT_ONCE = 32
+_KEPT = 20_000  # phrases of the judge's cache, a vector of some hundred numbers each
 
 
-class Clap(Conditioner):
+class Clap(Tower):
     """The frozen text tower of a CLAP, opened by its path and stored by path and sha256."""
 
     name: ClassVar[str] = "clap"
+    expected: ClassVar[str] = _WORDS
     length = _LENGTH
 
-    def __init__(
-        self,
-        path: str = "",
-        phrases: Sequence[str] = (),
-        token_dim: int = 0,
-        pooled_dim: int = 0,
-        sha256: str = "",
-    ) -> None:
-        """Take the folder; errors, where `sha256` is not given, as of `folder_of`, and ConfigError for other widths."""
-        super().__init__(path, phrases, token_dim, pooled_dim, sha256)
-        self.parts: tuple[Any, Any] | None = None
-        if not path:
-            raise ConfigError(f"model.conditioner_path: empty; expected the folder of a CLAP with {_WORDS}")
-        if not sha256:
-            self._opened()
-
-    def _opened(self) -> tuple[Any, Any]:
-        """Return tokenizer and network, read from the folder the first time."""
-        if self.parts is None:
-            folder = folder_of(self.path)
-            self.known_by(_sum_of(folder))
-            tokenizer, network = _load(folder, "model.conditioner")
-            network.audio_model, network.audio_projection = nn.Identity(), nn.Identity()
-            self.fits(str(folder), int(network.config.text_config.hidden_size), int(network.config.projection_dim))
-            self.parts = tokenizer, network
-        tokenizer, network = self.parts
-        return tokenizer, network.to(self._place.device)
+    def unpack(self) -> tuple[Path, Any, Any, int, int]:
+        """Return the folder with its text tower alone, and the widths of hidden states and shared space."""
+        folder = _found(self.path)
+        tokenizer, network = _opened(folder, "model.conditioner clap")
+        network.audio_model, network.audio_projection = nn.Identity(), nn.Identity()
+        config = network.config
+        return folder, tokenizer, network, int(config.text_config.hidden_size), int(config.projection_dim)
 
     def read(self, phrases: Sequence[str]) -> Condition:
         """Return 77 hidden states of each phrase, which of them are words, and its place in the shared space."""
-        tokenizer, network = self._opened()
-        parts = [said(tokenizer, network, phrases[at : at + _AT_ONCE]) for at in range(0, len(phrases), _AT_ONCE)]
+        tokenizer, network = self.opened()
+        parts = [said(tokenizer, network, phrases[at : at + AT_ONCE]) for at in range(0, len(phrases), AT_ONCE)]
         return Condition(*(torch.cat(found) for found in zip(*parts, strict=True)))
 
 
@@ -77,18 +58,18 @@ class ClapJudge(Judge):
     name: ClassVar[str] = "clap"
 
     def __init__(self, path: str = "", sha256: str = "") -> None:
-        """Take the folder, and the sha256 that it should have where one is known; errors as of `folder_of`."""
+        """Take the folder, and the sha256 that it should have where one is known; errors as of `find`."""
         super().__init__()
         if not path:
             raise ConfigError(f"objective.judge_path: empty; expected the folder of a CLAP with {_WORDS}")
-        folder = folder_of(path)
-        self.reference, self.sha256 = path, _sum_of(folder)
+        folder = _found(path)
+        self.reference, self.sha256 = path, sum_of(folder)
         if sha256 not in ("", self.sha256):
             raise BadInput(
                 f"{folder}: sha256 {self.sha256[:12]}, and {sha256[:12]} was expected; bring the former folder back"
             )
         settings = front_end(folder)
-        self.tokenizer, self.network = _load(folder, "objective.judge")
+        self.tokenizer, self.network = _opened(folder, "objective.judge clap")
         try:
             self.rate, self.samples = int(settings["sampling_rate"]), int(settings["nb_max_samples"])
             self.mel = LogMel(
@@ -100,7 +81,7 @@ class ClapJudge(Judge):
         self.dim = int(self.network.config.projection_dim)
         self.scale = float(self.network.logit_scale_a.detach().exp())
         self._resamplers: dict[int, Resample] = {}
-        self._read: dict[str, Tensor] = {}
+        self._read: OrderedDict[str, Tensor] = OrderedDict()
 
     def hear(self, waves: Tensor, rate: int = 0) -> Tensor:
         """Return (B, E) of waves (B, T) at `rate` Hz (0: its own), repeated or cut to its length at that rate."""
@@ -116,11 +97,16 @@ class ClapJudge(Judge):
     def read(self, phrases: Sequence[str]) -> Tensor:
         """Return (Q, E) of phrases, each of them read once."""
         missing = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._read]
-        for at in range(0, len(missing), _AT_ONCE):
-            part = missing[at : at + _AT_ONCE]
+        for at in range(0, len(missing), AT_ONCE):
+            part = missing[at : at + AT_ONCE]
             self._read.update(zip(part, said(self.tokenizer, self.network, part).pooled.cpu(), strict=True))
         place = next(self.network.parameters()).device
-        return torch.stack([self._read[phrase] for phrase in phrases]).to(place)
+        found = torch.stack([self._read[phrase] for phrase in phrases]).to(place)
+        for phrase in dict.fromkeys(phrases):
+            self._read.move_to_end(phrase)
+        while len(self._read) > _KEPT:
+            self._read.popitem(last=False)
+        return found
 
 
 @torch.no_grad()
@@ -135,16 +121,12 @@ def said(tokenizer: Any, network: Any, phrases: Sequence[str]) -> Condition:
     return Condition(found.last_hidden_state.float(), mask.bool(), pooled.float())
 
 
-def folder_of(path: str) -> Path:
-    """Return the folder of a CLAP; InputNotFound where there is none, BadInput where it holds something else."""
-    folder = Path(path).expanduser()
-    if not folder.exists():
-        raise InputNotFound(f"{folder}: no such folder; expected one with {_WORDS} (nothing is downloaded by name)")
-    there = set(os.listdir(folder)) if folder.is_dir() else set()
-    words = "tokenizer.json" in there or {"vocab.json", "merges.txt"} <= there
-    if not {"config.json", "model.safetensors"} <= there or not words:
-        raise BadInput(f"{folder}: no CLAP; expected a folder with {_WORDS}")
-    return folder
+def _found(path: str) -> Path:
+    return find(path, "CLAP", _WORDS, [{"tokenizer.json"}, {"vocab.json", "merges.txt"}])
+
+
+def _opened(folder: Path, key: str) -> tuple[Any, Any]:
+    return open_in(folder, "ClapModel", "clap", key, "CLAP", _WORDS)
 
 
 def front_end(folder: Path) -> dict[str, Any]:
@@ -161,24 +143,3 @@ def front_end(folder: Path) -> dict[str, Any]:
     if found.get("truncation") == "fusion":
         raise BadInput(f"{where}: truncation 'fusion'; only unfused CLAPs are heard ('rand_trunc')")
     return dict(found)
-
-
-def _sum_of(folder: Path) -> str:
-    return sha256_of([folder / "config.json", folder / "model.safetensors"])
-
-
-def _load(folder: Path, key: str) -> tuple[Any, Any]:
-    try:
-        from transformers import AutoTokenizer, ClapModel
-    except ImportError as fault:
-        raise MissingDependency(f"{key} clap needs transformers; pip install 'usepcli[clap]'") from fault
-    try:
-        kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
-        if kind != "clap":
-            raise ValueError(f"config.json: model_type {kind}, expected clap")
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        network = ClapModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
-    except Exception as fault:  # its layers raise almost anything
-        found = " ".join(str(fault).split())[:160] or type(fault).__name__
-        raise BadInput(f"{folder}: no CLAP that can be opened ({found}); expected {_WORDS}") from fault
-    return tokenizer, network.float().eval().requires_grad_(False)

@@ -6,7 +6,6 @@ tokens = H(q) (N, D)      pooled = mean of H over the words, or H of the first t
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,54 +14,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from usepcli.encoders.base import Condition, Conditioner
-from usepcli.encoders.lists import sha256_of
-from usepcli.errors import BadInput, ConfigError, InputNotFound, MissingDependency
+from usepcli.encoders.base import Condition
+from usepcli.encoders.towers import AT_ONCE, Tower, find, open_in
+from usepcli.errors import BadInput
 
 _FILES = "config.json, tokenizer.json (or vocab.txt) and model.safetensors"
 _LONGEST = 128  # tokens of a query; what is longer is cut
-_AT_ONCE = 32
 
 
-class Sentence(Conditioner):
+class Sentence(Tower):
     """A frozen sentence encoder that is opened by its path and stored by path and sha256."""
 
     name: ClassVar[str] = "sentence"
+    expected: ClassVar[str] = _FILES
 
-    def __init__(
-        self,
-        path: str = "",
-        phrases: Sequence[str] = (),
-        token_dim: int = 0,
-        pooled_dim: int = 0,
-        sha256: str = "",
-    ) -> None:
-        """Take the folder; errors, where `sha256` is not given, as of `folder_of`, and ConfigError for other widths."""
-        super().__init__(path, phrases, token_dim, pooled_dim, sha256)
-        self.parts: tuple[Any, Any] | None = None
-        if not path:
-            raise ConfigError(f"model.conditioner_path: empty; expected the folder of an encoder with {_FILES}")
-        if not sha256:
-            self._opened()
-
-    def _opened(self) -> tuple[Any, Any]:
-        """Return tokenizer and network, read from the folder the first time."""
-        if self.parts is None:
-            folder = folder_of(self.path)
-            self.known_by(sha256_of(_weighty(folder)))
-            tokenizer, network, self.how = _load(folder)
-            width = int(network.config.hidden_size)
-            self.fits(str(folder), width, width)
-            self.parts = tokenizer, network
-        tokenizer, network = self.parts
-        return tokenizer, network.to(self._place.device)
+    def unpack(self) -> tuple[Path, Any, Any, int, int]:
+        """Return the folder with tokenizer and network, and their width twice."""
+        folder = find(self.path, "sentence encoder", _FILES, [{"tokenizer.json"}, {"vocab.txt"}])
+        opened = open_in(folder, "AutoModel", "", "model.conditioner sentence", "sentence encoder", _FILES)
+        self.how = _pooling(folder)
+        width = int(opened[1].config.hidden_size)
+        return folder, *opened, width, width
 
     def read(self, phrases: Sequence[str]) -> Condition:
         """Return the last hidden states of phrases, which of them are words, and what they come to together."""
-        tokenizer, network = self._opened()
+        tokenizer, network = self.opened()
         most = min(_LONGEST, int(getattr(network.config, "max_position_embeddings", _LONGEST) or _LONGEST) - 2)
-        found = [self._hear(tokenizer, network, list(phrases[at : at + _AT_ONCE]), most)
-                 for at in range(0, len(phrases), _AT_ONCE)]  # fmt: skip
+        found = [self._hear(tokenizer, network, list(phrases[at : at + AT_ONCE]), most)
+                 for at in range(0, len(phrases), AT_ONCE)]  # fmt: skip
         return self._stacked(
             [Condition(t, m, p) for part in found for t, m, p in zip(*part, strict=True)], self._place.device
         )
@@ -86,42 +65,15 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: str, unit: bool) -> Tensor:
     return F.normalize(whole, dim=-1) if unit else whole
 
 
-def folder_of(path: str) -> Path:
-    """Return the folder of an encoder; InputNotFound where there is none, BadInput where it holds something else."""
-    folder = Path(path).expanduser()
-    if not folder.exists():
-        raise InputNotFound(f"{folder}: no such folder; expected one with {_FILES} (nothing is downloaded by name)")
-    there = set(os.listdir(folder)) if folder.is_dir() else set()
-    if "config.json" not in there or not there & {"tokenizer.json", "vocab.txt"} or not _weighty(folder)[1:]:
-        raise BadInput(f"{folder}: no sentence encoder; expected a folder with {_FILES}")
-    return folder
-
-
-def _weighty(folder: Path) -> list[Path]:
-    """Return the files by which an encoder is known: its settings and its weights."""
-    weights = sorted(folder.glob("*.safetensors"))
-    return [folder / "config.json", *weights] if (folder / "config.json").is_file() else weights
-
-
-def _load(folder: Path) -> tuple[Any, Any, tuple[str, bool]]:
-    try:
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging as told
-    except ImportError as fault:
-        raise MissingDependency("model.conditioner sentence needs transformers; pip install 'usepcli[clap]'") from fault
-    told.disable_progress_bar()  # what is opened in a moment needs no bar among the messages
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        network = AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
-        how = _pooling(folder)
-    except Exception as fault:  # its layers raise almost anything
-        said = " ".join(str(fault).split())[:160] or type(fault).__name__
-        raise BadInput(f"{folder}: no sentence encoder that can be opened ({said}); expected {_FILES}") from fault
-    return tokenizer, network.float().eval().requires_grad_(False), how
-
-
 def _pooling(folder: Path) -> tuple[str, bool]:
     """Return how the folder says that a sentence is pooled, mean or first, and whether to unit norm; mean unless so."""
+    try:
+        return _stated(folder)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as fault:
+        raise BadInput(f"{folder}: no sentence encoder that can be opened ({fault}); expected {_FILES}") from fault
+
+
+def _stated(folder: Path) -> tuple[str, bool]:
     own = folder / "1_Pooling" / "config.json"
     said = json.loads(own.read_text("utf-8")) if own.is_file() else {}
     modes = [key for key, value in said.items() if key.startswith("pooling_mode_") and value is True]

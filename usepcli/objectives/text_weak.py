@@ -119,7 +119,7 @@ class TextWeak(Asking):
         place = {phrase: k for k, phrase in enumerate(dict.fromkeys(asked))}
         own = torch.tensor([place[phrase] for phrase in asked], device=waves.device)
         with torch.autocast(waves.device.type, enabled=False):
-            heard = judge.hear(_resampled(waves.float(), self.student.sample_rate, judge.rate))
+            heard = judge.hear(waves.float(), self.student.sample_rate)
             read = judge.read(list(place)).to(heard.device)
             self.step_logs["judged_right"] = (heard.detach() @ read.T).argmax(1).eq(own).float().mean()
             return told_apart(heard, read, own, judge.scale, self.cnt_symmetric)
@@ -148,14 +148,6 @@ def _weights(phrases: tuple[tuple[str, float], ...]) -> dict[str, float]:
     for phrase, weight in phrases:
         found[phrase] = found.get(phrase, 0.0) + weight
     return found
-
-
-def _resampled(waves: Tensor, rate: int, to: int) -> Tensor:
-    if rate == to:
-        return waves
-    from torchaudio.functional import resample
-
-    return resample(waves, rate, to)
 
 
 def _check(url: float, crl: float, cnt: float, source_input: str, judge: str) -> None:

@@ -90,3 +90,16 @@ def test_captions_of_audiocaps(tmp_path):
         ("test", ["Rain"]),
     ]
     assert "gone_0" in (tmp_path / "out/bad_files.csv").read_text()
+
+
+@pytest.mark.parametrize("corpus", ["labelled", "music"])
+def test_by_default_a_mixture_lasts_as_long_as_the_published_ones_and_names_its_origins(tmp_path, corpus):
+    names = [f"{name}/{k}.wav" for name in ("cello", "tuba") for k in range(4)]
+    _sounds(tmp_path / "in", names)
+    lines = [f"{name},{name.split('/')[0]},train,collection{k % 2},CC0" for k, name in enumerate(names)]
+    (tmp_path / "in" / "manifest.csv").write_text("\n".join(["path,label,split,source_repo,licence", *lines]) + "\n")
+    words = ("--corpus", corpus, "--train", 4, "--valid", 0, "--test", 0, "--sources", 2, 2)
+    _prepare(tmp_path / "in", "-o", tmp_path / "out", *words)
+    rows = Manifest.read(tmp_path / "out" / "manifest.csv").rows
+    assert {row.frames for row in rows} == {65535} and {row.sample_rate for row in rows} == {11025}
+    assert {origin for row in rows for origin in row.origin.split(" + ")} == {"collection0", "collection1"}

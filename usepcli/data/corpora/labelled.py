@@ -13,7 +13,7 @@ from pathlib import Path
 from usepcli.audio.io import show
 from usepcli.data.corpora.base import Finder, probe, ratio_splits, some, split_word
 from usepcli.data.corpora.events import Events
-from usepcli.data.corpora.listing import Recording, column, read_rows, recordings
+from usepcli.data.corpora.listing import ORIGINS, Recording, column, read_rows, recordings
 from usepcli.data.manifest import Phrase, PoolRow
 from usepcli.data.mixtures import Plan
 from usepcli.data.phrases import template
@@ -125,6 +125,7 @@ class Labelled(Events):
         split = "" if split_column == "none" else column(table, columns, split_column, ("split", "subset"))
         fold = "" if split or split_column == "none" else column(table, columns, "", ("fold",))
         licence = column(table, columns, "", ("licence", "license"))
+        told = column(table, columns, "", ORIGINS)
         finder = Finder(root)
         found = []
         for row in rows:
@@ -133,7 +134,7 @@ class Labelled(Events):
             said = split_word(row.get(split, "")) or row.get(split, "") or _FOLDS.get(row.get(fold, ""), "")
             name = row[label].split(",")[0].strip()
             where = placed(finder, row[path])
-            query, origin = row.get("query", ""), row.get("origin", "") or root.name
+            query, origin = row.get("query", ""), row.get(told, "") or root.name
             found.append(Recording(where, 0, 0, name, said, origin, row.get(licence, ""), query=query))
         return found
 

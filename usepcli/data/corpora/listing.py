@@ -14,7 +14,7 @@ from usepcli.errors import BadInput, InputNotFound, did_you_mean
 
 _PATHS = ("path", "file", "filename", "filepath", "audio", "wav")
 _LABELS = ("speaker", "speaker_id", "talker", "client_id", "label")
-_ORIGINS = ("origin", "source_repo", "corpus", "dataset")
+ORIGINS = ("origin", "source_repo", "corpus", "dataset")
 _LICENCES = ("licence", "license")
 
 
@@ -126,7 +126,7 @@ def _from_csv(root: Path, table: Path, label_column: str, split_column: str) -> 
         )
     label = column(table, columns, label_column, _LABELS)
     split = "" if split_column == "none" else column(table, columns, split_column, ("split", "subset"))
-    origin, licence = column(table, columns, "", _ORIGINS), column(table, columns, "", _LICENCES)
+    origin, licence = column(table, columns, "", ORIGINS), column(table, columns, "", _LICENCES)
     text = column(table, columns, "", ("text", "transcript", "caption"))
     finder = Finder(root)
     return [

@@ -172,10 +172,12 @@ class Transcriber:
         kind = _model_type(folder)
         library = _library()
         self.whisper, self._language, self._device = kind == "whisper", language, device
+        # Said, not left to chance: without it a folder with code of its own asks on the terminal whether to run it.
+        how = {"local_files_only": True, "trust_remote_code": False}
         loader = library.AutoModelForSpeechSeq2Seq if self.whisper else library.AutoModelForCTC
         try:
-            self._processor = library.AutoProcessor.from_pretrained(str(folder), local_files_only=True)
-            model = loader.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+            self._processor = library.AutoProcessor.from_pretrained(str(folder), **how)
+            model = loader.from_pretrained(str(folder), use_safetensors=True, **how)
         except (OSError, ValueError, KeyError, ImportError) as fault:
             why = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
             raise BadInput(f"{folder}: no recogniser that can be loaded: {why}") from fault
