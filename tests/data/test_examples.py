@@ -205,6 +205,23 @@ def test_what_is_known_in_words_reaches_the_batch(tmp_path: Path) -> None:
     assert batch.phrases == [(Phrase("low", 0.5),)] * 2 and batch.text == ["said"] * 2 and batch.ids == ["id0", "id1"]
 
 
+def test_a_fixed_number_of_phrases_is_drawn_anew_each_time_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    manifest = fixed(tmp_path)
+    said = [tuple(Phrase(f"sound {k}") for k in range(count)) for count in (5, 1)]
+    manifest.rows = [replace(row, phrases=said[i % 2], caption="all") for i, row in enumerate(manifest.rows)]
+    data = FixedMixtures(manifest, RATE, 0.25, 0, False, needs={"phrases"}, n_phrases=3, crops="one")
+    drawn = []
+    for epoch in range(6):
+        examples = {e.id: e for e in (data[epoch, index] for index in range(2))}
+        batch = collate([examples["id0"], examples["id1"]])
+        assert batch.incomplete == [True, False] and [len(own) for own in batch.phrases] == [3, 3]
+        assert batch.phrases[1] == (Phrase("sound 0", 1 / 3),) * 3
+        assert batch.files == [("0/mix.wav",), ("1/mix.wav",)]
+        drawn.append(batch.phrases[0])
+        assert collate([data[epoch, 0]]).phrases == collate([data[epoch, 0]]).phrases
+    assert len(set(drawn)) > 1 and all(len(set(own)) == 3 for own in drawn)
+
+
 @pytest.mark.parametrize(
     ("words", "need", "said"),
     [

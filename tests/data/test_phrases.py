@@ -2,8 +2,10 @@
 
 import sys
 
+import numpy as np
 import pytest
 
+from usepcli.data.manifest import Phrase
 from usepcli.data.phrases import fixed, phrases, template
 from usepcli.errors import BadInput, InputNotFound, MissingDependency
 
@@ -85,20 +87,20 @@ def test_what_the_templates_make_comes_apart_again():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_of_few_phrases_some_come_again_and_weigh_one_together(count):
-    found = ["rain", "a dog", "wind"]
-    chosen = fixed(found, count, seed=4)
-    assert len(chosen.phrases) == count and chosen == fixed(found, count, seed=4)
-    weights = {text: sum(p.weight for p in chosen.phrases if p.text == text) for text in found}
+    found = [Phrase("rain"), Phrase("a dog", 0.25), Phrase("wind", 0.5), Phrase("a dog", 0.75), Phrase("wind", 0.5)]
+    chosen = fixed(found, count, np.random.default_rng(4))
+    assert len(chosen.phrases) == count and chosen == fixed(found, count, np.random.default_rng(4))
+    weights = {text: sum(p.weight for p in chosen.phrases if p.text == text) for text in ("rain", "a dog", "wind")}
     assert chosen.incomplete == (count < 3)
     if chosen.incomplete:
         assert all(p.weight == 1 for p in chosen.phrases) and len({p.text for p in chosen.phrases}) == count
     else:
-        assert weights == pytest.approx(dict.fromkeys(found, 1.0))
+        assert weights == pytest.approx(dict.fromkeys(weights, 1.0))
 
 
 def test_the_seed_chooses_the_phrases():
-    found = [f"sound {k}" for k in range(9)]
-    assert len({fixed(found, 2, seed).phrases for seed in range(20)}) > 10
+    found = [Phrase(f"sound {k}") for k in range(9)]
+    assert len({fixed(found, 2, np.random.default_rng(seed)).phrases for seed in range(20)}) > 10
 
 
 def test_spacy_is_asked_for_by_path(tmp_path, monkeypatch):

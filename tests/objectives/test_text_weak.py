@@ -98,6 +98,33 @@ def test_phrases_add_up_by_their_weights_at_the_level_of_the_network(norm: str) 
     torch.testing.assert_close(found["crl"].detach(), expected)
 
 
+@pytest.mark.parametrize(("skip", "expected"), [(True, 0.25), (False, (0.25 + 0.5) / 2)])
+def test_a_mixture_of_whose_phrases_some_are_left_out_has_no_sum(skip: bool, expected: float) -> None:
+    model = Constant()
+    given = batch([[("a 0.75", 1.0)], [("b 0.5", 1.0)]], ["x 1", "y 1"])
+    given.mix[1] = given.mix[0]
+    given.incomplete = [False, True]
+    made = objective(model, url=0.0, crl=1.0, cnt=0.0, crl_skip_incomplete=skip)
+    found = made.losses(given)["crl"]
+    torch.testing.assert_close(found.detach(), expected * magnitude(model, given.mix[0]).mean())
+    given.incomplete = [True, True]
+    none = made.losses(given)["crl"]
+    none.backward()
+    assert none.isfinite() and model.weight.grad is not None and (model.weight.grad == 0) == skip
+
+
+def test_a_recording_is_no_partner_of_itself_under_other_words() -> None:
+    given = batch([[("a 1", 1.0)], [("b 1", 1.0)], [("c 1", 1.0)]], ["x 1", "y 1", "z 1"])
+    given.files = [("one.wav",), ("one.wav",), ("two.wav",)]
+    made = objective(Constant(), url=1.0, crl=0.0, cnt=0.0)
+    for _ in range(8):
+        made.losses(given)
+        assert made.step_logs["paired"] == pytest.approx(2 / 3)
+    given.files = [("one.wav",)] * 3
+    with pytest.raises(BadInput, match="every two share a phrase"):
+        made.losses(given)
+
+
 def test_asked_of_the_sum_the_phrases_of_each_mixture_aim_at_it() -> None:
     model = Constant()
     given = batch([[("a 0.5", 1.0), ("b 0.25", 1.0)], [("c 1", 1.0)]], ["x 1", "y 1"])
@@ -131,7 +158,7 @@ def test_mixtures_that_share_a_phrase_are_no_partners() -> None:
     made.losses(given)
     assert made.step_logs["paired"] == pytest.approx(2 / 3)
     alone = batch([[("a 1", 1.0)], [("a 1", 1.0)]], ["x 1"] * 2)
-    with pytest.raises(BadInput, match="no two share no phrase"):
+    with pytest.raises(BadInput, match="every two share a phrase"):
         objective(Constant(), crl=0.0, cnt=0.0).losses(alone)
 
 

@@ -23,7 +23,8 @@ class Unusable(NamedTuple):
 class Example:
     """One mixture (T,) with its references (K, T), or None where only mixtures exist, and what is known in words.
 
-    queries: of the sources, in their order, or none; other words as in a manifest's row.
+    queries: of the sources, in their order, or none; other words as in a manifest's row.  incomplete: phrases of the
+    caption were left out, so that no sum of what they name is the mixture.  files: what the mixture was read from.
     """
 
     id: str
@@ -35,6 +36,8 @@ class Example:
     caption: str = ""
     phrases: tuple[Phrase, ...] = ()
     label: str = ""
+    incomplete: bool = False
+    files: tuple[str, ...] = ()
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Batch:
     """Mixtures (B, T) and, where known, zero-padded references (B, K, T); lists have one entry for each mixture.
 
     queries[b] has as many entries as mixture b has sources of its own, which may be fewer than K, or none.
+    incomplete and files are as in an example.
     """
 
     mix: Tensor
@@ -53,6 +57,8 @@ class Batch:
     caption: list[str] = field(default_factory=list)
     phrases: list[tuple[Phrase, ...]] = field(default_factory=list)
     label: list[str] = field(default_factory=list)
+    incomplete: list[bool] = field(default_factory=list)
+    files: list[tuple[str, ...]] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch with its tensors on `device`."""
@@ -87,4 +93,6 @@ def collate(examples: list[Example]) -> Batch:
         [e.caption for e in examples],
         [e.phrases for e in examples],
         [e.label for e in examples],
+        [e.incomplete for e in examples],
+        [e.files for e in examples],
     )

@@ -19,6 +19,7 @@ from usepcli.data.crops import Deal, How, held, seconds, weights
 from usepcli.data.items import Reader
 from usepcli.data.kept import Kept
 from usepcli.data.manifest import Manifest, Pool, Row
+from usepcli.data.phrases import Chosen, fixed
 from usepcli.data.promise import Promised, check_utterance
 from usepcli.data.sampling import Key, rng
 from usepcli.data.store import LONG_S, AudioStore
@@ -85,7 +86,8 @@ class FixedMixtures(Replacing):
     """Random segments of a manifest's mixtures, with all that its rows say of them in words.
 
     References are read only when `with_sources`; `needs` may name words that no row may lack.  An epoch has n_items
-    (0: as many as `crops` gives the recordings, see data/crops.py).
+    (0: as many as `crops` gives the recordings, see data/crops.py).  n_phrases: so many phrases of each (0: its own),
+    drawn anew each time, see `phrases.fixed`.
     """
 
     def __init__(
@@ -100,8 +102,9 @@ class FixedMixtures(Replacing):
         n_items: int = 0,
         crops: How = "auto",
         channels: str = "mix",
+        n_phrases: int = 0,
     ) -> None:
-        self.manifest, self.seed, self.with_sources = manifest, seed, with_sources
+        self.manifest, self.seed, self.with_sources, self.n_phrases = manifest, seed, with_sources, n_phrases
         self.reader = Reader(manifest, rate, segment_s, kept, channels)
         self._whole, self._heard = Reader(manifest, rate, channels=channels), dict[str, str]()
         lengths = seconds(manifest.rows)
@@ -134,9 +137,12 @@ class FixedMixtures(Replacing):
         item = self.reader.segment(row, draw, self.with_sources)
         if not item.mix.any() or (item.sources is not None and not item.sources.any()):
             self._check_heard(row)
+        said = Chosen(row.phrases, False)
+        if self.n_phrases and row.phrases:
+            said = fixed(row.phrases, self.n_phrases, draw)
         return Example(
-            row.id, item.mix, item.sources, row.text,
-            queries=row.queries, caption=row.caption, phrases=row.phrases, label=row.label,
+            row.id, item.mix, item.sources, row.text, queries=row.queries, caption=row.caption, phrases=said.phrases,
+            label=row.label, incomplete=said.incomplete, files=(row.mixture,) if row.mixture else row.sources,
         )  # fmt: skip
 
     def _check_heard(self, row: Row) -> None:

@@ -129,20 +129,24 @@ def template(sources: Sequence[str]) -> str:
     return f"The sound mixture of {', '.join(names[:-1])}, and {names[-1]}"
 
 
-def fixed(found: Sequence[str], count: int, seed: int | Sequence[int] = 0) -> Chosen:
-    """Return `count` phrases, drawn by seed where there are more; of fewer, some come again.
+def fixed(found: Sequence[Phrase], count: int, draw: np.random.Generator) -> Chosen:
+    """Return `count` phrases, drawn where there are more different ones; of fewer, some come again.
 
-    The weights of one phrase add up to 1, so that the weighted sum of what they name is the mixture (S003, E.1).
+    The weights of one phrase add up to those it had, so that the weighted sum of what all name is the mixture (S003,
+    E.1).
     """
     if count < 1 or not found:
         raise BadInput(f"{count} of {len(found)} phrases: at least one of at least one was expected")
-    rng = np.random.default_rng(np.random.SeedSequence([*([seed] if isinstance(seed, int) else seed), 0x9A5E]))
-    if len(found) > count:
-        kept = sorted(rng.choice(len(found), count, replace=False).tolist())
-        return Chosen(tuple(Phrase(found[k]) for k in kept), True)
-    places = [*range(len(found)), *rng.integers(len(found), size=count - len(found)).tolist()]
+    weights: dict[str, float] = {}
+    for text, weight in found:
+        weights[text] = weights.get(text, 0.0) + weight
+    own = [*weights]
+    if len(own) > count:
+        kept = sorted(draw.choice(len(own), count, replace=False).tolist())
+        return Chosen(tuple(Phrase(own[k], weights[own[k]]) for k in kept), True)
+    places = [*range(len(own)), *draw.integers(len(own), size=count - len(own)).tolist()]
     times = Counter(places)
-    return Chosen(tuple(Phrase(found[k], 1 / times[k]) for k in places), False)
+    return Chosen(tuple(Phrase(own[k], weights[own[k]] / times[k]) for k in places), False)
 
 
 def _words(text: str) -> list[str]:

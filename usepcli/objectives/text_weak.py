@@ -5,9 +5,10 @@ with l the loss (magnitude_l1), g a network's answer to words, X_i a mixture, T_
     L_URL   sum over the two of l(g(X_1 + X_2, T_i), X_i)       two mixtures that share no phrase are added up
     L_CRL   l(sum_k v_ik g(X_i, T_ik), X_i)                     what the phrases name adds up to the mixture
     L_CNT   a judge tells by which phrase each estimate was asked (objectives/text_terms.py)
-each a mean over its mixtures. `source_input: mom` asks the sum of both mixtures for all phrases, as the published code
-does, where algorithm 1 asks each mixture for its own. The paper's tables name the weights of MUSIC 10, 5 and 0.1, of
-VGGSound 10, 2 and 0.2, of AudioCaps 10, 1 and 0.2.
+each a mean over its mixtures; a mixture of whose phrases some were left out (data.phrases) adds up to no whole and has
+no L_CRL, unless `crl_skip_incomplete` is off. `source_input: mom` asks the sum of both mixtures for all phrases, as the
+published code does, where algorithm 1 asks each mixture for its own. The paper's tables name the weights of MUSIC 10, 5
+and 0.1, of VGGSound 10, 2 and 0.2, of AudioCaps 10, 1 and 0.2.
 """
 
 from __future__ import annotations
@@ -51,12 +52,14 @@ class TextWeak(Asking):
         judge: str = "",
         judge_path: str = "",
         cnt_symmetric: bool = False,
+        crl_skip_incomplete: bool = True,
     ) -> None:
         """Weigh the terms, each 0 to leave it out; a judge by name, and where it lies, is needed for `cnt` alone."""
         super().__init__(model, loss)
         _check(url, crl, cnt, source_input, judge)
         self.url, self.crl, self.cnt = url, crl, cnt
         self.source_input, self.cnt_symmetric = source_input, cnt_symmetric
+        self.crl_skip_incomplete = crl_skip_incomplete
         self.judge: nn.Module | None = None
         if cnt:
             made: Judge = registry.load("judge", judge)(judge_path)
@@ -69,10 +72,12 @@ class TextWeak(Asking):
         if bare is not None:
             raise BadInput(f"{batch.ids[bare]}: no caption or no phrase; see `usep prepare-data --check`")
         order = torch.randperm(len(batch), generator=self.rng).tolist()
-        pairs = partners([frozenset(words) for words in named], order)
+        files = batch.files or [()] * len(batch)  # one recording shares its sources with itself, whatever is said
+        pairs = partners([frozenset([*words, *own]) for words, own in zip(named, files, strict=True)], order)
         if not pairs and (self.url or self.source_input == "mom"):
             raise BadInput(
-                f"objective text_weak: of {len(batch)} mixtures no two share no phrase; raise train.batch_size"
+                f"objective text_weak: of {len(batch)} mixtures every two share a phrase or a recording; raise "
+                "train.batch_size"
             )
         self.step_logs = {"paired": 2 * len(pairs) / len(batch)}
         terms = {"url": self.url * self._captions(batch, pairs)} if self.url else {}
@@ -104,13 +109,19 @@ class TextWeak(Asking):
             targets = torch.stack([batch.mix[list(members)] for members in whole])  # (B, 1 or 2, T)
             view = self._seen(bound, heard, targets, parts)
             share = _shares(named, whole, most).to(view.est)
-            terms["crl"] = self.crl * self.loss(share @ view.est, view.ref).mean()
+            each = self.loss(share @ view.est, view.ref)  # (B, 1 or 2)
+            terms["crl"] = self.crl * _mean_of(each, self._summed(batch, whole).to(each.device))
         if self.cnt:
             own = torch.arange(most) < torch.tensor([len(asked) for asked in words])[:, None]
             terms["cnt"] = self.cnt * self._judged(
                 parts.waves[own.to(parts.waves.device)], [phrase for asked in words for phrase in asked]
             )
         return terms
+
+    def _summed(self, batch: Batch, whole: Sequence[tuple[int, ...]]) -> Tensor:
+        """Return which mixtures (B, 1 or 2) their phrases add up to."""
+        left_out = batch.incomplete if self.crl_skip_incomplete else []
+        return torch.tensor([[not left_out[k] if left_out else True for k in members] for members in whole])
 
     def _judged(self, waves: Tensor, asked: list[str]) -> Tensor:
         """Return L_CNT of waves (M, T), each asked by a phrase."""
@@ -140,6 +151,11 @@ def _shares(named: Sequence[dict[str, float]], whole: Sequence[tuple[int, ...]],
             share[row, column, at : at + len(weights)] = weights
             at += len(weights)
     return share
+
+
+def _mean_of(values: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean of the values that count, 0 with a gradient of 0 where none does."""
+    return torch.where(counted, values, 0.0).sum() / counted.sum().clamp(min=1)
 
 
 def _weights(phrases: tuple[tuple[str, float], ...]) -> dict[str, float]:

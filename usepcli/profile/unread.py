@@ -10,8 +10,9 @@ from usepcli.profile.schema import Data, Profile
 
 # What is drawn for fresh mixtures alone; all others are read whichever way is mixed.
 DYNAMIC = ("pool", "talkers", "level_db", "speeds", "noise", "noise_snr_db", "noise_prob", "join_prob")
-# What orders recordings, which fresh mixtures have none of; and what is read where tars give the order.
-FIXED, _SHARDS = ("order", "shard_window", "shard_reach", "bucket"), ("shard_window", "shard_reach")
+# What orders recordings and chooses their phrases, which fresh mixtures have none of; and what is read where tars give
+# the order.
+FIXED, _SHARDS = ("order", "shard_window", "shard_reach", "bucket", "phrases"), ("shard_window", "shard_reach")
 _NOISE = ("noise_snr_db", "noise_prob")
 
 

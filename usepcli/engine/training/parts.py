@@ -57,8 +57,12 @@ def training_data(profile: Any, rate: int, needs: Collection[str]) -> FixedMixtu
     rows = Manifest.read(data.manifest).split(data.train_split)
     if not len(rows.rows):
         raise ConfigError(f"data.train_split: no row of {data.manifest} has split '{data.train_split}'")
+    if data.phrases and "phrases" not in needs:
+        raise ConfigError(
+            f"data.phrases: found {data.phrases}; expected 0, since objective {profile.objective['name']} reads none"
+        )
     sources = "sources" in needs
-    how: tuple[Any, ...] = (kept(profile), needs, data.epoch_items, data.crops, data.channels)
+    how: tuple[Any, ...] = (kept(profile), needs, data.epoch_items, data.crops, data.channels, data.phrases)
     return FixedMixtures(rows, rate, data.segment_s, profile.seed, sources, *how)
 
 
