@@ -81,6 +81,7 @@ CORPORA = {
 CONDITIONERS: dict[str, str] = {
     "clap": "usepcli.encoders.clap:Clap",
     "labels": "usepcli.encoders.labels:Labels",
+    "lexicon": "usepcli.encoders.lexicon:Lexicon",
     "sentence": "usepcli.encoders.sentence:Sentence",
     "vectors": "usepcli.encoders.vectors:Vectors",
 }

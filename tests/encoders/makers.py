@@ -11,6 +11,7 @@ import torch
 from usepcli.encoders.base import Conditioner, Judge
 from usepcli.encoders.clap import Clap, ClapJudge
 from usepcli.encoders.labels import Labels
+from usepcli.encoders.lexicon import Lexicon
 from usepcli.encoders.sentence import Sentence
 from usepcli.encoders.vectors import Vectors
 
@@ -25,6 +26,12 @@ def vectors(folder: Path) -> Conditioner:
     lines = [f"{phrase},{k},{0.5 - k},{k * k}" for k, phrase in enumerate(PHRASES)]
     (folder / "vectors.csv").write_text("phrase,a,b,c\n" + "\n".join(lines))
     return Vectors(str(folder / "vectors.csv"))
+
+
+def lexicon(folder: Path) -> Conditioner:
+    words = sorted({word for phrase in PHRASES for word in phrase.split()} - {"a", "on"})
+    (folder / "words.vec").write_text("\n".join(f"{word} {k} {0.5 - k} {k * k}" for k, word in enumerate(words, 1)))
+    return Lexicon(str(folder / "words.vec"))
 
 
 def sentence_folder(folder: Path) -> Path:
@@ -92,6 +99,6 @@ def clap_judge(folder: Path) -> Judge:
 
 
 CONDITIONERS: dict[str, Callable[[Path], Conditioner]] = {
-    "clap": clap, "labels": labels, "sentence": sentence, "vectors": vectors,
+    "clap": clap, "labels": labels, "lexicon": lexicon, "sentence": sentence, "vectors": vectors,
 }  # fmt: skip
 JUDGES: dict[str, Callable[[Path], Judge]] = {"clap": clap_judge}

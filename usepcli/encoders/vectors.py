@@ -22,10 +22,10 @@ from usepcli.encoders.labels import plain, unknown
 from usepcli.encoders.lists import sha256_of, text_of
 from usepcli.errors import BadInput, ConfigError, InputNotFound
 
-_SUFFIXES = (".csv", ".npy", ".npz", ".safetensors")
+_SUFFIXES = (".csv", ".npy", ".npz", ".safetensors", ".vec")
 _EXPECTED = (
-    "a .csv of phrase,number,number,... in each line; an .npz or .safetensors with a vector under every phrase; or a "
-    ".npy (phrases, numbers) beside a .txt of the same name with a phrase in every line"
+    "a .csv of phrase,number,number,... in each line; a .vec of word vectors; an .npz or .safetensors with a vector "
+    "under every phrase; or a .npy (phrases, numbers) beside a .txt of the same name with a phrase in every line"
 )
 
 
@@ -105,6 +105,8 @@ def _pairs(path: Path) -> Iterator[tuple[str, Sequence[float] | np.ndarray]]:
     try:
         if path.suffix == ".csv":
             yield from _of_csv(path)
+        elif path.suffix == ".vec":
+            yield from _of_vec(path)
         elif path.suffix == ".npy":
             yield from _of_npy(path)
         elif path.suffix == ".npz":
@@ -126,6 +128,13 @@ def _of_csv(path: Path) -> Iterator[tuple[str, Sequence[float]]]:
         except ValueError:
             if number:  # the first line may be a heading
                 raise
+
+
+def _of_vec(path: Path) -> Iterator[tuple[str, Sequence[float]]]:
+    for number, line in enumerate(text_of(path).splitlines()):
+        word, *cells = line.split()
+        if number or len(cells) != 1:  # the first line may count words and numbers
+            yield word, [float(cell) for cell in cells]
 
 
 def _of_npy(path: Path) -> Iterator[tuple[str, np.ndarray]]:
