@@ -196,6 +196,9 @@ def group(help: str) -> typer.Typer:
     return made
 
 
+_MOST_SHOWN = 600  # entries of a list; a model may know thousands of words
+
+
 class Sentences(list[str]):
     """Texts of which each is printed on lines of its own, not behind the one before."""
 
@@ -204,7 +207,9 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_cell, value))
+        shown = [_cell(item) for item in value[:_MOST_SHOWN]]
+        more = len(value) - len(shown)
+        return ", ".join(shown) + (f" and {more} more, which --json lists" if more else "")
     return str(value)
 
 
