@@ -77,7 +77,8 @@ def test_long_lists_are_cut_in_text_and_whole_in_json(tmp_path: Path):
     words = [f"word{k}" for k in range(1000)]
     model = build.model({"name": "cond_unet", "preset": "tiny", "ngf": 2, "conditioner": "labels", "classes": words})
     config = build.config_of(model)
-    store.save_model(tmp_path / "m.safetensors", model.state_dict(), cards.Card(name="m", model=config, sample_rate=8000, n_src=0))
+    card = cards.Card(name="m", model=config, sample_rate=8000, n_src=0)
+    store.save_model(tmp_path / "m.safetensors", model.state_dict(), card)
     shown = " ".join(RUNNER.invoke(app, ["info", str(tmp_path / "m.safetensors")]).stdout.split())
     assert "word599 and 400 more, which --json lists" in shown and "word600" not in shown
     assert _json(tmp_path / "m.safetensors")["settings"]["classes"] == words
