@@ -29,6 +29,7 @@ LOSSES = {
 }
 OBJECTIVES = {
     "adversarial_pit": "usepcli.objectives.adversarial_pit:AdversarialPIT",
+    "mix_and_separate": "usepcli.objectives.text_supervised:MixAndSeparate",
     "mixcycle": "usepcli.objectives.mixcycle:MixCycle",
     "mixit": "usepcli.objectives.mixit:MixIT",
     "mixpit": "usepcli.objectives.mixpit:MixPIT",
@@ -38,6 +39,7 @@ OBJECTIVES = {
     "self_remixing": "usepcli.objectives.remixing:SelfRemixing",
     "sup_remixit": "usepcli.objectives.sup_remixing:SupRemixIT",
     "sup_self_remixing": "usepcli.objectives.sup_remixing:SupSelfRemixing",
+    "text_supervised": "usepcli.objectives.text_supervised:TextSupervised",
     "text_weak": "usepcli.objectives.text_weak:TextWeak",
     "ts_mixit": "usepcli.objectives.ts_mixit:TeacherStudentMixIT",
 }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from usepcli.data.batch import Batch
-from usepcli.errors import BadInput
-from usepcli.losses.base import Loss
-from usepcli.models.queried import QueriedModel
+from usepcli.dsp.parts import Parts
+from usepcli.errors import BadInput, ConfigError
+from usepcli.losses.base import Loss, Views
+from usepcli.models.queried import Bound, QueriedModel
 from usepcli.objectives.base import Objective
+from usepcli.objectives.pit import seen
 
 
 class Asking(Objective):
@@ -20,8 +24,10 @@ class Asking(Objective):
     student: QueriedModel  # type: ignore[assignment]
 
     def __init__(self, model: QueriedModel, loss: Loss) -> None:
-        """Take the model to train and the loss of a pair of waveforms."""
+        """Take the model to train and the loss of a pair; ConfigError for a loss in a spectrum that it has not."""
         super().__init__(model, loss)  # type: ignore[arg-type]
+        if loss.domain == "spectrum":
+            model.transform(torch.zeros(1, 1, device=next(model.parameters()).device))  # here, not at the first step
 
     def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the estimates (B, N, T) of all queries of a batch, and which of them were asked for (B, N).
@@ -32,8 +38,23 @@ class Asking(Objective):
         bare = next((name for name, asked in zip(batch.ids, batch.queries, strict=True) if not asked), None)
         if bare is not None:
             raise BadInput(f"{bare}: no query for any of its sources; see `usep prepare-data --check`")
-        most = max(map(len, batch.queries))
-        filled = [[*asked, *asked[:1] * (most - len(asked))] for asked in batch.queries]
-        counts = torch.tensor([len(asked) for asked in batch.queries], device=batch.mix.device)
-        own = torch.arange(most, device=batch.mix.device) < counts[:, None]  # (B, N)
-        return self.student(batch.mix, self.student.conditions(filled)), own
+        bound, own = self.bound(batch.queries)
+        return bound(batch.mix), own
+
+    def bound(self, asked: Sequence[Sequence[str]]) -> tuple[Bound, Tensor]:
+        """Return the student asked for the words of each mixture, and which answers count (B, N), as in `answers`."""
+        most = max(map(len, asked))
+        filled = [[*words, *list(words[:1]) * (most - len(words))] for words in asked]
+        conditions = self.student.conditions(filled)
+        counts = torch.tensor([len(words) for words in asked], device=conditions[0].device)
+        return Bound(self.student, conditions), torch.arange(most, device=counts.device) < counts[:, None]  # (B, N)
+
+    def seen(self, bound: Bound, heard: Tensor, targets: Tensor, parts: Parts) -> Views:
+        """Return what the loss compares for parts of the mixtures heard (B, T) and targets (B, K, T) at their level."""
+        return seen(self.loss, bound, heard, targets, parts)
+
+
+def check_share(key: str, value: float) -> None:
+    """Raise ConfigError for a share that is not from 0 up to 1."""
+    if not 0 <= value < 1:
+        raise ConfigError(f"objective.{key}: found {value}; expected a share from 0 up to, but not including, 1")

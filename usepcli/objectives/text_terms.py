@@ -10,8 +10,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from usepcli import registry
+from usepcli.encoders.base import Judge
+from usepcli.errors import ConfigError
+from usepcli.models.fixed import Fixed
+
+
+def judge_of(name: str, path: str, key: str = "cnt") -> Fixed:
+    """Return the judge of a registered name, frozen; ConfigError where the term objective.`key` has none."""
+    if not name:
+        raise ConfigError(
+            f"objective.judge: empty, and objective.{key} needs one; name a judge and objective.judge_path, or set "
+            f"{key} to 0"
+        )
+    made: Judge = registry.load("judge", name)(path)
+    return Fixed(made, made.reference, made.sha256)
+
+
+def judged(
+    judge: Fixed, waves: Tensor, rate: int, asked: Sequence[str], others: Sequence[str] = (), symmetric: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the contrastive term of waves (M, T) at `rate` Hz, each asked by a phrase, and the share told right.
+
+    others: phrases that nobody asked by, negatives alone. Gradients reach the waves.
+    """
+    ear = judge.module
+    assert isinstance(ear, Judge)
+    place = {phrase: k for k, phrase in enumerate(dict.fromkeys([*asked, *others]))}
+    own = torch.tensor([place[phrase] for phrase in asked], device=waves.device)
+    with torch.autocast(waves.device.type, enabled=False):
+        heard = ear.hear(waves.float(), rate)
+        read = ear.read(list(place)).to(heard.device)
+        right = (heard.detach() @ read.T).argmax(1).eq(own).float().mean()
+        return told_apart(heard, read, own, ear.scale, symmetric), right
 
 
 def told_apart(heard: Tensor, read: Tensor, own: Tensor, scale: float, symmetric: bool = False) -> Tensor:

@@ -17,18 +17,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from usepcli import registry
 from usepcli.data.batch import Batch
-from usepcli.dsp.parts import Parts
-from usepcli.encoders.base import Judge
 from usepcli.errors import BadInput, ConfigError, choices
-from usepcli.losses.base import Loss, Views
-from usepcli.models.fixed import Fixed
-from usepcli.models.queried import Bound, QueriedModel
-from usepcli.objectives.asking import Asking
-from usepcli.objectives.text_terms import partners, told_apart
+from usepcli.losses.base import Loss
+from usepcli.models.queried import QueriedModel
+from usepcli.objectives.asking import Asking, check_share
+from usepcli.objectives.text_terms import judge_of, judged, partners
 
 Input = Literal["mixture", "mom"]
 INPUTS = ("mixture", "mom")
@@ -39,7 +35,7 @@ class TextWeak(Asking):
 
     needs = frozenset({"mix", "caption", "phrases"})
     domains = frozenset({"spectrum"})
-    mixes = "adds two of them up"
+    mixes = "adding two of them up"
 
     def __init__(
         self,
@@ -53,17 +49,22 @@ class TextWeak(Asking):
         judge_path: str = "",
         cnt_symmetric: bool = False,
         crl_skip_incomplete: bool = True,
+        absent: float = 0.0,
     ) -> None:
-        """Weigh the terms, each 0 to leave it out; a judge by name, and where it lies, is needed for `cnt` alone."""
+        """Weigh the terms, each 0 to leave it out; a judge by name, and where it lies, is needed for `cnt` alone.
+
+        absent: the share of questions in L_URL for what is in neither mixture.
+        """
         super().__init__(model, loss)
-        _check(url, crl, cnt, source_input, judge)
+        _check(url, crl, cnt, source_input)
         self.url, self.crl, self.cnt = url, crl, cnt
         self.source_input, self.cnt_symmetric = source_input, cnt_symmetric
         self.crl_skip_incomplete = crl_skip_incomplete
-        self.judge: nn.Module | None = None
-        if cnt:
-            made: Judge = registry.load("judge", judge)(judge_path)
-            self.judge = Fixed(made, made.reference, made.sha256)
+        check_share("absent", absent)
+        if absent and not url:
+            raise ConfigError(f"objective.absent: found {absent:g}, and objective.url, to which it belongs, is 0")
+        self.absent = absent
+        self.judge = judge_of(judge, judge_path) if cnt else None
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms; BadInput where a mixture has no caption or no phrase, or none finds a partner."""
@@ -73,24 +74,45 @@ class TextWeak(Asking):
             raise BadInput(f"{batch.ids[bare]}: no caption or no phrase; see `usep prepare-data --check`")
         order = torch.randperm(len(batch), generator=self.rng).tolist()
         files = batch.files or [()] * len(batch)  # one recording shares its sources with itself, whatever is said
-        pairs = partners([frozenset([*words, *own]) for words, own in zip(named, files, strict=True)], order)
+        known = [frozenset([*words, *own]) for words, own in zip(named, files, strict=True)]
+        pairs = partners(known, order)
         if not pairs and (self.url or self.source_input == "mom"):
             raise BadInput(
                 f"objective text_weak: of {len(batch)} mixtures every two share a phrase or a recording; raise "
                 "train.batch_size"
             )
         self.step_logs = {"paired": 2 * len(pairs) / len(batch)}
-        terms = {"url": self.url * self._captions(batch, pairs)} if self.url else {}
+        terms = {"url": self.url * self._captions(batch, known, pairs)} if self.url else {}
         return terms | (self._phrases(batch, named, pairs) if self.crl or self.cnt else {})
 
-    def _captions(self, batch: Batch, pairs: list[tuple[int, int]]) -> Tensor:
+    def _captions(self, batch: Batch, known: list[frozenset[str]], pairs: list[tuple[int, int]]) -> Tensor:
         """Return L_URL over the pairs."""
-        first, second = (batch.mix[list(side)] for side in zip(*pairs, strict=True))
-        both = first + second
-        asked = [[batch.caption[a], batch.caption[b]] for a, b in pairs]
-        bound = Bound(self.student, self.student.conditions(asked))
-        view = self._seen(bound, both, torch.stack([first, second], 1), bound.parts(both))
+        aims = torch.stack([batch.mix[list(side)] for side in zip(*pairs, strict=True)], 1)  # (P, 2, T)
+        both = aims.sum(1)
+        asked = [[batch.caption[k] for k in pair] for pair in pairs]
+        if self.absent:
+            asked, there = self._some_absent(batch, known, pairs, asked)
+            aims = aims * there.to(aims)[..., None]
+        bound, _ = self.bound(asked)
+        view = self.seen(bound, both, aims, bound.parts(both))
         return self.loss(view.est, view.ref).sum(1).mean()
+
+    def _some_absent(
+        self, batch: Batch, known: list[frozenset[str]], pairs: list[tuple[int, int]], asked: list[list[str]]
+    ) -> tuple[list[list[str]], Tensor]:
+        """Put words of mixtures that share nothing in place of some captions; return all, and which stay (P, 2)."""
+        gone = torch.rand(len(pairs), 2, generator=self.rng) < self.absent
+        found = []
+        for p, own in enumerate(asked):
+            mine = known[pairs[p][0]] | known[pairs[p][1]]
+            foreign = [k for k, theirs in enumerate(known) if mine.isdisjoint(theirs)]
+            words = [*dict.fromkeys(said for k in foreign for said in (batch.caption[k], *dict(batch.phrases[k])))]
+            words = [words[n] for n in torch.randperm(len(words), generator=self.rng).tolist()]
+            # Where phrases of the pair were left out, they may be among these words.
+            if len(words) < 2 or any(batch.incomplete[k] for k in pairs[p] if batch.incomplete):
+                gone[p] = False
+            found.append([words[n] if gone[p, n] else said for n, said in enumerate(own)])
+        return found, ~gone
 
     def _phrases(self, batch: Batch, named: list[dict[str, float]], pairs: list[tuple[int, int]]) -> dict[str, Tensor]:
         """Return L_CRL and L_CNT of every mixture that is asked for its phrases."""
@@ -100,45 +122,25 @@ class TextWeak(Asking):
             whole = [*pairs]
         heard = torch.stack([batch.mix[list(members)].sum(0) for members in whole])
         words = [[phrase for k in members for phrase in named[k]] for members in whole]
-        most = max(map(len, words))
-        filled = [[*asked, *asked[:1] * (most - len(asked))] for asked in words]
-        bound = Bound(self.student, self.student.conditions(filled))
+        bound, own = self.bound(words)
         parts = bound.parts(heard)
         terms = {}
         if self.crl:
             targets = torch.stack([batch.mix[list(members)] for members in whole])  # (B, 1 or 2, T)
-            view = self._seen(bound, heard, targets, parts)
-            share = _shares(named, whole, most).to(view.est)
+            view = self.seen(bound, heard, targets, parts)
+            share = _shares(named, whole, own.shape[1]).to(view.est)
             each = self.loss(share @ view.est, view.ref)  # (B, 1 or 2)
             terms["crl"] = self.crl * _mean_of(each, self._summed(batch, whole).to(each.device))
-        if self.cnt:
-            own = torch.arange(most) < torch.tensor([len(asked) for asked in words])[:, None]
-            terms["cnt"] = self.cnt * self._judged(
-                parts.waves[own.to(parts.waves.device)], [phrase for asked in words for phrase in asked]
-            )
+        if self.judge is not None:
+            waves, asked = parts.waves[own], [phrase for some in words for phrase in some]
+            cnt, right = judged(self.judge, waves, self.student.sample_rate, asked, symmetric=self.cnt_symmetric)
+            terms["cnt"], self.step_logs["judged_right"] = self.cnt * cnt, right
         return terms
 
     def _summed(self, batch: Batch, whole: Sequence[tuple[int, ...]]) -> Tensor:
         """Return which mixtures (B, 1 or 2) their phrases add up to."""
         left_out = batch.incomplete if self.crl_skip_incomplete else []
         return torch.tensor([[not left_out[k] if left_out else True for k in members] for members in whole])
-
-    def _judged(self, waves: Tensor, asked: list[str]) -> Tensor:
-        """Return L_CNT of waves (M, T), each asked by a phrase."""
-        assert isinstance(self.judge, Fixed) and isinstance(self.judge.module, Judge)
-        judge = self.judge.module
-        place = {phrase: k for k, phrase in enumerate(dict.fromkeys(asked))}
-        own = torch.tensor([place[phrase] for phrase in asked], device=waves.device)
-        with torch.autocast(waves.device.type, enabled=False):
-            heard = judge.hear(waves.float(), self.student.sample_rate)
-            read = judge.read(list(place)).to(heard.device)
-            self.step_logs["judged_right"] = (heard.detach() @ read.T).argmax(1).eq(own).float().mean()
-            return told_apart(heard, read, own, judge.scale, self.cnt_symmetric)
-
-    def _seen(self, bound: Bound, heard: Tensor, targets: Tensor, parts: Parts) -> Views:
-        """Return what the loss compares, for targets (B, K, T) at the level at which the network reads its mixtures."""
-        level = bound.input_level(heard)[1][:, None]
-        return self.loss.views(parts, targets / level, heard, bound.transform)
 
 
 def _shares(named: Sequence[dict[str, float]], whole: Sequence[tuple[int, ...]], most: int) -> Tensor:
@@ -166,7 +168,7 @@ def _weights(phrases: tuple[tuple[str, float], ...]) -> dict[str, float]:
     return found
 
 
-def _check(url: float, crl: float, cnt: float, source_input: str, judge: str) -> None:
+def _check(url: float, crl: float, cnt: float, source_input: str) -> None:
     for key, value in (("url", url), ("crl", crl), ("cnt", cnt)):
         if not 0 <= value < float("inf"):
             raise ConfigError(f"objective.{key}: found {value}; expected a weight of 0 or more")
@@ -174,8 +176,3 @@ def _check(url: float, crl: float, cnt: float, source_input: str, judge: str) ->
         raise ConfigError("objective.url: 0, and so are crl and cnt; nothing is left to learn from")
     if source_input not in INPUTS:
         raise ConfigError(f"objective.source_input: {choices('input', source_input, INPUTS)}")
-    if cnt and not judge:
-        raise ConfigError(
-            f"objective.judge: empty, and objective.cnt {cnt:g} needs one; name a judge and objective.judge_path, or "
-            "set cnt to 0"
-        )
