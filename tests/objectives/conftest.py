@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from usepcli import registry
 from usepcli.data.batch import Batch
+from usepcli.models.queried import QueriedModel
 from usepcli.models.separator import SeparationModel
 
 
@@ -44,3 +48,17 @@ def make_batch() -> Callable[..., Batch]:
         return Batch(sources.sum(1), sources, [str(i) for i in range(size)])
 
     return make
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Make the modules of tests/parts importable, and a judge of theirs known by the name 'ear'."""
+    monkeypatch.syspath_prepend(root / "tests")
+    monkeypatch.setitem(registry.JUDGES, "ear", "parts.unopened:Ear")
+
+
+@pytest.fixture
+def constant(parts: None) -> type[QueriedModel]:
+    """The network by query whose mask for a phrase is the number that its last word says."""
+    found: type[QueriedModel] = importlib.import_module("parts.constant_masks").Constant
+    return found

@@ -3,61 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from usepcli import registry
 from usepcli.data.batch import Batch
 from usepcli.data.manifest import Phrase
-from usepcli.dsp.parts import Parts
-from usepcli.dsp.stft import STFT
-from usepcli.encoders.base import Judge
 from usepcli.errors import BadInput, ConfigError
 from usepcli.losses.magnitude import MagnitudeL1
-from usepcli.models.queried import Conditions, QueriedModel
+from usepcli.models.queried import QueriedModel
 from usepcli.objectives.text_weak import TextWeak
-
-
-class Constant(QueriedModel):
-    """A network whose mask for a phrase is the number that its last word says, times one weight."""
-
-    def __init__(self, input_norm: str = "none") -> None:
-        super().__init__(sample_rate=8000, hop=32, input_norm=input_norm)
-        self.stft = STFT(64, 64, 32)
-        self.weight = nn.Parameter(torch.ones(()))
-
-    def encode(self, queries: Sequence[str]) -> Conditions:
-        return (torch.tensor([float(query.split()[-1]) for query in queries]),)
-
-    def estimate_parts(self, mix: Tensor, *conditions: Tensor) -> Parts:
-        spectrum = self.stft(mix)
-        masks = (self.weight * conditions[0])[..., None, None].expand(-1, -1, *spectrum.shape[1:])
-        return Parts(self.stft.inverse(masks * spectrum[:, None], mix.shape[-1]), masks, spectrum)
-
-    def transform(self, wave: Tensor) -> Tensor:
-        return self.stft(wave)
-
-
-class Ear(Judge):
-    """Hears two numbers of a wave, its first and its second half; reads them from a phrase's first word."""
-
-    rate, dim, scale, reference, sha256 = 8000, 2, 3.0, "ear", "0" * 64
-
-    def __init__(self, path: str = "") -> None:
-        super().__init__()
-        self.path, self.weight = path, nn.Parameter(torch.ones(()))
-
-    def hear(self, waves: Tensor, rate: int = 0) -> Tensor:
-        assert rate in (0, 8000)
-        halves = torch.stack([half.square().mean(-1) for half in waves.chunk(2, -1)], -1)
-        return nn.functional.normalize(self.weight * halves, dim=-1)
-
-    def read(self, phrases: Sequence[str]) -> Tensor:
-        return torch.tensor([[1.0, 0.0] if phrase.startswith("first") else [0.0, 1.0] for phrase in phrases])
 
 
 def batch(phrases: list[list[tuple[str, float]]], captions: list[str], length: int = 800) -> Batch:
@@ -67,18 +24,18 @@ def batch(phrases: list[list[tuple[str, float]]], captions: list[str], length: i
     return Batch(mix, None, ids, caption=captions, phrases=words)
 
 
-def objective(model: Constant, **options: Any) -> TextWeak:
+def objective(model: QueriedModel, **options: Any) -> TextWeak:
     made = TextWeak(model, MagnitudeL1(weighted=False), **options)
     made.rng.manual_seed(0)
     return made
 
 
-def magnitude(model: Constant, wave: Tensor) -> Tensor:
-    return model.stft(wave).abs()
+def magnitude(model: QueriedModel, wave: Tensor) -> Tensor:
+    return model.transform(wave).abs()
 
 
-def test_captions_are_asked_of_the_sum_and_compared_with_their_own_mixtures() -> None:
-    model = Constant()
+def test_captions_are_asked_of_the_sum_and_compared_with_their_own_mixtures(constant: type[QueriedModel]) -> None:
+    model = constant()
     given = batch([[("a 1", 1.0)], [("b 1", 1.0)]], ["x 0.25", "y 0.5"])
     found = objective(model, url=2.0, crl=0.0, cnt=0.0).losses(given)
     both = magnitude(model, given.mix.sum(0))
@@ -88,8 +45,8 @@ def test_captions_are_asked_of_the_sum_and_compared_with_their_own_mixtures() ->
 
 
 @pytest.mark.parametrize("norm", ["none", "std"])
-def test_phrases_add_up_by_their_weights_at_the_level_of_the_network(norm: str) -> None:
-    model = Constant(norm)
+def test_phrases_add_up_by_their_weights_at_the_level_of_the_network(constant: type[QueriedModel], norm: str) -> None:
+    model = constant(norm)
     # 0.5 + two copies of half a share of 0.25: 0.75 of the mixture, the rest is missing.
     given = batch([[("a 0.5", 1.0), ("b 0.25", 0.5), ("b 0.25", 0.5)], [("c 1", 1.0)]], ["x 1", "y 1"])
     found = objective(model, url=0.0, crl=4.0, cnt=0.0).losses(given)
@@ -99,8 +56,10 @@ def test_phrases_add_up_by_their_weights_at_the_level_of_the_network(norm: str) 
 
 
 @pytest.mark.parametrize(("skip", "expected"), [(True, 0.25), (False, (0.25 + 0.5) / 2)])
-def test_a_mixture_of_whose_phrases_some_are_left_out_has_no_sum(skip: bool, expected: float) -> None:
-    model = Constant()
+def test_a_mixture_of_whose_phrases_some_are_left_out_has_no_sum(
+    constant: type[QueriedModel], skip: bool, expected: float
+) -> None:
+    model = constant()
     given = batch([[("a 0.75", 1.0)], [("b 0.5", 1.0)]], ["x 1", "y 1"])
     given.mix[1] = given.mix[0]
     given.incomplete = [False, True]
@@ -113,10 +72,10 @@ def test_a_mixture_of_whose_phrases_some_are_left_out_has_no_sum(skip: bool, exp
     assert none.isfinite() and model.weight.grad is not None and (model.weight.grad == 0) == skip
 
 
-def test_a_recording_is_no_partner_of_itself_under_other_words() -> None:
+def test_a_recording_is_no_partner_of_itself_under_other_words(constant: type[QueriedModel]) -> None:
     given = batch([[("a 1", 1.0)], [("b 1", 1.0)], [("c 1", 1.0)]], ["x 1", "y 1", "z 1"])
     given.files = [("one.wav",), ("one.wav",), ("two.wav",)]
-    made = objective(Constant(), url=1.0, crl=0.0, cnt=0.0)
+    made = objective(constant(), url=1.0, crl=0.0, cnt=0.0)
     for _ in range(8):
         made.losses(given)
         assert made.step_logs["paired"] == pytest.approx(2 / 3)
@@ -125,8 +84,8 @@ def test_a_recording_is_no_partner_of_itself_under_other_words() -> None:
         made.losses(given)
 
 
-def test_asked_of_the_sum_the_phrases_of_each_mixture_aim_at_it() -> None:
-    model = Constant()
+def test_asked_of_the_sum_the_phrases_of_each_mixture_aim_at_it(constant: type[QueriedModel]) -> None:
+    model = constant()
     given = batch([[("a 0.5", 1.0), ("b 0.25", 1.0)], [("c 1", 1.0)]], ["x 1", "y 1"])
     found = objective(model, url=0.0, crl=1.0, cnt=0.0, source_input="mom").losses(given)
     both = magnitude(model, given.mix.sum(0))
@@ -134,9 +93,8 @@ def test_asked_of_the_sum_the_phrases_of_each_mixture_aim_at_it() -> None:
     torch.testing.assert_close(found["crl"].detach(), sum(each) / 2)
 
 
-def test_a_judge_tells_estimates_apart_and_only_the_network_learns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "load", lambda kind, name: {"judge": Ear}[kind])
-    model = Constant()
+def test_a_judge_tells_estimates_apart_and_only_the_network_learns(constant: type[QueriedModel]) -> None:
+    model = constant()
     given = batch([[("first 1", 1.0)], [("second 1", 1.0), ("first 1", 1.0)]], ["x 1", "y 1"])
     given.mix[0, 400:] = 0.0
     made = objective(model, url=0.0, crl=0.0, cnt=1.0, judge="ear")
@@ -152,20 +110,20 @@ def test_a_judge_tells_estimates_apart_and_only_the_network_learns(monkeypatch: 
     assert 0 <= float(made.step_logs["judged_right"]) <= 1
 
 
-def test_mixtures_that_share_a_phrase_are_no_partners() -> None:
+def test_mixtures_that_share_a_phrase_are_no_partners(constant: type[QueriedModel]) -> None:
     given = batch([[("a 1", 1.0)], [("a 1", 1.0), ("b 1", 1.0)], [("c 1", 1.0)]], ["x 1"] * 3)
-    made = objective(Constant(), crl=0.0, cnt=0.0)
+    made = objective(constant(), crl=0.0, cnt=0.0)
     made.losses(given)
     assert made.step_logs["paired"] == pytest.approx(2 / 3)
     alone = batch([[("a 1", 1.0)], [("a 1", 1.0)]], ["x 1"] * 2)
     with pytest.raises(BadInput, match="every two share a phrase"):
-        objective(Constant(), crl=0.0, cnt=0.0).losses(alone)
+        objective(constant(), crl=0.0, cnt=0.0).losses(alone)
 
 
-def test_a_mixture_without_words_is_told_by_name() -> None:
+def test_a_mixture_without_words_is_told_by_name(constant: type[QueriedModel]) -> None:
     for given in (batch([[("a 1", 1.0)], []], ["x 1", "y 1"]), batch([[("a 1", 1.0)], [("b 1", 1.0)]], ["x 1", " "])):
         with pytest.raises(BadInput, match="item1: no caption or no phrase"):
-            objective(Constant(), cnt=0.0).losses(given)
+            objective(constant(), cnt=0.0).losses(given)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +133,33 @@ def test_a_mixture_without_words_is_told_by_name() -> None:
         ({"url": 0.0, "crl": 0.0, "cnt": 0.0}, "nothing is left"),
         ({"url": -1.0}, "objective.url"),
         ({"crl": math.inf}, "objective.crl"),
+        ({"cnt": 0.0, "absent": 1.0}, "objective.absent"),
+        ({"cnt": 0.0, "url": 0.0, "absent": 0.5}, "objective.absent"),
         ({"cnt": 0.0, "source_input": "mim"}, "objective.source_input"),
     ],
 )
-def test_settings_that_mean_nothing(options: dict[str, Any], told: str) -> None:
+def test_settings_that_mean_nothing(constant: type[QueriedModel], options: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        objective(Constant(), **options)
+        objective(constant(), **options)
+
+
+def test_words_of_a_third_mixture_are_answered_by_silence(
+    constant: type[QueriedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, told = constant(), list[list[list[str]]]()
+    ask = model.conditions
+    monkeypatch.setattr(model, "conditions", lambda queries: told.append(queries) or ask(queries))
+    words = [("a 0.125", "x 0.25"), ("b 0.375", "y 0.5"), ("c 0.625", "z 0.75"), ("d 0.875", "w 1")]
+    given = batch([[(phrase, 1.0)] for phrase, _ in words], [caption for _, caption in words])
+    given.mix[:] = given.mix[0]
+    found = objective(model, url=1.0, crl=0.0, cnt=0.0, absent=0.999).losses(given)["url"].detach()
+    (asked,) = told
+    whose = [{k for k, own in enumerate(words) if said in own} for row in asked for said in row]
+    assert (whose[0] | whose[1]).isdisjoint(whose[2] | whose[3])  # the words of one pair ask the other
+    masks = sum(float(said.split()[1]) for row in asked for said in row)
+    torch.testing.assert_close(found, masks * magnitude(model, 2 * given.mix[0]).mean() / 2)
+    for none in (batch([[("a 1", 1.0)], [("b 1", 1.0)]], ["x 1", "y 1"]), given):  # no third one; or who knows
+        none.incomplete = [True] * len(none)
+        told.clear()
+        objective(model, url=1.0, crl=0.0, cnt=0.0, absent=0.999).losses(none)
+        assert sorted(said for row in told[0] for said in row) == sorted(none.caption)
