@@ -89,6 +89,7 @@ CONDITIONERS: dict[str, str] = {
 }
 JUDGES: dict[str, str] = {
     "clap": "usepcli.encoders.clap:ClapJudge",
+    "tagger": "usepcli.encoders.tagger:TaggerJudge",
 }
 CLUSTERS = {
     "slurm": "usepcli.engine.cluster.slurm:script",

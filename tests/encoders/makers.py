@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from usepcli.encoders.base import Conditioner, Judge
 from usepcli.encoders.clap import Clap, ClapJudge
 from usepcli.encoders.labels import Labels
 from usepcli.encoders.lexicon import Lexicon
 from usepcli.encoders.sentence import Sentence
+from usepcli.encoders.tagger import TaggerJudge, Tower
 from usepcli.encoders.vectors import Vectors
 
 PHRASES = ("a dog barks", "rain on a roof", "glass")
@@ -37,6 +40,7 @@ def lexicon(folder: Path) -> Conditioner:
 def sentence_folder(folder: Path) -> Path:
     """Write a folder as sentence-transformers has them, with a network of two small layers."""
     transformers = pytest.importorskip("transformers")
+    folder.mkdir(exist_ok=True)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({w for phrase in PHRASES for w in phrase.split()})]
     (folder / "vocab.txt").write_text("\n".join(words))
     transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
@@ -98,7 +102,26 @@ def clap_judge(folder: Path) -> Judge:
     return ClapJudge(str(clap_folder(folder, parts=True)))
 
 
+def tagger_folder(folder: Path) -> Path:
+    """Write a tagger of two small layers, with the sentence encoder of `sentence_folder` beside it."""
+    words = sentence_folder(folder / "text")
+    torch.manual_seed(0)
+    tower = Tower([4, 6], [2, 1])
+    save_file(tower.state_dict(), folder / "tower.safetensors")
+    joined = {"weight": torch.randn(16, 12), "bias": torch.randn(16), "centre": 0.01 * torch.randn(16)}
+    save_file(joined, folder / "map.safetensors")
+    front = {"rate": 8000, "window": 200, "hop": 80, "n_fft": 256, "bands": 16, "low_hz": 100, "high_hz": 3800}
+    told = {"front_end": {**front, "offset": 0.001}, "patch": {"frames": 24, "hop": 12}, "widths": [4, 6],
+            "strides": [2, 1], "scale": 8.0, "text": words.name}  # fmt: skip
+    (folder / "tagger.json").write_text(json.dumps(told))
+    return folder
+
+
+def tagger(folder: Path) -> Judge:
+    return TaggerJudge(str(tagger_folder(folder)))
+
+
 CONDITIONERS: dict[str, Callable[[Path], Conditioner]] = {
     "clap": clap, "labels": labels, "lexicon": lexicon, "sentence": sentence, "vectors": vectors,
 }  # fmt: skip
-JUDGES: dict[str, Callable[[Path], Judge]] = {"clap": clap_judge}
+JUDGES: dict[str, Callable[[Path], Judge]] = {"clap": clap_judge, "tagger": tagger}

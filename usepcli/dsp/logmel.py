@@ -1,9 +1,11 @@
-"""Log-mel spectra of waveforms and a change of rate, both differentiable to the waveform.
+"""Log-mel spectra of waveforms and a change of rate, all differentiable to the waveform.
 
-L[m, l] = 10 log10 max(sum_f W[m, f] |STFT(x)[f, l]|^2, 1e-10) dB
+    L[m, l] = 10 log10 max(sum_f W[m, f] |STFT(x)[f, l]|^2, 1e-10) dB     LogMel, the frames centred
+    L[m, l] = ln(offset + sum_f W[m, f] |STFT(x)[f, l]|)                  OffsetMel, the frames within the wave
 
-W holds triangles of unit area between points that lie evenly on Slaney's scale (Auditory Toolbox, 1998):
-mel(f) = 3 f / 200 up to 1 kHz, 15 + 27 ln(f / 1000) / ln 6.4 above.
+W holds triangles. Those of LogMel have unit area and their points lie evenly on Slaney's scale (Auditory Toolbox,
+1998): mel(f) = 3 f / 200 up to 1 kHz, 15 + 27 ln(f / 1000) / ln 6.4 above. Those of OffsetMel have unit height and
+their points lie evenly on the scale of HTK: mel(f) = 2595 log10(1 + f / 700).
 """
 
 from __future__ import annotations
@@ -24,11 +26,22 @@ def mel_bank(bins: int, rate: int, bands: int, low_hz: float, high_hz: float) ->
     first, last = (3 * f / 200 if f < 1000 else 15 + bend * math.log(f / 1000) for f in (low_hz, high_hz))
     mels = torch.linspace(first, last, bands + 2, dtype=torch.float64)
     points = torch.where(mels < 15, mels * 200 / 3, 1000 * torch.exp((mels - 15) / bend))  # (bands + 2,)
+    area = 2 / (points[2:] - points[:-2])
+    return (_triangles(points, bins, rate) * area[:, None]).float()
+
+
+def htk_bank(bins: int, rate: int, bands: int, low_hz: float, high_hz: float) -> Tensor:
+    """Return (bands, bins): triangles of unit height over bins evenly from 0 to rate / 2 Hz."""
+    first, last = (2595 * math.log10(1 + f / 700) for f in (low_hz, high_hz))
+    mels = torch.linspace(first, last, bands + 2, dtype=torch.float64)
+    return _triangles(700 * (10 ** (mels / 2595) - 1), bins, rate).float()
+
+
+def _triangles(points: Tensor, bins: int, rate: int) -> Tensor:
     at = torch.linspace(0, rate / 2, bins, dtype=torch.float64)
     rise = (at - points[:-2, None]) / (points[1:-1] - points[:-2])[:, None]
     fall = (points[2:, None] - at) / (points[2:] - points[1:-1])[:, None]
-    area = 2 / (points[2:] - points[:-2])
-    return (torch.minimum(rise, fall).clamp_min(0) * area[:, None]).float()
+    return torch.minimum(rise, fall).clamp_min(0)  # (bands, bins)
 
 
 class LogMel(nn.Module):
@@ -49,6 +62,32 @@ class LogMel(nn.Module):
         spec = torch.stft(waves, self.n_fft, self.hop, window=self.window, pad_mode="reflect", return_complex=True)
         power = spec.real.square() + spec.imag.square()  # (B, F, L)
         return 10 * torch.log10((self.bank @ power).clamp_min(_FLOOR)).mT  # (B, L, bands)
+
+
+class OffsetMel(nn.Module):
+    """Log-mel spectra of magnitudes: (B, T) at `rate` to (B, L, bands), T >= window, L = 1 + (T - window) // hop."""
+
+    window: Tensor
+    bank: Tensor
+
+    def __init__(
+        self, rate: int, window: int, hop: int, n_fft: int, bands: int, low_hz: float, high_hz: float, offset: float
+    ) -> None:
+        """Take rates in Hz, sizes in samples, n_fft >= window, and what is added to magnitudes."""
+        super().__init__()
+        self.n_fft, self.hop, self.offset = n_fft, hop, offset
+        self.beside = n_fft - window  # torch centres a short window, so that many samples beside it weigh nothing
+        self.register_buffer("window", torch.hann_window(window), persistent=False)
+        self.register_buffer("bank", htk_bank(n_fft // 2 + 1, rate, bands, low_hz, high_hz), persistent=False)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """Return (B, L, bands), never below ln(offset)."""
+        left = self.beside // 2
+        padded = F.pad(waves, (left, self.beside - left))
+        spec = torch.stft(
+            padded, self.n_fft, self.hop, len(self.window), self.window, center=False, return_complex=True
+        )  # (B, F, L)
+        return torch.log(self.bank @ spec.abs() + self.offset).mT  # (B, L, bands)
 
 
 class Resample(nn.Module):

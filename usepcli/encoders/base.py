@@ -166,6 +166,14 @@ class Judge(nn.Module):
         """Return (Q, E), unit norm and without gradient, of Q phrases, none of them empty."""
         raise NotImplementedError
 
+    def known_by(self, path: str, found: str, expected: str = "") -> None:
+        """Take over path and sha256 of what was opened; BadInput where `expected`, if any, is another."""
+        if expected not in ("", found):
+            raise BadInput(
+                f"{path}: sha256 {found[:12]}, and {expected[:12]} was expected; bring the former folder back"
+            )
+        self.reference, self.sha256 = path, found
+
 
 def near(phrase: str, phrases: Iterable[str], most: int = 3) -> list[str]:
     """Return those of `phrases` that share a word's beginning with `phrase` or are spelled alike, nearest first."""

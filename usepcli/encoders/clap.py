@@ -63,11 +63,7 @@ class ClapJudge(Judge):
         if not path:
             raise ConfigError(f"objective.judge_path: empty; expected the folder of a CLAP with {_WORDS}")
         folder = _found(path)
-        self.reference, self.sha256 = path, sum_of(folder)
-        if sha256 not in ("", self.sha256):
-            raise BadInput(
-                f"{folder}: sha256 {self.sha256[:12]}, and {sha256[:12]} was expected; bring the former folder back"
-            )
+        self.known_by(path, sum_of(folder), sha256)
         settings = front_end(folder)
         self.tokenizer, self.network = _opened(folder, "objective.judge clap")
         try:

@@ -27,11 +27,12 @@ class Sentence(Tower):
 
     name: ClassVar[str] = "sentence"
     expected: ClassVar[str] = _FILES
+    asked_by: ClassVar[str] = "model.conditioner sentence"
 
     def unpack(self) -> tuple[Path, Any, Any, int, int]:
         """Return the folder with tokenizer and network, and their width twice."""
         folder = find(self.path, "sentence encoder", _FILES, [{"tokenizer.json"}, {"vocab.txt"}])
-        opened = open_in(folder, "AutoModel", "", "model.conditioner sentence", "sentence encoder", _FILES)
+        opened = open_in(folder, "AutoModel", "", self.asked_by, "sentence encoder", _FILES)
         self.how = _pooling(folder)
         width = int(opened[1].config.hidden_size)
         return folder, *opened, width, width
