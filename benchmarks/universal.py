@@ -16,29 +16,15 @@ paper found, as a difference of two rows with its interval, and whether it came 
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-import platform
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from study import Finding, Study, cell, figures, mean, read, summary, told, write
 
 SETS = {"rooms": "manifest.csv", "dry": "dry.csv"}
 IMPROVED, ALONE = "SI-SNR_I", "SI-SNR_S"
 SCORES = (IMPROVED, ALONE, "holes")
 LAST = 0.2  # of a training, over which the critics' figures are averaged
-
-
-class Finding(NamedTuple):
-    """A claim of the paper: a score of one row minus that of another, which sign it has there, and their figures."""
-
-    text: str
-    row: str
-    against: str
-    score: str
-    sign: int  # +1 more, -1 less, 0 the same within MARGIN
-    paper: str
 
 
 MARGIN = 0.6  # dB: "equal" in the paper is 12.5 against 12.4, and 12.9
@@ -58,29 +44,12 @@ FINDINGS = (
 )  # fmt: skip
 
 
-class Study:
-    """The runs of a sweep, and the folder of what is found in them."""
+class Universal(Study):
+    """Rows of adversarial PIT, scored by the paper's protocol and for spectral holes."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.runs, self.data, self.out = args.sweep.resolve(), args.data.resolve(), args.out.resolve()
-        self.threads = args.threads
-        done = sorted(self.runs.glob("*/best.safetensors"))
-        self.rows = {name(path.parent): path.parent for path in done if finished(path.parent)}
-        if not self.rows:
-            raise SystemExit(f"{self.runs}: no finished run; train the sweep first")
-        self.sets = {key: self.data / file for key, file in SETS.items() if (self.data / file).exists()}
-        (self.out / "scores").mkdir(parents=True, exist_ok=True)
-
-    def evaluate(self, row: str, where: str, kind: str, *words: object) -> Path:
-        """Score a row on a set, once, and return the folder."""
-        place = self.out / "scores" / f"{row}_{where}_{kind}"
-        if not (place / "summary.csv").exists():
-            command = [sys.executable, "-m", "usepcli", "evaluate", self.rows[row], "--data", self.sets[where]]
-            command += ["--split", "test", "-o", place, "--threads", self.threads, "-q", *words]
-            done = subprocess.run([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            if done.returncode:
-                raise SystemExit(f"{row}, {where}: exit {done.returncode}: {done.stderr.decode(errors='replace')}")
-        return place
+    def scored(self, row: str, where: str, score: str) -> Path:
+        """Return the scores of a row among which `score` is."""
+        return self.holes(row, where) if score == "holes" else self.protocol(row, where)
 
     def protocol(self, row: str, where: str) -> Path:
         """Return the scores of a row by the paper's protocol."""
@@ -104,31 +73,9 @@ class Study:
                     if label.startswith("consistency"):
                         label = f"{row} {system}"
                     if label not in known:
-                        lines.append({"row": label, "set": where, **figures(found, system)})
-        return lines
-
-    def findings(self) -> list[dict[str, Any]]:
-        """Return what became of every claim whose two rows are there."""
-        from usepcli.engine.scoring import versus
-
-        lines = []
-        for claim in FINDINGS:
-            if not {claim.row, claim.against} <= self.rows.keys():
-                continue
-            for where in self.sets:
-                folder = self.holes if claim.score == "holes" else self.protocol
-                here, there = (versus.read(folder(row, where)) for row in (claim.row, claim.against))
-                rows, names = versus.columns(here.rows, here.record.get("protocol") or {})
-                known = {line["metric"]: line for line in versus.differences(rows, names, there)}
-                one = known[claim.score] if claim.score in known else known[ALIASES[claim.score]]
-                low, high = float(one["ci95_low"]), float(one["ci95_high"])
-                lines.append(
-                    {
-                        "finding": claim.text, "row": claim.row, "against": claim.against, "set": where,
-                        "score": claim.score, "difference": one["difference"], "ci95_low": low, "ci95_high": high,
-                        "items": one["items"], "paper": claim.paper, "here": verdict(claim.sign, low, high),
-                    }
-                )  # fmt: skip
+                        lines.append(
+                            {"row": label, "set": where, **figures(found, system, (*SCORES, "under", "equal", "over"))}
+                        )
         return lines
 
     def health(self) -> list[dict[str, Any]]:
@@ -147,63 +94,6 @@ class Study:
 ALIASES = {IMPROVED: "MSi", ALONE: "1S"}
 
 
-def verdict(sign: int, low: float, high: float) -> str:
-    """Say whether an interval of a difference bears out a sign: more, less, or the same within MARGIN."""
-    if sign == 0:
-        if max(-low, high) <= MARGIN:
-            return "came back"
-        return "did not: better" if low > 0 else "did not: worse" if high < 0 else "open"
-    low, high = (low, high) if sign > 0 else (-high, -low)
-    return "came back" if low > 0 else "did not: the other way" if high < 0 else "open"
-
-
-def name(folder: Path) -> str:
-    """Return the row of a run's folder, whose name goes on with the grid's settings."""
-    return folder.name.partition(",")[0]
-
-
-def finished(folder: Path) -> bool:
-    """Say whether a training came to its end."""
-    from usepcli.engine.training import status
-
-    return bool(status.read(folder).get("state") == status.FINISHED)
-
-
-def summary(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
-    """Return the lines of summary.csv by system and metric."""
-    return {(line["system"], line["metric"]): line for line in read(folder / "summary.csv")}
-
-
-def figures(found: dict[tuple[str, str], dict[str, str]], system: str) -> dict[str, Any]:
-    """Return the scores of a system with their intervals."""
-    line: dict[str, Any] = {}
-    for score in (*SCORES, "under", "equal", "over"):
-        one = found.get((system, score), {})
-        line |= {score: one.get("mean", ""), f"{score}_low": one.get("ci95_low", "")}
-        line |= {f"{score}_high": one.get("ci95_high", ""), f"{score}_n": one.get("n", "")}
-    return line
-
-
-def mean(log: list[dict[str, str]], key: str) -> float:
-    """Return the mean of a column's values that are there."""
-    values = [float(line[key]) for line in log if line.get(key)]
-    return sum(values) / len(values) if values else float("nan")
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as CSV, with all columns that any of them has."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def markdown(table: list[dict[str, Any]], findings: list[dict[str, Any]]) -> str:
     """Return both tables for people."""
     text = []
@@ -211,24 +101,9 @@ def markdown(table: list[dict[str, Any]], findings: list[dict[str, Any]]) -> str
         text += [f"| {where} | SI-SNR_I (dB) | SI-SNR_S (dB) | holes (%) |", "|---|---|---|---|"]
         mine = [line for line in table if line["set"] == where and " consistency " not in line["row"]]
         for line in sorted(mine, key=lambda line: -float(line[IMPROVED] or "-inf")):
-            cells = []
-            for score in SCORES:
-                value, low, high = (line[key] for key in (score, f"{score}_low", f"{score}_high"))
-                cells.append(f"{float(value):.2f} ({float(low):.2f} to {float(high):.2f})" if value else "")
-            text.append(f"| {line['row']} | {' | '.join(cells)} |")
+            text.append(f"| {line['row']} | {' | '.join(cell(line, score) for score in SCORES)} |")
         text.append("")
-    text += ["| finding | set | difference | paper | here |", "|---|---|---|---|---|"]
-    for line in findings:
-        spread = f"{float(line['difference']):+.2f} ({line['ci95_low']:+.2f} to {line['ci95_high']:+.2f})"
-        text.append(f"| {line['finding']} | {line['set']} | {spread} | {line['paper']} | {line['here']} |")
-    return "\n".join([*text, "", f"Means with 95 % intervals; {machine()}.", ""])
-
-
-def machine() -> str:
-    """Return what the figures were measured on."""
-    import torch
-
-    return f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    return "\n".join([*text, *told(findings)])
 
 
 def draw(table: list[dict[str, Any]], path: Path) -> None:
@@ -264,8 +139,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the scenes")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
-    study = Study(parser.parse_args())
-    table, findings = study.table(), study.findings()
+    given = parser.parse_args()
+    sets = {key: given.data / file for key, file in SETS.items()}
+    study = Universal(given.sweep, sets, given.out, given.threads)
+    table, findings = study.table(), study.findings(FINDINGS, MARGIN, ALIASES)
     write(study.out / "rows.csv", table)
     write(study.out / "findings.csv", findings)
     write(study.out / "health.csv", study.health())
