@@ -39,6 +39,7 @@ OBJECTIVES = {
     "self_remixing": "usepcli.objectives.remixing:SelfRemixing",
     "sup_remixit": "usepcli.objectives.sup_remixing:SupRemixIT",
     "sup_self_remixing": "usepcli.objectives.sup_remixing:SupSelfRemixing",
+    "text_semi": "usepcli.objectives.text_semi:TextSemi",
     "text_supervised": "usepcli.objectives.text_supervised:TextSupervised",
     "text_weak": "usepcli.objectives.text_weak:TextWeak",
     "ts_mixit": "usepcli.objectives.ts_mixit:TeacherStudentMixIT",

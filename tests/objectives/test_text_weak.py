@@ -30,6 +30,17 @@ def objective(model: QueriedModel, **options: Any) -> TextWeak:
     return made
 
 
+def never_paired(made: TextWeak, given: Batch) -> None:
+    """In a batch without partners there is nothing to learn; where that goes on, it is told."""
+    for _ in range(19):
+        found = made.losses(given)["url"]
+        assert float(found.detach()) == 0.0 and made.step_logs["paired"] == 0.0
+    found.backward()
+    assert made.student.weight.grad == 0.0
+    with pytest.raises(BadInput, match=r"20 batches in a row every two of \d mixtures share a phrase"):
+        made.losses(given)
+
+
 def magnitude(model: QueriedModel, wave: Tensor) -> Tensor:
     return model.transform(wave).abs()
 
@@ -80,8 +91,7 @@ def test_a_recording_is_no_partner_of_itself_under_other_words(constant: type[Qu
         made.losses(given)
         assert made.step_logs["paired"] == pytest.approx(2 / 3)
     given.files = [("one.wav",)] * 3
-    with pytest.raises(BadInput, match="every two share a phrase"):
-        made.losses(given)
+    never_paired(made, given)
 
 
 def test_asked_of_the_sum_the_phrases_of_each_mixture_aim_at_it(constant: type[QueriedModel]) -> None:
@@ -116,8 +126,7 @@ def test_mixtures_that_share_a_phrase_are_no_partners(constant: type[QueriedMode
     made.losses(given)
     assert made.step_logs["paired"] == pytest.approx(2 / 3)
     alone = batch([[("a 1", 1.0)], [("a 1", 1.0)]], ["x 1"] * 2)
-    with pytest.raises(BadInput, match="every two share a phrase"):
-        objective(constant(), crl=0.0, cnt=0.0).losses(alone)
+    never_paired(objective(constant(), crl=0.0, cnt=0.0), alone)
 
 
 def test_a_mixture_without_words_is_told_by_name(constant: type[QueriedModel]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,8 @@ class Batch:
     """Mixtures (B, T) and, where known, zero-padded references (B, K, T); lists have one entry for each mixture.
 
     queries[b] has as many entries as mixture b has sources of its own, which may be fewer than K, or none.
-    incomplete and files are as in an example.
+    incomplete and files are as in an example.  Where the sources of some alone are known, `known` says of which; those
+    of the others are zeros.  It is empty where all are known, or none.
     """
 
     mix: Tensor
@@ -59,6 +61,15 @@ class Batch:
     label: list[str] = field(default_factory=list)
     incomplete: list[bool] = field(default_factory=list)
     files: list[tuple[str, ...]] = field(default_factory=list)
+    known: list[bool] = field(default_factory=list)
+
+    def some(self, which: Sequence[int]) -> Batch:
+        """Return the batch of these mixtures, without the sources if those of one of them are unknown."""
+        lists = {each.name: getattr(self, each.name) for each in fields(self)[2:] if each.name != "bad_files"}
+        chosen = {name: [value[k] for k in which] for name, value in lists.items() if value}
+        whole = self.sources is not None and (not self.known or all(self.known[k] for k in which))
+        sources = self.sources[[*which]] if self.sources is not None and whole else None
+        return replace(self, mix=self.mix[[*which]], sources=sources, **chosen | {"bad_files": [], "known": []})
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch with its tensors on `device`."""
@@ -75,9 +86,9 @@ def collate(examples: list[Example]) -> Batch:
     mix = np.zeros((len(examples), length), np.float32)
     for row, example in zip(mix, examples, strict=True):
         row[: len(example.mix)] = example.mix
-    known = all(e.sources is not None for e in examples)
+    known = [e.sources is not None for e in examples]
     sources = None
-    if known:
+    if any(known):
         n_refs = max(e.sources.shape[0] for e in examples if e.sources is not None)
         sources = np.zeros((len(examples), n_refs, length), np.float32)
         for block, example in zip(sources, examples, strict=True):
@@ -95,4 +106,5 @@ def collate(examples: list[Example]) -> Batch:
         [e.label for e in examples],
         [e.incomplete for e in examples],
         [e.files for e in examples],
+        [] if all(known) or not any(known) else known,
     )

@@ -7,6 +7,7 @@ another drawn from the next counter, and named in the example so that the traine
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from usepcli.data.batch import Example, Unusable
 from usepcli.data.crops import Deal, How, held, seconds, weights
 from usepcli.data.items import Reader
 from usepcli.data.kept import Kept
+from usepcli.data.known import Halves, Split, known
 from usepcli.data.manifest import Manifest, Pool, Row
 from usepcli.data.phrases import Chosen, fixed
 from usepcli.data.promise import Promised, check_utterance
@@ -37,7 +39,7 @@ class Replacing:
     seed: int
     n_files: int  # recordings that the examples are made of
     segments: int  # of them, side by side
-    deal: Deal | None = None
+    deal: Deal | Halves | None = None
 
     def place_of(self, epoch: int, index: int) -> int:
         """Return what item `index` of an epoch is drawn from: a recording, or the item itself."""
@@ -86,7 +88,8 @@ class FixedMixtures(Replacing):
     """Random segments of a manifest's mixtures, with all that its rows say of them in words.
 
     References are read only when `with_sources`; `needs` may name words that no row may lack.  An epoch has n_items
-    (0: as many as `crops` gives the recordings, see data/crops.py).  n_phrases: so many phrases of each (0: its own),
+    (0: as many as `crops` gives the recordings, see data/crops.py).  split: some alone are read with their sources,
+    and half of every batch is of them (data/known.py).  n_phrases: so many phrases of each (0: its own),
     drawn anew each time, see `phrases.fixed`.
     """
 
@@ -103,20 +106,28 @@ class FixedMixtures(Replacing):
         crops: How = "auto",
         channels: str = "mix",
         n_phrases: int = 0,
+        split: Split | None = None,
     ) -> None:
         self.manifest, self.seed, self.with_sources, self.n_phrases = manifest, seed, with_sources, n_phrases
         self.reader = Reader(manifest, rate, segment_s, kept, channels)
         self._whole, self._heard = Reader(manifest, rate, channels=channels), dict[str, str]()
         lengths = seconds(manifest.rows)
         self.weights = weights(lengths, segment_s, crops)
-        self.deal = Deal(self.weights, n_items, seed)
+        self.known = None if split is None else known(manifest, split)
+        self.deal = (
+            Deal(self.weights, n_items, seed) if self.known is None else Halves(self.weights, self.known, n_items, seed)
+        )
         self.n_files, self.segments = len(manifest.rows), int(held(lengths, segment_s).sum())
         if with_sources and not lazy.counts(manifest.rows, "sources").all():
             raise ConfigError(
                 f"{manifest.path}: the objective needs sources and some rows have none; "
                 "choose an objective that learns from mixtures (mixit, remixit, self_remixing), or list the sources"
             )
-        words.check_manifest(manifest, needs)
+        if self.known is None:
+            words.check_manifest(manifest, needs)
+        else:  # queries belong to sources
+            words.check_manifest(_some(manifest, self.known), {"queries"} & {*needs})
+            words.check_manifest(_some(manifest, ~self.known), {*needs} - {"queries"})
 
     def __len__(self) -> int:
         assert self.deal is not None
@@ -134,9 +145,10 @@ class FixedMixtures(Replacing):
     def draw(self, index: int, draw: np.random.Generator) -> Example:
         """Return a random segment of mixture `index`."""
         row = self.manifest.rows[index]
-        item = self.reader.segment(row, draw, self.with_sources)
+        with_sources = self.with_sources if self.known is None else bool(self.known[index])
+        item = self.reader.segment(row, draw, with_sources)
         if not item.mix.any() or (item.sources is not None and not item.sources.any()):
-            self._check_heard(row)
+            self._check_heard(row, with_sources)
         said = Chosen(row.phrases, False)
         if self.n_phrases and row.phrases:
             said = fixed(row.phrases, self.n_phrases, draw)
@@ -145,17 +157,21 @@ class FixedMixtures(Replacing):
             label=row.label, incomplete=said.incomplete, files=(row.mixture,) if row.mixture else row.sources,
         )  # fmt: skip
 
-    def _check_heard(self, row: Row) -> None:
+    def _check_heard(self, row: Row, with_sources: bool) -> None:
         """BadInput for an item that is silent throughout, or in all its sources; a silent segment of others is fine."""
         if row.id not in self._heard:
             mute: list[str] = []
             if not row.sample_rate or row.frames / row.sample_rate <= LONG_S:
-                item = self._whole.whole(row, self.with_sources)
+                item = self._whole.whole(row, with_sources)
                 mute += [] if item.mix.any() else ["the mixture"]
                 mute += [] if item.sources is None or item.sources.any() else ["all sources"]
             self._heard[row.id] = " and ".join(mute)
         if mute_parts := self._heard[row.id]:
             raise BadInput(f"{row.id}: {mute_parts} silent from beginning to end; replace or remove it")
+
+
+def _some(manifest: Manifest, which: np.ndarray) -> Manifest:
+    return replace(manifest, rows=lazy.some(manifest.rows, np.flatnonzero(which)))
 
 
 class Part(NamedTuple):

@@ -49,6 +49,10 @@ class Asking(Objective):
         counts = torch.tensor([len(words) for words in asked], device=conditions[0].device)
         return Bound(self.student, conditions), torch.arange(most, device=counts.device) < counts[:, None]  # (B, N)
 
+    def nothing(self) -> Tensor:
+        """Return 0, with a gradient of 0 for every parameter: the loss of a batch that holds nothing to compare."""
+        return torch.stack([part.sum() for part in self.student.parameters()]).sum() * 0.0
+
     def seen(self, bound: Bound, heard: Tensor, targets: Tensor, parts: Parts) -> Views:
         """Return what the loss compares for parts of the mixtures heard (B, T) and targets (B, K, T) at their level."""
         return seen(self.loss, bound, heard, targets, parts)

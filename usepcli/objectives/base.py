@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from usepcli.data.batch import Batch
+from usepcli.data.known import Split
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError
 from usepcli.losses.base import Loss
@@ -93,6 +94,7 @@ class Objective(nn.Module):
     needs: frozenset[str] = frozenset({"mix"})
     domains: frozenset[str] = frozenset({"wave"})  # of the losses that it can use
     asks = False
+    split: Split | None = None  # of some items alone the sources are read
     mixes = ""  # what it does with several examples of a micro-batch together, '' for one that takes each alone
 
     def __init__(self, model: SeparationModel, loss: Loss) -> None:

@@ -59,26 +59,7 @@ class MixAndSeparate(Asking):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean of L_URL over the mixtures; BadInput where queries and sources are not as many."""
-        return {"mix_and_separate": self.answered(batch).url}
-
-    def answered(self, batch: Batch) -> Answered:
-        """Ask all mixtures of a batch and compare the answers with their sources."""
-        asked = some_absent(batch, questions(batch), self.absent, self.rng)
-        assert batch.sources is not None
-        bound, own = self.bound([[question.words for question in some] for some in asked])
-        answers = torch.zeros(*own.shape, batch.sources.shape[1])
-        for k, some in enumerate(asked):
-            for n, question in enumerate(some):
-                answers[k, n, list(question.sources)] = 1.0
-        answers = answers.to(batch.sources)
-        parts = bound.parts(batch.mix)
-        est, ref, mix = self.seen(bound, batch.mix, answers @ batch.sources, parts)
-        there = own & answers.any(-1)
-        if self.absent:
-            self.step_logs["absent_db"] = _level_db(parts.waves, batch.mix, own & ~there)
-        url = self.loss(est, ref, mix[:, None]).masked_fill(~own, 0.0).sum(1).mean()
-        words = [question.words for some in asked for question in some if question.sources]
-        return Answered(url, parts.waves[there], words)
+        return {"mix_and_separate": answered(self, batch, self.absent).url}
 
 
 class TextSupervised(MixAndSeparate):
@@ -106,7 +87,7 @@ class TextSupervised(MixAndSeparate):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms; BadInput as of `mix_and_separate`."""
-        found = self.answered(batch)
+        found = answered(self, batch, self.absent)
         terms = {"url": self.url * found.url}
         if self.judge is None:
             return terms
@@ -117,6 +98,29 @@ class TextSupervised(MixAndSeparate):
             self.judge, found.waves, rate, found.words, symmetric=self.cnt_symmetric
         )
         return terms | {"cnt": self.cnt * cnt}
+
+
+def answered(objective: Asking, batch: Batch, absent: float) -> Answered:
+    """Ask all mixtures of a batch and compare the answers with their sources.
+
+    BadInput where queries and sources are not as many.
+    """
+    asked = some_absent(batch, questions(batch), absent, objective.rng)
+    assert batch.sources is not None
+    bound, own = objective.bound([[question.words for question in some] for some in asked])
+    answers = torch.zeros(*own.shape, batch.sources.shape[1])
+    for k, some in enumerate(asked):
+        for n, question in enumerate(some):
+            answers[k, n, list(question.sources)] = 1.0
+    answers = answers.to(batch.sources)
+    parts = bound.parts(batch.mix)
+    est, ref, mix = objective.seen(bound, batch.mix, answers @ batch.sources, parts)
+    there = own & answers.any(-1)
+    if absent:
+        objective.step_logs["absent_db"] = _level_db(parts.waves, batch.mix, own & ~there)
+    url = objective.loss(est, ref, mix[:, None]).masked_fill(~own, 0.0).sum(1).mean()
+    words = [question.words for some in asked for question in some if question.sources]
+    return Answered(url, parts.waves[there], words)
 
 
 def _level_db(est: Tensor, mix: Tensor, which: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from usepcli.objectives.text_terms import judge_of, judged, partners
 
 Input = Literal["mixture", "mom"]
 INPUTS = ("mixture", "mom")
+_ALONE = 20  # batches in a row in which no two mixtures fit; of one now and then there is just nothing to learn
 
 
 class TextWeak(Asking):
@@ -67,10 +68,19 @@ class TextWeak(Asking):
         if absent and not url:
             raise ConfigError(f"objective.absent: found {absent:g}, and objective.url, to which it belongs, is 0")
         self.absent = absent
+        self._adds, self._alone = bool(url) or source_input == "mom", 0
         self.judge = judge_of(judge, judge_path) if cnt else None
 
+    def check(self, batch_size: int) -> None:
+        """Raise ConfigError where a mixture would meet no other to be added to."""
+        super().check(batch_size)
+        if self._adds and batch_size < 2:
+            raise ConfigError(
+                f"train.batch_size: found {batch_size}, and the objective adds two mixtures up; expected 2 or more"
+            )
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted terms; BadInput where a mixture has no caption or no phrase, or none finds a partner."""
+        """Return the weighted terms; BadInput where a mixture has no caption or no phrase, or none ever a partner."""
         named = [dict(_weights(phrases)) for phrases in batch.phrases]
         bare = next((k for k, words in enumerate(named) if not words or not batch.caption[k].strip()), None)
         if bare is not None:
@@ -79,14 +89,21 @@ class TextWeak(Asking):
         files = batch.files or [()] * len(batch)  # one recording shares its sources with itself, whatever is said
         known = [frozenset([*words, *own]) for words, own in zip(named, files, strict=True)]
         pairs = partners(known, order)
-        if not pairs and (self.url or self.source_input == "mom"):
-            raise BadInput(
-                f"objective text_weak: of {len(batch)} mixtures every two share a phrase or a recording; raise "
-                "train.batch_size"
-            )
-        self.step_logs = {"paired": 2 * len(pairs) / len(batch)}
-        terms = {"url": self.url * self._captions(batch, known, pairs)} if self.url else {}
+        self.step_logs["paired"] = 2 * len(pairs) / len(batch)
+        self._check_paired(batch, pairs)
+        terms = {"url": self.url * self._captions(batch, known, pairs) if pairs else self.nothing()} if self.url else {}
+        if not pairs and self.source_input == "mom":
+            return terms | {name: self.nothing() for name in ("crl", "cnt") if getattr(self, name)}
         return terms | (self._phrases(batch, named, pairs) if self.crl or self.cnt else {})
+
+    def _check_paired(self, batch: Batch, pairs: list[tuple[int, int]]) -> None:
+        """Raise BadInput where for many batches in a row no two mixtures could be added up that are to be."""
+        self._alone = self._alone + 1 if not pairs and self._adds else 0
+        if self._alone >= _ALONE:
+            raise BadInput(
+                f"objective text_weak: in {_ALONE} batches in a row every two of {len(batch)} mixtures share a phrase "
+                "or a recording; raise train.batch_size, or take data of more classes"
+            )
 
     def _captions(self, batch: Batch, known: list[frozenset[str]], pairs: list[tuple[int, int]]) -> Tensor:
         """Return L_URL over the pairs."""

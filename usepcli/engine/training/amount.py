@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from usepcli.data import order
-from usepcli.data.crops import CLIP_S, held, seconds
+from usepcli.data.crops import CLIP_S, Deal, held, seconds
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
 from usepcli.data.sampling import EpochBatches
 from usepcli.errors import ConfigError
@@ -109,7 +109,7 @@ def notes(profile: Any, objective: Objective, data: Examples, batch: int, per_ep
 def padding(profile: Any, data: Examples, batches: EpochBatches) -> list[str]:
     """Return what is to be said of the silence in batches of whole utterances, in one line, or nothing."""
     asked = profile.data
-    if asked.segment_s or not isinstance(data, FixedMixtures) or data.deal is None:
+    if asked.segment_s or not isinstance(data, FixedMixtures) or not isinstance(data.deal, Deal):
         return []
     lengths = seconds(data.manifest.rows)[data.deal.files(0)]
     if not lengths.all():

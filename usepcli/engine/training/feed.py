@@ -43,7 +43,7 @@ class Feed:
         ConfigError where the data lack what the objective needs, or fill no batch; BadInput for too many sources.
         """
         self.profile, self.t, self.warn, self.gathered = profile, profile.train, warn, gathered
-        data = parts.training_data(profile, rate, objective.needs)
+        data = parts.training_data(profile, rate, objective.needs, objective.split)
         self.data: Any = data
         objective.holds(data.most_sources)
         self.bad: dict[str, int] = {}

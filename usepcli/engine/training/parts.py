@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from usepcli.audio import io
 from usepcli.data import crops
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
 from usepcli.data.kept import Kept
+from usepcli.data.known import Halves, Split
 from usepcli.data.manifest import Manifest, Pool, PoolRow
 from usepcli.data.order import Order, shards, whole_only
 from usepcli.errors import ConfigError
@@ -45,8 +46,13 @@ def _options(section: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in section.items() if k != "name"}
 
 
-def training_data(profile: Any, rate: int, needs: Collection[str]) -> FixedMixtures | DynamicMixtures:
-    """Build the training examples that `data` describes; ConfigError where they lack what an objective needs."""
+def training_data(
+    profile: Any, rate: int, needs: Collection[str], split: Split | None = None
+) -> FixedMixtures | DynamicMixtures:
+    """Build the training examples that `data` describes; ConfigError where they lack what an objective needs.
+
+    split: of some items alone the sources are read.
+    """
     data = profile.data
     if data.mixing == "dynamic":
         return _dynamic(profile, rate, needs)
@@ -62,13 +68,20 @@ def training_data(profile: Any, rate: int, needs: Collection[str]) -> FixedMixtu
             f"data.phrases: found {data.phrases}; expected 0, since objective {profile.objective['name']} reads none"
         )
     sources = "sources" in needs
-    how: tuple[Any, ...] = (kept(profile), needs, data.epoch_items, data.crops, data.channels, data.phrases)
+    how: tuple[Any, ...] = (kept(profile), needs, data.epoch_items, data.crops, data.channels, data.phrases, split)
     return FixedMixtures(rows, rate, data.segment_s, profile.seed, sources, *how)
 
 
-def order(profile: Any, data: FixedMixtures | DynamicMixtures) -> Order | None:
+def order(profile: Any, data: FixedMixtures | DynamicMixtures) -> Callable[[int, int, int], np.ndarray] | None:
     """Return the order that `data.order` and `data.bucket` ask for, None for chance; ConfigError where it cannot be."""
     asked = profile.data
+    if isinstance(data.deal, Halves):
+        if asked.order != "shuffle" or asked.bucket:
+            raise ConfigError(
+                f"data.{'bucket' if asked.bucket else 'order'}: objective {profile.objective['name']} puts items with "
+                "sources and items without into every batch by chance; set data.order: shuffle and data.bucket: 0"
+            )
+        return data.deal.order
     if asked.order == "shuffle" and not asked.bucket:
         return None
     assert isinstance(data, FixedMixtures) and data.deal is not None  # profile/unread.py
