@@ -486,7 +486,7 @@ def test_every_command_with_work_beneath_it_keeps_the_idiom() -> None:
 
 def test_the_command_line_holds_no_work_files() -> None:
     assert {path.stem for path in (PACKAGE / "cli").glob("_*.py")} == {
-        *("__init__", "_docs", "_earlier", "_help", "_options", "_streams")
+        *("__init__", "_corpora", "_docs", "_earlier", "_help", "_options", "_streams")
     }
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from usepcli.objectives.text_terms import partners, told_apart
+from usepcli.objectives.text_terms import told_apart
 
 
 def _loop(heard: torch.Tensor, read: torch.Tensor, own: list[int], scale: float) -> float:
@@ -39,11 +39,3 @@ def test_a_phrase_that_nobody_asked_counts_as_a_negative_alone() -> None:
     both = told_apart(heard[:2], heard, torch.tensor([0, 1]), 2.0, symmetric=True)
     share = lambda n: -math.log(math.exp(2) / (math.exp(2) + n))  # noqa: E731
     assert float(both) == pytest.approx((share(2) + share(1)) / 2, rel=1e-6)
-
-
-def test_partners_share_no_phrase_and_those_without_one_are_left_out() -> None:
-    words = [frozenset(x.split()) for x in ("dog", "dog", "cat rain", "rain", "dog rain")]
-    assert partners(words, [0, 1, 2, 3, 4]) == [(0, 2), (1, 3)]
-    assert partners(words[:2], [1, 0]) == []
-    pairs = partners([frozenset([str(k)]) for k in range(8)], [3, 1, 0, 2, 7, 6, 5, 4])
-    assert sorted(k for pair in pairs for k in pair) == list(range(8))

@@ -19,7 +19,17 @@ GROUPS = {
     "Input": (
         *("--files-from", "--null", "--shard", "--track", "--file", "--corpus", "--csv", "--root", "--speaker-column"),
         *("--split-column", "--speaker-depth", "--split-ratios", "--mix", "--subset", "--reference", "--channel"),
-        *("--variant", "--mix-from", "--spacy", "--data", "--split", "--estimates", "--references", "--mixtures"),
+        *(
+            "--variant",
+            "--mix-from",
+            "--spacy",
+            "--captions",
+            "--data",
+            "--split",
+            "--estimates",
+            "--references",
+            "--mixtures",
+        ),
         *("--skip-missing", "--hypotheses", "--texts", "--key", "--sha256", "--limit"),
     ),
     "Separation": (
@@ -30,7 +40,7 @@ GROUPS = {
     "Shuffled sets": (*("--shuffle", "--channel-shuffle", "--n-remix", "--batch", "--rounds", "--normalize"),),
     "Mixtures": (
         *("--n-src", "--rate", "--length", "--seconds", "--min-s", "--max-s", "--level-db", "--join", "--pause"),
-        *("--noise", "--noise-snr", "--stems", "--train", "--valid", "--test"),
+        *("--noise", "--noise-snr", "--stems", "--test-list", "--seeds", "--train", "--valid", "--test"),
     ),
     "Rooms": ("--reverb", "--rirs", "--rt60", "--rooms", "--anechoic"),
     "Scenes": ("--background", "--background-s", "--backgrounds", "--background-lufs", "--event-snr"),

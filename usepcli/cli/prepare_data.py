@@ -9,35 +9,12 @@ import typer
 
 from usepcli import registry
 from usepcli.cli import _options as options
-from usepcli.errors import BadInput, ConfigError, PartialFailure, UsageError, choices
+from usepcli.cli._corpora import MADE, NOT_OPTIONS, SCENES, WORDED, of, refuse_foreign
+from usepcli.errors import BadInput, ConfigError, PartialFailure, UsageError
 
 Pair = tuple[float, float]
 Counts = tuple[int, int]
 Triple = tuple[float, float, float]
-_NOT_OPTIONS = frozenset(
-    {
-        "source",
-        "out",
-        "corpus",
-        "check",
-        "workers",
-        "overwrite",
-        "dry_run",
-        "quiet",
-        "as_json",
-        "shards",
-        "shard",
-        "merge",
-    }
-)
-
-_MADE, _SCENES = "speakers, wsj-mix, events, fuss-mix, labelled, music", "events, fuss-mix, labelled, music"
-_FLAGS = {"pause_s": "pause", "noise_snr_db": "noise-snr", "event_snr_db": "event-snr", "rt60_s": "rt60"}
-
-
-def _of(corpora: str, flag: str, text: str, **more: Any) -> Any:
-    """Return an option of some corpora; its default is the one in their constructors."""
-    return typer.Option(flag, help=f"{text} [{corpora}]", show_default=False, **more)
 
 
 def prepare_data(
@@ -63,19 +40,19 @@ def prepare_data(
         bool, typer.Option("--check", help="Audit a prepared folder, a manifest or any tree; make nothing.")
     ] = False,
     n_src: Annotated[
-        int | None, _of("speakers, wsj-mix, wsj0-mix, librimix", "--n-src", "Talkers in a mixture; 2 by default.")
+        int | None, of("speakers, wsj-mix, wsj0-mix, librimix", "--n-src", "Talkers in a mixture; 2 by default.")
     ] = None,
     rate: Annotated[
         int | None,
-        _of(
-            f"{_MADE}, wsj0-mix, librimix, yfcc, --check",
+        of(
+            f"{MADE}, wsj0-mix, librimix, yfcc, --check",
             "--rate",
-            "Sample rate in Hz; 8000 by default, 16000 of fuss-mix and yfcc.",
+            "Sample rate in Hz; 8000 by default, 16000 of fuss-mix and yfcc, 11025 of labelled, music, vggsound.",
         ),
     ] = None,
     length: Annotated[
         str | None,
-        _of(
+        of(
             "speakers, wsj0-mix, librimix",
             "--length",
             "Mixtures last --seconds (seconds, the default of speakers), as long as the shortest (min) or "
@@ -84,29 +61,29 @@ def prepare_data(
     ] = None,
     seconds: Annotated[
         float | None,
-        _of(
-            f"speakers, {_SCENES}, yfcc",
+        of(
+            f"speakers, {SCENES}, yfcc",
             "--seconds",
-            "Length of a mixture; 4 by default, 10 of fuss-mix and yfcc.",
+            "Length of a mixture; 4 by default, 10 of fuss-mix, yfcc, vggsound, 6 of labelled, music.",
         ),
     ] = None,
     min_s: Annotated[
         float | None,
-        _of(
-            _MADE,
+        of(
+            MADE,
             "--min-s",
             "Leave out shorter recordings; 0.5 by default, 0.2 of events and fuss-mix.",
         ),
     ] = None,
     max_s: Annotated[
-        float | None, _of("speakers", "--max-s", "Longest mixture of --length min or max; 0 = no limit.")
+        float | None, of("speakers", "--max-s", "Longest mixture of --length min or max; 0 = no limit.")
     ] = None,
     level_db: Annotated[
-        float | None, _of("speakers", "--level-db", "Talkers' levels differ by up to +- this; 5 by default.")
+        float | None, of("speakers", "--level-db", "Talkers' levels differ by up to +- this; 5 by default.")
     ] = None,
     overlap: Annotated[
         Pair | None,
-        _of(
+        of(
             "speakers",
             "--overlap",
             "Range of the overlap: 1 1 (default) all the time, 0 0 one after the other.",
@@ -115,19 +92,19 @@ def prepare_data(
     ] = None,
     join: Annotated[
         bool | None,
-        _of("speakers", "--join", "Join short recordings of a talker, with pauses, up to --seconds."),
+        of("speakers", "--join", "Join short recordings of a talker, with pauses, up to --seconds."),
     ] = None,
     pause_s: Annotated[
         Pair | None,
-        _of("speakers", "--pause", "Range of these pauses in seconds; 0.1 0.6 by default.", metavar="LOW HIGH"),
+        of("speakers", "--pause", "Range of these pauses in seconds; 0.1 0.6 by default.", metavar="LOW HIGH"),
     ] = None,
     noise: Annotated[
         Path | None,
-        _of("speakers, wsj-mix", "--noise", "Folder of noise recordings to add; its splits share no recording."),
+        of("speakers, wsj-mix", "--noise", "Folder of noise recordings to add; its splits share no recording."),
     ] = None,
     noise_snr_db: Annotated[
         Pair | None,
-        _of(
+        of(
             "speakers, wsj-mix",
             "--noise-snr",
             "Range of speech above noise in dB; 5 20 by default, 10 20 of wsj-mix.",
@@ -136,7 +113,7 @@ def prepare_data(
     ] = None,
     reverb: Annotated[
         str | None,
-        _of(
+        of(
             "fuss-mix",
             "--reverb",
             "Rooms: none (default), simulated, or measured (--rirs); the set without them is listed in dry.csv.",
@@ -144,7 +121,7 @@ def prepare_data(
     ] = None,
     rirs: Annotated[
         Path | None,
-        _of(
+        of(
             "fuss-mix",
             "--rirs",
             "Folder of room responses, first channels; a scene keeps to one room, a room to one split.",
@@ -152,7 +129,7 @@ def prepare_data(
     ] = None,
     rt60_s: Annotated[
         Pair | None,
-        _of(
+        of(
             "wsj-mix, fuss-mix",
             "--rt60",
             "Range of nominal reverberation times (Sabine) in seconds; 0.2 1.0 by default, 0.2 0.5 of fuss-mix. For "
@@ -162,7 +139,7 @@ def prepare_data(
     ] = None,
     rooms: Annotated[
         int | None,
-        _of(
+        of(
             "wsj-mix, fuss-mix",
             "--rooms",
             "Simulate N rooms for each split and share them; 0 (default) one for every mixture.",
@@ -170,36 +147,41 @@ def prepare_data(
     ] = None,
     anechoic: Annotated[
         bool | None,
-        _of("wsj-mix", "--anechoic", "Write the talkers without the room too, and list them in anechoic.csv."),
+        of("wsj-mix", "--anechoic", "Write the talkers without the room too, and list them in anechoic.csv."),
     ] = None,
     sources: Annotated[
         Counts | None,
-        _of(_SCENES, "--sources", "Range of sources in a scene; 1 4 by default.", metavar="LOW HIGH"),
+        of(
+            SCENES,
+            "--sources",
+            "Range of sources in a scene; 1 4 by default, 2 2 of labelled, music, vggsound.",
+            metavar="LOW HIGH",
+        ),
     ] = None,
     background: Annotated[
         float | None,
-        _of(_SCENES, "--background", "Share of scenes in which one source is a background; 1 by default."),
+        of(SCENES, "--background", "Share of scenes in which one source is a background; 1 by default."),
     ] = None,
     background_s: Annotated[
         float | None,
-        _of(
-            _SCENES,
+        of(
+            SCENES,
             "--background-s",
             "Without a column role: longer recordings are backgrounds; 10 by default.",
         ),
     ] = None,
     backgrounds: Annotated[
         Path | None,
-        _of("fuss-mix", "--backgrounds", "Folder of the backgrounds; all recordings of SOURCE are foregrounds then."),
+        of("fuss-mix", "--backgrounds", "Folder of the backgrounds; all recordings of SOURCE are foregrounds then."),
     ] = None,
     background_lufs: Annotated[
         float | None,
-        _of("fuss-mix", "--background-lufs", "Loudness of the background; -45 by default, -55 in FUSS."),
+        of("fuss-mix", "--background-lufs", "Loudness of the background; -45 by default, -55 in FUSS."),
     ] = None,
     event_snr_db: Annotated[
         Pair | None,
-        _of(
-            _SCENES,
+        of(
+            SCENES,
             "--event-snr",
             "Range of foreground above background in dB, of fuss-mix in LU; -5 25 by default.",
             metavar="LOW HIGH",
@@ -207,19 +189,30 @@ def prepare_data(
     ] = None,
     stems: Annotated[
         bool | None,
-        _of("labelled, music", "--stems/--no-stems", "Keep the sources; --no-stems leaves the sums and their words."),
+        of(WORDED, "--stems/--no-stems", "Keep the sources; --no-stems leaves the sums and their words."),
+    ] = None,
+    test_list: Annotated[
+        str | None,
+        of(f"{WORDED}, mom", "--test-list", "List of the test mixtures, the parts of one in each row.", metavar="LIST"),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        of("mom", "--seeds", "Seeds, as 0,1,2, each of which pairs every mixture once; 0 by default.", metavar="LIST"),
+    ] = None,
+    captions: Annotated[
+        str | None, of("audiocaps", "--captions", "Of several captions of a clip: each (default) or first.")
     ] = None,
     spacy: Annotated[
         Path | None,
-        _of("audiocaps", "--spacy", "Folder of a spaCy model that finds a caption's phrases instead of rules."),
+        of("audiocaps", "--spacy", "Folder of a spaCy model that finds a caption's phrases instead of rules."),
     ] = None,
-    train: Annotated[int | None, _of(_MADE, "--train", "Training mixtures; 2000 by default.")] = None,
-    valid: Annotated[int | None, _of(_MADE, "--valid", "Validation mixtures; 200 by default.")] = None,
-    test: Annotated[int | None, _of(_MADE, "--test", "Test mixtures; 200 by default.")] = None,
+    train: Annotated[int | None, of(MADE, "--train", "Training mixtures; 2000 by default.")] = None,
+    valid: Annotated[int | None, of(MADE, "--valid", "Validation mixtures; 200 by default.")] = None,
+    test: Annotated[int | None, of(MADE, "--test", "Test mixtures; 200 by default.")] = None,
     split_ratios: Annotated[
         Triple | None,
-        _of(
-            f"{_MADE}, folder, csv, tar",
+        of(
+            f"{MADE}, folder, csv, tar",
             "--split-ratios",
             "Shares of train, valid, test where no split is named; 0.8 0.1 0.1.",
             metavar="TRAIN VALID TEST",
@@ -227,30 +220,30 @@ def prepare_data(
     ] = None,
     csv: Annotated[
         str | None,
-        _of(
-            f"{_MADE}, folder, csv, audiocaps",
+        of(
+            f"{MADE}, folder, csv, audiocaps",
             "--csv",
-            "List in SOURCE with a column path; manifest.csv by default, 'none' for none.",
+            "List in SOURCE; manifest.csv or the corpus's own by default, 'none' for none.",
         ),
     ] = None,
     root: Annotated[
-        Path | None, _of("csv, yfcc", "--root", "Where the recordings of the list lie; its own folder by default.")
+        Path | None, of("csv, yfcc", "--root", "Where the recordings of the list lie; its own folder by default.")
     ] = None,
     speaker_column: Annotated[
         str | None,
-        _of("speakers, wsj-mix", "--speaker-column", "Column that names the talker; speaker or label by default."),
+        of("speakers, wsj-mix", "--speaker-column", "Column that names the talker; speaker or label by default."),
     ] = None,
     split_column: Annotated[
         str | None,
-        _of(
-            f"{_MADE}, folder, csv",
+        of(
+            f"{MADE}, folder, csv",
             "--split-column",
             "Column that names the split; 'none' splits by seed.",
         ),
     ] = None,
     speaker_depth: Annotated[
         int | None,
-        _of(
+        of(
             "speakers, wsj-mix",
             "--speaker-depth",
             "Without a list: the folder that names the talker; 1 top, -1 innermost.",
@@ -258,20 +251,20 @@ def prepare_data(
     ] = None,
     mix: Annotated[
         str | None,
-        _of("wsj0-mix, librimix", "--mix", "Mixture folder: mix, mix_clean, mix_both, mix_single."),
+        of("wsj0-mix, librimix", "--mix", "Mixture folder: mix, mix_clean, mix_both, mix_single."),
     ] = None,
-    subset: Annotated[str | None, _of("librimix", "--subset", "train-100 (default), train-360 or both.")] = None,
+    subset: Annotated[str | None, of("librimix", "--subset", "train-100 (default), train-360 or both.")] = None,
     reference: Annotated[
-        str | None, _of("sms-wsj", "--reference", "Talkers: reverberant (default), early or anechoic.")
+        str | None, of("sms-wsj", "--reference", "Talkers: reverberant (default), early or anechoic.")
     ] = None,
-    channel: Annotated[int | None, _of("sms-wsj", "--channel", "Microphone, from 0, the default.", min=0)] = None,
-    variant: Annotated[str | None, _of("fuss", "--variant", "dry (default) or reverb.")] = None,
+    channel: Annotated[int | None, of("sms-wsj", "--channel", "Microphone, from 0, the default.", min=0)] = None,
+    variant: Annotated[str | None, of("fuss", "--variant", "dry (default) or reverb.")] = None,
     mix_from: Annotated[
         str | None,
-        _of("fuss", "--mix-from", "Mixtures: sum (default) of the sources, as papers have it, or their file."),
+        of("fuss", "--mix-from", "Mixtures: sum (default) of the sources, as papers have it, or their file."),
     ] = None,
     licence: Annotated[
-        str | None, _of("lists of mixtures", "--licence", "Licence to note where the source names none.")
+        str | None, of("lists of mixtures", "--licence", "Licence to note where the source names none.")
     ] = None,
     limit: Annotated[
         int | None,
@@ -279,8 +272,8 @@ def prepare_data(
     ] = None,
     seed: Annotated[
         int | None,
-        _of(
-            f"{_MADE}, folder, csv, tar",
+        of(
+            f"{MADE}, folder, csv, tar",
             "--seed",
             "Seed of everything drawn at random; 0 by default.",
             min=0,
@@ -329,10 +322,10 @@ def prepare_data(
         return
     given = {
         name: str(value) if isinstance(value, Path) else value
-        for name, value in options.but(asked, *_NOT_OPTIONS).items()
+        for name, value in options.but(asked, *NOT_OPTIONS).items()
         if value is not None
     }
-    _refuse_foreign(corpus, given)
+    refuse_foreign(corpus, given)
     if out is None:
         raise UsageError("--out is missing: name the folder to make, e.g. -o data/mine")
     from usepcli.engine.preparing.prepare import prepare
@@ -359,20 +352,6 @@ def prepare_data(
         raise PartialFailure(
             f"{len(bad)} recordings could not be used and were left out, e.g. {bad[0].path}: {bad[0].reason}{listed}"
         )
-
-
-def _refuse_foreign(corpus: str, given: dict[str, Any]) -> None:
-    """Raise UsageError for an unknown corpus and for options that this corpus does not have."""
-    from usepcli.profile.signature import signature
-
-    if corpus not in registry.CORPORA:
-        raise UsageError(f"--corpus: {choices('corpus', corpus, registry.CORPORA)}")
-    known = signature("corpus", corpus).parameters
-    for name in given:
-        if name not in known:
-            owners = [other for other in registry.CORPORA if name in signature("corpus", other).parameters]
-            flag = _FLAGS.get(name, name.replace("_", "-"))
-            raise UsageError(f"--{flag} has no meaning for --corpus {corpus}; it belongs to: {', '.join(owners)}")
 
 
 def _check(source: Path, out: Path | None, how: dict[str, Any], as_json: bool) -> None:

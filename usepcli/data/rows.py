@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,34 +33,50 @@ def read(path: Path, own: bool = False, errors: str = "surrogateescape", dialect
 
     own: a table that usep wrote, whose last line always has an end.  dialect: further arguments of csv.reader.
     """
+    text = _text(path, errors)
+    columns: list[str] = []
+    rows: list[dict[str, str]] = []
+    lines: list[int] = []
+    line = 0
+    for line, cells in _cells(path, text, dialect):
+        if not columns:
+            columns = cells
+            check_header(f"{show(path)}:{line}", columns)
+            continue
+        _check_width(f"{show(path)}:{line}", cells, columns)
+        rows.append(dict(zip(columns, cells, strict=True)))
+        lines.append(line)
+    ended = not text or text.endswith(("\n", "\r"))
+    if own and not ended:
+        raise BadInput(f"{show(path)}:{line}: the last line has no end; the table is cut short: {AGAIN}")
+    return Table(columns, rows, lines, ended)
+
+
+def bare(path: Path) -> list[tuple[int, list[str]]]:
+    """Return (line, cells) of every row of a table without a header line; errors as for `read`."""
+    return list(_cells(path, _text(path), {}))
+
+
+def _text(path: Path, errors: str = "surrogateescape") -> str:
     try:
         text = path.read_bytes().decode("utf-8-sig", errors)
     except UnicodeDecodeError as fault:
         raise BadInput(f"{show(path)}: not a CSV table in UTF-8: {fault}") from fault
     if "\0" in text:  # a crash leaves them where a file was to grow; UTF-16 has one behind each letter
         raise BadInput(f"{show(path)}: holds NUL bytes; the table is damaged or not in UTF-8: {AGAIN}")
+    return text
+
+
+def _cells(path: Path, text: str, dialect: Mapping[str, Any]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line in which it ends, cells) of every row that says something."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, **dialect)
-    columns: list[str] = []
-    rows: list[dict[str, str]] = []
-    lines: list[int] = []
     try:
         for cells in reader:
-            if not any(cells):  # a line of separators alone, as spreadsheets leave behind the last one, says nothing
-                continue
-            if not columns:
-                columns = cells
-                check_header(f"{show(path)}:{reader.line_num}", columns)
-                continue
-            _check_width(f"{show(path)}:{reader.line_num}", cells, columns)
-            rows.append(dict(zip(columns, cells, strict=True)))
-            lines.append(reader.line_num)
+            if any(cells):  # a line of separators alone, as spreadsheets leave behind the last one, says nothing
+                yield reader.line_num, cells
     except csv.Error as fault:
         what = "a quotation without an end; the table is cut short" if "end of data" in str(fault) else str(fault)
         raise BadInput(f"{show(path)}:{reader.line_num}: {what}: {AGAIN}") from fault
-    ended = not text or text.endswith(("\n", "\r"))
-    if own and not ended:
-        raise BadInput(f"{show(path)}:{reader.line_num}: the last line has no end; the table is cut short: {AGAIN}")
-    return Table(columns, rows, lines, ended)
 
 
 def check_header(where: str, columns: list[str]) -> None:

@@ -63,18 +63,3 @@ def told_apart(heard: Tensor, read: Tensor, own: Tensor, scale: float, symmetric
     mine = F.one_hot(own, read.shape[0]).to(logits.dtype).T[asked]  # (phrases, M)
     words = -((mine / mine.sum(1, keepdim=True)) * F.log_softmax(logits.T[asked], 1)).sum(1).mean()
     return (sounds + words) / 2
-
-
-def partners(phrases: Sequence[frozenset[str]], order: Sequence[int]) -> list[tuple[int, int]]:
-    """Return pairs of mixtures that share no phrase, met in the order of `order`; who finds no partner is left out.
-
-    Each takes the first one that is free and fits.
-    """
-    free, found = list(order), []
-    while free:
-        first = free.pop(0)
-        other = next((k for k in free if not phrases[first] & phrases[k]), None)
-        if other is not None:
-            free.remove(other)
-            found.append((first, other))
-    return found

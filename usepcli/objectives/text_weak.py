@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 
 from usepcli.data.batch import Batch
+from usepcli.data.partners import partners
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss
 from usepcli.models.queried import QueriedModel
 from usepcli.objectives.asking import Asking, check_share
-from usepcli.objectives.text_terms import judge_of, judged, partners
+from usepcli.objectives.text_terms import judge_of, judged
 
 Input = Literal["mixture", "mom"]
 INPUTS = ("mixture", "mom")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from usepcli.audio import io
+from usepcli.audio import io, tars
 from usepcli.data.batch import collate
 from usepcli.data.examples import FixedMixtures
 from usepcli.data.manifest import Manifest
@@ -87,3 +88,44 @@ def test_supervised_training_pads_sources_that_are_absent(scenes: Path, tmp_path
         assert np.abs(sources.sum(0) - mix).max() < 1e-6 and not sources[count:].any()
     rows = train(scenes, "pit", tmp_path / "folder")
     assert len(rows) == 3 and all(math.isfinite(float(row["loss"])) for row in rows)
+
+
+WORDED = """\
+about: a tiny run for tests
+licence: CC0
+data: {{manifest: {data}, segment_s: 0.25, phrases: 2}}
+model: {{name: cond_unet, preset: tiny, conditioner: labels, conditioner_path: {data}/manifest.csv}}
+loss: {{name: magnitude_l1}}
+objective: {{name: text_weak, cnt: 0, url: 0}}
+train: {{epochs: 1, batch_size: 4, log_every: 1, threads: 1}}
+valid: {{metric: momi, limit: 4}}
+"""
+
+
+@pytest.mark.parametrize("kept", ["stems", "no stems", "no stems, in tars"])
+def test_what_is_learned_from_words_needs_no_source(tmp_path: Path, kept: str) -> None:
+    draw, only = np.random.default_rng(0), tmp_path / "only"
+    for name in ("dog", "rain", "siren", "car", "bell", "wind", "cat", "saw"):
+        for k in range(2):
+            io.write(tmp_path / "in" / name / f"{k}.wav", draw.normal(size=2400) * 0.1, 8000)
+    options = {"train": 8, "valid": 4, "test": 0, "seconds": 0.5, "rate": 8000, "split_ratios": (0.5, 0.5, 0.0)}
+    options |= {"sources": (2, 3), "stems": kept == "stems"}
+    size = "100KB" if "tars" in kept else ""
+    prepare(tmp_path / "in", tmp_path / "out", "labelled", options, workers=1, quiet=True, shards=size)
+    if kept == "stems":
+        only_mixtures(tmp_path / "out", only)
+    else:
+        shutil.copytree(tmp_path / "out", only)
+        sounds = {path.name for path in only.rglob("*") if path.suffix in (".wav", ".flac")}
+        assert sounds == (set() if size else {"mix.wav"})
+        names = [name for tar in only.glob("shards/*.tar") for name in tars.index(str(tar)).places]
+        assert {name.split(".")[1] for name in names} == ({"mix", "json"} if size else set())
+    shutil.rmtree(tmp_path / "in")
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "words.yaml").write_text(WORDED.format(data=only))
+    Trainer(load_profile(str(tmp_path / "words.yaml")), tmp_path / "run").fit()
+    with open(tmp_path / "run" / "train.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and all(math.isfinite(float(row[key])) for row in rows for key in ("loss", "crl"))
+    with open(tmp_path / "run" / "valid.csv", newline="") as file:
+        assert math.isfinite(float(list(csv.DictReader(file))[-1]["momi"]))

@@ -174,6 +174,18 @@ def test_sums_are_the_same_for_every_seed_and_within_the_limit(profile_file: Pat
     assert many.pairs == [] and many.single is not None and len(many.single) == 3, "too many outputs to deal out"
 
 
+def test_a_recording_with_several_captions_is_added_to_others_alone(corpus: Path, profile_file: Path) -> None:
+    manifest = Manifest.read(corpus)
+    manifest.rows = [
+        replace(row, id=f"{row.id}_{k}", caption=f"said {k} times") for row in manifest.rows for k in range(3)
+    ]
+    manifest.write()
+    split = valid_split.read(load_profile(str(profile_file), ["valid.limit=0"]), Outputs(2))
+    assert split.mixtures is not None
+    heard = [row.mixture for row in split.mixtures.rows]
+    assert len(set(heard)) == len(heard) == len(manifest.split("valid").rows) // 3
+
+
 @pytest.mark.parametrize(
     ("sets", "said"),
     [

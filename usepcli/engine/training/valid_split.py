@@ -57,7 +57,7 @@ def read(profile: Any, model: Model) -> Split:
     rows = Manifest.read(data.manifest).split(data.valid_split)
     where = f"split '{data.valid_split}' of {data.manifest}"
     n_out, most = _outputs(model, rows.rows, where)
-    mixtures = rows.rows[: valid.limit] if valid.limit else rows.rows
+    mixtures = _heard_once(rows.rows[: valid.limit] if valid.limit else rows.rows)
     if data.crops != "one" and valid.mom_pairs:
         # A few long recordings hold many sums of two mixtures; one alone holds one.
         mixtures = cut_up(mixtures, 2 * valid.mom_pairs, valid.mom_seconds)
@@ -71,6 +71,19 @@ def read(profile: Any, model: Model) -> Split:
 
     known = lazy.some(rows.rows, np.flatnonzero(lazy.counts(rows.rows, "sources")))
     return Split(where, of(known), of(mixtures), pairs, of(lazy.some(mixtures, np.array(chosen, int))), n_out)
+
+
+def _heard_once(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows without those of a recording that came before under another caption.
+
+    No recording is added to itself.
+    """
+    if not lazy.given(rows, "caption").any():
+        return rows
+    places: dict[tuple[str, tuple[str, ...], int | None], int] = {}
+    for i, row in enumerate(rows):
+        places.setdefault((row.mixture, row.sources, row.start), i)
+    return lazy.some(rows, np.array([*places.values()], int))
 
 
 def _outputs(model: Model, rows: Sequence[Row], where: str) -> tuple[int, int]:
