@@ -123,7 +123,7 @@ def test_health_columns_get_panels_of_their_own(tmp_path: Path) -> None:
         "epoch,step,momi,best,seconds,si-snri,loudest_share,silent_share,teacher_agreement,skipped,"
         "teacher_input_si_sdr\n0,20,1.5,1.5,1,0.5,0.9,0.1,12.5,0,18.0\n1,40,2.5,2.5,1,1.5,0.8,0.2,11,0,\n"
     )
-    columns = plots._columns(valid)
+    columns = plots.columns(valid)
     assert plots._panels(columns) == ("momi", ["si-snri", "teacher_agreement"], ["loudest_share", "silent_share"])
     columns["momi"] = [math.nan, math.nan]
     assert plots._panels(columns)[0] == ""

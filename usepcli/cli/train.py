@@ -58,9 +58,10 @@ def train(
     """Train a separator from a profile.
 
     A run is a folder: train.csv, valid.csv, curves.png and .svg, last.ckpt, and best.safetensors, the mean of the
-    best validated weights. The same command goes on from the last checkpoint after any interruption.
-    Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP (a closed terminal) finish the step, save, and exit 75; a second one ends it
-    at once. What one of several ranks meets ends all of them.
+    best validated weights; with valid.also, scores.png and .svg have the scores of each epoch side by side, and in
+    the folder of a sweep those of all its runs. The same command goes on from the last checkpoint after any
+    interruption. Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP (a closed terminal) finish the step, save, and exit 75; a second
+    one ends it at once. What one of several ranks meets ends all of them.
 
     Examples:
 

@@ -41,7 +41,7 @@ def learning_curve(train_csv: str | Path | Logged, valid_csv: str | Path, out: s
     train = log.read()
     if "step" not in train or "loss" not in train or not len(train["step"]):
         raise BadInput(f"{log.path}: expected columns step and loss with at least one row")
-    valid = _columns(Path(valid_csv)) if Path(valid_csv).exists() else {}
+    valid = columns(Path(valid_csv)) if Path(valid_csv).exists() else {}
     chose, beside, shares = _panels(valid)
     figure, axes = _canvas([2.9] * (1 + bool(chose)) + [1.6] * (len(beside) + bool(shares)))
     _draw_loss(axes[0], train)
@@ -182,7 +182,8 @@ def _smooth(values: Sequence[float] | np.ndarray, half: int, at: Iterable[int]) 
     return smooth
 
 
-def _columns(path: Path) -> dict[str, list[float]]:
+def columns(path: Path) -> dict[str, list[float]]:
+    """Return the columns of a table as numbers, nan for what is none; InputNotFound or BadInput without one."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)

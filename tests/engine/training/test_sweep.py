@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import signal
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_runs_are_trained_scored_and_told_in_one_table(grid: Path, tmp_path: Pat
     for row in rows:
         assert float(row["si-snri_low"]) < float(row["si-snri"]) < float(row["si-snri_high"]) and row["snr_n"] == "6"
     assert rows[0]["si-snri"] != rows[1]["si-snri"] and "seed=0" in whole.stdout
+    if importlib.util.find_spec("matplotlib"):
+        assert all(name in (out / "sweep_scores.svg").read_text() for name in (">seed=0<", ">seed=1<", "si-snri (dB)"))
     assert (out / "seed=1" / "run.json").read_bytes() == before
     # Other scores are made anew, also of runs that are done; of what cannot be scored the row says so.
     grid.write_text(grid.read_text().replace("[si-snri, snr]", "[snri]"))

@@ -20,11 +20,20 @@ from usepcli.engine import shards, sweeps, tables
 from usepcli.engine.sweeps import Run, Sweep
 from usepcli.engine.training import run as training
 from usepcli.engine.training import status
-from usepcli.errors import ConfigError, InputNotFound, OutputError, PartialFailure, Stopped, UsageError
+from usepcli.errors import (
+    BadInput,
+    ConfigError,
+    InputNotFound,
+    MissingDependency,
+    OutputError,
+    PartialFailure,
+    Stopped,
+    UsageError,
+)
 from usepcli.files import read_json
 from usepcli.profile.load import Profile
 
-TABLE = "sweep.csv"
+TABLE, PICTURE = "sweep.csv", "sweep_scores"
 _MISSING = "not begun"
 Rows = list[dict[str, Any]]
 
@@ -74,9 +83,21 @@ def train_all(
         _refuse_missing([row for row in missing if row["run"] in {one.name for one in mine}], len(mine))
         return facts
     tables.write_csv(folder / TABLE, rows, _columns(rows, plan))
+    _draw(folder, [row["run"] for row in rows])
     show(rows)
     _refuse_missing(missing, len(rows), f"see {files.show(folder / TABLE)}; ")
     return {**facts, "table": str(folder / TABLE)}
+
+
+def _draw(folder: Path, names: Sequence[str]) -> None:
+    """Draw the scores of all runs over their epochs, where matplotlib is present and any run has some."""
+    from usepcli.report import epochs, plots
+
+    runs = {name: place for name in names if (place := folder / name / "valid.csv").is_file()}
+    asked = [_record(folder / name).get("profile", {}).get("valid", {}) for name in runs]
+    metrics = dict.fromkeys(name for valid in asked for name in (valid.get("metric"), *valid.get("also", [])) if name)
+    with suppress(MissingDependency, BadInput):  # nothing to draw
+        epochs.beside(runs, list(metrics), *(folder / f"{PICTURE}.{form}" for form in plots.FORMS))
 
 
 def _refuse_missing(missing: Rows, count: int, more: str = "") -> None:

@@ -21,7 +21,7 @@ from usepcli.engine.training.runfolder import training_data
 from usepcli.errors import BadInput, ConfigError, MissingDependency
 from usepcli.models.separator import SeparationModel
 from usepcli.profile.schema import BLIND
-from usepcli.report import plots
+from usepcli.report import epochs, plots
 from usepcli.report.logged import Logged
 from usepcli.versions import versions
 from usepcli.weights import build, cards, store
@@ -224,6 +224,9 @@ class Validator:
             try:
                 both = (self.folder / f"curves.{form}" for form in plots.FORMS)
                 plots.learning_curve(self.logged, self.folder / TABLE, *both)
+                if self.metric and self.also:
+                    both = (self.folder / f"scores.{form}" for form in plots.FORMS)
+                    epochs.beside({self.p.name: self.folder / TABLE}, [self.metric, *self.also], *both)
             except MissingDependency:
                 return
 
