@@ -337,7 +337,10 @@ NO_TORCH = {
         "evaluate --estimates none --references none": 66, "evaluate default --estimates empty": 2,
         "evaluate default --metric wer": 2, "evaluate default --versus none": 66,
         "evaluate default --report-by snr": 2, "evaluate default --device abacus": 69, "evaluate default -o scored": 73,
-        "evaluate default --data mixed": 65,
+        "evaluate default --data mixed": 65, "evaluate --judge x": 2, "evaluate --judge clap": 2,
+        "evaluate --judge clap --judge-path none": 66, "evaluate default --judge clap --judge-path empty": 2,
+        "evaluate --judge clap --judge-path empty": 2, "evaluate --judge-path empty": 2,
+        "evaluate --judge clap --judge-path empty --data mixed": 65,
         "evaluate default --listening-test t --listening-kind x": 2, "evaluate --listening-score none": 66,
     },
     "listen": {

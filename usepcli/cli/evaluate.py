@@ -37,6 +37,13 @@ def complete_consistency(incomplete: str) -> list[str]:
     return [name for name in (*KINDS, BOTH) if name.startswith(incomplete)]
 
 
+def complete_judge(incomplete: str) -> list[str]:
+    """Return the judges whose names start with `incomplete`."""
+    from usepcli.registry import JUDGES
+
+    return [name for name in sorted(JUDGES) if name.startswith(incomplete)]
+
+
 def complete_published(incomplete: str) -> list[str]:
     """Return the profiles with published numbers whose names start with `incomplete`."""
     from usepcli.engine.scoring.compare import profiles
@@ -130,6 +137,19 @@ def evaluate(
             autocompletion=complete_consistency,
         ),
     ] = [],  # noqa: B006 - Typer copies it
+    judge: Annotated[
+        str,
+        typer.Option(
+            "--judge",
+            help="Score a judge of sounds and words, no model: whether it tells the sources of --data apart by their "
+            "queries.",
+            autocompletion=complete_judge,
+            show_default=False,
+        ),
+    ] = "",
+    judge_path: Annotated[
+        Path | None, typer.Option("--judge-path", metavar="DIR", help="Where --judge lies.", show_default=False)
+    ] = None,
     versus: Annotated[
         list[Path],
         typer.Option(
@@ -242,6 +262,10 @@ def evaluate(
 
     `--metric momi` needs mixtures alone. A --protocol says what its paper's scores mean, and prints it.
 
+    --judge scores what objectives take words from: the shares of sources that fit their own phrase better than those
+    of the others (the mixture would do so by chance), better than the mixture and the others do, and that find it first
+    or among five of all phrases of the split, in per cent. What a judge cannot tell apart, no training by it learns.
+
     For people's ears, see `usep listen`.
 
     \b
@@ -254,6 +278,7 @@ def evaluate(
       usep evaluate --bounds --data data/scenes --protocol advpit2023
       usep evaluate runs/universal --protocol advpit2023 --consistency both
       usep evaluate default --report -o scores
+      usep evaluate --judge clap --judge-path clap_folder --data data/sounds -o judged
     """
     asked = dict(locals())
     if listening_test is not None or listening_score or against or listening_kind or key is not None:

@@ -20,6 +20,18 @@ BLIND = {
     "silent_share": False,
     "teacher_agreement": True,
 }
+# Scores of what hears and reads and separates nothing (engine/scoring/judging.py), and whether higher is better.
+JUDGED = {
+    "own-phrase": True,
+    "above-mixture": True,
+    "above-others": True,
+    "top-1": True,
+    "top-5": True,
+    "nats": False,
+    "cos-own": True,
+    "cos-mixture": False,
+    "cos-others": False,
+}
 
 
 class Section(BaseModel):

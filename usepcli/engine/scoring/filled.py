@@ -76,7 +76,7 @@ def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Ro
         found.facts |= {"confusion": results.strict(table), "skipped": fuss_scores.skipped(rows)}
         found.facts["capped"] = fuss_scores.capped(rows, protocol)
     else:
-        columns = ["id", "source", "n_src", *wanted.metrics, "reason"]
+        columns = ["id", "source", "n_src", *wanted.more, *wanted.metrics, "reason"]
         whole = summary = partial(scoring.summary, metrics=wanted.metrics)
     found.summary += whole(rows)
     found.facts["channels"] = channels.counted(rows, means.channels)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from usepcli import registry
 from usepcli.engine.scoring import in_flight
@@ -68,6 +68,7 @@ class Measures:
     oracles: tuple[Oracle, ...] = ()
     subject: Oracle | None = None  # scored in place of a model
     consistency: tuple[str, ...] = ()
+    more: ClassVar[tuple[str, ...]] = ()  # columns of words beside the scores
 
     @property
     def label(self) -> str:

@@ -11,7 +11,7 @@ from usepcli import guard
 from usepcli.engine import shards
 from usepcli.engine.journal import ABOUT
 from usepcli.engine.scoring import bounds as limits
-from usepcli.engine.scoring import filled, jobs, speech
+from usepcli.engine.scoring import filled, jobs, judging, speech
 from usepcli.engine.scoring.jobs import Folders, Job, Means, Measures, Rows, Speech, checked
 from usepcli.engine.separation.ending import Ending
 from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
@@ -78,6 +78,8 @@ def evaluate(
     stft: str = "",
     bounds: bool = False,
     consistency: Sequence[str] = (),
+    judge: str = "",
+    judge_path: Path | None = None,
     versus: Sequence[Path] = (),
     compare: str = "",
     stats: bool = False,
@@ -110,13 +112,15 @@ def evaluate(
     A folder that holds these very results is left as it is, and they are shown again.  Every item is noted there as
     soon as it is scored: what is noted is scored no more, by whichever run, and a share's run ends with that.
     """
-    asked = {name: value for name, value in locals().items() if name in _DECIDING and (value or name not in _LATER)}
+    given = dict(locals())
+    asked = {name: value for name, value in given.items() if name in _DECIDING and (value or name not in _LATER)}
     folders = Folders(estimates, references, mixtures, skip_missing)
     words = Speech(hypotheses, asr, language, texts, kaldi_export)
     means = Means(limit, device, workers, threads, say, checked(channels))
     jobs.check_subject(folders, model, data, split)
+    judged = judging.asked(judge, judge_path, given)
     alone = limits.alone(bounds, model, data, oracle, folders, say)
-    wanted = jobs.measures(metric, protocol, unprocessed, folders, oracle, stft, alone, consistency)
+    wanted = judged or jobs.measures(metric, protocol, unprocessed, folders, oracle, stft, alone, consistency)
     if wanted.subject:
         limits.check(wanted, kaldi_export is not None)
     jobs.check_comparisons(wanted, stats, by, versus, compare)
@@ -128,6 +132,8 @@ def evaluate(
             job = jobs.words_job(model, data, split, words, means)
             if share or merge:
                 raise UsageError("--hypotheses alone takes no time that could be shared: leave --shard and --merge out")
+        elif judged:
+            job = judging.job(data, split, judged, means)
         elif wanted.subject:
             job = limits.job(data, split, wanted, means)
         elif folders.named:
@@ -143,7 +149,11 @@ def evaluate(
             return _recalled(place, record, say, show)
         speech.refuse(job, kaldi_export, limit, overwrite or place.exporting())
         others = [earlier.read(one) for one in versus]
-        facts, meant = job.facts, filled.conventions(wanted, job.ordered, channels, job.consistency)
+        facts = job.facts
+        if judged:
+            meant = judging.conventions(facts["judge"]["phrases"])
+        else:
+            meant = filled.conventions(wanted, job.ordered, channels, job.consistency)
         for other in others:
             earlier.refuse_unlike(facts, meant, other)
         if wanted.protocol:
@@ -175,13 +185,14 @@ def _recalled(
 # What decides about the results; the rest is how they are made and shown.
 _DECIDING = (
     "model", "data", "split", "metric", "estimates", "references", "mixtures", "skip_missing", "protocol",
-    "unprocessed", "oracle", "stft", "bounds", "consistency", "versus", "compare", "stats", "by", "report",
-    "report_by", "mom_pairs", "hypotheses", "asr", "language", "texts", "kaldi_export", "channels", "seed", "limit",
+    "unprocessed", "oracle", "stft", "bounds", "consistency", "judge", "judge_path", "versus", "compare", "stats", "by",
+    "report", "report_by", "mom_pairs", "hypotheses", "asr", "language", "texts", "kaldi_export", "channels", "seed",
+    "limit",
 )  # fmt: skip
 
 
 # Where nothing is asked of these, results are those of a time that did not know them.
-_LATER = ("oracle", "stft", "bounds", "consistency")
+_LATER = ("oracle", "stft", "bounds", "consistency", "judge", "judge_path")
 
 
 def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluated], None]) -> Evaluated:
