@@ -14,6 +14,7 @@ MODELS = {
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
     "dprnn": "usepcli.models.dprnn:DPRNN",
     "tdcnpp": "usepcli.models.tdcnpp:TDCNpp",
+    "uncond_unet": "usepcli.models.uncond_unet:UncondUNet",
     "unet_mask": "usepcli.models.unet_mask:UNetMask",
 }
 # Those of MODELS that separate what they are asked for (models/queried.py), and the others.

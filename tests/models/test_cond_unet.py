@@ -156,3 +156,25 @@ def test_a_logarithmic_axis_is_read_and_read_back() -> None:
     middle = (into[127] + into[128]) @ slope / 2
     assert float(middle) == pytest.approx(((math.sqrt(21) - 11) / 10 + 1) / 2, abs=1e-3)
     torch.testing.assert_close(back @ (into @ slope), slope, atol=2e-4, rtol=0)
+
+
+def test_words_beside_the_innermost_channels_reach_the_masks_and_cost_their_own_width() -> None:
+    bare = {"sa_blocks": 0, "ca_blocks": 0, "res_convs": 0}
+    net, without = (build(bottleneck_concat=joined, **bare) for joined in (True, False))
+    deep, width = 4 * 4, net.words.pooled_dim  # channels of the innermost of three levels, numbers of the words
+    assert net.decoder[0].conv.in_channels == deep + width
+    assert net.n_params - without.n_params == 3 * 3 * width * net.decoder[0].conv.out_channels
+    alone = build(bottleneck_concat=True, condition_head="none", **bare)
+    mix = torch.randn(1, 800)
+    one, other = alone(mix, alone.conditions([NAMES[:2]]))[0]
+    assert not torch.allclose(one, other)
+    (one - other).square().sum().backward()
+    assert alone.words.pooled.weight.grad is not None and alone.words.pooled.weight.grad[:2].abs().sum() > 0
+    for late in (0, 1, 3):
+        net = build(bottleneck_concat=True, late_levels=late)
+        with torch.no_grad():
+            together = net.bound(NAMES)(mix)
+            for k, name in enumerate(NAMES):
+                torch.testing.assert_close(net.bound([name])(mix)[:, 0], together[:, k], atol=1e-5, rtol=1e-4)
+    five, single = (alone.bound(names).flops_per_second() for names in (NAMES, NAMES[:1]))
+    assert five < 5 * single  # the encoder runs once

@@ -45,7 +45,7 @@ def _of_model(ref: str) -> dict[str, Any]:
     card = header.card
     cost = cards.cost(card)
     if cost is not None and card.sample_rate:
-        takes = _takes(cost.parameters or header.n_numbers, card.sample_rate, card.n_src, cost)
+        takes = _takes(header.n_params, card.sample_rate, card.n_src, cost)
     else:  # a card of an older usep: the model has to be made, which takes torch and seconds
         from usepcli.weights import store
 

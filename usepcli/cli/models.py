@@ -25,7 +25,7 @@ def _row(name: str, path: Path, header: Header, as_json: bool) -> dict[str, Any]
     licence = card.licence or "unstated"
     if as_json:
         return {
-            "name": name, "sample_rate": card.sample_rate, "outputs": card.n_src, "parameters": header.n_numbers,
+            "name": name, "sample_rate": card.sample_rate, "outputs": card.n_src, "parameters": header.n_params,
             "mbytes": mbytes, "licence": licence, "about": card.about, "scores": card.scores, "origin": card.origin,
             "path": str(path),
         }  # fmt: skip

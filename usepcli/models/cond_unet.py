@@ -10,6 +10,9 @@ is the count without self-attention; the other nine rows of the table come out.)
 Where the words enter decides what a further query costs. As published they enter the encoder's innermost levels, so
 everything from there on runs once for each query. `late_levels: n` has them enter the n outermost levels of the
 decoder instead, which have `late_res_convs` in their residual blocks: all before runs once for all queries.
+`bottleneck_concat` sets the pooled vector beside the innermost level's channels, as CoSep does (Gao & Grauman 2019:
+with `sa_blocks`, `ca_blocks` and `res_convs` 0 and `condition_head: none`); with these three at 0 and the head alone
+the words come last, as in Sound of Pixels (Zhao et al. 2018).
 
 Level: the paper takes magnitudes as they come; `input_norm: none` does, `std` makes the level of every mixture one.
 """
@@ -20,17 +23,16 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usepcli import registry
-from usepcli.dsp import warp
 from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
 from usepcli.encoders.base import Conditioner
 from usepcli.errors import ConfigError, choices
-from usepcli.models.cond_blocks import Down, Hearing, Up, Words
+from usepcli.models.cond_blocks import Words
 from usepcli.models.fixed import Fixed
+from usepcli.models.mask_levels import MaskLevels, Sizes, check_counts, repeated, widths
 from usepcli.models.queried import Conditions, QueriedModel
 
 Head = Literal["inner", "none"]
@@ -38,20 +40,16 @@ Norm = Literal["none", "std", "mean_std"]
 Kind = Literal["none", "uniform", "magsq"]
 When = Literal["always", "eval"]
 
-_MOST_LEVELS = 12
 _TOGETHER = 4  # queries whose own part runs at once where no gradient is wanted; memory is bounded by it
 
 
-class CondUNet(QueriedModel):
+class CondUNet(MaskLevels, QueriedModel):
     """Masks in (0, 1) for queries, with the mixture's phase; the defaults are the published network at 11025 Hz.
 
     ngf: channels of the first level, doubled to eight times as many. The words are heard in the levels after
     `head_levels`, or in the `late_levels` outermost of the decoder. Of an even number of bins plus one, the highest
     gets the mask of its neighbour, and so does the last of such a number of frames.
     """
-
-    into: Tensor
-    back: Tensor
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"mask_padding": False, "cond_dim": 768, "emb_dim": 512},
@@ -86,6 +84,7 @@ class CondUNet(QueriedModel):
         mlp_ratio: int = 2,
         out_channels: int = 32,
         condition_head: Head = "inner",
+        bottleneck_concat: bool = False,
         mask_padding: bool = True,
         n_fft: int = 1024,
         hop: int = 256,
@@ -112,20 +111,19 @@ class CondUNet(QueriedModel):
             "out_channels": (out_channels, 1), "log_freq": (log_freq, 0), "cond_dim": (cond_dim, 0),
             "emb_dim": (emb_dim, 0),
         }  # fmt: skip
-        _check(counts, head_levels, late_levels, condition_head)
+        check_counts(counts, head_levels=head_levels, late_levels=late_levels)
+        attends = ca_blocks > 0 and (late_levels > 0 or head_levels < levels)
+        _check(condition_head, attends or bottleneck_concat)
         self.stft = STFT(n_fft, n_fft, hop)
         given = (conditioner_path, classes, cond_dim, emb_dim, conditioner_sha256)
         self._take(registry.load("conditioner", conditioner)(*given), mask_padding)
-        self._levels(
-            [ngf * 2 ** min(k, 3) for k in range(levels)], head_levels, late_levels, (res_convs, late_res_convs),
-            (sa_blocks, ca_blocks, heads, mlp_ratio), out_channels,
+        sizes = Sizes(
+            widths(ngf, levels), head_levels, out_channels, res_convs, sa_blocks, heads, mlp_ratio, ca_blocks,
+            self.words.token_dim, late_levels, late_res_convs, self.words.pooled_dim if bottleneck_concat else 0,
         )  # fmt: skip
+        self.lay(sizes, self.stft.bins, log_freq)
         self.weigh = nn.Linear(self.words.pooled_dim, out_channels) if condition_head == "inner" else None
         self.scale, self.bias = nn.Parameter(torch.ones(out_channels)), nn.Parameter(torch.zeros(1))
-        self.log_freq = log_freq
-        if log_freq:
-            self.register_buffer("into", warp.to_log(self.stft.bins, log_freq), persistent=False)
-            self.register_buffer("back", warp.from_log(self.stft.bins, log_freq), persistent=False)
 
     def _take(self, made: Conditioner, mask_padding: bool) -> None:
         """Keep the conditioner: one that learns, or is stored, as a part; any other frozen and stored nowhere."""
@@ -137,37 +135,6 @@ class CondUNet(QueriedModel):
         self.mask_padding = mask_padding
         kept = made.learns or made.stored
         self.conditioner: nn.Module = made if kept else Fixed(made, made.reference, made.sha256)
-
-    def _levels(
-        self,
-        widths: Sequence[int],
-        head: int,
-        late: int,
-        res: tuple[int, int],
-        hears: tuple[int, int, int, int],
-        out: int,
-    ) -> None:
-        (full, few), (sa, ca, heads, ratio) = res, hears
-        levels, tokens = len(widths), self.words.token_dim
-
-        def hearing(width: int, attends: bool, asks: bool) -> Hearing:
-            if ((attends and sa) or (asks and ca)) and width % heads:
-                raise ConfigError(f"model.heads: found {heads}; expected a divisor of a level's {width} channels")
-            return Hearing(width, sa if attends else 0, ca if asks else 0, heads, ratio, tokens)
-
-        self.norm = nn.BatchNorm2d(1)
-        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
-        for k, width in enumerate(widths):
-            inner = k >= head
-            self.encoder.append(Down(widths[k - 1] if k else 1, width, full, hearing(width, inner, inner and not late)))
-        for k in reversed(range(levels)):
-            inputs = widths[k] * (1 if k == levels - 1 else 2)
-            heard = hearing(inputs, False, k < late)
-            outputs = widths[k - 1] if k else out
-            self.decoder.append(Up(inputs, outputs, few if k < late else full, heard, last=k == 0))
-        stages = [*self.encoder, *self.decoder]
-        # The first stage that hears the words: what is before it is the same for all queries.
-        self.first = next((k for k, stage in enumerate(stages) if stage.hearing.asks), len(stages))  # type: ignore[union-attr]
 
     @property
     def words(self) -> Conditioner:
@@ -210,10 +177,9 @@ class CondUNet(QueriedModel):
 
     def logits(self, level: Tensor, tokens: Tensor, mask: Tensor, pooled: Tensor) -> Tensor:
         """Return mask logits (B, N, F, L) from log(1 + magnitude) (B, F, L) and conditions (B, N, ...)."""
-        count, size = pooled.shape[1], level.shape[1:]
-        if self.log_freq:
-            level = self.into @ level
-        x, skips = self._shared(self.norm(_padded(level, 2 ** len(self.encoder))[:, None]))
+        count = pooled.shape[1]
+        # The stages that no word reaches run once for all queries.
+        x, skips = self.run(self.plane(level), [], range(self.first), None)
         step = count if self.training or torch.is_grad_enabled() else _TOGETHER
         found = []
         for at in range(0, count, step):
@@ -224,27 +190,7 @@ class CondUNet(QueriedModel):
                 pooled[:, own].flatten(0, 1),
             )
             found.append(self._asked(x, skips, words, len(pooled)))
-        grid = torch.cat(found, 1)  # (B, N, F', L')
-        rows = self.log_freq or size[0]
-        grid = _cropped(grid, rows, size[1])
-        return self.back @ grid if self.log_freq else grid
-
-    def _shared(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Run the stages that no word reaches, once for all queries; return the last one's output and the skips."""
-        return self._run(x, [], range(self.first), None)
-
-    def _run(self, x: Tensor, skips: list[Tensor], stages: range, words: Words | None) -> tuple[Tensor, list[Tensor]]:
-        levels, skips = len(self.encoder), list(skips)
-        for k in stages:
-            if k < levels:
-                x = self.encoder[k](x, words)
-                skips.append(x)
-                continue
-            if k > levels:
-                skip = skips[2 * levels - 1 - k]
-                x = torch.cat([x, skip if len(skip) == len(x) else _repeated(skip, len(x) // len(skip))], 1)
-            x = self.decoder[k - levels](x, words)
-        return x, skips
+        return self.bins_of(torch.cat(found, 1), *level.shape[1:])
 
     def _asked(self, x: Tensor, skips: list[Tensor], words: Words, batch: int) -> Tensor:
         """Return mask logits (B, N, F', L') of N queries for each of B mixtures."""
@@ -252,7 +198,7 @@ class CondUNet(QueriedModel):
         stages = range(self.first, 2 * len(self.encoder))
         if stages:
             # The stage that hears first joins its skip before it hears: both are repeated here.
-            x, _ = self._run(_repeated(x, count), skips, stages, words)
+            x, _ = self.run(repeated(x, count), skips, stages, words)
         features = x.unflatten(0, (batch, -1))  # (B, N or 1, C, F', L')
         weights = (
             torch.ones_like(words.pooled[:, :1]) if self.weigh is None else torch.sigmoid(self.weigh(words.pooled))
@@ -263,42 +209,11 @@ class CondUNet(QueriedModel):
         return torch.einsum("bnc,bncfl->bnfl", scaled, features) + self.bias
 
 
-def _repeated(x: Tensor, count: int) -> Tensor:
-    """Return (B count, ...) from (B, ...), each item `count` times in a row."""
-    return x[:, None].expand(-1, count, *x.shape[1:]).flatten(0, 1)
-
-
-def _padded(level: Tensor, step: int) -> Tensor:
-    """Return (B, F', L') whose sides are multiples of `step`: one bin or frame too many is left out, else zeros."""
-    rows, frames = (_kept(size, step) for size in level.shape[1:])
-    level = level[:, :rows, :frames]
-    return F.pad(level, (0, -frames % step, 0, -rows % step))
-
-
-def _kept(size: int, step: int) -> int:
-    return size - 1 if size > 1 and (size - 1) % step == 0 else size
-
-
-def _cropped(grid: Tensor, rows: int, frames: int) -> Tensor:
-    """Return the first rows and frames of a grid (B, N, F', L'); the last one stands for one that was left out."""
-    grid = grid[..., :rows, :frames]
-    return F.pad(grid, (0, frames - grid.shape[-1], 0, rows - grid.shape[-2]), mode="replicate")
-
-
-def _check(counts: dict[str, tuple[int, int]], head_levels: int, late_levels: int, condition_head: str) -> None:
-    for key, (found, least) in counts.items():
-        if found < least:
-            raise ConfigError(f"model.{key}: found {found}; expected {least} or more")
-    levels = counts["levels"][0]
-    if levels > _MOST_LEVELS:
-        raise ConfigError(
-            f"model.levels: found {levels}; expected at most {_MOST_LEVELS}, which halve 4096 bins to one"
-        )
-    for key, found in (("head_levels", head_levels), ("late_levels", late_levels)):
-        if not 0 <= found <= levels:
-            raise ConfigError(f"model.{key}: found {found}; expected 0 to model.levels = {levels}")
+def _check(condition_head: str, hears: bool) -> None:
     if condition_head not in ("inner", "none"):
         raise ConfigError(f"model.condition_head: {choices('head', condition_head, ('inner', 'none'))}")
-    hears = counts["ca_blocks"][0] > 0 and (late_levels > 0 or head_levels < levels)
     if condition_head == "none" and not hears:
-        raise ConfigError("model.condition_head: none, and no level attends to the words; the queries reach nothing")
+        raise ConfigError(
+            "model.condition_head: none, and no level attends to the words or has them beside its channels "
+            "(model.bottleneck_concat); the queries reach nothing"
+        )

@@ -13,7 +13,7 @@ from usepcli.errors import BadInput, ConfigError
 from usepcli.losses.base import Loss, Views
 from usepcli.models.queried import Bound, QueriedModel
 from usepcli.objectives.base import Objective
-from usepcli.objectives.pit import seen
+from usepcli.objectives.pit import check_spectrum, seen
 
 
 class Asking(Objective):
@@ -26,8 +26,7 @@ class Asking(Objective):
     def __init__(self, model: QueriedModel, loss: Loss) -> None:
         """Take the model to train and the loss of a pair; ConfigError for a loss in a spectrum that it has not."""
         super().__init__(model, loss)  # type: ignore[arg-type]
-        if loss.domain == "spectrum":
-            model.transform(torch.zeros(1, 1, device=next(model.parameters()).device))  # here, not at the first step
+        check_spectrum(model, loss)
 
     def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the estimates (B, N, T) of all queries of a batch, and which of them were asked for (B, N).

@@ -21,13 +21,14 @@ from usepcli.data.batch import Batch
 from usepcli.dsp import assign as assignment
 from usepcli.dsp import ratios
 from usepcli.dsp.consistency import project
+from usepcli.dsp.parts import Parts
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss, Products
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives import sparsity as spare
 from usepcli.objectives import supervised
 from usepcli.objectives.base import Objective
-from usepcli.objectives.pit import match, mean_snr_db, snr_db, take
+from usepcli.objectives.pit import check_spectrum, match, mean_snr_db, seen, snr_db, take
 
 # Subsets of the outputs that are summed at once where a search reads waveforms.
 _SUMS_AT_ONCE = 32
@@ -99,6 +100,7 @@ class MixIT(Objective):
     """Trains on sums of mixtures without references; options add a supervised share."""
 
     mixes = "adding mixtures up"
+    domains = frozenset({"wave", "spectrum"})
 
     def __init__(
         self,
@@ -129,6 +131,7 @@ class MixIT(Objective):
         ConfigError for values that do not fit the model.
         """
         super().__init__(model, loss)
+        check_spectrum(model, loss)
         _check_assign(assign, n_mix, self.n_src)
         _check_shares(supervised_fraction=supervised_fraction, p0=p0, single_source_prob=single_source_prob)
         if sparsity not in spare.KINDS:
@@ -151,15 +154,16 @@ class MixIT(Objective):
         mixtures, refs = self._moms(batch)  # (M, P, T), (M, P K, T)
         n_sup = self._n_supervised(len(mixtures))
         mom = mixtures.sum(1)
-        est = self.student(mom)
+        parts = self.student.parts(mom) if self.loss.domain == "spectrum" else Parts(self.student(mom))
         share = shares(mom)
-        terms = self._none(est)
+        terms = self._none(parts.waves)
         if n_sup < len(mom):
-            each = self._unsupervised(est[n_sup:], mixtures[n_sup:], mom[n_sup:])
+            each = self._unsupervised(_rows(parts, slice(n_sup, None)), mixtures[n_sup:], mom[n_sup:])
             terms |= {name: (value * share[n_sup:]).sum() for name, value in each.items()}
         if n_sup and refs is not None:
             known = _sounding_first(refs[:n_sup], self.n_src)
-            found = match(self.loss, est[:n_sup], known, mom[:n_sup], self.zero_refs)
+            view = seen(self.loss, self.student, mom[:n_sup], known, _rows(parts, slice(n_sup)))
+            found = match(self.loss, *view, self.zero_refs)
             terms["supervised"] = (found.loss * share[:n_sup]).sum()
             self.step_logs["supervised_snr_db"] = mean_snr_db(found)
         return terms
@@ -176,10 +180,10 @@ class MixIT(Objective):
             self.step_logs["supervised_snr_db"] = math.nan
         return {name: est.new_zeros(()) for name in names}
 
-    def _unsupervised(self, est: Tensor, mixtures: Tensor, mom: Tensor) -> dict[str, Tensor]:
+    def _unsupervised(self, parts: Parts, mixtures: Tensor, mom: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms (M,) of MoMs without references."""
-        sounding = ratios.energy(mom) > 0
-        dealt = deal(self.loss, est, mixtures, mom, self.assign, self.rules)
+        sounding, est = ratios.energy(mom) > 0, parts.waves
+        dealt = deal(self.loss, *seen(self.loss, self.student, mom, mixtures, parts), self.assign, self.rules)
         loudest = dealt.energy.amax(-1) / dealt.energy.sum(-1).clamp_min(1e-30)
         self.step_logs["snr_db"] = dealt.snr_db[dealt.active].mean()
         self.step_logs["loudest_share"] = loudest[sounding].mean()
@@ -245,6 +249,11 @@ class MixIT(Objective):
         only = torch.nn.functional.one_hot(rank.argmax(1), sources.shape[1]).bool().to(mix.device)
         kept = sources * (only | ~alone[:, None])[..., None]
         return torch.where(alone[:, None], kept.sum(1), mix), kept
+
+
+def _rows(parts: Parts, which: slice) -> Parts:
+    """Return the parts of some of the mixtures."""
+    return Parts(*(None if part is None else part[which] for part in parts))  # type: ignore[arg-type]
 
 
 def stack(batch: Tensor, n_mix: int, objective: str) -> Tensor:

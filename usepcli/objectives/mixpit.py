@@ -15,7 +15,7 @@ from usepcli.losses.base import Loss
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
 from usepcli.objectives.mixit import check_multiple, shares, stack
-from usepcli.objectives.pit import match, mean_snr_db
+from usepcli.objectives.pit import check_spectrum, match, mean_snr_db, seen
 from usepcli.objectives.sparsity import deviation
 
 
@@ -23,6 +23,7 @@ class MixPIT(Objective):
     """Trains on sums of mixtures without references, by PIT between outputs and mixtures."""
 
     mixes = "adding mixtures up"
+    domains = frozenset({"wave", "spectrum"})
 
     def __init__(self, model: SeparationModel, loss: Loss, n_mix: int = 0, normalize_mom: bool = False) -> None:
         """Add n_mix mixtures, 0 for as many as the model has outputs; outputs to spare shall be silent.
@@ -31,6 +32,7 @@ class MixPIT(Objective):
         does not fit the model.
         """
         super().__init__(model, loss)
+        check_spectrum(model, loss)
         self.n_mix = n_mix or self.n_src
         self.normalize_mom = normalize_mom
         if not 2 <= self.n_mix <= self.n_src:
@@ -50,7 +52,6 @@ class MixPIT(Objective):
         if self.normalize_mom:
             mixtures = mixtures / deviation(mixtures.sum(1))[:, None, None]
         mom = mixtures.sum(1)
-        est = self.student(mom)
-        found = match(self.loss, est, mixtures, mom)
+        found = match(self.loss, *seen(self.loss, self.student, mom, mixtures))
         self.step_logs = {"snr_db": mean_snr_db(found)}
         return {"mixpit": (found.loss * shares(mom)).sum()}

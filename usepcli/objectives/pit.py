@@ -19,6 +19,7 @@ from usepcli.dsp import assign, ratios
 from usepcli.dsp.parts import Parts
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.losses.base import Loss, Views, products
+from usepcli.models.queried import Model
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
 
@@ -120,6 +121,12 @@ def seen(loss: Loss, model: SeparationModel, mix: Tensor, ref: Tensor, parts: Pa
     return loss.views(model.parts(mix) if parts is None else parts, ref / level, mix, model.transform)
 
 
+def check_spectrum(model: Model, loss: Loss) -> None:
+    """Raise ConfigError for a loss in a spectrum that the model has not: here, not at the first step."""
+    if loss.domain == "spectrum":
+        model.transform(torch.zeros(1, 1, device=next(model.parameters()).device))
+
+
 def refuse_more(objective: str, n_ref: int, n_out: int) -> None:
     """Raise BadInput for more references than outputs."""
     if n_ref > n_out:
@@ -153,8 +160,7 @@ class PIT(Objective):
             raise ConfigError(f"objective.zero_weight: found {zero_weight}; expected 0 or more")
         if perm_loss not in ("same", "unthresholded"):
             raise ConfigError(f"objective.perm_loss: {choices('search', perm_loss, ('same', 'unthresholded'))}")
-        if loss.domain == "spectrum":
-            model.transform(torch.zeros(1, 1, device=next(model.parameters()).device))  # here, not at the first step
+        check_spectrum(model, loss)
         self.search = loss.unlimited() if perm_loss == "unthresholded" else None
         self.zero_refs = zero_refs
         self.zero_weight = zero_weight

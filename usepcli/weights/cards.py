@@ -168,8 +168,14 @@ class Header(NamedTuple):
 
     @property
     def n_numbers(self) -> int:
-        """How many numbers are stored: the parameters, and the buffers of a model that stores any (none of ours)."""
+        """How many numbers are stored: the parameters, and what else a model stores, running means of a norm."""
         return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def n_params(self) -> int:
+        """How many of them are parameters; all, where the card says nothing else."""
+        found = cost(self.card)
+        return (found.parameters if found else 0) or self.n_numbers
 
 
 def read_header(path: Path) -> Header:

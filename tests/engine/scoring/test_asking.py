@@ -21,6 +21,7 @@ from usepcli.engine.training import health
 from usepcli.errors import BadInput
 from usepcli.metrics import momi as figures
 from usepcli.models.queried import Conditions, QueriedModel
+from usepcli.models.separator import SeparationModel
 
 RATE = 8000
 TONES = {"low": 300, "middle": 1000, "high": 3000}
@@ -41,6 +42,17 @@ class Bands(QueriedModel):
         ratio = hertz / conditions[0][..., None]  # (B, N, F)
         mask = (ratio > 0.7) & (ratio < 1.4)
         return self.weight * torch.fft.irfft(mask * spectrum[:, None], mix.shape[-1])
+
+
+class AllBands(SeparationModel):
+    """Gives the same octaves, all of them, without being asked."""
+
+    def __init__(self) -> None:
+        super().__init__(n_src=len(TONES), sample_rate=RATE, hop=1)
+        self.net = Bands()
+
+    def estimate(self, mix: Tensor) -> Tensor:
+        return self.net.estimate(mix, *(part[None] for part in self.net.encode(list(TONES))))
 
 
 def tone(name: str, frames: int, phase: float = 0.0) -> np.ndarray:
@@ -69,6 +81,20 @@ def test_each_item_is_asked_for_its_own_sources(tmp_path: Path, device: str) -> 
     ]
     assert all(row["si-snr"] > 30 for row in rows)
     assert momi.score_moms(Bands(), data, [(0, 2)])[0]["id"] == "m0+m2"
+
+
+def test_a_model_that_is_not_asked_stands_beside_one_that_is(tmp_path: Path) -> None:
+    """Which of its outputs a query means is found by what fits best; words do not matter to it."""
+    data = manifest(tmp_path, ("low", "high"), ("high", "middle", "low"), ("middle",))
+    asked, unasked = (evaluate.score_model(model, data, ["si-snr", "sdr"]) for model in (Bands(), AllBands()))
+    for one, other in zip(asked, unasked, strict=True):
+        assert (one["id"], one["source"]) == (other["id"], other["source"])
+        assert other["si-snr"] == pytest.approx(one["si-snr"], abs=1e-3) and other["si-snr"] > 30
+    turned = replace(data, rows=[replace(row, queries=row.queries[::-1]) for row in data.rows])
+    again = evaluate.score_model(AllBands(), turned, ["si-snr", "sdr"])
+    assert [row["sdr"] for row in again] == [row["sdr"] for row in unasked]
+    means = [evaluate.summary(rows, ["sdr"])[0] for rows in (asked, unasked)]
+    assert means[0]["mean"] == pytest.approx(means[1]["mean"], abs=1e-2) and means[0]["n"] == means[1]["n"]
 
 
 def test_a_wrong_answer_is_not_taken_for_another_query(tmp_path: Path) -> None:
