@@ -44,6 +44,7 @@ OBJECTIVES = {
     "text_supervised": "usepcli.objectives.text_supervised:TextSupervised",
     "text_weak": "usepcli.objectives.text_weak:TextWeak",
     "ts_mixit": "usepcli.objectives.ts_mixit:TeacherStudentMixIT",
+    "weak_sup": "usepcli.objectives.weak_sup:WeakSup",
 }
 METRICS = {
     "holes": "usepcli.metrics.holes:HOLES",

@@ -19,6 +19,7 @@ OPTIONS = {
     "sup_self_remixing": [{}, {"shuffle": "cyclic", "residual": False}],
     "mixcycle": [{}, {"init_epochs": 0}],
     "text_weak": [{"cnt": 0.0}, {"cnt": 0.0, "absent": 0.5}],  # judges are tried where they are
+    "weak_sup": [{"classifier": 0.0, "absent_classes": 1}],
     "text_semi": [{"cnt": 0.0, "absent": 0.5}],
     "text_supervised": [{"cnt": 0.0, "absent": 0.5}],
     "mix_and_separate": [{}, {"absent": 0.5}],
