@@ -15,6 +15,7 @@ class Words(Conditioner):
     """Takes any path and any list; a phrase is one token, whose numbers follow from its letters."""
 
     name: ClassVar[str] = "words"
+    length = 1
 
     def __init__(
         self,

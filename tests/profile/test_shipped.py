@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from usepcli import registry
 from usepcli.engine import sweeps
 from usepcli.profile import signature
 from usepcli.profile.load import load_profile, profiles_available, render_config
 
+pytestmark = pytest.mark.usefixtures("folders_of_users")
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "profiles").rglob("*.y*ml"))
 LEDGER = ROOT / "usepcli" / "published" / "published.csv"
@@ -29,15 +29,6 @@ MOMS = {  # sums of two mixtures in a step: the papers', and with _code those of
     **dict.fromkeys(("fuss_mixit", "fuss_mixit_sparse", "fuss_mixit_code", "fuss_mixit_sparse_code"), 16),
     "wsj0_mixit_code": 8,
 }
-
-
-@pytest.fixture(autouse=True)
-def _folders_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a profile names by a path of the user's, an encoder or a judge, is made without it."""
-    monkeypatch.syspath_prepend(ROOT / "tests")
-    for table, stand_in in ((registry.CONDITIONERS, "Words"), (registry.JUDGES, "Ear")):
-        for name in table:
-            monkeypatch.setitem(table, name, f"parts.unopened:{stand_in}")
 
 
 def commands(path: Path) -> list[list[str]]:

@@ -211,3 +211,36 @@ def test_every_test_set_that_can_be_made_is_in_the_ledger():
     assert set(compare.SETS) <= {row["data"] for row in compare.ledger()}
     with_profile = {row["data"] for row in compare.ledger() if row["profile"]}
     assert {data for data in with_profile if "reverberant" not in data} <= set(compare.SETS)
+
+
+def words(folder: Path, corpus: str, **changes: Any) -> dict[str, Any]:
+    facts = {"made_with": {"sources": [2, 2]}, "rate": 11025, "items": 70, "summary": [scored("sdr", 5.0)]}
+    return record_of(folder, corpus, **{**facts, **changes})
+
+
+def test_bss_eval_is_what_sdr_is_and_two_sources_are_no_three(tmp_path: Path):
+    rows = compare.compare(words(tmp_path, "music"), "music_weak")
+    assert [row["published"] for row in rows] == [7.9] * 5 and rows[0]["difference"] == pytest.approx(-2.9)
+    assert "70 here; the paper does not tell how many" in rows[0]["note"]
+    (row,) = compare.compare(words(tmp_path, "music", made_with={"sources": [3, 3]}), "music_weak")
+    assert row["published"] == 3.5 and row["where"] == f"{M}, Table 10"
+    with pytest.raises(UsageError, match=r"score again with --metric sdr$"):
+        compare.compare(words(tmp_path, "music", summary=[scored("si-snr", 1.0)]), "music_weak")
+    with pytest.raises(UsageError, match="leave --protocol away"):
+        compare.compare(words(tmp_path, "music", protocol={"name": "saijo2023"}), "music_weak")
+    with pytest.raises(BadInput, match=r"sources \[2, 2\] was expected, prepare-data had \[2, 4\]"):
+        compare.compare(words(tmp_path, "music", made_with={"sources": [2, 4]}), "music_weak")
+
+
+def test_sums_of_captioned_clips_are_those_of_their_corpus(tmp_path: Path):
+    source, sums = tmp_path / "source", tmp_path / "sums"
+    source.mkdir()
+    sums.mkdir()
+    (source / "prepare.json").write_text('{"corpus": "audiocaps"}')
+    record = words(sums, "mom", made_with={"seeds": "0"})
+    made = json.loads((sums / "prepare.json").read_text())
+    (sums / "prepare.json").write_text(json.dumps({**made, "source": str(source)}))
+    assert [row["published"] for row in compare.compare(record, "audiocaps_weak")] == [2.9, 2.9]
+    (source / "prepare.json").write_text('{"corpus": "labelled"}')
+    with pytest.raises(BadInput, match="sums of corpus audiocaps were expected, these are of labelled"):
+        compare.compare(record, "audiocaps_weak")

@@ -23,6 +23,7 @@ from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput, UsageError, choices
 from usepcli.files import read_json
 
+BSS_EVAL = "bss-eval"
 LEDGER = Path(__file__).resolve().parents[2] / "published" / "published.csv"
 COLUMNS = (
     "metric", "ours", "ci95_low", "ci95_high", "published", "difference", "unit", "system", "condition", "where",
@@ -38,7 +39,8 @@ class PaperSet:
     """How a test set of the ledger looks in prepare.json: corpora that hold it, split, rate in Hz (0: not told), items.
 
     needs: settings of prepare-data and the values that they have to have; filled: settings that may not be empty.
-    made: usep or its user makes the mixtures, so that items differ from those of the paper.
+    made: usep or its user makes the mixtures, so that items differ from those of the paper (items 0: it tells none).
+    of: corpora of the set that these are sums of.
     """
 
     corpora: tuple[str, ...]
@@ -48,15 +50,20 @@ class PaperSet:
     needs: tuple[tuple[str, Any], ...] = ()
     filled: tuple[str, ...] = ()
     made: bool = False
+    of: tuple[str, ...] = ()
 
 
 _WSJ0 = (("n_src", 2), ("mix", "mix"))
 _LIBRI = (("n_src", 2), ("mix", "mix_clean"))
 SETS = {
+    "AudioCaps 2-mixture test": PaperSet(("mom",), "test", 11025, 0, made=True, of=("audiocaps",)),
     "FUSS dry test": PaperSet(("fuss",), "test", 16000, 1000, (("variant", "dry"),)),
     "FUSS dry validation": PaperSet(("fuss",), "valid", 16000, 1000, (("variant", "dry"),)),
     "FUSS reverberant test": PaperSet(("fuss",), "test", 16000, 1000, (("variant", "reverb"),)),
     "Libri2Mix 16 kHz test": PaperSet(("librimix",), "test", 16000, 3000, _LIBRI),
+    "MUSIC 2-source test": PaperSet(("music",), "test", 11025, 0, (("sources", [2, 2]),), made=True),
+    "MUSIC 3-source test": PaperSet(("music",), "test", 11025, 0, (("sources", [3, 3]),), made=True),
+    "VGGSound 2-source test": PaperSet(("vggsound",), "test", 11025, 0, (("sources", [2, 2]),), made=True),
     "WSJ-mix test": PaperSet(("wsj-mix", "wsjmix"), "test", 8000, 1332, filled=("noise",), made=True),
     "WSJ0-2mix 16 kHz test": PaperSet(("wsj0-mix",), "test", 16000, 3000, _WSJ0),
     "WSJ0-2mix 8 kHz test": PaperSet(("wsj0-mix",), "test", 8000, 3000, _WSJ0),
@@ -140,6 +147,8 @@ def _unlike(place: str, record: Mapping[str, Any], about: Mapping[str, Any], mad
     for key, value in wanted.needs:
         if settings.get(key) != value:
             return f"{key} {value} was expected, prepare-data had {settings.get(key)}"
+    if wanted.of and (found := _made_of(made)) not in wanted.of:
+        return f"sums of corpus {wanted.of[0]} were expected, these are of {found or 'an unnamed one'}"
     empty = next((key for key in wanted.filled if key in settings and not settings[key]), "")
     if empty:
         return f"made without {empty}"
@@ -148,12 +157,28 @@ def _unlike(place: str, record: Mapping[str, Any], about: Mapping[str, Any], mad
     return ""
 
 
+def _made_of(made: Mapping[str, Any]) -> str:
+    """Return the corpus of the prepared set whose items were added up."""
+    place = Path(str(made.get("source") or ""))
+    try:
+        found = read_json((place if place.is_dir() else place.parent) / "prepare.json")
+    except (OSError, ValueError):
+        return ""
+    return str(found.get("corpus", "")) if isinstance(found, dict) else ""
+
+
+def _same(published: str, protocol: str) -> bool:
+    """Whether scores of a protocol are of the kind that was published: BSS-eval version 3 is what sdr, sir, sar are."""
+    return published == protocol or (protocol == protocols.OWN and published == BSS_EVAL)
+
+
 def _refuse_protocol(record: Mapping[str, Any], rows: Sequence[Mapping[str, str]], profile: str) -> None:
     ours = _protocol(record)
     theirs = sorted({row["protocol"] for row in rows})
-    if ours in theirs:
+    if any(_same(name, ours) for name in theirs):
         return
-    how = "leave --protocol away" if protocols.OWN in theirs else f"score with --protocol {theirs[0]}"
+    plain = any(_same(name, protocols.OWN) for name in theirs)
+    how = "leave --protocol away" if plain else f"score with --protocol {theirs[0]}"
     raise UsageError(f"{profile}: published by protocol {' and '.join(theirs)}, this was scored by {ours}; {how}")
 
 
@@ -178,11 +203,12 @@ def _rows(
     own = [row for name, row in summary if (name.startswith(system) if system else name == SEPARATED)]
     ours = {row["metric"]: row for row in own}
     protocol = _protocol(record)
-    found = [ours.get(row["metric"], {}) if row["protocol"] == protocol else {} for row in published]
+    found = [ours.get(row["metric"], {}) if _same(row["protocol"], protocol) else {} for row in published]
     if system:
         pairs = [(row, value) for row, value in zip(published, found, strict=True) if value]
     elif not any(value.get("mean") is not None for value in found):
-        asked = " ".join(f"--metric {row['metric']}" for row in published if row["protocol"] == protocols.OWN)
+        wanted = dict.fromkeys(row["metric"] for row in published if _same(row["protocol"], protocols.OWN))
+        asked = " ".join(f"--metric {name}" for name in wanted)
         raise UsageError(f"nothing that was published is among the scores: score again with {asked or 'more items'}")
     else:
         pairs = list(zip(published, found, strict=True))
@@ -205,12 +231,13 @@ def _row(row: Mapping[str, str], found: Mapping[str, Any], note: str) -> Scores:
 def _note(row: Mapping[str, str], record: Mapping[str, Any], found: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     """Return what a reader has to know of one comparison."""
     notes, wanted, protocol = [], SETS[row["data"]], _protocol(record)
-    if row["protocol"] != protocol:
+    if not _same(row["protocol"], protocol):
         notes.append(f"published by {row['protocol']}, this was scored by {protocol}: not comparable")
     elif not found:
         notes.append("not scored")
     if wanted.made:
-        notes.append(f"regenerated: other mixtures than the paper's, {record.get('items')} here, {wanted.items} there")
+        there = f", {wanted.items} there" if wanted.items else "; the paper does not tell how many"
+        notes.append(f"regenerated: other mixtures than the paper's, {record.get('items')} here{there}")
     if not wanted.sample_rate:
         notes.append("the paper does not tell the rate")
     if not wanted.made and "length" in (made.get("settings") or {}):
