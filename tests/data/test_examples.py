@@ -255,8 +255,10 @@ def test_dynamic_mixtures_bring_the_query_of_every_source(tmp_path: Path) -> Non
         example = data[0, i]
         assert len(example.queries) == 2 and {q.split()[0] for q in example.queries} == {"dog", "rain"}
         assert {query[path] for path in heard} == set(example.queries)
+        # The class beside each query, so that another phrase for the same class is not taken for an absent sound.
+        assert example.label.split(";") == [asked_for.split()[0] for asked_for in example.queries]
     bare = DynamicMixtures([plain], RATE, 0.5, 0, 4, **options)[0, 0]
-    assert bare.queries == ()
+    assert bare.queries == () and bare.label == ""
     with pytest.raises(ConfigError, match=r"u0 has none; fill in the column 'query'"):
         DynamicMixtures([plain], RATE, 0.5, 0, 4, needs={"queries"})
     with pytest.raises(ConfigError, match="reads caption, which only fixed mixtures have"):

@@ -255,7 +255,11 @@ class DynamicMixtures(Replacing):
         # One common level: 0.1 rms, where int16 recordings of speech usually lie.
         gain = 0.1 / max(float(np.sqrt(np.mean(mix**2))), 1e-6)
         scaled = (mix * gain).astype(np.float32), (sources * gain).astype(np.float32)
-        return Example(f"dynamic-{index}", *scaled, queries=tuple(queries) if any(queries) else ())
+        if not any(queries):
+            return Example(f"dynamic-{index}", *scaled)
+        # Two queries of one talker name the same kind of sound, in whatever words.
+        kinds = ";".join(self.voices.name(talker) for talker in chosen)
+        return Example(f"dynamic-{index}", *scaled, label=kinds, queries=tuple(queries))
 
     def _voice(self, talker: int, draw: np.random.Generator) -> tuple[np.ndarray, str]:
         """Return a source (frames,) of unit rms, and its query; what is joined to it has the same query."""

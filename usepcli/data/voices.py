@@ -55,12 +55,17 @@ class Voices:
             whose.append(mine)
         order = sorted(range(len(names)), key=names.__getitem__)
         self.talkers = [names[i] for i in order]
+        self._named = np.array(["?" not in names[i].partition("/")[0] for i in order], bool)
         self.group, self.weight = np.array(group, np.int64)[order], np.array(weight)[order]
         rank = np.argsort(order)
         self._whose = rank[np.concatenate(whose)] if order else np.zeros(0, np.int64)
         self._sorted = np.argsort(self._whose, kind="stable")
         self._ends = np.cumsum(np.bincount(self._whose, minlength=len(order)))
         self._asked = any(lazy.given(pool.rows, "query").any() for pool in pools)
+
+    def name(self, talker: int) -> str:
+        """Return a talker's name as its pool has it, '' for one without a name."""
+        return self.talkers[talker].partition("/")[2] if self._named[talker] else ""
 
     def utterances(self, talker: int, query: str | None = None) -> np.ndarray:
         """Return the numbers of what a talker says, in the order of the pools; query: only what is asked for by it."""
