@@ -446,6 +446,7 @@ def test_cheap_commands_and_wrong_lines_are_answered_without_torch(group: str, p
 # Command -> the functions beneath it, and the options that are the command's own.
 BENEATH = {
     "train": (["training.run:train", "training.sweep:train_all"], {"print_config", "as_json", "quiet"}),
+    "calibrate": (["scoring.calibrating:calibrate"], {"as_json"}),
     "evaluate": (["scoring.run:evaluate"], {"as_json", *_earlier.NAMES}),
     "listen make": (["scoring.listen:make"], {"as_json"}),
     "listen score": (["scoring.listen:score"], {"as_json", "quiet"}),

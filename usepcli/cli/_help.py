@@ -36,6 +36,7 @@ GROUPS = {
         *("--model", "--channels", "--rest", "--residual", "--sources", "--keep", "--chunk-s", "--overlap"),
         *("--shifts", "--track"),
     ),
+    "Queries": ("--query", "--like", "--without", "--caption", "--always"),
     "Gains": ("--gain", "--mute", "--pan", "--automation", "--lufs", "--true-peak", "--peak"),
     "Shuffled sets": (*("--shuffle", "--channel-shuffle", "--n-remix", "--batch", "--rounds", "--normalize"),),
     "Mixtures": (
@@ -50,7 +51,7 @@ GROUPS = {
     ),
     "Comparison": ("--versus", "--compare", "--stats", "--by"),
     "Questions": ("--trials", "--against"),
-    "Exported file": ("--to", "--query", "--live", "--block", "--tolerance"),
+    "Exported file": ("--to", "--live", "--block", "--tolerance"),
     "Checkpoint": ("--kind", "--sample-rate", "--mask", "--blocks", "--fit-level"),
     "Card": ("--licence", "--training-data", "--dataset"),
     "Job": (

@@ -39,7 +39,7 @@ def complete_model(incomplete: str) -> list[str]:
 
 def complete_metric(incomplete: str) -> list[str]:
     """Return the metrics whose names start with `incomplete`, those of whole sets among them."""
-    return _starting([*registry.METRICS, "momi", "wer"], incomplete)
+    return _starting([*registry.METRICS, "momi", "presence", "wer"], incomplete)
 
 
 def complete_corpus(incomplete: str) -> list[str]:

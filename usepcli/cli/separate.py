@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +13,7 @@ import typer
 from usepcli.cli import _options as options
 
 if TYPE_CHECKING:
-    from usepcli.engine.separation.record import Record
+    from usepcli.engine.separation.record import Record, Track
 
 _Name = typer.Option("--name", help="File names of the outputs: {i} is the source, {ext} and {folder} the input's own.")
 _Channels = typer.Option(
@@ -79,6 +81,23 @@ def separate(
             help="What a model by query is asked for, once for each sound; the rest is one more file, residual.",
         ),
     ] = [],  # noqa: B006
+    like: Annotated[
+        list[Path],
+        typer.Option("--like", metavar="CLIP", help="Ask by example: a clip of what is meant, for models that hear."),
+    ] = [],  # noqa: B006
+    without: Annotated[
+        list[str],
+        typer.Option(
+            "--without", metavar="WORDS", help="Take this out. Alone: the rest is the input without it, and named so."
+        ),
+    ] = [],  # noqa: B006
+    caption: Annotated[
+        str | None,
+        typer.Option("--caption", metavar="WORDS", help="Ask for each phrase of a caption; they are listed first."),
+    ] = None,
+    always: Annotated[
+        bool, typer.Option("--always", help="Write what was found for a query that is judged absent, not silence.")
+    ] = False,
     rest: Annotated[str, _Rest] = "",
     residual: Annotated[
         bool, typer.Option("--residual", help="Write that rest as one more file, {stem}_residual, instead.")
@@ -141,8 +160,11 @@ def separate(
     whose files are chosen by name; the next run without it, or with --merge, takes their tables together.
 
     A model by query separates what --query asks for: one file for each query, named by its words, and
-    {stem}_residual for all the rest, which add up to the input. outputs.csv has the words in its column query.
-    Whether a sound is there at all is not judged: an absent one gets whatever the model takes for it.
+    {stem}_residual for all the rest, which add up to the input; an answer is the same whatever else is asked.
+    --without asks for what is to go: alone, the rest is {stem}_without_WORDS; beside --query it has a file of its own,
+    and the residual lacks it. outputs.csv has the words in its column query, and in presence the odds that the sound is
+    there, once for the whole file: 0.5 is as likely as not. Below, the file is silent, and what was found stays in the
+    residual. Models that were never calibrated do not judge, and say so. With --rest share nothing is silenced.
 
     What an outputs.csv in the folder of a file, or above it, names as an output is no input: it is skipped, however
     it is named, and so is the sound of report pages. Only one output named alone, with the -o of another folder, is
@@ -154,6 +176,8 @@ def separate(
       usep separate recordings/ talk.mp3 -o separated --format flac --json
       usep separate interview.wav -o separated --report --sources auto
       usep separate street.wav --model NAME --query "a dog barking" -Q rain -o separated
+      usep separate talk.wav --model NAME --without wind -o clean
+      usep separate park.wav --model NAME --caption "a dog barks while children play" -o separated
       find . -name '*.wav' -print0 | usep separate --files-from - -0 -o separated
       sbatch --array=1-8 --wrap 'usep separate recordings/ -o separated --shard slurm'
     """
@@ -202,3 +226,23 @@ def _table(records: Sequence[Record]) -> None:
         for record in records
     ]
     typer.echo(tables.render(rows))
+    asked = [(record, track) for record in records for track in record.tracks if track.query]
+    if not asked:
+        return
+    typer.echo()
+    typer.echo(tables.render([_presence(record, track) for record, track in asked]))
+
+
+def _presence(record: Record, track: Track) -> dict[str, Any]:
+    """Return what is told of a query: its words, whether what they name is there, and how loud the answer is."""
+    from usepcli.files import show
+
+    odds = "not calibrated" if math.isnan(track.presence) else f"{track.presence:.2f}"
+    judged = "" if math.isnan(track.presence) else "present" if track.presence >= 0.5 else "absent"
+    return {
+        "file": show(record.file),
+        "query": show(track.query),
+        "presence": odds,
+        "judged": judged,
+        "dBFS": track.level_db,
+    }

@@ -72,6 +72,13 @@ class Conditioner(nn.Module):
         """Return the conditions of phrases, none of them empty; subclasses implement this."""
         raise NotImplementedError
 
+    def hear(self, waves: Tensor, rate: int) -> Condition:
+        """Return the conditions of clips (Q, T) at `rate` Hz that stand for phrases; BadInput where it cannot hear."""
+        raise BadInput(
+            f"conditioner {self.name} knows words alone and hears no example; ask in words, or take a model whose "
+            "conditioner hears (clap)"
+        )
+
     def encode(self, phrases: Sequence[str]) -> Condition:
         """Return the conditions of Q phrases, each read once; BadInput for an empty one or for none."""
         if not phrases or not all(phrase.strip() for phrase in phrases):

@@ -26,6 +26,7 @@ from usepcli.errors import BadInput, ConfigError
 
 _WORDS = "config.json, model.safetensors and tokenizer.json (or vocab.json and merges.txt)"
 _SOUND = ("preprocessor_config.json", "processor_config.json")
+_UNNAMED = "a sound"
 _LENGTH = 77  # tokens of a phrase, padding included
 _KEPT = 20_000  # phrases of the judge's cache, a vector of some hundred numbers each
 
@@ -36,6 +37,7 @@ class Clap(Tower):
     name: ClassVar[str] = "clap"
     expected: ClassVar[str] = _WORDS
     length = _LENGTH
+    _ears: tuple[ClapJudge] | None = None
 
     def unpack(self) -> tuple[Path, Any, Any, int, int]:
         """Return the folder with its text tower alone, and the widths of hidden states and shared space."""
@@ -50,6 +52,18 @@ class Clap(Tower):
         tokenizer, network = self.opened()
         parts = [said(tokenizer, network, phrases[at : at + AT_ONCE]) for at in range(0, len(phrases), AT_ONCE)]
         return Condition(*(torch.cat(found) for found in zip(*parts, strict=True)))
+
+    def hear(self, waves: Tensor, rate: int) -> Condition:
+        """Return the conditions of clips (Q, T): their place in the shared space, and the hidden states of "a sound".
+
+        What attends to words learns from a clip only that it is a sound; what it sounds like stands in the whole.
+        """
+        if self._ears is None:
+            self._ears = (ClapJudge(self.path, self.sha256).to(self._place.device),)  # no part that is stored
+        with torch.no_grad():
+            whole = self._ears[0].hear(waves.to(self._place.device), rate)
+        tokens, mask, _ = self.encode([_UNNAMED])
+        return Condition(tokens.expand(len(whole), -1, -1), mask.expand(len(whole), -1), whole)
 
 
 class ClapJudge(Judge):

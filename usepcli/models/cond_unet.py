@@ -29,7 +29,7 @@ from usepcli import registry
 from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
 from usepcli.encoders.base import Conditioner
-from usepcli.errors import ConfigError, choices
+from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.models.cond_blocks import Words
 from usepcli.models.fixed import Fixed
 from usepcli.models.mask_levels import MaskLevels, Sizes, check_counts, repeated, widths
@@ -156,6 +156,12 @@ class CondUNet(MaskLevels, QueriedModel):
     def encode(self, queries: Sequence[str]) -> Conditions:
         """Return tokens (Q, N, D), which of them are words (Q, N), and the whole (Q, E); BadInput as of `words`."""
         return tuple(part.to(self.bias.device) for part in self.words.encode(queries))
+
+    def listen(self, wave: Tensor, rate: int) -> Conditions:
+        """Return the conditions (1, ...) of a clip (T,) at `rate` Hz, by a conditioner that hears; BadInput else."""
+        if self.weigh is None:
+            raise BadInput("model.condition_head none: an example reaches nothing of this model; ask in words")
+        return tuple(part.to(self.bias.device) for part in self.words.hear(wave[None], rate))
 
     def blank(self, count: int) -> Conditions:
         """Return conditions (1, count, ...) of nothing, to count arithmetic and memory with."""

@@ -10,7 +10,7 @@ scores see no difference. A training gives every mixture of a batch queries of i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,14 @@ from usepcli.models.separator import SeparationModel
 # Each (B, N, ...): of N queries for each of B mixtures, or (1, N, ...): of the same N for all of them.
 Conditions = tuple[Tensor, ...]
 _AT_ONCE = 8  # queries that go through a network together, so that its memory does not grow with their number
+
+
+class Example(NamedTuple):
+    """A clip (T,) at `rate` Hz that sounds like what is asked for, and what people call it."""
+
+    wave: Tensor
+    rate: int
+    label: str
 
 
 class QueriedModel(nn.Module):
@@ -96,13 +104,29 @@ class QueriedModel(nn.Module):
         est: Tensor = Bound(self, conditions)(mix, normalize)
         return est
 
-    def bound(self, queries: Sequence[str]) -> Bound:
+    def listen(self, wave: Tensor, rate: int) -> Conditions:
+        """Return what the network hears of a clip (T,) at `rate` Hz that stands for a query, tensors (1, ...).
+
+        BadInput where a model knows words alone, as here.
+        """
+        raise BadInput("this model knows words alone and hears no example; ask in words")
+
+    def bound(self, queries: Sequence[str | Example]) -> Bound:
         """Return the separator of these queries, one output for each; it shares this model's weights and its mode.
 
-        BadInput without a query.
+        A query is words or a clip that sounds like what is meant.  BadInput without a query.
         """
+        words = [query for query in queries if isinstance(query, str)]
         with torch.no_grad():
-            return Bound(self, self.conditions([queries]), tuple(queries))
+            told = iter(zip(*(part[0] for part in self.conditions([words])), strict=True) if words else ())
+            found = [
+                next(told) if isinstance(query, str) else tuple(part[0] for part in self.listen(query.wave, query.rate))
+                for query in queries
+            ]
+            if not found:
+                raise BadInput("no query; expected one or more")
+            held = tuple(_stacked(parts)[None] for parts in zip(*found, strict=True))
+        return Bound(self, held, tuple(query if isinstance(query, str) else query.label for query in queries))
 
     @property
     def latency_samples(self) -> int:
@@ -185,6 +209,14 @@ class Bound(SeparationModel):
     def receptive_field_samples(self) -> int | None:
         """Receptive field of the model that was asked."""
         return self.net.receptive_field_samples
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Return (Q, ...) of tensors (...) whose first sides may differ: tokens that a shorter one lacks are zeros."""
+    if not parts[0].ndim:
+        return torch.stack(list(parts))
+    most = max(len(part) for part in parts)
+    return torch.stack([torch.cat([part, part.new_zeros(most - len(part), *part.shape[1:])]) for part in parts])
 
 
 Model = SeparationModel | QueriedModel

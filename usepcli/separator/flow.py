@@ -6,7 +6,7 @@ Letters: N sources, R rows that go through the model, C channels, L or t samples
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 from torch import Tensor
@@ -16,6 +16,7 @@ from usepcli.dsp import image, rest
 from usepcli.dsp.overlap import Chunker, best_order, similarity
 from usepcli.errors import BadInput
 from usepcli.separator.how import How, Trace
+from usepcli.separator.presence import Evidence
 from usepcli.separator.stitch import Stitcher, link_channels
 
 Rows = Callable[[np.ndarray], np.ndarray]  # waves (R, L) to estimates (R, N, L), at the model's rate
@@ -86,10 +87,13 @@ def shifted(rows: Rows, shifts: int, rate: int, ordered: bool = False) -> Rows:
     return rows if shifts == 1 else average
 
 
-def estimate(chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows, ordered: bool = False) -> np.ndarray:
+def estimate(
+    chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows, ordered: bool = False, asked: bool = False
+) -> np.ndarray:
     """Return the estimates (N, C, L) of one chunk (C, L) at the model's rate; silence stays silent.
 
     With rest "share" they add up to the chunk.  ordered: every row's estimates come in the order of the sources.
+    asked: they answer queries, and but for "share" none depends on what else is asked.
     """
     peak = float(np.abs(chunk).max(initial=0.0))
     if peak == 0:
@@ -98,17 +102,23 @@ def estimate(chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows, ord
     scale = 1.0 if 1 / _TAME <= peak <= _TAME else 2.0 ** -np.floor(np.log2(peak))
     wave = chunk if scale == 1 else (chunk * np.float64(scale)).astype(np.float32)
     if how.channels == "linked" and len(wave) > 1:
-        found = _linked(wave, n_src, rate, how, rows)
+        found = _linked(wave, n_src, rate, how, rows, asked and how.rest != "share")
     else:
         found = _each(wave, n_src, rate, rows, ordered)
         found = rest.share(found, wave, rate) if how.rest == "share" else found
     return found if scale == 1 else (found / np.float64(scale)).astype(np.float32)
 
 
-def _linked(wave: np.ndarray, n_src: int, rate: int, how: How, rows: Rows) -> np.ndarray:
-    """Return the estimates (N, C, L) of a chunk whose channels are all divided by one decision."""
+def _linked(wave: np.ndarray, n_src: int, rate: int, how: How, rows: Rows, apart: bool) -> np.ndarray:
+    """Return the estimates (N, C, L) of a chunk whose channels are all divided by one decision.
+
+    apart: one decision for each source, between it and all the rest.
+    """
     guide = image.guide(wave, rate)  # (L,)
     sources = rows(guide[None]).swapaxes(0, 1)  # (N, 1, L)
+    if apart:
+        pairs = (np.concatenate([source, guide[None] - source]) for source in sources)  # (2, L)
+        return np.stack([image.spread(pair, guide, wave, rate)[0] for pair in pairs])
     if how.rest == "share":
         return image.spread(rest.share(sources, guide[None], rate)[:, 0], guide, wave, rate)
     # What the model leaves out of the guide is left out of the channels: it takes its part like a source.
@@ -146,7 +156,15 @@ class Flow:
         how: How,
         trace: Trace,
         ordered: bool = False,
+        absent: Collection[int] | None = None,
     ) -> None:
+        """Take what to ask, in chunks of samples at the rate `inner`, and what is noted.
+
+        absent: of a model that was asked, the answers that are silenced; None for a model that was not.
+        """
+        self.absent = absent
+        if absent is not None:
+            trace.evidence = Evidence(n_src, inner)
         self.rows, self.n_src, self.inner, self.rate, self.how, self.trace = rows, n_src, inner, rate, how, trace
         self.ordered = ordered
         self._chunker, self._stitcher = Chunker(chunk, overlap), Stitcher(overlap, inner, trace.seams, ordered)
@@ -165,7 +183,7 @@ class Flow:
         self.taken += wave.shape[1]
         self._held.append(wave)
         for start, chunk in self._chunker.push(self._down.push(wave)):
-            yield from self._back(self._stitcher.push(start, self._estimate(chunk)))
+            yield from self._back(self._stitcher.push(start, self._estimate(start, chunk)))
 
     def finish(self) -> Iterator[np.ndarray]:
         """Yield all the rest."""
@@ -173,11 +191,17 @@ class Flow:
         pad = 0 if self.rate == self.inner else -(-2 * self.rate // self.inner)
         tail = self._down.push(np.zeros((self.channels, pad), np.float32), last=True)
         for start, chunk in self._chunker.push(tail, last=True):
-            yield from self._back(self._stitcher.push(start, self._estimate(chunk)))
+            yield from self._back(self._stitcher.push(start, self._estimate(start, chunk)))
         yield from self._back(self._stitcher.finish(), last=True)
 
-    def _estimate(self, chunk: np.ndarray) -> np.ndarray:
-        return estimate(chunk, self.n_src, self.inner, self.how, self.rows, self.ordered)
+    def _estimate(self, start: int, chunk: np.ndarray) -> np.ndarray:
+        asked = self.absent is not None
+        found = estimate(chunk, self.n_src, self.inner, self.how, self.rows, self.ordered, asked)
+        if self.trace.evidence is not None:
+            self.trace.evidence.push(start, chunk, found)
+        if self.absent:
+            found[list(self.absent)] = 0
+        return found
 
     def _back(self, sources: np.ndarray, last: bool = False) -> Iterator[np.ndarray]:
         """Bring the next sources (N, C, t) at the model's rate back to the input's rate and complete them."""

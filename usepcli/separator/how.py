@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from usepcli.errors import BadInput, UsageError, choices
 
+if TYPE_CHECKING:
+    from usepcli.separator.presence import Evidence
+
 CHANNELS = ("linked", "each", "mix", "first")
-RESTS = ("share", "leave", "source")
+RESTS = ("share", "leave", "source")  # or "": what is usual for the model
 RESIDUAL = "residual"
 CHUNK_S, OVERLAP_S = 10.0, 2.0
 MOST_OVERLAP, MOST_SHIFTS = 0.5, 100
@@ -27,14 +31,15 @@ class How:
     "each" separates channel by channel and brings the channels into one source order; "mix" (their mean) and
     "first" give one channel out. `rest`, which is mainly what lies above the band of a model slower than the
     input: "share" gives it to the sources, which then add up to the input; "leave" leaves it out; "source" makes
-    it one more source, the last. `overlap` is the share of a chunk that it has in common with the next, 0 for 2 s or a
+    it one more source, the last; "" does what is usual, "source" for a model that was asked for some of what there is
+    and "share" for any other. `overlap` is the share of a chunk that it has in common with the next, 0 for 2 s or a
     quarter; with `shifts` above 1 the model hears every chunk so many times, each time a little later, and the mean of
     its answers counts, for so many times the work. `track` is the number of a track of sound in a file that has
     several, 0 for the first. UsageError for other words and numbers.
     """
 
     channels: str = "linked"
-    rest: str = "share"
+    rest: str = ""
     overlap: float = 0.0
     shifts: int = 1
     track: int = 0
@@ -50,8 +55,12 @@ class How:
             raise UsageError(f"--shifts: found {self.shifts}; expected a whole number from 1 to {MOST_SHIFTS}")
         if self.channels not in CHANNELS:
             raise UsageError(f"--channels: {choices('channel policy', self.channels, CHANNELS)}")
-        if self.rest not in RESTS:
+        if self.rest and self.rest not in RESTS:
             raise UsageError(f"rest: {choices('treatment of the rest', self.rest, RESTS)}")
+
+    def settled(self, asked: bool) -> How:
+        """Return this with what `rest` "" stands for; asked: of a model that answers queries."""
+        return self if self.rest else replace(self, rest="source" if asked else "share")
 
     @property
     def one_channel(self) -> bool:
@@ -165,7 +174,11 @@ class Null:
 
 @dataclass
 class Trace:
-    """What a stream notes while it runs: every join of two chunks, and the null test of what it gave out."""
+    """What a stream notes while it runs: every join of two chunks, and the null test of what it gave out.
+
+    evidence: of a model that was asked, how far what is asked for is there.
+    """
 
     seams: list[Seam] = field(default_factory=list)
     null: Null = field(default_factory=Null)
+    evidence: Evidence | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +18,9 @@ from usepcli import device as devices
 from usepcli import guard
 from usepcli.audio import io
 from usepcli.errors import BadInput, UsageError, WorkerDied
-from usepcli.models.queried import Bound, Model, QueriedModel
+from usepcli.models.queried import Bound, Example, Model, QueriedModel
 from usepcli.models.separator import SeparationModel
+from usepcli.separator import words
 from usepcli.separator.flow import Flow, Intake, Rows, shifted
 from usepcli.separator.how import (
     FLOOR_S,
@@ -35,6 +36,7 @@ from usepcli.separator.how import (
     names_of,
 )
 from usepcli.separator.live import LIVE, Live
+from usepcli.separator.presence import EVEN
 from usepcli.weights import cards, store
 
 __all__ = ["How", "Live", "Null", "Seam", "Separation", "Separator", "Trace", "Watch", "borrowed"]
@@ -43,6 +45,7 @@ _BLOCK_S = 4.0
 _RELEASE_S = 120.0  # of sound, after which the holes in the heap go back to the system
 _ROWS = 8  # channels of a file that go through the model at once; 16 take half as long again for each
 _BATCH_S = 60.0  # audio that `batch` sends through the model at once
+_EXAMPLE_S = 60.0
 _WAIT_S = 0.2  # what resampling both ways and the weights of the rest hold back
 
 Wave = np.ndarray | Tensor  # (T,) or (C, T)
@@ -51,10 +54,18 @@ Watch = Callable[[Iterable[np.ndarray], int, str], Iterable[np.ndarray]]  # bloc
 
 @dataclass(frozen=True)
 class Separation:
-    """Sources (N, T) or (N, C, T) of a waveform (T,) or (C, T), at its rate in Hz, in its kind of array."""
+    """Sources (N, T) or (N, C, T) of a waveform (T,) or (C, T), at its rate in Hz, in its kind of array.
+
+    `names` are what the sources are called: the queries of a model that was asked, else "1", "2", ..., and "residual"
+    where the rest is one more source, the last. `presence` says for each query how likely the sound is there at all,
+    0.5 being even odds; () for other models and for one that was not calibrated. What was judged absent (below 0.5) is
+    silent, and in the residual, unless the model was asked with `always`.
+    """
 
     sources: Any
     rate: int
+    names: tuple[str, ...] = ()
+    presence: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -70,6 +81,8 @@ class Separator:
     """
 
     ref = ""  # where `load` found the model
+    always = False  # whether what is judged absent sounds nevertheless
+    _asked: tuple[words.Query, ...] = ()
 
     def __init__(
         self,
@@ -110,20 +123,46 @@ class Separator:
         """What the model was asked for, () for one that takes no queries or was asked for nothing yet."""
         return self.model.queries if isinstance(self.model, Bound) else ()
 
-    def ask(self, queries: Sequence[str]) -> Self:
+    def ask(self, queries: Sequence[words.Query], always: bool = False) -> Self:
         """Return the separator of these queries, one source for each in their order, with the same weights in memory.
 
-        What no query names is shared out, left or a source of its own as `How.rest` says; of one query it cannot be
-        shared out.  UsageError for a model that takes no queries or for none of them.
+        A query is words, or the path of a clip that sounds like what is meant, for a model that hears such.  What no
+        query names is one more source, the residual, unless `How.rest` says other; of one query it cannot be shared
+        out.  An answer is the same whatever else is asked.  always: what is judged absent is not silenced.
+        UsageError for a model that takes no queries, and for none, an empty one, or one that is asked twice.
         """
+        if isinstance(queries, (str, Path)) or not queries:
+            raise UsageError(f"queries: found {queries!r}; expected a list of words such as ['a dog barks', 'rain']")
+        told = iter(words.checked([query for query in queries if not isinstance(query, Path)], "ask"))
+        meant = [next(told) if not isinstance(query, Path) else query for query in queries]
+        asked = self.bound(list(map(_heard, meant)))
+        asked.always, asked._asked = always, tuple(meant)
+        return asked
+
+    def bound(self, queries: Sequence[str | Example]) -> Self:
+        """Return the separator of queries as they stand in a data set, one of which may come twice; else as `ask`."""
         net = self.model.net if isinstance(self.model, Bound) else self.model
         if not isinstance(net, QueriedModel):
             raise UsageError("this model takes no queries: its outputs are what it was trained for")
-        if isinstance(queries, str) or not queries:
-            raise UsageError(f"queries: found {queries!r}; expected a list of words such as ['a dog barks', 'rain']")
-        asked = type(self)(net.bound(queries), self.card, self.device, self.chunk_s)
-        asked._fits, asked.ref = self._fits, self.ref
-        return asked
+        found = type(self)(net.bound(queries), self.card, self.device, self.chunk_s)
+        found._fits, found.ref = self._fits, self.ref
+        return found
+
+    @property
+    def asked(self) -> tuple[words.Query, ...]:
+        """What `ask` was given, in its order: words as text and clips as paths."""
+        return self._asked
+
+    def presence(self, trace: Trace) -> tuple[float, ...]:
+        """Return how likely it is that each query is there, after a stream has ended; () where nothing can tell."""
+        calibration = cards.calibration(self.card)
+        if trace.evidence is None or calibration is None:
+            return ()
+        return trace.evidence.presence(calibration)
+
+    def absent(self, trace: Trace) -> tuple[int, ...]:
+        """Return the places of the queries that are judged absent after a stream has ended, whatever `always` says."""
+        return tuple(k for k, odds in enumerate(self.presence(trace)) if odds < EVEN)
 
     def names(self, how: How = USUAL) -> tuple[str, ...]:
         """Return the names of what a stream yields: "1", "2", ..., and "residual" where it is a source.
@@ -131,7 +170,12 @@ class Separator:
         UsageError for a model that was not asked yet.
         """
         self._answering()
-        return names_of(self.n_src, how)
+        return names_of(self.n_src, self._settled(how))
+
+    def _settled(self, how: How) -> How:
+        if not isinstance(how, How):
+            raise UsageError(f"how: found {how!r}; expected How(channels=..., rest=...)")
+        return how.settled(bool(self.queries))
 
     def channels_out(self, channels_in: int, how: How = USUAL) -> int:
         """Return the number of channels of every source of an input with `channels_in` channels."""
@@ -193,9 +237,22 @@ class Separator:
             raise BadInput(f"waveform of type {type(wave).__name__}; expected an array or a tensor, (T,) or (C, T)")
         size, length = max(1, round(_BLOCK_S * rate)), wave.shape[-1]
         blocks = [wave[..., at : at + size] for at in range(0, max(length, 1), size)]
-        pieces = list(self._stream(blocks, rate, how, trace or Trace(), rows))
+        trace, how = trace or Trace(), self._settled(how)
+        pieces = list(self._stream(blocks, rate, how, trace, rows))
         sources = np.concatenate([np.asarray(piece) for piece in pieces], axis=-1)
-        return Separation(torch.from_numpy(sources).to(wave.device) if isinstance(wave, Tensor) else sources, rate)
+        if gone := [] if self.always or how.rest == "share" else list(self.absent(trace)):
+            self._silence(sources, gone, wave, how)
+        names = (*self.queries, *names_of(self.n_src, how)[self.n_src :]) if self.queries else self.names(how)
+        out = torch.from_numpy(sources).to(wave.device) if isinstance(wave, Tensor) else sources
+        return Separation(out, rate, names, self.presence(trace))
+
+    def _silence(self, sources: np.ndarray, gone: list[int], wave: Wave, how: How) -> None:
+        """Silence what is judged absent, which then is in the residual."""
+        sources[gone] = 0
+        if how.rest == "source":
+            intake = Intake()
+            heard = intake.shaped(how.heard(intake(wave))[None])[0]
+            sources[-1] = heard - sources[:-1].sum(0, dtype=np.float64)
 
     def stream(
         self, blocks: Iterable[Wave], rate: int, how: How = USUAL, trace: Trace | None = None
@@ -213,10 +270,12 @@ class Separator:
         The numbers are those of the model on the whole recording, without chunks and seams. ConfigError where the
         model is not live, UsageError where `how` needs long windows.
         """
-        return Live(self._answering(), rate, how, self.device)
+        return Live(self._answering(), rate, self._settled(how), self.device)
 
-    def _stream(self, blocks: Iterable[Wave], rate: int, how: How, trace: Trace, rows: Rows) -> Iterator[np.ndarray]:
-        run, intake = self._flow(checked_rate(rate), how, trace, rows), Intake()
+    def _stream(
+        self, blocks: Iterable[Wave], rate: int, how: How, trace: Trace, rows: Rows, absent: Collection[int] = ()
+    ) -> Iterator[np.ndarray]:
+        run, intake = self._flow(checked_rate(rate), self._settled(how), trace, rows, absent), Intake()
         if isinstance(blocks, (str, bytes)) or not isinstance(blocks, Iterable):
             raise BadInput(f"blocks of type {type(blocks).__name__}; expected arrays or tensors, one after the other")
         released = 0
@@ -231,9 +290,7 @@ class Separator:
             raise BadInput("waveform without samples; expected at least one")
         yield from map(intake.shaped, run.finish())
 
-    def _flow(self, rate: int, how: How, trace: Trace, rows: Rows) -> Flow:
-        if not isinstance(how, How):
-            raise UsageError(f"how: found {how!r}; expected How(channels=..., rest=...)")
+    def _flow(self, rate: int, how: How, trace: Trace, rows: Rows, absent: Collection[int]) -> Flow:
         overlap = round(min(OVERLAP_S, self.chunk_s / 4) * self.rate)
         if how.overlap:
             overlap = max(1, min(round(how.overlap * self._chunk), self._chunk // 2))
@@ -241,7 +298,8 @@ class Separator:
         rows = shifted(rows, how.shifts, self.rate, model.ordered)
         if isinstance(model, Bound) and self.n_src == 1 and how.rest == "share":
             raise UsageError("rest: 'share' would give all others to the one source asked for; use leave or source")
-        return Flow(rows, self.n_src, self.rate, self._chunk, overlap, rate, how, trace, model.ordered)
+        gone = absent if self.queries else None
+        return Flow(rows, self.n_src, self.rate, self._chunk, overlap, rate, how, trace, model.ordered, gone)
 
     def _answering(self) -> SeparationModel:
         if isinstance(self.model, QueriedModel):
@@ -249,10 +307,16 @@ class Separator:
         return self.model
 
     def file(
-        self, path: Path, how: How = USUAL, trace: Trace | None = None, watch: Watch | None = None
+        self,
+        path: Path,
+        how: How = USUAL,
+        trace: Trace | None = None,
+        watch: Watch | None = None,
+        absent: Collection[int] = (),
     ) -> Iterator[np.ndarray]:
         """Yield the sources (N, C, t) of a sound file; BadInput or InputNotFound if it cannot be used.
 
+        absent: the queries whose answers are silenced; whether one is absent is known when the whole was heard.
         `watch` is asked for the blocks; where what it gives has a method `part`, that is told how many channels of how
         many have been through the model, each time that the model answers.
         """
@@ -266,7 +330,7 @@ class Separator:
         if watch:
             blocks = watch(blocks, -(-info.frames // frames), io.show(path.name))
         rows = partial(self._in_parts, part=getattr(blocks, "part", None))
-        yield from self._stream(blocks, info.rate, how, trace or Trace(), rows)
+        yield from self._stream(blocks, info.rate, how, trace or Trace(), rows, absent)
 
     def _in_parts(self, waves: np.ndarray, part: Callable[[int, int], None] | None) -> np.ndarray:
         """Return `rows` of many channels, a few at a time: so memory is bounded, and somebody sees it go on."""
@@ -307,6 +371,22 @@ class Separator:
         pieces = list(smaller._stream([waves[0]], self.rate, How(rest="leave"), Trace(), ask))
         self._fits = min(self._fits, smaller._fits)
         return np.concatenate(pieces, axis=1)[None]  # (1, N, L)
+
+
+def _heard(query: words.Query) -> str | Example:
+    """Return words as they are, and of a path the clip; BadInput for one that is silent or longer than a minute."""
+    if isinstance(query, str):
+        return query
+    info = io.info(query)
+    if info.seconds > _EXAMPLE_S:
+        raise BadInput(
+            f"{io.show(query)}: lasts {info.seconds:.0f} s; expected a clip of at most {_EXAMPLE_S:.0f} s that sounds "
+            "like what is asked for"
+        )
+    wave = io.read(query)[0].mean(0)
+    if not wave.any():
+        raise BadInput(f"{io.show(query)}: is silent; expected a clip that sounds like what is asked for")
+    return Example(torch.from_numpy(wave), info.rate, words.label(query))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,9 @@ _BYTES = {
     "U8": 1, "BOOL": 1,
 }  # fmt: skip
 _MOST_OUTPUTS = 1000
+_SUREST = math.log(1000)  # no few hundred scenes tell more
+_LONGEST_WINDOW_S = 60.0
+MEASURES = ("level", "purity")  # of an answer to a query, in dB: see separator/presence.py
 
 
 @dataclass
@@ -52,6 +55,8 @@ class Card:
     cost: dict[str, Any] = field(default_factory=dict)
     # Frozen parts that training used and the file does not hold: name -> reference and sha256.
     fixed: dict[str, dict[str, str]] = field(default_factory=dict)
+    # Of a model by query: how its answers tell whether a sound is there at all, see `calibration`.
+    presence: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the card as one JSON object."""
@@ -75,6 +80,7 @@ class Card:
             if not 0 <= getattr(card, key) <= most:
                 raise ValueError(f"{key} is {str(getattr(card, key))[:40]}, expected 0 to {most}")
         cost(card)
+        calibration(card)
         return card
 
     @property
@@ -148,6 +154,40 @@ def cost(card: Card) -> Cost | None:
     if not all(0 <= n < math.inf for n in numbers):
         raise ValueError(f"cost: found {card.cost}; expected no number below 0")
     return found
+
+
+class Calibration(NamedTuple):
+    """How measures of an answer to a query become the odds that the sound is there (separator/presence.py)."""
+
+    weights: tuple[float, ...]
+    bias: float
+    window_s: float
+
+    def odds(self, measures: Sequence[float]) -> float:
+        """Return the odds that the sound is there, 1 for even ones, between 1/1000 and 1000."""
+        logit = self.bias + sum(w * z for w, z in zip(self.weights, measures, strict=True))
+        return math.exp(max(-_SUREST, min(_SUREST, logit)))
+
+
+def calibration(card: Card) -> Calibration | None:
+    """Return how a model's answers become odds, None for a model that was not calibrated; ValueError for what is none.
+
+    None, too, for one by measures that came later than this version.
+    """
+    if not card.presence:
+        return None
+    weights, bias, window = (card.presence.get(name) for name in ("weights", "bias", "window_s"))
+    numbers = [*weights.values(), bias, window] if isinstance(weights, dict) and weights else [None]
+    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+        raise ValueError(
+            f"presence: found {str(card.presence)[:80]}; expected weights of {', '.join(MEASURES)}, bias, window_s"
+        )
+    if not 0 < window <= _LONGEST_WINDOW_S:  # type: ignore[operator]
+        raise ValueError(f"presence: window_s is {window}; expected a number up to {_LONGEST_WINDOW_S:g}")
+    if not set(weights) <= set(MEASURES):  # type: ignore[arg-type]
+        return None
+    held = tuple(float(weights.get(name, 0.0)) for name in MEASURES)  # type: ignore[union-attr]
+    return Calibration(held, float(bias), float(window))  # type: ignore[arg-type]
 
 
 def _printable(value: Any) -> Any:

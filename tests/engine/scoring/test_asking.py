@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from usepcli.audio import io
 from usepcli.data.manifest import Manifest, Row
-from usepcli.engine.scoring import evaluate, fuss_scores, momi
+from usepcli.engine.scoring import asking, evaluate, fuss_scores, momi
 from usepcli.engine.scoring.protocols import PROTOCOLS
 from usepcli.engine.scoring.scoring import Signals, score_signals
 from usepcli.engine.training import health
@@ -22,6 +22,10 @@ from usepcli.errors import BadInput
 from usepcli.metrics import momi as figures
 from usepcli.models.queried import Conditions, QueriedModel
 from usepcli.models.separator import SeparationModel
+from usepcli.separator.how import Trace
+from usepcli.separator.presence import Evidence
+from usepcli.separator.separator import Separator
+from usepcli.weights.cards import Calibration, Card
 
 RATE = 8000
 TONES = {"low": 300, "middle": 1000, "high": 3000}
@@ -160,3 +164,99 @@ def test_known_owners_and_a_known_order_leave_nothing_to_choose() -> None:
     whole, turned = waves.sum(0), waves[::-1]
     assert figures.msi(turned, waves, whole) > 60 > -20 > figures.msi(turned, waves, whole, True)
     assert math.isnan(figures.msi(waves[:2], waves, whole, True))
+
+
+def scenes(root: Path) -> Manifest:
+    """Thirty mixtures of one or two of the three tones."""
+    return manifest(root, *[("low", "high"), ("middle",), ("middle", "low")] * 10)
+
+
+def test_a_calibration_tells_what_is_there_from_what_is_not(tmp_path: Path) -> None:
+    data = scenes(tmp_path)
+    rows = asking.ask_all(Separator(Bands()), data)
+    for row in data.rows:
+        asked = {one["query"]: one["there"] for one in rows if one["id"] == row.id}
+        assert {query for query, there in asked.items() if there} == set(row.queries)
+        assert sum(not there for there in asked.values()) == min(len(row.queries), 3 - len(row.queries))
+    assert asking.usual_window(data) == 0.5
+    found = asking.calibrated(rows, "tones", 0.5)
+    assert (found["present"], found["absent"], found["misses"], found["false_alarms"]) == (50, 40 - 10, 0, 0)
+    judged = asking.ask_all(Separator(Bands(), Card(presence=found)), data, seed=7)
+    assert all((row["presence"] > 0.5) is row["there"] for row in judged)
+    assert [(row["metric"], row["mean"]) for row in asking.told(judged)] == [("misses", 0), ("false-alarms", 0)]
+    with pytest.raises(BadInput, match="2 queries of its items and 1 of others; expected 20"):
+        asking.calibrated([row for row in rows if row["id"] == "m0"], "tones", 0.5)
+
+
+def test_an_item_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    data = scenes(tmp_path)
+    (tmp_path / "0_1.wav").unlink()
+    rows = asking.ask_all(Separator(Bands()), data)
+    assert [row["id"] for row in rows if row["reason"]] == ["m0"] and len({row["id"] for row in rows}) == 30
+
+
+def test_odds_are_those_of_two_normal_distributions() -> None:
+    """z ~ N(m, s) of either kind: log odds (m1 - m0) z / s^2 - (m1^2 - m0^2) / (2 s^2), whatever the numbers of each.
+
+    With 20,000 draws the weight 2 m / s^2 = 1 has a standard error of about 0.02; the ridge takes as much.
+    """
+    draw = np.random.default_rng(0)
+    there = np.arange(20_000) % 4 == 0
+    z = np.stack([draw.normal(np.where(there, 3.0, 1.0), math.sqrt(2)), draw.normal(size=len(there))], 1)
+    weights, bias = asking.fitted(z, there)
+    assert weights == pytest.approx([1, 0], abs=0.06) and bias == pytest.approx(-2, abs=0.12)
+    assert Calibration(tuple(weights), bias, 1.0).odds([2.0, 0.0]) == pytest.approx(1, abs=0.1)
+
+
+def test_evidence_counts_every_sample_once() -> None:
+    """x = 1 for 2.5 s, an answer of 0.5 in the second second and none elsewhere; at once, and in overlapping chunks."""
+    x, s = np.ones((1, 250), np.float32), np.zeros((2, 1, 250), np.float32)
+    s[0, :, 100:200] = 0.5
+    whole, parts = Evidence(2, 100), Evidence(2, 100)
+    whole.push(0, x, s)
+    for start, stop in ((0, 80), (60, 140), (120, 250)):
+        parts.push(start, x[:, start:stop], s[:, :, start:stop])
+    for found in (whole, parts):
+        level, purity = 10 * math.log10(0.25 * 100 / 250), 10 * math.log10(0.5)
+        assert found.loudest(2.0) == pytest.approx(np.array([[level, purity], [-60, -60]]))
+        # Windows of one second begin every half, and the last holds what is over.
+        each = found.measures(1.0)[:, 0, 0]
+        assert each == pytest.approx([-60, *(10 * math.log10(0.25 * part) for part in (0.5, 1, 0.5))])
+        assert found.loudest(1.0)[0] == pytest.approx([10 * math.log10(0.25), purity])
+        # Odds that are the square of the share of power: 1/1000 at least, 1/64, 1/16 and 1/64.
+        squares = Calibration((2 * math.log(10) / 10, 0.0), 0.0, 1.0)
+        odds = (1 / 1000 + 1 / 64 + 1 / 16 + 1 / 64) / 4
+        assert found.presence(squares)[0] == pytest.approx(odds / (1 + odds))
+    silent = Evidence(1, 100)
+    silent.push(0, 0 * x, 0 * s[:1])
+    assert silent.presence(Calibration((0.0, 0.0), 9.0, 1.0)) == (0.0,) and not len(silent.measures(1.0))
+
+
+def test_odds_of_a_long_recording_are_the_mean_of_its_windows() -> None:
+    """A sound in one of 40 windows whose odds there are 1000 has odds of 25 in all; what never was clear stays so."""
+    x, s = np.ones((1, 40 * 100), np.float32), np.full((2, 1, 40 * 100), 0.1, np.float32)
+    s[0, :, :50] = 1
+    evidence = Evidence(2, 50)
+    evidence.push(0, x, s)
+    clear = Calibration((1.0, 0.0), 10.0, 1.0)  # odds e^10, at most 1000, of all; e^-10, at least 1/1000, at -20 dB
+    assert evidence.presence(clear) == pytest.approx((1000 / 79 / (1 + 1000 / 79), 0.001), rel=0.02)
+
+
+def test_what_is_judged_absent_is_silent_and_in_the_residual() -> None:
+    found = asking.calibrated(
+        [
+            {"id": str(k), "there": k % 2 == 0, "reason": "", "level": -3.0 - 40 * (k % 2), "purity": 0.0}
+            for k in range(40)
+        ],
+        "made up",
+        1.0,
+    )  # fmt: skip
+    wave = tone("low", 4000) + np.float32(1e-4) * tone("high", 4000)
+    separator = Separator(Bands(), Card(presence=found))
+    made = separator.ask(["low", "high"])(wave, RATE)
+    assert made.presence[0] > 0.9 and made.presence[1] < 0.1 and not made.sources[1].any()
+    assert np.array_equal(made.sources[0] + made.sources[2], wave) or np.abs(made.sources.sum(0) - wave).max() < 1e-7
+    trace = Trace()
+    kept = separator.ask(["low", "high"], always=True)(wave, RATE, trace=trace)
+    assert kept.sources[1].any() and kept.presence == made.presence == separator.ask(["low", "high"]).presence(trace)
+    assert Separator(Bands()).ask(["low", "high"])(wave, RATE).presence == ()

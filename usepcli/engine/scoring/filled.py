@@ -44,6 +44,10 @@ def conventions(
         found["consistency"] = consistency
     together = wanted.protocol is not None and channels == "each"
     found["channels"] = joined.JOINED if together else joined.MEANT[channels]
+    if "presence" in wanted.asked:
+        from usepcli.engine.scoring import asking
+
+        found["presence"] = asking.NOTES
     if "momi" in wanted.asked:
         from usepcli.engine.scoring import mom_scores
 
@@ -108,10 +112,13 @@ def _by_system(rows: Rows, summary: Callable[[Rows], Rows]) -> Rows:
     ]
 
 
-def failures(rows: Rows, sums: Rows, unheard: Rows, items: str = "items.csv") -> list[str]:
+def failures(
+    rows: Rows, sums: Rows, unheard: Rows, items: str = "items.csv", unasked: Rows | None = None
+) -> list[str]:  # fmt: skip
     """Return what could not be scored, separated or read: how many items, or sums of two, and why the first could not.
 
-    unheard: items whose words, or files for Kaldi, are missing.  items: the file in which the others are.
+    unheard: items whose words, or files for Kaldi, are missing.  items: the file in which the others are.  unasked:
+    items that could not be asked what they hold.
     """
     from usepcli.engine.scoring import results, scoring
 
@@ -126,6 +133,11 @@ def failures(rows: Rows, sums: Rows, unheard: Rows, items: str = "items.csv") ->
         found.append(
             f"{len(sums)} sums of two mixtures have no score, e.g. {sums[0]['id']}: {sums[0]['reason']}; all of them "
             f"are in {results.MOMS}"
+        )
+    if unasked:
+        found.append(
+            f"{len(unasked)} items were not asked what they hold, e.g. {unasked[0]['id']}: {unasked[0]['reason']}; all "
+            f"of them are in {results.PRESENCE}"
         )
     if unheard:
         found.append(
@@ -170,6 +182,39 @@ def add_moms(found: Results, rows: Rows, means: Means, seed: int, out: Path) -> 
     several = any("system" in row for row in found.summary)
     found.summary += [{"system": results.SEPARATED, **row} if several else row for row in summary]
     return lost
+
+
+def score_presence(job: Job, means: Means, part: Part, seed: int, quiet: bool) -> Rows:
+    """Ask the items that are ours and not done for what they hold and for what they do not; return all rows there."""
+    from dataclasses import replace
+
+    from usepcli.engine.scoring import asking
+    from usepcli.separator.separator import borrowed
+    from usepcli.weights import cards
+
+    if job.manifest is None:  # separated files have been refused
+        raise UsageError("--metric presence needs a MODEL")
+    manifest = replace(job.manifest, rows=job.manifest.rows[: means.limit or None])
+    if not part.left(len(manifest)):
+        return [row for rows in part.values() for row in rows]
+    job.open()
+    assert job.net is not None
+    with borrowed(job.net, job.device) as separator:
+        separator.card = cards.read_card(Path(job.facts["model"]["path"]))[0]
+        return asking.ask_all(
+            separator, manifest, seed=seed, channels=means.channels, part=part, track=_tracker(quiet)
+        )  # fmt: skip
+
+
+def add_presence(found: Results, rows: Rows, seed: int) -> Rows:
+    """Fill in the table of queries, there and absent; return the rows of items that could not be asked."""
+    from usepcli.engine.scoring import asking, results
+
+    found.tables[results.PRESENCE] = (rows, list(asking.COLUMNS))
+    found.facts["presence"] = {"seed": seed}
+    several = any("system" in row for row in found.summary)
+    found.summary += [{"system": results.SEPARATED, **row} if several else row for row in asking.told(rows)]
+    return [row for row in rows if row["reason"]]
 
 
 def add_comparisons(

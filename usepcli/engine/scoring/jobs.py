@@ -26,7 +26,7 @@ Rows = list[dict[str, Any]]
 Say = Callable[[str], None]
 SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "testset"
 # Scores of a whole set, or of sums of its mixtures: no metric of one source against its reference.
-OF_SETS = ("momi", "wer")
+OF_SETS = ("momi", "wer", "presence")
 CHANNELS = ("each", "first", "mix")  # those of data.items, which loads numpy
 BY = ("label", "origin", "speakers", "split", "n_src", "source", "k")
 
@@ -170,8 +170,9 @@ def measures(
         )
     if found.metrics:
         scoring.check_metrics(found.metrics, has_mixture=not folders.named or folders.mixtures is not None)
-    if folders.named and "momi" in metric:
-        raise UsageError("--metric momi separates sums of mixtures: it needs a MODEL, not --estimates")
+    for name in ("momi", "presence"):
+        if folders.named and name in metric:
+            raise UsageError(f"--metric {name} hears mixtures by itself: it needs a MODEL, not --estimates")
     if unprocessed and folders.named and folders.mixtures is None and not found.protocol:
         raise UsageError("--unprocessed and --oracle need the mixtures: give --mixtures DIR")
     return found
@@ -264,7 +265,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     if ref == "default" and not _released_default():
         raise InputNotFound(f"{_runs()}: no trained run in it and no model called default; name a MODEL")
     from usepcli import device as devices
-    from usepcli.engine.scoring import consistencies, results
+    from usepcli.engine.scoring import asking, consistencies, results
     from usepcli.engine.scoring.evaluate import gathered, referenced, score_model
     from usepcli.weights import cards, reach
 
@@ -277,6 +278,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
     if wanted.metrics or wanted.protocol:
         refuse_twice(manifest, split, means.limit)
+    asking.check(wanted.asked, card, ref)
     kinds = consistencies.of_model(wanted.consistency, card.model, ref)
     count = means.workers or in_flight.workers(wanted.metrics, min(means.limit or len(manifest), len(manifest)))
     facts: dict[str, Any] = {

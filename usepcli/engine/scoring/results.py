@@ -27,14 +27,15 @@ from usepcli.files import read_json, show, write_text
 
 ITEMS, SUMMARY, RECORD = "items.csv", "summary.csv", "evaluate.json"
 UNTOUCHED, CONFUSION, MOMS, WORDS = "items_unprocessed.csv", "confusion.csv", "momi.csv", "wer.csv"
+PRESENCE = "presence.csv"
 STATS, VERSUS, COMPARED = "stats.csv", "versus.csv", "compare.csv"
 PICTURES = ("momi_msi.png", "momi_msi.svg")
 REPORT, HOLES = "report.html", "holes.csv"
 ORACLES, PROJECTED = "items_oracle.csv", "items_consistency.csv"
 SEPARATED = "separated"  # the system that is scored, where others stand beside it
 EVERY = (
-    ITEMS, SUMMARY, RECORD, UNTOUCHED, ORACLES, PROJECTED, CONFUSION, MOMS, WORDS, STATS, VERSUS, COMPARED, *PICTURES,
-    REPORT, HOLES,
+    ITEMS, SUMMARY, RECORD, UNTOUCHED, ORACLES, PROJECTED, CONFUSION, MOMS, WORDS, PRESENCE, STATS, VERSUS, COMPARED,
+    *PICTURES, REPORT, HOLES,
 )  # fmt: skip
 SUMMARY_COLUMNS = ("metric", "mean", "median", "ci95_low", "ci95_high", "n", "missing")
 
@@ -56,7 +57,7 @@ class Results:
 
 def described(results: Results) -> dict[str, Any]:
     """Return what is said of an evaluation in evaluate.json."""
-    rows = next((results.tables[name][0] for name in (ITEMS, MOMS, WORDS) if name in results.tables), [])
+    rows = next((results.tables[name][0] for name in (ITEMS, MOMS, WORDS, PRESENCE) if name in results.tables), [])
     return {
         **results.facts,
         "items": len({row["id"] for row in rows}),

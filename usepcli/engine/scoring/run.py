@@ -201,14 +201,14 @@ def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluat
     if (there := len(journal.part("items").done)) and not (place.share or journal.merge):
         asked.means.say(f"{there} items were scored before, and stay")
     asked.job.opened = lambda device: journal.also(DEVICE, device)
-    every, moms = _done(asked, place)
+    every, moms, odds = _done(asked, place)
     if place.share:
         return _shared(asked, place, found, show)
     if journal.merge:
         journal.state("items").refuse_gaps(place.path)
     if devices := journal.part(DEVICE).values():
         found.facts["settings"]["device"] = ", ".join(sorted(devices))
-    rows, failed = _filled(asked, place, found, every, moms)
+    rows, failed = _filled(asked, place, found, every, moms, odds)
     record = place.record(found) | ({"failed": failed} if failed else {})
     if options["compare"]:
         asked.part(lambda: filled.add_published(found, record, options["compare"]))
@@ -226,8 +226,8 @@ def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluat
     return done
 
 
-def _done(asked: _Asked, place: Place) -> tuple[Rows, Rows | None]:
-    """Score what is ours and not done; return the rows of all items and sums that are there, None where none can be."""
+def _done(asked: _Asked, place: Place) -> tuple[Rows, Rows | None, Rows | None]:
+    """Score what is ours and not done; return the rows of all items, sums and queries there, None where none can be."""
     job, wanted, means, options = asked.job, asked.wanted, asked.means, asked.options
     every: Rows = []
     moms: Rows | None = None
@@ -243,10 +243,16 @@ def _done(asked: _Asked, place: Place) -> tuple[Rows, Rows | None]:
         moms = asked.part(lambda: filled.score_moms(job, means, part, pairs, seed))
     if "wer" in wanted.asked:
         asked.part(lambda: speech.hear(job, asked.words, asked.folders, means, place.journal))
-    return every, moms
+    odds: Rows | None = None
+    if "presence" in wanted.asked:
+        part = place.journal.part("presence")
+        odds = asked.part(lambda: filled.score_presence(job, means, part, options["seed"], options["quiet"]))
+    return every, moms, odds
 
 
-def _filled(asked: _Asked, place: Place, found: Results, every: Rows, moms: Rows | None) -> tuple[Rows, list[str]]:
+def _filled(
+    asked: _Asked, place: Place, found: Results, every: Rows, moms: Rows | None, odds: Rows | None
+) -> tuple[Rows, list[str]]:
     """Fill in the tables; return the rows of the separated signals, and what could not be scored, in words."""
     job, wanted, means, options = asked.job, asked.wanted, asked.means, asked.options
     rows: Rows = []
@@ -256,6 +262,9 @@ def _filled(asked: _Asked, place: Place, found: Results, every: Rows, moms: Rows
         asked.part(lambda: filled.add_comparisons(found, job, rows, *comparisons))
     lost: Rows = []
     unheard: Rows = []
+    unasked: Rows = []
+    if odds is not None:
+        unasked = asked.part(lambda: filled.add_presence(found, odds, options["seed"]), [])
     if moms is not None:
         lost = asked.part(lambda: filled.add_moms(found, moms, means, options["seed"], place.path), [])
     if "wer" in wanted.asked and (asked.words.hypotheses or place.journal.part("wer").done):
@@ -267,7 +276,7 @@ def _filled(asked: _Asked, place: Place, found: Results, every: Rows, moms: Rows
         unheard += asked.part(lambda: speech.export(found, job, *exported), [])
     if asked.faults and not found.tables:
         raise asked.faults[0]
-    return rows, filled.failures(rows, lost, unheard)
+    return rows, filled.failures(rows, lost, unheard, unasked=unasked)
 
 
 def _shared(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluated], None]) -> Evaluated:

@@ -19,6 +19,7 @@ from usepcli.engine.separation.separate_files import Wish, separate_files
 from usepcli.engine.separation.source import Source
 from usepcli.errors import UsepError
 from usepcli.separator.how import How
+from usepcli.separator.words import NOTHING, Asked
 from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ ALGORITHM = 1  # goes up when the same settings give other samples
 
 def settings(
     model: str | Path, chunk_s: float, wish: Wish, names: Sequence[str], name: str, form: str, subtype: str,
-    queries: Sequence[str] = (),
+    asked: Asked = NOTHING,
 ) -> dict[str, Any]:  # fmt: skip
     """Return all that changes what is written: not the device, not the number of threads."""
     card, weights = cards.read_card(reach.find_model(model))
@@ -50,7 +51,8 @@ def settings(
         "subtype": subtype,
         "algorithm": ALGORITHM,
         **more,
-        **({"queries": list(queries)} if queries else {}),
+        **asked.settings(),
+        **({"always": True} if wish.always else {}),
     }
 
 

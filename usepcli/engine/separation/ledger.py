@@ -35,7 +35,7 @@ OUTPUTS = (
     "peak", "level_db", "lufs", "activity", "active", "null_db", "null_peak_db", "missing_s", "left_out", "settings",
     "file_bytes", "file_mtime_ns", "file_sha256",
 )  # fmt: skip
-_QUERIED = (*OUTPUTS, "query")  # of outputs that were asked for in words
+_QUERIED = (*OUTPUTS, "query", "presence", "silenced")  # of outputs that were asked for in words
 
 
 class Ledger:
@@ -325,7 +325,7 @@ class Ledger:
                 "lufs": f"{track.lufs:.1f}",
                 "activity": f"{track.activity:.4f}",
                 "active": "true" if track.active else "false",
-                **({"query": track.query} if track.query else {}),
+                **(_asked(track) if track.query else {}),
             }
 
     def _record(self, job: Job, rows: list[Cells]) -> Record:
@@ -369,11 +369,19 @@ def _track(name: str, path: Path, row: Cells | None) -> Track:
         activity=float(row["activity"]),
         active=row["active"] == "true",
         query=row.get("query", ""),
+        presence=float(row.get("presence", "") or math.nan),
+        silenced=row.get("silenced") == "true",
     )
 
 
+def _asked(track: Track) -> dict[str, str]:
+    odds = "" if math.isnan(track.presence) else f"{track.presence:.4f}"
+    return {"query": track.query, "presence": odds, "silenced": "true" if track.silenced else "false"}
+
+
 def _columns(rows: Iterable[Cells]) -> tuple[str, ...]:
-    return _QUERIED if any("query" in row for row in rows) else OUTPUTS
+    known = {name for row in rows for name in row}
+    return tuple(name for name in _QUERIED if name in OUTPUTS or name in known)
 
 
 def _noted(note: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from usepcli import device as devices
 from usepcli.errors import UsageError
 from usepcli.separator.how import check_chunk, default_chunk_s
+from usepcli.separator.words import Query
 from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Maker:
     """The model by what its card says of it; it is loaded when something is to be separated."""
 
-    def __init__(self, ref: str, device: str, threads: int, chunk_s: float, queries: tuple[str, ...] = ()) -> None:
+    def __init__(self, ref: str, device: str, threads: int, chunk_s: float, queries: tuple[Query, ...] = ()) -> None:
         devices.check(device)
         if chunk_s:
             check_chunk(chunk_s)
@@ -28,7 +29,7 @@ class Maker:
 
     @classmethod
     def of(
-        cls, model: str | Separator, device: str, threads: int, chunk_s: float, queries: tuple[str, ...] = ()
+        cls, model: str | Separator, device: str, threads: int, chunk_s: float, queries: tuple[Query, ...] = ()
     ) -> Maker:
         """Return the maker of a model in reach, or of one that is loaded, which keeps its device and its chunk."""
         if isinstance(model, (str, Path)):
@@ -38,13 +39,18 @@ class Maker:
         return found
 
     @property
+    def by_query(self) -> bool:
+        """Whether the model separates what it is asked for."""
+        return not self.card.n_src and (self._loaded.by_query or bool(self._loaded.queries))
+
+    @property
     def n_src(self) -> int:
         """The number of outputs; UsageError for queries and a model that takes none, or the other way round."""
-        asked = not self.card.n_src and (self._loaded.by_query or bool(self._loaded.queries))
+        asked = self.by_query
         if self.queries and not asked:
             raise UsageError(
-                f"--query: model {self.ref} takes no queries, its outputs are what it was trained for; leave --query "
-                "out, or name a model by query with --model"
+                f"--query: model {self.ref} takes no queries, its outputs are what it was trained for; leave it out, "
+                "or name a model by query with --model"
             )
         if asked and not self.queries:
             raise UsageError(

@@ -27,6 +27,7 @@ class Notes:
     def __init__(self, say: Callable[[str], None], how: How, quiet: bool) -> None:
         self.say, self.how, self.quiet = say, how, quiet
         self._rates: set[int] = set()
+        self._uncalibrated = False
 
     def skipped(self, done: int, total: int) -> None:
         """Say that files are done already."""
@@ -49,7 +50,13 @@ class Notes:
             kind = record.tracks[0].path.suffix
             say(f"{file}: {kind} files cannot hold what it says of {', '.join(record.lost)}; left out")
         for track in record.tracks:
-            if not track.written:
+            if track.silenced:
+                kept = "its file is silent" if track.written else "it has no file"
+                say(
+                    f"{file}: '{track.query}' is judged absent (presence {track.presence:.2f}): {kept}; --always "
+                    "writes what was found"
+                )
+            elif not track.written:
                 say(f"{file}: source {track.label} is near-silent and was not written; --sources all writes it")
         if self.quiet:
             return
@@ -59,10 +66,11 @@ class Notes:
         if not sounds:
             say(f"{file}: all its sources are silent")
         for track in record.tracks:
-            if sounds and track.written and not track.active:
+            if sounds and track.written and not track.active and not track.silenced:
                 say(f"{file}: source {track.label} is near-silent; --sources auto leaves such sources out")
         if record.file != "-" and io.is_open_ended(record.source):
             say(f"{file}: nothing in it says where it ends; if it was cut short, nobody can tell")
+        self._presence(record)
         rate = record.rate
         if rate > inner and rate not in self._rates:
             self._rates.add(rate)
@@ -71,6 +79,16 @@ class Notes:
                 f"{_BAND[self.how.rest]}"
             )
         say(f"{file}: {null(record, self.how)}")
+
+    def _presence(self, record: Record) -> None:
+        """Say once of a model by query that its answers do not tell what is absent."""
+        bare = any(track.query and math.isnan(track.presence) for track in record.tracks)
+        if bare and not self._uncalibrated:
+            self._uncalibrated = True
+            self.say(
+                "presence: the model is not calibrated, so an absent sound gets whatever it takes for it; see usep "
+                "evaluate --calibrate"
+            )
 
 
 def purpose(model: str, card: Card) -> list[str]:

@@ -68,6 +68,10 @@ class _LeftOut(Exception):
     pass
 
 
+class Anew(Exception):
+    """Raised by what produces sources, at their end: all of them are to be asked for, and written, once more."""
+
+
 class _Slot:
     """A file being written; what is not wanted at the end is thrown away, whatever its writer made."""
 
@@ -103,9 +107,9 @@ def write_all(
 
     If a sample would leave the range of the format, `clip` decides: "gain" discards the files, measures the peak
     of the whole, and calls `produce` again for the gain that fits it; "error" raises BadInput; "allow" limits the
-    samples. Integer files add up to the rounded sum of the sources. `wanted`, asked at the end, tells which files
-    stay; `tags` go into every file. `frames` is the expected length; unknown (0), a WAV header leaves room for more
-    than 4 GiB.
+    samples. Where `produce` ends in Anew, all begins again. Integer files add up to the rounded sum of the sources.
+    `wanted`, asked at the end, tells which files stay; `tags` go into every file. `frames` is the expected length;
+    unknown (0), a WAV header leaves room for more than 4 GiB.
     """
     step = _step(subtype)
     while True:
@@ -129,11 +133,16 @@ def write_all(
             if rounded is None:
                 return Written(top.frames, gain, lost=lost)
             return Written(top.frames, gain, rounded.step, rounded.peak, rounded.power, lost)
+        except Anew:
+            continue
         except _WouldClip:
+            try:
+                for piece in pieces:
+                    top.add(piece)
+            except Anew:
+                continue
             if clip == "error":
                 raise BadInput(_beyond(paths[0], subtype)) from None
-            for piece in pieces:
-                top.add(piece)
             gain = top.gain(step or 0.0)
         except BaseException:
             for slot in slots:  # a file of two outputs that has one is as bad as half an output

@@ -43,9 +43,10 @@ class Separator(Waves):
         if Path(path).is_dir():
             raise BadInput(f"{show(path)}: is a folder where one sound file was expected; see usep separate")
         done = run.separate(
-            [Path(path) if str(path) != "-" else "./-"], Path(out), model=self, queries=self.queries,
+            [Path(path) if str(path) != "-" else "./-"], Path(out), model=self, queries=self.asked,
+            always=self.always,
             channels=how.channels,
-            rest="share" if how.rest == "source" else how.rest, residual=how.rest == "source", overlap=how.overlap,
+            rest="" if how.rest == "source" else how.rest, residual=how.rest == "source", overlap=how.overlap,
             shifts=how.shifts, track=how.track, sources=sources, keep=keep, name=name, form=form, subtype=subtype,
             clip=clip, overwrite=overwrite, resume=resume, quiet=True, say=say,
         )  # fmt: skip

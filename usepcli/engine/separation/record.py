@@ -41,7 +41,8 @@ class Track:
     of what is in the file; `activity` is the share of time in which it sounds (engine/separation/activity.py), `active`
     False for a near-silent one. `curve` holds its level in dB of full scale every `Record.step_s` seconds, at
     most 1000 values; it is empty for a file that an earlier run separated. `query` holds the words that a
-    model by query was asked for.
+    model by query was asked for, `presence` the odds from 0 to 1 that what they name is there (nan: the model is not
+    calibrated); `silenced`: it was judged absent, and what was found is in the residual.
     """
 
     source: str
@@ -56,6 +57,8 @@ class Track:
     active: bool
     curve: tuple[float, ...] = ()
     query: str = ""
+    presence: float = math.nan
+    silenced: bool = False
 
     @property
     def label(self) -> str:
@@ -127,7 +130,8 @@ class Record:
         sources = [
             {
                 "source": track.source,
-                **({"query": track.query} if track.query else {}),
+                **({"query": track.query, "presence": _json(track.presence)} if track.query else {}),
+                **({"silenced": True} if track.silenced else {}),
                 "output": io.show(track.path) if track.written else None,
                 "active": track.active,
                 **{key: _json(getattr(track, key)) for key in ("activity", "lufs", "level_db", "peak")},

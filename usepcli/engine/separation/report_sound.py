@@ -20,7 +20,7 @@ import numpy as np
 from usepcli.audio import io
 from usepcli.audio.resample import StreamResampler
 from usepcli.audio.written import MEDIA
-from usepcli.engine.separation.record import Record
+from usepcli.engine.separation.record import Record, Track
 from usepcli.report import html, listen, streamed
 from usepcli.report.separation import Lane
 from usepcli.separator.how import RESIDUAL, USUAL, How
@@ -81,7 +81,7 @@ def heard(record: Record, how: How, watch: Watch | None = None) -> list[Heard]:
     found = [Heard("Mixture", "mixture", record.source, how, 10 ** (record.gain_db / 20), file=name, watch=watch)]
     for track in record.written:
         rest = track.source == RESIDUAL
-        label = "Residual" if rest else track.query or f"Source {track.source}"
+        label = "Residual" if rest else _asked(track) if track.query else f"Source {track.source}"
         found.append(
             Heard(
                 label, "residual" if rest else "source", track.path, USUAL, lufs=track.lufs, peak=track.peak,
@@ -89,6 +89,13 @@ def heard(record: Record, how: How, watch: Watch | None = None) -> list[Heard]:
             )
         )  # fmt: skip
     return found
+
+
+def _asked(track: Track) -> str:
+    """Return the words of a query, and what is known of whether the sound is there."""
+    if math.isnan(track.presence):
+        return track.query
+    return f"{track.query} (presence {track.presence:.2f}{', judged absent: silent' if track.silenced else ''})"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from usepcli import guard
 from usepcli.audio import raws
 from usepcli.audio.spool import spooled
 from usepcli.engine import shards
-from usepcli.engine.separation import batch, jobs
+from usepcli.engine.separation import asking, batch, jobs
 from usepcli.engine.separation import inputs as sounds
 from usepcli.engine.separation.batch import Triage
 from usepcli.engine.separation.ending import Ending
@@ -62,7 +62,11 @@ def separate(
     null: bool = False,
     model: str | Separator = "default",
     channels: str = "linked",
-    queries: Sequence[str] = (),
+    queries: Sequence[words.Query] = (),
+    like: Sequence[Path] = (),
+    without: Sequence[str] = (),
+    caption: str | None = None,
+    always: bool = False,
     rest: str = "",
     residual: bool = False,
     sources: str = "all",
@@ -98,17 +102,15 @@ def separate(
     """
     if residual and rest == "leave":
         raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
-    queries = words.checked(queries)
-    if len(queries) == 1 and rest == "share" and not residual:
-        raise UsageError("--rest share: would give all the rest to the one source asked for; leave it out: a residual")
-    if queries and keep:
-        raise UsageError("--keep: chooses among numbered sources; with --query ask for those that are wanted")
-    residual, rest = residual or bool(queries and not rest), rest or "share"
+    asked = words.asked(queries, like, without, caption)
+    asking.refuse(asked, rest, residual, keep, always)
+    residual, rest = residual or bool(asked and not rest), rest or "share"
     if rest not in _RESTS:  # How knows one more, by which --residual is done
         raise UsageError(f"--rest: {choices('treatment of the rest', rest, _RESTS)}; --residual writes it as a file")
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
     pages = Pages(out, report, figure, overwrite, labels.lower())
-    wish = Wish(How(channels, "source" if residual else rest, overlap, shifts, track), sources, clip, queries=queries)
+    how = How(channels, "source" if residual else rest, overlap, shifts, track)
+    wish = Wish(how, sources, clip, queries=asked.labels, always=always)
     share = shards.asked(shard, merge)
     jobs.check_template(name)
     typed = [str(text) for text in inputs]
@@ -118,14 +120,16 @@ def separate(
         stdin, faults = _standard_input(texts, dry_run, stack)
         found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1, share=share)
         found.faults |= faults
-        maker = Maker.of(model, device, threads, chunk_s, queries)
+        maker = Maker.of(model, device, threads, chunk_s, asked.queries)
         names = names_of(maker.n_src, wish.how)
-        names = (*words.names(queries), *names[len(queries) :]) if queries else jobs.choose(names, keep)
+        names = asked.names(residual) if asked else jobs.choose(names, keep)
         laid = partial(jobs.lay_out_some, found.sources, out, names, name=name, form=form, subtype=subtype)
         plan, everyone = planned(found.sources, share, laid, pages.wanted)
         pages.begin(everyone, len(found.sources) + found.unseen)
-        facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype, queries)
+        facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype, asked)
         wish = replace(wish, settings=batch.fingerprint(facts))
+        if caption is not None and not quiet:
+            say(f"--caption: asks for {'; '.join(words.phrases_of(caption))}")
         run = _Run(
             maker, texts, found, everyone, plan, facts, wish, pages, Ledger(out, share), merge, resume, overwrite,
             fail_fast, quiet, ending, done, say,
@@ -188,10 +192,10 @@ class _Run:
         self.ledger.expect(self.everyone)
         if self.merge:
             self._refuse_gaps()
-        elif not self.ledger.out.exists():
+        elif self.wish.queries or not self.ledger.out.exists():
             self.ledger.read()
             if any(raws.is_member(job.source) or os.path.exists(job.source) for job in self._triage().todo):
-                _ = self.maker.separator  # a model that cannot be loaded leaves no folder behind
+                _ = self.maker.separator  # a model that cannot be loaded, or asked, leaves nothing behind
         with self.ledger:
             self._separate(self._merged(self._triage()) if self.merge else self._triage())
             self._tell_share()

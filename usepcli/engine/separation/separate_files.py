@@ -35,7 +35,8 @@ class Wish:
     """What to do with every file: `sources` "auto" leaves near-silent outputs out, `clip` as in write_all.
 
     `replace` tells which existing outputs may be overwritten; `settings` is the hash that goes into the tables;
-    `queries` are what a model by query was asked for, by whose names the job then calls its sources.
+    `queries` are what a model by query was asked for, by whose names the job then calls its sources; `always`: one that
+    is judged absent is not silenced.
     """
 
     how: How = field(default_factory=How)
@@ -43,6 +44,7 @@ class Wish:
     clip: str = "gain"
     settings: str = ""
     queries: tuple[str, ...] = ()
+    always: bool = False
     replace: Callable[[Path], bool] = lambda _: False
 
     def __post_init__(self) -> None:
@@ -65,13 +67,22 @@ class _Listener:
         self.channels = separator.channels_out(info.channels, wish.how)
         self.trace, self.meter = Trace(), Meter(self.rate, self.n_src, self.channels)
         self.kept: list[bool] = []
+        self.absent: tuple[int, ...] = ()  # queries that are silenced
+        self.settled = not wish.queries or wish.always or wish.how.rest == "share"
 
     def produce(self) -> Iterator[np.ndarray]:
-        """Yield the pieces (N', C, t) of the sources that the job names; may be asked again from the start."""
+        """Yield the pieces (N', C, t) of the sources that the job names; may be asked again from the start.
+
+        Anew where the end shows that what was given out is not what is to be written: a query is absent.
+        """
         self.trace, self.meter = Trace(), Meter(self.rate, self.n_src, self.channels)
-        for piece in self.separator.file(self.job.source, self.wish.how, self.trace, self.watch):
+        for piece in self.separator.file(self.job.source, self.wish.how, self.trace, self.watch, self.absent):
             self.meter.push(piece)
             yield piece if len(self.places) == self.n_src else piece[self.places]
+        if not self.settled:
+            self.settled, self.absent = True, self.separator.absent(self.trace)
+            if self.absent:
+                raise outputs.Anew
 
     def wanted(self) -> list[bool]:
         """Return which of the outputs stay."""
@@ -97,6 +108,7 @@ class _Listener:
     def tracks(self, paths: Iterable[Path], gain_db: float) -> tuple[Track, ...]:
         """Return what was measured on each output, after the common gain."""
         meter, gain = self.meter, 10 ** (gain_db / 20)
+        presence = self.separator.presence(self.trace)
         silent = meter.silent(self.places)
         levels, lufs, activity, (_, curves) = meter.levels_db, meter.lufs(), meter.activity(), meter.curves()
         found = []
@@ -116,6 +128,8 @@ class _Listener:
                     active=not silent[k],
                     curve=tuple(curves[place]),
                     query="".join(self.wish.queries[place : place + 1]),
+                    presence=presence[place] if place < len(presence) else math.nan,
+                    silenced=place in self.absent,
                     **facts,
                 )
             )
@@ -125,9 +139,9 @@ class _Listener:
 def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watch: Watch | None = None) -> Record:
     """Separate one file into the outputs that the job names: all of them or, on a fault, none.
 
-    Sources that would leave the range of an integer format are all turned down by one common gain. This is
-    known only at the end of the file, so the file then goes through the model a second time; nothing else
-    is kept in memory or on the disk.
+    Sources that would leave the range of an integer format are all turned down by one common gain, and what a query
+    names and the whole does not hold is silent. Both are known only at the end of the file, so the file then goes
+    through the model a second time; nothing else is kept in memory or on the disk.
     """
     begin, wish = time.monotonic(), wish or Wish()
     info = io.info(job.source, wish.how.track)

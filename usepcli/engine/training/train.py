@@ -28,7 +28,7 @@ from usepcli.engine.training.runfolder import RunFolder, flatten
 from usepcli.engine.training.schedule import Schedule
 from usepcli.engine.training.signals import Cut, StopFlag
 from usepcli.engine.training.stepping import Stepper
-from usepcli.engine.training.validate import LATEST, Validator
+from usepcli.engine.training.validate import Validator
 from usepcli.engine.training.watch import Watch
 from usepcli.errors import ConfigError, Diverged, Stopped, WorkerDied
 from usepcli.files import show
@@ -223,7 +223,7 @@ class Trainer:
             while self.epoch < self.t.epochs and self.step < self.total and not self._out_of_time():
                 self._epoch()
             flag.doing = f"all steps are taken: writing the model in {show(self.path)}, then ending"
-            self._conclude()
+            self.ranks.of_main(self._conclude, self.feed.check)
             self.feed.close()
             self._close()
             self.ranks.leave()
@@ -280,16 +280,12 @@ class Trainer:
     def _weights(self) -> dict[str, Tensor]:
         return self.average.state if self.average else self.student.state_dict()
 
-    def _conclude(self) -> None:
-        """Settle which file is the run's model, and say so where it is not one that a validation chose."""
-        if not self.ranks.main:
-            return
-        self.model_file = self.validator.keep_latest(self._weights(), self.step)
-        if self.model_file.name == LATEST:
-            self.log.say(
-                f"warning: no validation had a score in {self.validator.metric}, so nothing was chosen; the latest "
-                f"weights are in {self.model_file}"
-            )
+    def _conclude(self) -> float:
+        """Settle which file is the run's model, and complete it, on rank 0."""
+        self.model_file, said = self.validator.conclude(self._weights(), self.step)
+        for line in said:
+            self.log.say(line)
+        return 0.0
 
     def _out_of_time(self) -> bool:
         return bool(self.t.max_hours) and self.ranks.any(self.log.spent_s > self.t.max_hours * 3600, self.device)

@@ -30,6 +30,7 @@ MOM_SEED = 0
 class Split(NamedTuple):
     """The rows with sources, all rows up to valid.limit, pairs of the latter, and the mixtures of those pairs.
 
+    asked: all rows up to valid.limit, which a model that is asked is calibrated on.
     n_out: the model's outputs, or the fewest queries of a mixture for a model that is asked.
     """
 
@@ -39,6 +40,7 @@ class Split(NamedTuple):
     pairs: list[tuple[int, int]]
     single: Manifest | None
     n_out: int
+    asked: Manifest | None = None
 
 
 class Choice(NamedTuple):
@@ -57,7 +59,7 @@ def read(profile: Any, model: Model) -> Split:
     rows = Manifest.read(data.manifest).split(data.valid_split)
     where = f"split '{data.valid_split}' of {data.manifest}"
     n_out, most = _outputs(model, rows.rows, where)
-    mixtures = _heard_once(rows.rows[: valid.limit] if valid.limit else rows.rows)
+    mixtures = whole = _heard_once(rows.rows[: valid.limit] if valid.limit else rows.rows)
     if data.crops != "one" and valid.mom_pairs:
         # A few long recordings hold many sums of two mixtures; one alone holds one.
         mixtures = cut_up(mixtures, 2 * valid.mom_pairs, valid.mom_seconds)
@@ -70,7 +72,9 @@ def read(profile: Any, model: Model) -> Split:
         return Manifest(some, rows.root, rows.path) if some else None
 
     known = lazy.some(rows.rows, np.flatnonzero(lazy.counts(rows.rows, "sources")))
-    return Split(where, of(known), of(mixtures), pairs, of(lazy.some(mixtures, np.array(chosen, int))), n_out)
+    return Split(
+        where, of(known), of(mixtures), pairs, of(lazy.some(mixtures, np.array(chosen, int))), n_out, of(whole)
+    )
 
 
 def _heard_once(rows: Sequence[Row]) -> Sequence[Row]:

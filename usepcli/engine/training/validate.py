@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from usepcli.data.manifest import Manifest
 from usepcli.engine import tables
-from usepcli.engine.scoring import evaluate, momi
+from usepcli.engine.scoring import calibrating, evaluate, momi
 from usepcli.engine.scoring.scoring import FAILED
 from usepcli.engine.training import choice, health, valid_split
 from usepcli.engine.training.average import BestStates, part_file
@@ -118,6 +118,20 @@ class Validator:
         state = {k: v.detach().cpu().clone() for k, v in weights.items()}
         store.save_model(self.folder / LATEST, state, self.card(step, step))
         return self.folder / LATEST
+
+    def conclude(self, weights: Mapping[str, Tensor], step: int) -> tuple[Path, list[str]]:
+        """Return the run's model, as of `keep_latest`, and what is to be said of it; of one by query calibrate it."""
+        path = self.keep_latest(weights, step)
+        said = []
+        if path.name == LATEST:
+            said.append(
+                f"warning: no validation had a score in {self.metric}, so nothing was chosen; the latest weights are "
+                f"in {path}"
+            )
+        if not self.model.n_src:
+            net, single = store.load_any(path)[0], self.split.asked
+            said.append(calibrating.of_run(path, net, single, self.split.where, self.device, self.p.data.channels))
+        return path, [line for line in said if line]
 
     def keep_parts(self, parts: Mapping[str, nn.Module], step: int) -> None:
         """Write the weights of the other groups, a critic for instance, as they are beside the best model."""
