@@ -170,9 +170,8 @@ def measures(
         )
     if found.metrics:
         scoring.check_metrics(found.metrics, has_mixture=not folders.named or folders.mixtures is not None)
-    for name in ("momi", "presence"):
-        if folders.named and name in metric:
-            raise UsageError(f"--metric {name} hears mixtures by itself: it needs a MODEL, not --estimates")
+    if folders.named and (alone := [name for name in metric if name in ("momi", "presence")]):
+        raise UsageError(f"--metric {alone[0]} hears mixtures by itself: it needs a MODEL, not --estimates")
     if unprocessed and folders.named and folders.mixtures is None and not found.protocol:
         raise UsageError("--unprocessed and --oracle need the mixtures: give --mixtures DIR")
     return found
