@@ -120,6 +120,7 @@ def in_words(batch):
     batch.queries = [("dog", "rain"), ("x", "dog and rain")] * (len(batch) // 2)
     batch.phrases = [tuple(Phrase(query) for query in own) for own in batch.queries]
     batch.caption = ["dog and rain", "x"] * (len(batch) // 2)
+    batch.known = [True, True, False, False]  # read by objectives that learn from both alone
     return batch
 
 
@@ -139,3 +140,21 @@ def test_objectives_of_models_by_query_take_two_steps_and_draw_by_their_generato
     assert totals[0] == totals[1]
     with pytest.raises(ConfigError, match="batch_size"):
         objective.check(0)
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_mixtures_of_two_three_and_four_sources_meet_in_a_batch(name, make_batch) -> None:
+    """Some with phrases left out, and none the worse for whom it meets: what counts is its own number of words."""
+    objective, batch = asked(name, OPTIONS[name][0]), make_batch(size=6, n_ref=4, length=2000)
+    words = ("dog", "rain", "dog and rain", "x")
+    batch.queries = [words[:2], words[2:], words[:3], words[3:], words, words[1:3]]
+    for k, own in enumerate(batch.queries):
+        batch.sources[k, len(own) :] = 0.0
+    batch.mix = batch.sources.sum(1)
+    batch.phrases = [tuple(Phrase(query) for query in own) for own in batch.queries]
+    batch.caption, batch.incomplete = [own[0] for own in batch.queries], [False, False, True, False, False, True]
+    batch.known = [True, False, False, False, True, True] if objective.split else []
+    if name == "weak_sup":
+        batch.sources = None
+    for terms in two_steps(objective, batch):
+        assert all(torch.isfinite(value) for value in terms.losses.values())

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from usepcli.data.lazy import counts, given, hollow
-from usepcli.data.manifest import Manifest, Pool, Row
+from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
 from usepcli.errors import ConfigError
 
 # Fields of a batch, and of a manifest's row, that hold words.
@@ -47,6 +47,23 @@ def check_pools(pools: Sequence[Pool], needs: Collection[str]) -> None:
                 raise ConfigError(
                     f"{pool.path}: the objective reads queries and {item} has none; fill in the column 'query'"
                 )
+
+
+def said(rows: Sequence[Row] | Sequence[PoolRow], needs: Collection[str]) -> dict[str, str]:
+    """Return all different words that a model is asked by, where `needs` names them, and the first item of each."""
+    asked, found = {"queries", "caption", "phrases"} & {*needs}, dict[str, str]()
+    for row in rows:
+        for text in _asked(row, asked):
+            if text not in found:
+                found[text] = row.id
+    return found
+
+
+def _asked(row: Row | PoolRow, needs: Collection[str]) -> Iterable[str]:
+    if isinstance(row, PoolRow):
+        return [row.query] if "queries" in needs and row.query else []
+    texts = [*(row.queries if "queries" in needs else ()), *(text for text, _ in row.phrases if "phrases" in needs)]
+    return [*texts, row.caption] if "caption" in needs and row.caption else texts
 
 
 def _has(rows: Sequence[Row], name: str) -> np.ndarray:

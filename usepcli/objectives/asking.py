@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -27,6 +27,16 @@ class Asking(Objective):
         """Take the model to train and the loss of a pair; ConfigError for a loss in a spectrum that it has not."""
         super().__init__(model, loss)  # type: ignore[arg-type]
         check_spectrum(model, loss)
+
+    def knows(self, said: Callable[[], Mapping[str, str]]) -> None:
+        """Raise BadInput for the first words that are not in the model's closed list; other models know all words."""
+        if not self.student.settled().get("classes"):
+            return
+        for words, item in said().items():
+            try:
+                self.student.encode([words])
+            except BadInput as fault:
+                raise BadInput(f"item {item}: {fault}") from fault
 
     def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the estimates (B, N, T) of all queries of a batch, and which of them were asked for (B, N).

@@ -151,6 +151,9 @@ class Objective(nn.Module):
     def holds(self, n_src: int) -> None:
         """Raise BadInput where examples of so many sources, the most that the data have, do not fit."""
 
+    def knows(self, said: Callable[[], Mapping[str, str]]) -> None:
+        """Raise BadInput where words of the data, each with an item that says them, mean nothing to the model."""
+
     def ready(self, trained: bool) -> None:
         """Raise ConfigError where nothing has been learned that this method needs; trained: the student has."""
 

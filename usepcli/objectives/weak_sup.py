@@ -12,6 +12,8 @@ file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
@@ -64,6 +66,12 @@ class WeakSup(Asking):
                 "every line, or the manifest of the training"
             )
         self.judge = judge_of(judge, judge_path, "classifier") if classifier else None
+
+    def knows(self, said: Callable[[], Mapping[str, str]]) -> None:
+        """Raise BadInput for the first query that is no class of the list, or none that the model knows."""
+        for words, item in said().items():
+            self._present(item, (words,))
+        super().knows(lambda: dict.fromkeys(self.classes.values(), "objective.classes"))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms; BadInput for a mixture without a class, or with one that is not in the list."""

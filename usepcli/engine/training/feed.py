@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from usepcli.data.batch import Batch, Unusable, collate
+from usepcli.data.examples import DynamicMixtures, FixedMixtures
 from usepcli.data.sampling import EpochBatches, Key
+from usepcli.data.words import said
 from usepcli.engine import crew
 from usepcli.engine.training import amount, parts
 from usepcli.errors import BadInput, WorkerDied
@@ -46,6 +48,7 @@ class Feed:
         data = parts.training_data(profile, rate, objective.needs, objective.split)
         self.data: Any = data
         objective.holds(data.most_sources)
+        objective.knows(lambda: _said(data, objective.needs))
         self.bad: dict[str, int] = {}
         self.batch_size = amount.batch_size(profile, objective, data, world * self.t.accumulate)
         several = None if data.deal is None or data.deal.plain else data.deal.files
@@ -127,6 +130,13 @@ class Feed:
                 f"{len(self.bad)} of {self.data.n_files} training recordings are unusable (data.max_bad), the last: "
                 f"{found[-1][1] if found else ''}; run usep prepare-data --check"
             )
+
+
+def _said(data: FixedMixtures | DynamicMixtures, needs: Collection[str]) -> dict[str, str]:
+    """Return the words that a training asks by, and an item of each."""
+    if isinstance(data, FixedMixtures):
+        return said(data.manifest.rows, needs)
+    return {words: item for pool in reversed(data.pools) for words, item in said(pool.rows, needs).items()}
 
 
 def _fetch(data: Any, keys: Sequence[Key]) -> Batch:
