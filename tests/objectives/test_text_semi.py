@@ -17,7 +17,7 @@ from usepcli.data.batch import Batch
 from usepcli.data.known import Split, known
 from usepcli.data.manifest import Manifest, Phrase, Row
 from usepcli.engine.training.train import Trainer
-from usepcli.errors import ConfigError
+from usepcli.errors import BadInput, ConfigError
 from usepcli.losses.magnitude import MagnitudeL1
 from usepcli.models.queried import QueriedModel
 from usepcli.objectives.text_semi import TextSemi
@@ -130,6 +130,18 @@ def test_rows_say_themselves_which_sources_are_known(scenes: Manifest, tmp_path:
         Trainer(profile, tmp_path / "run")
     with pytest.raises(ConfigError, match="caption and item 0 has none"):
         Trainer(load_profile(str(tmp_path / "semi.yaml"), ["objective.supervised=0.25"]), tmp_path / "run")
+
+
+def test_words_that_are_in_no_closed_list_are_told_before_the_first_step(scenes: Manifest, tmp_path: Path) -> None:
+    for options, told in (
+        (["objective.supervised=0.25", f"model.classes=[{', '.join(CLASSES[:-1])}]"], r"item 3: query 'class 7': none"),
+        (["objective.name=weak_sup", "objective.classifier=0", f"objective.classes={tmp_path / 'few.txt'}"],
+         r"0: query 'class 1', which is none of the 1 classes"),
+    ):  # fmt: skip
+        (tmp_path / "few.txt").write_text(CLASSES[0])
+        with pytest.raises(BadInput, match=told):
+            Trainer(load_profile(str(tmp_path / "semi.yaml"), options), tmp_path / "run")
+        assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.mark.parametrize(
