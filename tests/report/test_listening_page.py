@@ -197,3 +197,25 @@ def test_a_name_is_asked_for_and_unanswered_questions_are_counted(browser: Any, 
     assert answers(browser)[0]["listener"] == "<b>Eve</b>"
     browser.click("#again")
     assert progress(browser) == "Question 2 of 4, 1 answered"
+
+
+def test_in_words_the_answers_bear_the_names_of_each_question(browser: Any, tmp_path: Path) -> None:
+    def worded(item: str) -> Signals:
+        return system("net").read(item)._replace(ordered=True)
+
+    names = {f"hidden-item{k}": (f"The sound of <b>{k}</b>", 'a "dog" barks; ' + "very " * 30) for k in range(2)}
+    drawn = list(listening.trials([System("net", dict.fromkeys(names, 2), worded, names)], "words", 2, seed=1))
+    entries = [pages.entry(trial.key["trial"], trial.sounds, trial.words) for trial in drawn]
+    test, entries, keys = listening.arrange(entries, [trial.key for trial in drawn], seed=1)
+    listening.write(tmp_path, keys, pages.page(test, "words", entries))
+    begin(browser, tmp_path)
+    for key in keys:
+        shown = browser.js("[...document.querySelectorAll('#answers span')].map(one => one.textContent)")
+        assert shown == [f"A: {key['a_words']}", f"B: {key['b_words']}", "Both", "None of them"]
+        assert browser.js("document.querySelectorAll('#sounds button').length") == 1
+        wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        assert browser.js(wide), "a long name stays within the page"
+        hear(browser, "x")
+        browser.keys("1" if key["a"] == key["source"] else "2")
+    browser.wait("!document.getElementById('done').hidden")
+    assert [row["answer"] for row in answers(browser)] == ["A" if key["a"] == key["source"] else "B" for key in keys]

@@ -27,7 +27,7 @@ listen = options.group(
 
 def complete_kind(incomplete: str) -> list[str]:
     """Return the kinds of listening tests whose names start with `incomplete`."""
-    return [name for name in ("preference", "which") if name.startswith(incomplete)]
+    return [name for name in ("preference", "which", "words") if name.startswith(incomplete)]
 
 
 @listen.command("make", cls=_help.Command)
@@ -53,7 +53,8 @@ def make(
         str,
         typer.Option(
             "--kind",
-            help="which (Which do you hear? A, B, both, neither) or preference (A or B); preference with --against.",
+            help="which (Which do you hear? A, B, both, neither), words (the same, A and B being the queries) or "
+            "preference (A or B); preference with --against, words where all sources have queries.",
             autocompletion=complete_kind,
             show_default=False,
         ),
@@ -87,8 +88,9 @@ def make(
 ) -> None:
     """Write a blind test for listeners, and its key.
 
-    A trial of kind which lets listeners hear an estimate and two references, one of them its own; preference lets
-    them choose between two systems. Questions are drawn with --seed, every item once before any comes twice.
+    A trial of kind which lets listeners hear an estimate and two references, one of them its own; of kind words the
+    estimate alone, and they read what both are called; preference lets them choose between two systems. Questions
+    are drawn with --seed, every item once before any comes twice.
 
     \b
     Examples:

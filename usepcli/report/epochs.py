@@ -29,6 +29,7 @@ def beside(runs: Mapping[str, Path], metrics: Sequence[str], out: str | Path, *m
     need("the scores over the epochs", "plot")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     tables = {name: columns(path) for name, path in runs.items()}
     lines = {name: table for name, table in tables.items() if any(_has(table, metric) for metric in metrics)}
@@ -47,6 +48,7 @@ def beside(runs: Mapping[str, Path], metrics: Sequence[str], out: str | Path, *m
                 axis.plot(table["epoch"], table[metric], marker="o", markersize=2.5, linewidth=1.3, label=name, **style)
         axis.set_title(f"{metric} (dB)" if metric in DECIBEL else metric, fontsize="medium", loc="left")
         axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(color="0.9", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)

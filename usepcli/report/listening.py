@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,29 @@ Sounds = Mapping[str, tuple[np.ndarray, int]]
 # Answers are stored by these names; the page shows the labels.
 ANSWERS = {
     "which": {"A": "A", "B": "B", "both": "Both", "neither": "Neither"},
+    "words": {"A": "A", "B": "B", "both": "Both", "neither": "None of them"},
     "preference": {"A": "A", "B": "B", "same": "No difference"},
 }
-QUESTIONS = {"which": "Which do you hear?", "preference": "Which one separates the target better?"}
+QUESTIONS = {
+    "which": "Which do you hear?",
+    "words": "Which sound do you hear?",
+    "preference": "Which one separates the target better?",
+}
 _HELP = {
     "which": "Play the sound, and A and B as often as you like. Say which of the two the sound holds: A, B, both, or "
     "neither of them.",
+    "words": "Play the sound as often as you like. Say which of the two it is: A, B, both, or none of them.",
     "preference": "The target is what should be left over from the mixture. Play it, A and B as often as you like, "
     "and say which of the two comes nearer to the target.",
 }
 _LABELS = {
     "which": {"x": "The sound", "a": "A", "b": "B"},
+    "words": {"x": "The sound"},
     "preference": {"a": "A", "b": "B", "x": "Target", "mixture": "Mixture"},
 }
 _KEYS = {"x": "x", "a": "a", "b": "b", "mixture": "m"}
 # Nobody can judge what was not heard: these have to be played before an answer is taken.
-_NEEDED = {"which": ["x"], "preference": ["a", "b"]}
+_NEEDED = {"which": ["x"], "words": ["x"], "preference": ["a", "b"]}
 _BODY = """<main id="test" class="listening {kind}">
 <header><h1>Listening test</h1><p id="progress" role="status" aria-live="polite"></p></header>
 <noscript><p>This page needs JavaScript. It asks nothing of any network.</p></noscript>
@@ -63,13 +71,17 @@ them at the end; you may close the page and go on later.</p>
 </main>"""
 
 
-def entry(trial: str, sounds: Sounds) -> dict[str, Any]:
-    """Return one trial of a page: its opaque name and its sounds {role: (wave (T,), rate)}, encoded."""
-    return {"id": trial, "sounds": {role: listen.encode(wave, rate) for role, (wave, rate) in sounds.items()}}
+def entry(trial: str, sounds: Sounds, words: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """Return one trial of a page: its opaque name and its sounds {role: (wave (T,), rate)}, encoded.
+
+    words: what the answers A and B (roles a and b) stand for, where it is said and not heard.
+    """
+    found = {"id": trial, "sounds": {role: listen.encode(wave, rate) for role, (wave, rate) in sounds.items()}}
+    return found | ({"words": {role.upper(): text for role, text in words.items()}} if words else {})
 
 
 def page(test: str, kind: str, entries: Iterable[Mapping[str, Any]]) -> str:
-    """Return the page of a test of trials made by `entry`; kind: which or preference."""
+    """Return the page of a test of trials made by `entry`; kind: which, words or preference."""
     trials = list(entries)
     roles = [role for role in _LABELS[kind] if any(role in trial["sounds"] for trial in trials)]
     data = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from usepcli.audio.loudness import LoudnessMeter
-from usepcli.engine.scoring import listening
+from usepcli.engine.scoring import listening, listening_score
 from usepcli.engine.scoring.scoring import Signals
 from usepcli.engine.scoring.systems import System
 from usepcli.errors import BadInput, IOFault, OutputError, UsageError
@@ -161,3 +161,51 @@ def test_a_page_stands_nowhere_without_its_key(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(IOFault):
         listening.write(tmp_path / "test", [], "<html>")
     assert list(tmp_path.iterdir()) == []
+
+
+def worded(
+    items: int = 4, words: tuple[str, ...] = ("The sound of rain", "a dog barks", "the sound of Rain")
+) -> System:
+    """Items of three noises with a query each; the third is called as the first."""
+
+    def signals(item: str) -> Signals:
+        ref = np.stack([noise(3 * int(item[4:]) + k) for k in range(3)])
+        return Signals(item, ("s1", "s2", "s3"), 0.1 * ref, ref, ref.sum(0), rate=RATE, ordered=True)
+
+    names = [f"item{k}" for k in range(items)]
+    return System("net", dict.fromkeys(names, 3), signals, dict.fromkeys(names, words))
+
+
+def test_in_words_an_estimate_is_heard_alone_and_both_sources_are_named(tmp_path: Path) -> None:
+    drawn = list(listening.trials([worded()], "words", 12))
+    assert len(drawn) == 12
+    for trial in drawn:
+        assert set(trial.sounds) == {"x"} and set(trial.words.values()) <= {"rain", "a dog barks", "Rain"}
+        assert len({words.casefold() for words in trial.words.values()}) == 2, "one name for both tells nothing"
+        called = {"s1": "rain", "s2": "a dog barks", "s3": "Rain"}
+        assert {role: called[trial.key[role]] for role in "ab"} == trial.words
+        assert trial.key["source"] in (trial.key["a"], trial.key["b"])
+    entries = [pages.entry(trial.key["trial"], trial.sounds, trial.words) for trial in drawn]
+    test, entries, keys = listening.arrange(entries, [trial.key for trial in drawn], 0)
+    page, key = listening.write(tmp_path, keys, pages.page(test, "words", entries))
+    text = page.read_text()
+    assert "Which sound do you hear?" in text and "None of them" in text and "a dog barks" in text
+    assert not any(hidden in text for hidden in ("item0", '"s1"', '"net"', '"source"'))
+    assert key.read_text().splitlines()[0].endswith(",seconds,a_words,b_words")
+    known = listening_score.read_key(key)
+    assert [known[row["trial"]]["a_words"] for row in keys] == [row["a_words"] for row in keys]
+
+
+def test_in_words_items_need_queries(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no item has two references with queries"):
+        list(listening.trials([system()], "words", 4))
+    with pytest.raises(BadInput, match="no item has a sounding reference"):
+        list(listening.trials([worded(words=("rain", "Rain", "the sound of rain"))], "words", 4))
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [("The sound of cat meowing", "cat meowing"), ("  a   dog ", "a dog"), ("the sound of ", "the sound of")],
+)
+def test_the_beginning_of_a_prompt_is_not_read(query: str, said: str) -> None:
+    assert listening.spoken(query) == said

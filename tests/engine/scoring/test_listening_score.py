@@ -63,6 +63,15 @@ def test_the_four_outcomes_with_wilsons_interval(tmp_path: Path) -> None:
     assert [correct["ci95_low"] / 100, correct["ci95_high"] / 100] == pytest.approx(wilson(2, 5), abs=1e-9)
 
 
+def test_answers_in_words_are_counted_alike_and_apart(tmp_path: Path) -> None:
+    key = make_key(tmp_path, [{**which(), "kind": "words"}, {**which(own="b"), "kind": "words"}, which()])
+    rows = table(key, make_answers(tmp_path / "ann.csv", ["A", "A", "neither"]))
+    assert [(row["kind"], row["outcome"], row["count"], row["n"]) for row in rows if row["count"]] == [
+        ("which", "none", 1, 1), ("words", "correct", 1, 2), ("words", "wrong", 1, 2),
+    ]  # fmt: skip
+    assert [line["system"] for lines in scores.shown(rows) for line in lines] == ["net", "net"]
+
+
 def test_systems_are_told_apart_and_listeners_too(tmp_path: Path) -> None:
     key = make_key(tmp_path, [which("old"), which("new"), which("old"), which("new")])
     ann = make_answers(tmp_path / "answers_ann.csv", ["B", "A", "B", "A"])

@@ -40,20 +40,31 @@ def make(
 
     What is heard is that of `evaluate`: a model on a manifest, or folders of separated files.  against: a second
     system, a model or a folder of estimates.  channels: of every file, as in `evaluate`; two can be heard.
-    kind: see listening.py; preference where there are two systems.
+    kind: see listening.py; preference where there are two systems, words where every item names its sources by queries.
     """
     folders = Folders(estimates, references, mixtures)
     means = Means(limit, device, 0, threads, say, jobs.checked(channels))
     jobs.check_subject(folders, model, data, split)
-    kind = kind or (listening.PREFERENCE if against else listening.WHICH)
-    listening.check(kind, 2 if against else 1)
+    kind = kind or (listening.PREFERENCE if against else "")
+    if kind:
+        listening.check(kind, 2 if against else 1)
     listening.refuse(out, overwrite)
     wanted = jobs.Measures((), None, False, folders)
     job = jobs.files_job(folders, wanted, means) if folders.named else jobs.model_job(model, data, split, wanted, means)
+    kind = kind or _usual(job)
     other = _other(job, against, folders, means) if against else None
     job.open()
     both = [system(job, folders, means), *([other()] if other else [])]
     return _written(out, both, kind, trials, seed, quiet, say)
+
+
+def _usual(job: Job) -> str:
+    """Return the kind of test of one system: by words where the sources of all items have some."""
+    from usepcli.data import lazy
+
+    rows = job.manifest.rows if job.manifest is not None else []
+    queries, sources = (lazy.counts(rows, name) for name in ("queries", "sources"))
+    return listening.WORDS if len(rows) and (queries == sources).all() and sources.any() else listening.WHICH
 
 
 def _written(
@@ -64,9 +75,9 @@ def _written(
 
     drawn = listening.trials(both, kind, trials, seed, say)
     entries, keys = [], []
-    total = trials * (len(both) if kind == listening.WHICH else 1)
+    total = trials * (1 if kind == listening.PREFERENCE else len(both))
     for trial in progress(drawn, total, desc="drawing", unit="trial", quiet=quiet):
-        entries.append(pages.entry(trial.key["trial"], trial.sounds))
+        entries.append(pages.entry(trial.key["trial"], trial.sounds, trial.words))
         keys.append(trial.key)
     if len(keys) < total:
         say(f"{len(keys)} trials: the set has no more to ask about than these, {total} were wanted")

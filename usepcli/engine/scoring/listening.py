@@ -1,8 +1,10 @@
 """A blind listening test: trials drawn from a test set, one page without a trace of the truth, and the key beside it.
 
-Two kinds of trial:
+Three kinds of trial:
   which       an estimate is heard, and with it two references A and B, one of them its own: which does it hold?
-              A, B, both, neither (the question of the human evaluations of weakly supervised separation)
+              A, B, both, neither
+  words       an estimate alone is heard, and A and B are what its mixture's sources are asked for by: which sound is
+              it? A, B, both, none (the question of Mahmud et al. 2024, appendix H, and of earlier work by words)
   preference  the estimates A and B of two systems for one reference: which separates it better?
 All sounds of a trial start at the same moment of the item and have the same loudness (BS.1770, or the same power where
 they are too short for it), so that the louder one does not win.
@@ -14,7 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,11 @@ from usepcli.errors import BadInput, ConfigError, MissingDependency, OutputError
 from usepcli.files import tried, whole
 
 PAGE, KEY = "test.html", "key.csv"
-WHICH, PREFERENCE = "which", "preference"
-KINDS = (WHICH, PREFERENCE)
+WHICH, WORDS, PREFERENCE = "which", "words", "preference"
+KINDS = (WHICH, WORDS, PREFERENCE)
+_BEFORE = "the sound of "  # what prompts begin with, and no listener needs to read
 KEY_COLUMNS = ("test", "trial", "kind", "item", "source", "system", "a", "b", "start_s", "seconds")
+WORD_COLUMNS = ("a_words", "b_words")  # where a question is asked in words
 EXCERPT_S = 10.0
 LOUDNESS_LUFS, RMS, PEAK = -23.0, 0.05, 0.99
 NO_SYSTEM = ""
@@ -39,10 +43,14 @@ NO_SYSTEM = ""
 
 @dataclass(frozen=True)
 class Trial:
-    """One question: the row of the key, and its sounds {role: (wave (T,) or (2, T), rate)}; roles x, a, b, mixture."""
+    """One question: the row of the key, and its sounds {role: (wave (T,) or (2, T), rate)}; roles x, a, b, mixture.
+
+    words: what stands for the roles a and b, where they are not heard.
+    """
 
     key: dict[str, Any]
     sounds: dict[str, tuple[np.ndarray, int]]
+    words: dict[str, str] = field(default_factory=dict)
 
 
 def refuse(folder: Path, overwrite: bool) -> None:
@@ -64,7 +72,7 @@ def check(kind: str, systems: int) -> None:
 def trials(
     systems: Sequence[System], kind: str, count: int, seed: int = 0, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[Trial]:
-    """Yield at most `count` questions in a drawn order; with two systems and `which`, each question for both of them.
+    """Yield at most `count` questions in a drawn order; with two systems, but for `preference`, each for both of them.
 
     An item that cannot be read or separated is said and passed over; one comes twice only when all of them have come
     once.  UsageError for a kind that does not fit the systems, BadInput where no item fits.
@@ -100,14 +108,16 @@ def _asked(
             lost.add(item)
             say(f"left out: {guard.fault(error, item, (UsageError, ConfigError, MissingDependency))}")
             continue
-        if not _sounds(found[0], source, kind):
+        called = systems[0].words[item] if kind == WORDS else ()
+        rivals = _rivals(found[0], source, kind, called)
+        if not rivals:
             continue
         asked += 1
-        heard = zip(systems, found, strict=True) if kind == WHICH else [(None, found[0])]
+        heard = zip(systems, found, strict=True) if kind != PREFERENCE else [(None, found[0])]
         for system, signals in heard:
             name = _fresh(random, used)
             if system is not None:
-                yield _which(name, system.name, signals, source, random)
+                yield _which(name, system.name, signals, source, int(random.choice(rivals)), called, random)
             else:
                 yield _preference(name, systems, found, source, random)
     if not asked:
@@ -116,10 +126,13 @@ def _asked(
 
 def _candidates(systems: Sequence[System], kind: str, random: np.random.Generator) -> list[tuple[str, int]]:
     """Return (item, source) in a drawn order: one source of every item, then another of every item, ..."""
-    least = 2 if kind == WHICH else 1
+    least = 1 if kind == PREFERENCE else 2
     items = [i for i, n in systems[0].items.items() if n >= least and all(i in other.items for other in systems[1:])]
+    if kind == WORDS:
+        items = [item for item in items if item in systems[0].words]
     if not items:
-        needed = "two references, to choose between," if kind == WHICH else "a reference"
+        named = "two references with queries" if kind == WORDS else "two references"
+        needed = "a reference" if kind == PREFERENCE else f"{named}, to choose between,"
         raise BadInput(f"{systems[0].name}: no item has {needed} and estimates of every system; give a set that has")
     orders = {item: random.permutation(systems[0].items[item]) for item in items}
     rounds = max(map(len, orders.values()))
@@ -134,10 +147,24 @@ def _fresh(random: np.random.Generator, used: set[str]) -> str:
     return name
 
 
-def _sounds(signals: Signals, source: int, kind: str) -> bool:
-    """Return whether the reference sounds, and for `which` another one, too."""
+def _rivals(signals: Signals, source: int, kind: str, called: Sequence[str]) -> list[int]:
+    """Return the references that an estimate may be taken for: others that sound, and are called something else.
+
+    [] where the reference itself is silent; the reference, where it has no rival.
+    """
     sounding = np.sqrt(_powers(signals.ref)) > SILENT_RMS
-    return bool(sounding[source]) and (kind == PREFERENCE or int(sounding.sum()) >= 2)
+    if not sounding[source]:
+        return []
+    if kind == PREFERENCE:
+        return [source]
+    others = [k for k in np.flatnonzero(sounding).tolist() if k != source]
+    return [k for k in others if not called or spoken(called[k]).casefold() != spoken(called[source]).casefold()]
+
+
+def spoken(query: str) -> str:
+    """Return a query as listeners read it, without the beginning of a prompt."""
+    whole = " ".join(query.split())
+    return whole[len(_BEFORE) :] if whole.casefold().startswith(_BEFORE) and len(whole) > len(_BEFORE) else whole
 
 
 def _powers(refs: np.ndarray) -> np.ndarray:
@@ -145,18 +172,28 @@ def _powers(refs: np.ndarray) -> np.ndarray:
     return np.asarray(np.mean(split(refs) ** 2, (-2, -1)))
 
 
-def _which(name: str, system: str, signals: Signals, source: int, random: np.random.Generator) -> Trial:
-    levels = _powers(signals.ref)
-    others = [k for k in range(len(levels)) if k != source and math.sqrt(levels[k]) > SILENT_RMS]
-    pair = [source, int(random.choice(others))]
-    pair = [pair[i] for i in random.permutation(2)]
+def _which(
+    name: str,
+    system: str,
+    signals: Signals,
+    source: int,
+    rival: int,
+    called: Sequence[str],
+    random: np.random.Generator,
+) -> Trial:
+    pair = [(source, rival)[i] for i in random.permutation(2)]
     start, stop = excerpt(signals.ref[pair], signals.rate or 1)
     waves = {"x": signals.est[source], "a": signals.ref[pair[0]], "b": signals.ref[pair[1]]}
     rate = signals.rate or 1
-    key = _key(name, WHICH, signals, source, start, stop) | {
+    key = _key(name, WORDS if called else WHICH, signals, source, start, stop) | {
         "system": system, "a": signals.sources[pair[0]], "b": signals.sources[pair[1]],
     }  # fmt: skip
-    return Trial(key, matched({role: (wave[..., start:stop], rate) for role, wave in waves.items()}))
+    sounds = matched({role: (wave[..., start:stop], rate) for role, wave in waves.items()})
+    if not called:
+        return Trial(key, sounds)
+    said = {role: spoken(called[k]) for role, k in zip("ab", pair, strict=True)}
+    key |= {f"{role}_words": words for role, words in said.items()}
+    return Trial(key, {"x": sounds["x"]}, said)
 
 
 def _preference(
@@ -255,5 +292,6 @@ def write(folder: Path, asked: Sequence[dict[str, Any]], page: str) -> tuple[Pat
     """
     with whole(folder / PAGE, len(page)) as unplaced:
         unplaced.write_text(page, encoding="utf-8", errors="surrogateescape")
-        tables.write_csv(folder / KEY, asked, KEY_COLUMNS)
+        words = WORD_COLUMNS if any(WORD_COLUMNS[0] in row for row in asked) else ()
+        tables.write_csv(folder / KEY, asked, (*KEY_COLUMNS, *words))
     return folder / PAGE, folder / KEY

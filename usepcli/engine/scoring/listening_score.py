@@ -1,8 +1,8 @@
 """What the answers of a listening test come to, given its key.
 
-which: correct (the answer names the reference that the estimate was made for), wrong (the other one), both, neither
-(called none), in % of the answers.  preference: the share that chose a system, of those who chose at all, and the
-two-sided binomial test against chance.  Intervals are Wilson's (1927), 95 %.
+which, words: correct (the answer names the reference that the estimate was made for), wrong (the other one), both,
+neither (called none), in % of the answers.  preference: the share that chose a system, of those who chose at all, and
+the two-sided binomial test against chance.  Intervals are Wilson's (1927), 95 %.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from usepcli.engine import tables
-from usepcli.engine.scoring.listening import KEY, KEY_COLUMNS, PREFERENCE, WHICH
+from usepcli.engine.scoring.listening import KEY, KEY_COLUMNS, PREFERENCE, WHICH, WORDS
 from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput, InputNotFound, OutputError, did_you_mean
 from usepcli.report.listening import ANSWERS
@@ -26,7 +26,7 @@ COLUMNS = (
     "kind", "listener", "system", "outcome", "count", "n", "percent", "ci95_low", "ci95_high", "ties", "p_binomial",
 )  # fmt: skip
 NOTES = {
-    "percent": "which: of the answers; preference: of the answers that chose one of both, ties apart",
+    "percent": "which, words: of the answers; preference: of the answers that chose one of both, ties apart",
     "interval": "95 %, Wilson 1927; every answer counts as independent, also those of one listener",
     "p_binomial": "two-sided exact binomial test of the preferences against one half",
 }
@@ -126,19 +126,20 @@ def score(answers: Sequence[Answer]) -> list[Scores]:
 
 
 def _score(answers: Sequence[Answer], listener: str) -> list[Scores]:
-    which = [answer for answer in answers if answer.trial["kind"] == WHICH]
     rows: list[Scores] = []
-    for system in dict.fromkeys(sorted(answer.trial["system"] for answer in which)):
-        outcomes = [outcome(answer) for answer in which if answer.trial["system"] == system]
-        for name in OUTCOMES:
-            share = _share(outcomes.count(name), len(outcomes))
-            rows.append({"kind": WHICH, "listener": listener, "system": system, "outcome": name, **share})
+    for kind in (WHICH, WORDS):
+        which = [answer for answer in answers if answer.trial["kind"] == kind]
+        for system in dict.fromkeys(sorted(answer.trial["system"] for answer in which)):
+            outcomes = [outcome(answer) for answer in which if answer.trial["system"] == system]
+            for name in OUTCOMES:
+                share = _share(outcomes.count(name), len(outcomes))
+                rows.append({"kind": kind, "listener": listener, "system": system, "outcome": name, **share})
     chosen = [answer for answer in answers if answer.trial["kind"] == PREFERENCE]
     return rows + (_preferences(chosen, listener) if chosen else [])
 
 
 def outcome(answer: Answer) -> str:
-    """Return what an answer to `which` comes to: correct, wrong, both or none."""
+    """Return what an answer to `which` or `words` comes to: correct, wrong, both or none."""
     if answer.answer in ("A", "B"):
         return "correct" if answer.trial[answer.answer.lower()] == answer.trial["source"] else "wrong"
     return "both" if answer.answer == "both" else "none"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,13 @@ class System:
 
     `signals(id)` gives est (K,T) in the order of ref (K,T), and mix (T,) where there is one, or with two channels
     (K,2,T) and (2,T); of more channels each source comes in the one in which its reference is loudest.
+    words: of an item, what each of its references is called where that is known.
     """
 
     name: str
     items: Mapping[str, int]
     read: Callable[[str], Signals]
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def signals(self, item: str) -> Signals:
         """Return an item as it can be heard."""
@@ -71,7 +73,7 @@ def of_rows(name: str, manifest: Manifest, signals: Callable[[Row], Signals], li
     """Return whatever makes signals of the rows of a manifest."""
     rows = {row.id: row for row in manifest.rows[: limit or None]}
     items = _with_sources({item: len(row.sources) for item, row in rows.items()}, manifest.path)
-    return System(name, items, lambda item: signals(rows[item]))
+    return System(name, items, lambda item: signals(rows[item]), _words(rows.values()))
 
 
 def of_files(
@@ -119,7 +121,14 @@ def of_manifest_files(estimates: Path, manifest: Manifest, limit: int = 0, chann
     references = ordered.of_manifest(manifest, limit)
     mixtures = {row.id: manifest.resolve(row.mixture) for row in manifest.rows if row.mixture}
     summed = references.keys() - mixtures.keys()
-    return of_files(str(estimates), estimates, _sounding(references, manifest.path), mixtures, summed, channels)
+    found = of_files(str(estimates), estimates, _sounding(references, manifest.path), mixtures, summed, channels)
+    return replace(found, words=_words(manifest.rows))
+
+
+def _words(rows: Iterable[Row]) -> dict[str, tuple[str, ...]]:
+    """Return by item the queries of its sources, of items in which each has one."""
+    found = {row.id: row.queries for row in rows if row.queries and len(row.queries) == len(row.sources)}
+    return {item: words for item, words in found.items() if all(one.strip() for one in words)}
 
 
 def _sounding(references: ordered.References, place: Path) -> ordered.References:

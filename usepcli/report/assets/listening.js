@@ -89,6 +89,10 @@
       players[role] = audio;
     }
     for (const button of element("sounds").children) button.hidden = !players[button.dataset.role];
+    data.answers.forEach(({ value, label }, index) => {
+      const words = (trial().words || {})[value];
+      element("answers").children[index].lastChild.textContent = words ? `${label}: ${words}` : label;
+    });
     current = data.roles.find(({ role }) => players[role]).role;
     shownAt = performance.now();
     show("trial");
