@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,14 +25,14 @@ class Finding(NamedTuple):
 
 
 class Study:
-    """The finished runs of a sweep, the sets on which they are scored, and the folder of what is found in them."""
+    """The finished runs of sweeps, the sets on which they are scored, and the folder of what is found in them."""
 
-    def __init__(self, runs: Path, sets: Mapping[str, Path], out: Path, threads: int = 1) -> None:
+    def __init__(self, folders: Sequence[Path], sets: Mapping[str, Path], out: Path, threads: int = 1) -> None:
         self.out, self.threads = out.resolve(), threads
-        done = sorted(runs.resolve().glob("*/best.safetensors"))
+        done = [path for folder in folders for path in sorted(folder.resolve().glob("*/best.safetensors"))]
         self.rows = {name(path.parent): path.parent for path in done if finished(path.parent)}
         if not self.rows:
-            raise SystemExit(f"{runs}: no finished run; train the sweep first")
+            raise SystemExit(f"{', '.join(map(str, folders))}: no finished run; train the sweep first")
         self.sets = {key: path.resolve() for key, path in sets.items() if path.exists()}
         (self.out / "scores").mkdir(parents=True, exist_ok=True)
 

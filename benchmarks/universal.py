@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     sets = {key: given.data / file for key, file in SETS.items()}
-    study = Universal(given.sweep, sets, given.out, given.threads)
+    study = Universal([given.sweep], sets, given.out, given.threads)
     table, findings = study.table(), study.findings(FINDINGS, MARGIN, ALIASES)
     write(study.out / "rows.csv", table)
     write(study.out / "findings.csv", findings)

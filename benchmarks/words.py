@@ -104,13 +104,13 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     """Score what is there and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sweep", type=Path, help="folder of the sweep's runs")
+    parser.add_argument("sweeps", type=Path, nargs="+", help="folder of a sweep's runs")
     parser.add_argument("--two", type=Path, required=True, help="folder of the mixtures of two sounds")
     parser.add_argument("--three", type=Path, required=True, help="folder of the mixtures of three sounds")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    study = Words(given.sweep, {"two": given.two, "three": given.three}, given.out, given.threads)
+    study = Words(given.sweeps, {"two": given.two, "three": given.three}, given.out, given.threads)
     table, findings = study.table(), study.findings(FINDINGS, MARGIN, {})
     write(study.out / "rows.csv", table)
     write(study.out / "findings.csv", findings)
