@@ -8,7 +8,9 @@ with l the loss (magnitude_l1), g a network's answer to words, X_i a mixture, T_
 each a mean over its mixtures; a mixture of whose phrases some were left out (data.phrases) adds up to no whole and has
 no L_CRL, unless `crl_skip_incomplete` is off. `source_input: mom` asks the sum of both mixtures for all phrases, as the
 published code does, where algorithm 1 asks each mixture for its own. The paper's tables name the weights of MUSIC 10, 5
-and 0.1, of VGGSound 10, 2 and 0.2, of AudioCaps 10, 1 and 0.2.
+and 0.1, of VGGSound 10, 2 and 0.2, of AudioCaps 10, 1 and 0.2, for magnitudes as recordings have them. Of mixtures that
+the network reads at level 1 (`model.input_norm: std`) L_URL and L_CRL come to 30 to 50 times as much, and `cnt` has to
+grow with them, or the judge has no say.
 
 `absent: f` puts in place of a caption in L_URL, with probability f, the caption or a phrase of a mixture that shares
 nothing with the two; its target is silence, which neither the judge nor L_CRL ever asks for.
