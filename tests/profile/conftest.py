@@ -18,3 +18,4 @@ def folders_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     for table, stand_in in ((registry.CONDITIONERS, "Words"), (registry.JUDGES, "Ear")):
         for name in table:
             monkeypatch.setitem(table, name, f"parts.unopened:{stand_in}")
+    monkeypatch.setattr("usepcli.objectives.weak_sup.phrases_of", lambda path: ("a dog", "rain"))

@@ -22,8 +22,9 @@ WORDS = "Mahmud et al. 2024"
 COUNTS = {"no": 0, "one": 1, "two": 2}
 BEST = {"music": (0.1, 5.0, 10.0), "vggsound": (0.2, 2.0, 10.0), "audiocaps": (0.2, 1.0, 10.0)}  # cnt, crl, url
 CONDITIONERS = {"CLAPSep": "clap", "CLIPSep-Text": "vectors", "CLIPSep-Img": "vectors", "BertSep": "sentence"}
-# Networks of images and of FiLM, and those that nobody asks.
-LEFT = ("SOP", "CoSep", "LASS-Net", "PIT", "MixIT", "MixPIT", "Weak-Sup")
+# Networks of images and of FiLM.
+LEFT = ("SOP", "CoSep", "LASS-Net")
+UNASKED = {"PIT": "pit", "MixIT": "mixit", "MixPIT": "mixpit"}
 
 
 def ledger() -> list[dict[str, str]]:
@@ -62,6 +63,13 @@ def told_of(row: dict[str, str]) -> dict[str, Any]:
         told |= dict.fromkeys(("model.res_convs", "model.sa_blocks", "model.ca_blocks"), blocks)
         if told["objective.name"] == "text_weak":
             told |= {"objective.cnt": 0.0, "objective.crl": 0.0}
+    if method in UNASKED:
+        three = method != "MixIT" and row["data"] == "MUSIC 3-source test"
+        outputs = 2 * int(trained[2]) if method == "MixIT" and trained else 3 if three else 2
+        told |= {"objective.name": UNASKED[method], "model.name": "uncond_unet", "model.n_src": outputs}
+        told["data.manifest"] = "data/music_3" if method == "PIT" and three else told["data.manifest"]
+    if method == "Weak-Sup":
+        told["objective.name"] = "weak_sup"
     if "with CLAP constraint" in condition and "without" not in condition:
         told["objective.name"] = "text_supervised"
     if system.startswith("semi-supervised"):
