@@ -35,6 +35,7 @@ OBJECTIVES = {
     "mixit": "usepcli.objectives.mixit:MixIT",
     "mixpit": "usepcli.objectives.mixpit:MixPIT",
     "pit": "usepcli.objectives.pit:PIT",
+    "prompt_tuning": "usepcli.objectives.prompt_tuning:PromptTuning",
     "remix_cycle": "usepcli.objectives.remix_cycle:RemixCycle",
     "remixit": "usepcli.objectives.remixing:RemixIT",
     "self_remixing": "usepcli.objectives.remixing:SelfRemixing",
@@ -46,6 +47,8 @@ OBJECTIVES = {
     "ts_mixit": "usepcli.objectives.ts_mixit:TeacherStudentMixIT",
     "weak_sup": "usepcli.objectives.weak_sup:WeakSup",
 }
+# Those of OBJECTIVES that train no separator but something for one, and score that themselves (Objective.own).
+PREPARING = ("prompt_tuning",)
 METRICS = {
     "holes": "usepcli.metrics.holes:HOLES",
     "holes-area": "usepcli.metrics.holes:HOLES_AREA",

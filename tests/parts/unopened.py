@@ -16,6 +16,7 @@ class Words(Conditioner):
 
     name: ClassVar[str] = "words"
     length = 1
+    takes_context: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -36,15 +37,23 @@ class Words(Conditioner):
         )
         return Condition(tokens[:, None], torch.ones(len(phrases), 1, dtype=torch.bool, device=number.device), whole)
 
+    def behind(self, context: Tensor, phrases: Sequence[str]) -> Condition:
+        """Return the same, moved by the mean of the vectors."""
+        tokens, mask, whole = self.read(phrases)
+        return Condition(tokens + context.mean(), mask, whole + context.mean())
+
 
 class Ear(Judge):
     """Hears two numbers of a wave, its first and its second half; reads them from a phrase's first word."""
 
     rate, dim, scale, reference, sha256 = 8000, 2, 3.0, "ear", "0" * 64
 
-    def __init__(self, path: str = "") -> None:
+    def __init__(self, path: str = "", sha256: str = "") -> None:
         super().__init__()
         self.path, self.weight = path, nn.Parameter(torch.ones(()))
+
+    def prompted(self, path: str) -> None:
+        """Take any vectors: what it reads is the first word."""
 
     def hear(self, waves: Tensor, rate: int = 0) -> Tensor:
         """Return the powers of both halves of waves (B, T), (B, 2), unit norm."""

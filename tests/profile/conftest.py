@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from usepcli import registry
+from usepcli.encoders.prompts import Context
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,3 +21,4 @@ def folders_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in table:
             monkeypatch.setitem(table, name, f"parts.unopened:{stand_in}")
     monkeypatch.setattr("usepcli.objectives.weak_sup.phrases_of", lambda path: ("a dog", "rain"))
+    monkeypatch.setattr("usepcli.encoders.prompts.context_of", lambda path: Context(torch.zeros(4, 16), "0" * 64))

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from usepcli.data.manifest import Phrase
+from usepcli.encoders.templates import ONE, SEVERAL
 from usepcli.errors import BadInput, InputNotFound, MissingDependency
 from usepcli.files import show
 
@@ -123,10 +124,10 @@ def template(sources: Sequence[str]) -> str:
     if not names or not all(names):
         raise BadInput(f"a prompt for the sources {list(sources)}: one name or more, none of them empty, were expected")
     if len(names) == 1:
-        return f"The sound of {names[0]}"
+        return f"{ONE}{names[0]}"
     if len(names) == 2:
-        return f"The sound mixture of {names[0]} and {names[1]}"
-    return f"The sound mixture of {', '.join(names[:-1])}, and {names[-1]}"
+        return f"{SEVERAL}{names[0]} and {names[1]}"
+    return f"{SEVERAL}{', '.join(names[:-1])}, and {names[-1]}"
 
 
 def fixed(found: Sequence[Phrase], count: int, draw: np.random.Generator) -> Chosen:

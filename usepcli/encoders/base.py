@@ -40,6 +40,8 @@ class Conditioner(nn.Module):
     name: ClassVar[str] = ""
     learns: ClassVar[bool] = False  # trained with the separator, and stored with it
     stored: ClassVar[bool] = False  # its tensors stand in the model's file, so that no path is needed any more
+    takes_context: ClassVar[bool] = False  # whether learned vectors may stand before its words (encoders/prompts.py)
+    closed: bool = False  # nothing was read yet: what a stored model was made with
     length: int = 0  # tokens of every phrase, padding included; 0: as many as the phrases take
     _place: Tensor
 
@@ -64,6 +66,11 @@ class Conditioner(nn.Module):
         self.register_buffer("_place", torch.empty(0), persistent=False)
 
     @property
+    def vectors(self) -> int:
+        """How many learned vectors stand before its words."""
+        return 0
+
+    @property
     def reference(self) -> str:
         """By what it is found again: its path, or its name where it has none."""
         return self.path or self.name
@@ -80,15 +87,33 @@ class Conditioner(nn.Module):
         )
 
     def encode(self, phrases: Sequence[str]) -> Condition:
-        """Return the conditions of Q phrases, each read once; BadInput for an empty one or for none."""
+        """Return the conditions of Q phrases, each read once; BadInput as of `check`."""
+        self.check(phrases)
+        return self.read(phrases) if self.learns or self.stored else self.remembered(phrases)
+
+    def check(self, phrases: Sequence[str]) -> None:
+        """Raise BadInput for an empty phrase or for none."""
         if not phrases or not all(phrase.strip() for phrase in phrases):
             raise BadInput("an empty query; say in words what to separate, for instance 'a dog barks'")
-        if self.learns or self.stored:
-            return self.read(phrases)
+
+    def remembered(self, phrases: Sequence[str]) -> Condition:
+        """Return the conditions of Q phrases without gradient, each from memory or read now."""
         with torch.no_grad():
-            found = self._remembered(list(dict.fromkeys(phrases)))
+            found = self._recalled(list(dict.fromkeys(phrases)))
         device = self._place.device
         return self._stacked([found[phrase] for phrase in phrases], device)
+
+    def forget(self) -> None:
+        """Read every phrase anew from now on."""
+        self._kept.clear()
+        self._numbers = 0
+
+    def behind(self, context: Tensor, phrases: Sequence[str]) -> Condition:
+        """Return the conditions of phrases behind vectors (n, D), which a gradient reaches, where it takes them."""
+        raise NotImplementedError
+
+    def room(self, count: int) -> None:
+        """Raise ConfigError where so many vectors leave no room for words."""
 
     def settled(self) -> dict[str, Any]:
         """Return the arguments with which it is made again without its path: all but the path itself."""
@@ -120,7 +145,7 @@ class Conditioner(nn.Module):
             )
         self.sha256 = found
 
-    def _remembered(self, phrases: list[str]) -> dict[str, Condition]:
+    def _recalled(self, phrases: list[str]) -> dict[str, Condition]:
         """Return each phrase's condition without the padding of longer ones, from the cache or read now."""
         found = {phrase: self._kept[phrase] for phrase in phrases if phrase in self._kept}
         missing = [phrase for phrase in phrases if phrase not in found]
@@ -161,6 +186,13 @@ class Judge(nn.Module):
     scale: float = 1.0  # by which cosines become logits: exp of what the judge was trained to
     reference: str = ""  # by what it is found again
     sha256: str = ""
+
+    def prompted(self, path: str) -> None:
+        """Read phrases behind the learned vectors of a file from now on; ConfigError where it cannot, or unfit ones."""
+        raise ConfigError(
+            f"objective.judge_prompts: {path}, and judge {self.name or type(self).__name__} reads no words behind "
+            "learned vectors; take judge clap, or leave it empty"
+        )
 
     def hear(self, waves: Tensor, rate: int = 0) -> Tensor:
         """Return (B, E), unit norm, of waves (B, T) at `rate` Hz (0: its own), any T >= 1.

@@ -9,6 +9,7 @@ processor_config.json (transformers 5).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 
 from usepcli.dsp.logmel import LogMel, Resample, filled
 from usepcli.encoders.base import Condition, Judge
+from usepcli.encoders.prompts import fitting
+from usepcli.encoders.templates import bare
 from usepcli.encoders.towers import AT_ONCE, Tower, find, open_in, sum_of
 from usepcli.errors import BadInput, ConfigError
 
@@ -28,6 +31,7 @@ _WORDS = "config.json, model.safetensors and tokenizer.json (or vocab.json and m
 _SOUND = ("preprocessor_config.json", "processor_config.json")
 _UNNAMED = "a sound"
 _LENGTH = 77  # tokens of a phrase, padding included
+_FEWEST = 13  # of them left for words, marks included, by vectors before them
 _KEPT = 20_000  # phrases of the judge's cache, a vector of some hundred numbers each
 
 
@@ -36,6 +40,7 @@ class Clap(Tower):
 
     name: ClassVar[str] = "clap"
     expected: ClassVar[str] = _WORDS
+    takes_context: ClassVar[bool] = True
     length = _LENGTH
     _ears: tuple[ClapJudge] | None = None
 
@@ -65,6 +70,17 @@ class Clap(Tower):
         tokens, mask, _ = self.encode([_UNNAMED])
         return Condition(tokens.expand(len(whole), -1, -1), mask.expand(len(whole), -1), whole)
 
+    def behind(self, context: Tensor, phrases: Sequence[str]) -> Condition:
+        """Return the same of phrases behind vectors (n, D), which a gradient reaches."""
+        tokenizer, network = self.opened()
+        at_once = (phrases[at : at + AT_ONCE] for at in range(0, len(phrases), AT_ONCE))
+        parts = [said_behind(context, tokenizer, network, some) for some in at_once]
+        return Condition(*(torch.cat(found) for found in zip(*parts, strict=True)))
+
+    def room(self, count: int) -> None:
+        """Raise ConfigError where so many vectors leave no room for words."""
+        _left(count, _LENGTH)
+
 
 class ClapJudge(Judge):
     """Both frozen towers of a CLAP, by the path of its folder."""
@@ -92,6 +108,14 @@ class ClapJudge(Judge):
         self.scale = float(self.network.logit_scale_a.detach().exp())
         self._resamplers: dict[int, Resample] = {}
         self._read: OrderedDict[str, Tensor] = OrderedDict()
+        self._context: Tensor | None = None
+
+    def prompted(self, path: str) -> None:
+        """Read phrases behind the learned vectors of a file from now on; ConfigError for those of another CLAP."""
+        self._context = fitting(path, self, key="objective.judge_prompts")
+        # With other vectors it is another judge, and a run that goes on is to know it.
+        self.sha256 = hashlib.sha256(self.sha256.encode() + self._context.numpy().tobytes()).hexdigest()
+        self._read.clear()
 
     def hear(self, waves: Tensor, rate: int = 0) -> Tensor:
         """Return (B, E) of waves (B, T) at `rate` Hz (0: its own), repeated or cut to its length at that rate."""
@@ -109,7 +133,7 @@ class ClapJudge(Judge):
         missing = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._read]
         for at in range(0, len(missing), AT_ONCE):
             part = missing[at : at + AT_ONCE]
-            self._read.update(zip(part, said(self.tokenizer, self.network, part).pooled.cpu(), strict=True))
+            self._read.update(zip(part, self._said(part).pooled.cpu(), strict=True))
         place = next(self.network.parameters()).device
         found = torch.stack([self._read[phrase] for phrase in phrases]).to(place)
         for phrase in dict.fromkeys(phrases):
@@ -118,17 +142,60 @@ class ClapJudge(Judge):
             self._read.popitem(last=False)
         return found
 
+    @torch.no_grad()
+    def _said(self, phrases: Sequence[str]) -> Condition:
+        if self._context is None:
+            return said(self.tokenizer, self.network, phrases)
+        place = next(self.network.parameters()).device
+        return said_behind(self._context.to(place), self.tokenizer, self.network, [bare(one) for one in phrases])
+
 
 @torch.no_grad()
 def said(tokenizer: Any, network: Any, phrases: Sequence[str]) -> Condition:
     """Return the conditions of phrases by a CLAP's text tower, padded to 77 tokens each."""
-    most = min(_LENGTH, int(network.config.text_config.max_position_embeddings) - 2)
+    ids, mask = _tokens(tokenizer, network, phrases, _most(network))
+    return _condition(network, network.text_model(input_ids=ids, attention_mask=mask), mask)
+
+
+def said_behind(context: Tensor, tokenizer: Any, network: Any, phrases: Sequence[str]) -> Condition:
+    """Return the same of phrases behind vectors (n, D), which a gradient reaches: after the mark that begins them.
+
+    ConfigError where the vectors leave no room, or are of another width.
+    """
+    count, (most, width) = len(context), (_most(network), network.config.text_config.hidden_size)
+    if context.shape[1] != width:
+        raise ConfigError(f"model.context: vectors of {context.shape[1]} numbers, and this CLAP reads {width}")
+    ids, own = _tokens(tokenizer, network, phrases, _left(count, most))
+    words = network.text_model.get_input_embeddings()(ids)
+    before = context[None].expand(len(ids), -1, -1)
+    embeds = torch.cat([words[:, :1], before.to(words), words[:, 1:]], 1)  # (Q, most, D)
+    mask = torch.cat([own[:, :1], own.new_ones(len(own), count), own[:, 1:]], 1)
+    # Places as the tower counts those of words itself: padding has none of its own.
+    places = mask.cumsum(1) * mask + network.config.text_config.pad_token_id
+    found = network.text_model(inputs_embeds=embeds, attention_mask=mask, position_ids=places)
+    return _condition(network, found, mask)
+
+
+def _tokens(tokenizer: Any, network: Any, phrases: Sequence[str], most: int) -> tuple[Tensor, Tensor]:
     given = tokenizer(list(phrases), padding="max_length", truncation=True, max_length=most, return_tensors="pt")
     place = next(network.parameters()).device
-    mask = given["attention_mask"].to(place)
-    found = network.text_model(input_ids=given["input_ids"].to(place), attention_mask=mask)
+    return given["input_ids"].to(place), given["attention_mask"].to(place)
+
+
+def _condition(network: Any, found: Any, mask: Tensor) -> Condition:
     pooled = F.normalize(network.text_projection(found.pooler_output), dim=-1)
     return Condition(found.last_hidden_state.float(), mask.bool(), pooled.float())
+
+
+def _most(network: Any) -> int:
+    return min(_LENGTH, int(network.config.text_config.max_position_embeddings) - 2)
+
+
+def _left(count: int, most: int) -> int:
+    """Return how many of `most` tokens are left for words and the marks around them; ConfigError for too few."""
+    if count > most - _FEWEST:
+        raise ConfigError(f"model.context: found {count}; expected at most {most - _FEWEST}, for {most} tokens in all")
+    return most - count
 
 
 def _found(path: str) -> Path:

@@ -45,6 +45,7 @@ class Tower(Conditioner):
         self.parts: tuple[Any, Any] | None = None
         if not path:
             raise ConfigError(f"model.conditioner_path: empty; expected a folder with {self.expected}")
+        self.closed = bool(sha256)
         if not sha256:
             self.opened()
 

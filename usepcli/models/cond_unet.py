@@ -29,6 +29,7 @@ from usepcli import registry
 from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
 from usepcli.encoders.base import Conditioner
+from usepcli.encoders.prompts import Prompted
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.models.cond_blocks import Words
 from usepcli.models.fixed import Fixed
@@ -69,6 +70,8 @@ class CondUNet(MaskLevels, QueriedModel):
         conditioner: str = "labels",
         conditioner_path: str = "",
         conditioner_sha256: str = "",
+        prompts: str = "",
+        context: int = 0,
         classes: tuple[str, ...] = (),
         cond_dim: int = 0,
         emb_dim: int = 0,
@@ -96,7 +99,8 @@ class CondUNet(MaskLevels, QueriedModel):
     ) -> None:
         """Take the widths of tokens and whole (0: the conditioner's), n_fft and hop in samples; ConfigError as named.
 
-        conditioner_sha256 is what a stored model knows its encoder by; a profile leaves it empty.
+        conditioner_sha256 is what a stored model knows its encoder by; a profile leaves it empty. prompts: a model that
+        has learned vectors before the words; context: how many, or how many to learn anew (encoders/prompts.py).
         """
         super().__init__(
             sample_rate=sample_rate, hop=hop, input_norm=input_norm, consistency=consistency,
@@ -109,14 +113,14 @@ class CondUNet(MaskLevels, QueriedModel):
             "late_res_convs": (late_res_convs, 0), "sa_blocks": (sa_blocks, 0),
             "ca_blocks": (ca_blocks, 0), "heads": (heads, 1), "mlp_ratio": (mlp_ratio, 1),
             "out_channels": (out_channels, 1), "log_freq": (log_freq, 0), "cond_dim": (cond_dim, 0),
-            "emb_dim": (emb_dim, 0),
+            "emb_dim": (emb_dim, 0), "context": (context, 0),
         }  # fmt: skip
         check_counts(counts, head_levels=head_levels, late_levels=late_levels)
         attends = ca_blocks > 0 and (late_levels > 0 or head_levels < levels)
         _check(condition_head, attends or bottleneck_concat)
         self.stft = STFT(n_fft, n_fft, hop)
         given = (conditioner_path, classes, cond_dim, emb_dim, conditioner_sha256)
-        self._take(registry.load("conditioner", conditioner)(*given), mask_padding)
+        self._take(_conditioner(conditioner, given, prompts, context), mask_padding)
         sizes = Sizes(
             widths(ngf, levels), head_levels, out_channels, res_convs, sa_blocks, heads, mlp_ratio, ca_blocks,
             self.words.token_dim, late_levels, late_res_convs, self.words.pooled_dim if bottleneck_concat else 0,
@@ -151,6 +155,7 @@ class CondUNet(MaskLevels, QueriedModel):
             "cond_dim": found["token_dim"],
             "emb_dim": found["pooled_dim"],
             "conditioner_sha256": found["sha256"],
+            "context": self.words.vectors,
         }
 
     def encode(self, queries: Sequence[str]) -> Conditions:
@@ -213,6 +218,21 @@ class CondUNet(MaskLevels, QueriedModel):
         if features.shape[1] == 1:
             return torch.einsum("bnc,bcfl->bnfl", scaled, features[:, 0]) + self.bias
         return torch.einsum("bnc,bncfl->bnfl", scaled, features) + self.bias
+
+
+def _conditioner(name: str, given: tuple[Any, ...], prompts: str, context: int) -> Conditioner:
+    """Return the conditioner of a name, behind learned vectors where any are asked for; ConfigError for no such one."""
+    kind = registry.load("conditioner", name)
+    if (context or prompts) and not kind.takes_context:
+        key = "prompts" if prompts else "context"
+        raise ConfigError(
+            f"model.{key}: found {prompts or context}, and model.conditioner {name} reads no words behind learned "
+            "vectors; take conditioner clap, or leave it out"
+        )
+    made: Conditioner = kind(*given)
+    if context or prompts:
+        return Prompted(made, Fixed(made, made.reference, made.sha256), context, prompts)
+    return made
 
 
 def _check(condition_head: str, hears: bool) -> None:

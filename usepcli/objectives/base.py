@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,9 @@ class Objective(nn.Module):
     domains: frozenset[str] = frozenset({"wave"})  # of the losses that it can use
     asks = False
     split: Split | None = None  # of some items alone the sources are read
+    # What it measures itself of one item, where it trains no separator: name -> whether higher is better. The first
+    # of them chooses the weights.
+    own: ClassVar[Mapping[str, bool]] = {}
     mixes = ""  # what it does with several examples of a micro-batch together, '' for one that takes each alone
 
     def __init__(self, model: SeparationModel, loss: Loss) -> None:
@@ -154,6 +157,10 @@ class Objective(nn.Module):
     def knows(self, said: Callable[[], Mapping[str, str]]) -> None:
         """Raise BadInput where words of the data, each with an item that says them, mean nothing to the model."""
 
+    def settled(self) -> dict[str, Any]:
+        """Return settings of the model that the training data have brought, for its card; none by default."""
+        return {}
+
     def ready(self, trained: bool) -> None:
         """Raise ConfigError where nothing has been learned that this method needs; trained: the student has."""
 
@@ -163,6 +170,10 @@ class Objective(nn.Module):
     def notes(self) -> list[str]:
         """Return what to say before training, once `on_start` has told how long an epoch is; nothing by default."""
         return []
+
+    def validated(self, model: SeparationModel, batch: Batch) -> dict[str, float]:
+        """Return the scores of `own` of one item, a batch of one, by a copy of the student with other weights."""
+        raise NotImplementedError
 
     def on_step_end(self) -> None:
         """Do what belongs to the end of an optimiser step; nothing by default, not called for a skipped step."""

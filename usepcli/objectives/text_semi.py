@@ -39,6 +39,7 @@ class TextSemi(TextWeak):
         source_input: Input = "mixture",
         judge: str = "",
         judge_path: str = "",
+        judge_prompts: str = "",
         cnt_symmetric: bool = False,
         crl_skip_incomplete: bool = True,
         absent: float = 0.0,
@@ -48,8 +49,9 @@ class TextSemi(TextWeak):
         absent: the share of questions for what is not there, of either kind.
         """
         super().__init__(
-            model, loss, url, crl, cnt, source_input, judge, judge_path, cnt_symmetric, crl_skip_incomplete, absent
-        )
+            model, loss, url, crl, cnt, source_input, judge, judge_path, judge_prompts, cnt_symmetric,
+            crl_skip_incomplete, absent,
+        )  # fmt: skip
         check_share("supervised", supervised)
         for key, value in (("supervised_weight", supervised_weight), ("weak_weight", weak_weight)):
             if not 0 < value < float("inf"):

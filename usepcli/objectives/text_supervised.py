@@ -73,6 +73,7 @@ class TextSupervised(MixAndSeparate):
         cnt: float = 0.1,
         judge: str = "",
         judge_path: str = "",
+        judge_prompts: str = "",
         cnt_symmetric: bool = False,
         absent: float = 0.0,
     ) -> None:
@@ -83,7 +84,7 @@ class TextSupervised(MixAndSeparate):
         if not 0 <= cnt < math.inf:
             raise ConfigError(f"objective.cnt: found {cnt}; expected a weight of 0 or more")
         self.url, self.cnt, self.cnt_symmetric = url, cnt, cnt_symmetric
-        self.judge = judge_of(judge, judge_path) if cnt else None
+        self.judge = judge_of(judge, judge_path, prompts=judge_prompts) if cnt else None
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms; BadInput as of `mix_and_separate`."""

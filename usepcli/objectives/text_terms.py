@@ -20,14 +20,19 @@ from usepcli.errors import ConfigError
 from usepcli.models.fixed import Fixed
 
 
-def judge_of(name: str, path: str, key: str = "cnt") -> Fixed:
-    """Return the judge of a registered name, frozen; ConfigError where the term objective.`key` has none."""
+def judge_of(name: str, path: str, key: str = "cnt", prompts: str = "") -> Fixed:
+    """Return the judge of a registered name, frozen; ConfigError where the term objective.`key` has none.
+
+    prompts: where learned vectors lie behind which it reads phrases (encoders/prompts.py).
+    """
     if not name:
         raise ConfigError(
             f"objective.judge: empty, and objective.{key} needs one; name a judge and objective.judge_path, or set "
             f"{key} to 0"
         )
     made: Judge = registry.load("judge", name)(path)
+    if prompts:
+        made.prompted(prompts)
     return Fixed(made, made.reference, made.sha256)
 
 

@@ -54,6 +54,7 @@ class TextWeak(Asking):
         source_input: Input = "mixture",
         judge: str = "",
         judge_path: str = "",
+        judge_prompts: str = "",
         cnt_symmetric: bool = False,
         crl_skip_incomplete: bool = True,
         absent: float = 0.0,
@@ -72,7 +73,7 @@ class TextWeak(Asking):
             raise ConfigError(f"objective.absent: found {absent:g}, and objective.url, to which it belongs, is 0")
         self.absent = absent
         self._adds, self._alone = bool(url) or source_input == "mom", 0
-        self.judge = judge_of(judge, judge_path) if cnt else None
+        self.judge = judge_of(judge, judge_path, prompts=judge_prompts) if cnt else None
 
     def check(self, batch_size: int) -> None:
         """Raise ConfigError where a mixture would meet no other to be added to."""

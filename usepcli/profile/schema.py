@@ -73,6 +73,7 @@ class Data(Section):
     segment_s 0: whole utterances, of which `bucket` batches at a time are sorted by length (0: by chance).  order
     shards: tar by tar, shard_window side by side, an item up to shard_reach places from its own (data/order.py).
     phrases: so many of each caption, some left out or twice (0: as many as it has; data/phrases.py).
+    shots: at most so many recordings of each label (0: all); where the validation split is the same, it has the others.
     cache: decoded audio stays in memory, 4 GiB or half of the machine's at most for all workers and ranks together.
     """
 
@@ -92,6 +93,7 @@ class Data(Section):
     shard_reach: Positive = 1000
     bucket: Count = 0
     phrases: Count = 0
+    shots: Count = 0
     level_db: Annotated[float, Field(ge=0)] = 5.0
     speeds: Annotated[list[Above0], Field(min_length=1)] = [1.0]
     noise: str = ""

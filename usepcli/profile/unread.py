@@ -12,7 +12,7 @@ from usepcli.profile.schema import Data, Profile
 DYNAMIC = ("pool", "talkers", "level_db", "speeds", "noise", "noise_snr_db", "noise_prob", "join_prob")
 # What orders recordings and chooses their phrases, which fresh mixtures have none of; and what is read where tars give
 # the order.
-FIXED, _SHARDS = ("order", "shard_window", "shard_reach", "bucket", "phrases"), ("shard_window", "shard_reach")
+FIXED, _SHARDS = ("order", "shard_window", "shard_reach", "bucket", "phrases", "shots"), ("shard_window", "shard_reach")
 _NOISE = ("noise_snr_db", "noise_prob")
 
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from usepcli import registry
 from usepcli.errors import BadInput
 from usepcli.files import write_bytes
 from usepcli.models.queried import Model, QueriedModel
@@ -59,6 +60,11 @@ def load_any(ref: str | Path) -> tuple[Model, Card]:
     """Return a model of either kind in eval mode on the CPU, and its card; `ref` as in find_model."""
     path = find_model(ref)
     card, _ = read_card(path)
+    if card.objective in registry.PREPARING:
+        raise BadInput(
+            f"{path}: objective {card.objective} has trained no separator, what it learned is for the training of one; "
+            "name it under model.prompts of that"
+        )
     model = fitting.model(card.model, read_weights(path), str(path))
     for what, said, is_ in (("Hz", card.sample_rate, model.sample_rate), ("outputs", card.n_src, model.n_src)):
         if said not in (0, is_):

@@ -167,3 +167,23 @@ def test_more_steps_are_trained_though_the_run_was_done(grid: Path, tmp_path: Pa
     assert begun == ["seed=1"]
     train("--sweep", grid, "-o", run.parent, "--set", "train.max_steps=5")
     assert begun == ["seed=1", "seed=0", "seed=1"]
+
+
+def test_a_run_that_scores_itself_has_the_scores_that_chose_its_weights(grid: Path, tmp_path: Path) -> None:
+    """What trained no separator has none that could be scored: its row is its own best validation."""
+    grid.write_text(grid.read_text().split("evaluate")[0])
+    for seed in (0, 1):
+        run = tmp_path / "sweep" / f"seed={seed}"
+        run.mkdir(parents=True)
+        (run / "run.json").write_text(json.dumps({"profile": {"objective": {"name": "prompt_tuning"}}}))
+        status.end(run, 0, "")
+        columns = "epoch,step,held_loss,best,seconds,held_right,skipped,chosen\n"
+        rows = f"1,5,2.5,2.5,0.1,0.25,0,5\n2,10,{1 + seed},{1 + seed},0.1,0.75,0,10\n3,15,3,1,0.1,0.5,0,10\n"
+        (run / "valid.csv").write_text(columns + rows)
+    done = train("--sweep", grid, "-o", tmp_path / "sweep", "--merge")
+    assert done.exit_code == 0, done.exception
+    rows = table(tmp_path / "sweep" / "sweep.csv")
+    assert [(row["held_loss"], row["held_right"], row["reason"]) for row in rows] == [
+        ("1", "0.75", ""),
+        ("2", "0.75", ""),
+    ]

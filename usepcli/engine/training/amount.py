@@ -97,7 +97,7 @@ def notes(profile: Any, objective: Objective, data: Examples, batch: int, per_ep
     if isinstance(data, FixedMixtures):
         lines += _of_recordings(profile, objective, data)
     total = steps(profile, per_epoch)
-    if total < LEAST_STEPS:
+    if total < LEAST_STEPS and not objective.own:  # other parts than a network may be learned in few
         epochs = f"train.epochs (now {t.epochs}) or data.epoch_items (now {len(data)} an epoch)"
         more = f"train.max_steps (now {t.max_steps})" if 0 < t.max_steps <= total else epochs
         lines.append(

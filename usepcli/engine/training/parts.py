@@ -17,6 +17,7 @@ from usepcli.data.kept import Kept
 from usepcli.data.known import Halves, Split
 from usepcli.data.manifest import Manifest, Pool, PoolRow
 from usepcli.data.order import Order, shards, whole_only
+from usepcli.data.shots import few
 from usepcli.errors import ConfigError
 from usepcli.models.queried import Model, QueriedModel
 from usepcli.objectives.base import Objective
@@ -67,6 +68,8 @@ def training_data(
         raise ConfigError(
             f"data.phrases: found {data.phrases}; expected 0, since objective {profile.objective['name']} reads none"
         )
+    if data.shots:
+        rows = rows.some(few(rows.rows, data.shots, profile.seed))
     sources = "sources" in needs
     how: tuple[Any, ...] = (kept(profile), needs, data.epoch_items, data.crops, data.channels, data.phrases, split)
     return FixedMixtures(rows, rate, data.segment_s, profile.seed, sources, *how)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from usepcli import files, guard
+from usepcli import files, guard, registry
 from usepcli.engine import shards, sweeps, tables
 from usepcli.engine.sweeps import Run, Sweep
 from usepcli.engine.training import run as training
@@ -191,7 +191,7 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _evaluate(folder: Path, plan: Sweep, say: Callable[[str], None]) -> None:
     """Score a finished run, unless that is done; what cannot be scored is told in its row."""
-    if not _done(folder):
+    if not _done(folder) or _scores_itself(folder):
         return
     from usepcli.engine.scoring.run import evaluate
 
@@ -227,6 +227,19 @@ def _by_default(folder: Path) -> dict[str, Any]:
     return {"metric": [valid.get("metric") or "si-snri"], "split": data.get("valid_split") or "valid"}
 
 
+def _scores_itself(folder: Path) -> bool:
+    """Whether a run trained no separator: its validation has scored what it learned, and nothing else can."""
+    return _record(folder).get("profile", {}).get("objective", {}).get("name") in registry.PREPARING
+
+
+def _own_scores(folder: Path) -> dict[str, Any]:
+    """Return the scores of the validation that chose the weights of such a run, {} where there was none."""
+    rows = tables.read_csv(folder / "valid.csv") if (folder / "valid.csv").is_file() else []
+    best = next((row for row in reversed(rows) if rows[-1].get("chosen") == row["step"]), {})
+    known = ("epoch", "step", "best", "seconds", "skipped", "chosen")
+    return {name: value for name, value in best.items() if name not in known}
+
+
 def _place(folder: Path) -> Path:
     return folder / "sweep_scores"
 
@@ -245,6 +258,8 @@ def _row(each: Run, plan: Sweep, folder: Path) -> dict[str, Any]:
     how = status.read(folder)
     row: dict[str, Any] = {"run": each.name, **{key: each.settings.get(key, "") for key in plan.keys}}
     row |= {"state": how.get("state", ""), "reason": how.get("reason", "")}
+    if row["state"] == status.FINISHED and _scores_itself(folder):
+        return row | _own_scores(folder)
     scores = _scores(folder, _wanted(folder, plan)) if row["state"] == status.FINISHED else []
     if row["state"] == status.FINISHED and not scores:
         row["reason"] = "trained, but not scored as asked"

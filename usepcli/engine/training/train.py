@@ -115,7 +115,7 @@ class Trainer:
         self.stepper = Stepper(self.p, self.objective, self.schedule, self.ranks, self.device)
         self.log = TrainLog(self.path, self.t.log_every, self.feed.batch_size, self.total, self.ranks.main)
         self.average = MovingAverage(self.student, self.t.ema) if self.t.ema > 0 else None
-        self.validator = Validator(self.p, self.path, self.device, beginning.fixed_facts(self.objective))
+        self.validator = Validator(self.p, self.path, self.device, self.objective)
         # A validation may last for hours, and is over when a worker is lost.
         self.validator.model.register_forward_pre_hook(lambda *_: self.feed.check())
 

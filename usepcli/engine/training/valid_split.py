@@ -16,6 +16,7 @@ from usepcli.data import audit_sets, lazy, manifest
 from usepcli.data.crops import cut_up
 from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest, Pool, Row
+from usepcli.data.shots import few
 from usepcli.engine.scoring import momi
 from usepcli.engine.scoring.asking import queries_of
 from usepcli.errors import BadInput, ConfigError
@@ -58,6 +59,9 @@ def read(profile: Any, model: Model) -> Split:
         return Split("the profile, data.manifest is empty", None, None, [], None, model.n_src)
     rows = Manifest.read(data.manifest).split(data.valid_split)
     where = f"split '{data.valid_split}' of {data.manifest}"
+    if data.shots and data.valid_split == data.train_split:
+        rows = rows.some(np.setdiff1d(np.arange(len(rows)), few(rows.rows, data.shots, profile.seed)))
+        where = f"what data.shots {data.shots} leave of {where}"
     n_out, most = _outputs(model, rows.rows, where)
     mixtures = whole = _heard_once(rows.rows[: valid.limit] if valid.limit else rows.rows)
     if data.crops != "one" and valid.mom_pairs:
@@ -118,6 +122,8 @@ def choose(profile: Any, split: Split) -> Choice:
     Only the default metric gives way to momi, and a note says so.
     """
     metric, notes = profile.valid.metric, list[str]()
+    if own := registry.load("objective", profile.objective["name"]).own:
+        return _own(profile, split, *own)
     if metric in BLIND:
         _check_blind(metric, split)
     elif split.references is None:
@@ -137,14 +143,25 @@ def choose(profile: Any, split: Split) -> Choice:
     return Choice(metric, also, notes)
 
 
+def _own(profile: Any, split: Split, name: str, *beside: str) -> Choice:
+    """Return the choice by what an objective measures itself; ConfigError where another score is asked for."""
+    valid, objective = profile.valid, profile.objective["name"]
+    if valid.metric != Valid().metric or valid.also:
+        key, found = ("also", ", ".join(valid.also)) if valid.also else ("metric", valid.metric)
+        raise ConfigError(f"valid.{key}: found {found}; objective {objective} is validated by {name}: leave it out")
+    if split.mixtures is None:
+        return Choice("", [], [f"nothing to validate on in {split.where}: the latest weights are kept"])
+    return Choice(name, [*beside], [])
+
+
 def check_sounding(split: Split, metric: str, rate: int, limit: int = 0, channels: str = "mix") -> None:
     """Raise BadInput where `metric` has nothing to hear: every mixture, or every source of every item, is silent.
 
     Better before a training than after it. The first of at most `limit` items (0: all) that sounds ends the search, or
     one that cannot be read, which the validation tells.
     """
-    blind = metric in BLIND
-    table = split.single if blind else split.references
+    blind = metric not in registry.METRICS
+    table = split.references if not blind else split.single if metric in BLIND else split.mixtures
     if table is None:
         return
     reader, rows = Reader(table, rate, channels=channels), table.rows[:limit] if limit else table.rows

@@ -11,15 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from usepcli import guard
+from usepcli.data.batch import Example, collate
+from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest
 from usepcli.engine import tables
 from usepcli.engine.scoring import calibrating, evaluate, momi
 from usepcli.engine.scoring.scoring import FAILED
-from usepcli.engine.training import choice, health, valid_split
+from usepcli.engine.training import beginning, choice, health, valid_split
 from usepcli.engine.training.average import BestStates, part_file
 from usepcli.engine.training.runfolder import training_data
 from usepcli.errors import BadInput, ConfigError, MissingDependency
 from usepcli.models.separator import SeparationModel
+from usepcli.objectives.base import Objective
 from usepcli.profile.schema import BLIND
 from usepcli.report import epochs, plots
 from usepcli.report.logged import Logged
@@ -34,18 +38,25 @@ class Validator:
     """Scores weights on the validation split; `metric` chooses among them, '' where the latest count as best."""
 
     def __init__(
-        self, profile: Any, folder: Path, device: torch.device, fixed: dict[str, dict[str, str]] | None = None
+        self,
+        profile: Any,
+        folder: Path,
+        device: torch.device,
+        objective: Objective | None = None,
     ) -> None:
         """Read the split and settle what chooses; ConfigError where it lacks what `valid.metric` needs.
 
-        fixed: where the objective's frozen parts came from, for the card.
+        objective: whose frozen parts the card names, and who may score itself.
         """
-        self.p, self.folder, self.device, self.fixed = profile, folder, device, fixed or {}
+        self.p, self.folder, self.device = profile, folder, device
+        self.fixed = beginning.fixed_facts(objective) if objective else {}
         self.model = build.model(profile.model)
         self.cost = build.cost_of(self.model)
         self.best = BestStates(folder, profile.valid.keep_best, profile.valid.average)
         self.split, (self.metric, self.also, self.notes) = valid_split.settle(profile, self.model)
-        self.sign = 1.0 if not self.metric or health.higher_is_better(self.metric) else -1.0
+        self.own = objective if objective is not None and self.metric in objective.own else None
+        higher = self.own.own[self.metric] if self.own else not self.metric or health.higher_is_better(self.metric)
+        self.sign = 1.0 if higher else -1.0
         self.step = 0
         self.logged = Logged(folder / "train.csv")
         self.figures: dict[str, float] = {}
@@ -92,7 +103,8 @@ class Validator:
         self.model.load_state_dict(state)
         self.model.to(self.device).eval()
         self.unscored, self.items = {}, {}
-        self.step, self.figures = step, {**self._referenced(), **self._blind(teacher), "skipped": skipped}
+        found = self._of_its_own(self.own) if self.own else {**self._referenced(), **self._blind(teacher)}
+        self.step, self.figures = step, {**found, "skipped": skipped}
         score = float(step)
         if self.metric:
             value = self.figures.setdefault(self.metric, math.nan)
@@ -140,6 +152,21 @@ class Validator:
             card = replace(self.card(step, step), about=about, model={}, n_src=0, scores=[])
             store.save_model(part_file(self.folder, group), module.state_dict(), card)
 
+    @torch.no_grad()
+    def _of_its_own(self, objective: Objective) -> dict[str, float]:
+        """Return the means of what an objective measures itself, over the items that can be read."""
+        table = self.split.mixtures
+        assert table is not None
+        reader = Reader(table, self.model.sample_rate, channels=self.p.data.channels)
+        found: list[dict[str, float]] = []
+        for row in table.rows:
+            try:
+                one = Example(row.id, reader.whole(row).mix, queries=row.queries, label=row.label)
+                found.append(objective.validated(self.model, collate([one]).to(self.device)))  # type: ignore[arg-type]
+            except Exception as error:
+                self.unscored[row.id] = str(guard.fault(error, row.id, (ConfigError, MissingDependency)))
+        return {name: tables.summarise(each[name] for each in found).mean for name in objective.own}
+
     def _referenced(self) -> dict[str, float]:
         names = [name for name in (self.metric, *self.also) if name and name not in BLIND]
         if self.split.references is None or not names:
@@ -182,7 +209,7 @@ class Validator:
         return cards.Card(
             name=p.name,
             about=p.about,
-            model=build.config_of(self.model),
+            model=build.config_of(self.model) | (self.own.settled() if self.own else {}),
             sample_rate=self.model.sample_rate,
             n_src=self.model.n_src,
             cost=self.cost,
@@ -210,6 +237,11 @@ class Validator:
         items, protocol = len(split.references or ()), "mean over items and sources"
         if name in BLIND:
             items, protocol = len(split.single or ()), "mean over mixtures, no source opened"
+        if self.own:
+            items, protocol = (
+                len(split.mixtures or ()),
+                f"mean over recordings, by objective {self.p.objective['name']}",
+            )
         if name == "momi":
             items, protocol = len(split.pairs), "mean over sums of two mixtures, no source opened"
         role = "chose the weights" if name == self.metric else f"{self.metric or 'nothing'} chose the weights"
