@@ -34,6 +34,7 @@ OBJECTIVES = {
     "mixcycle": "usepcli.objectives.mixcycle:MixCycle",
     "mixit": "usepcli.objectives.mixit:MixIT",
     "mixpit": "usepcli.objectives.mixpit:MixPIT",
+    "oct": "usepcli.objectives.oct:OCT",
     "pit": "usepcli.objectives.pit:PIT",
     "prompt_tuning": "usepcli.objectives.prompt_tuning:PromptTuning",
     "remix_cycle": "usepcli.objectives.remix_cycle:RemixCycle",

@@ -23,6 +23,7 @@ OPTIONS = {
     "text_semi": [{"cnt": 0.0, "absent": 0.5}],
     "text_supervised": [{"cnt": 0.0, "absent": 0.5}],
     "mix_and_separate": [{}, {"absent": 0.5}],
+    "oct": [{}, {"asked": 0.0}],
     "mixit": [{}, {"supervised_fraction": 0.5, "p0": 0.5, "single_source_prob": 0.5, "normalize_mom": True}],
 }
 ASKING = [name for name in registry.OBJECTIVES if registry.load("objective", name).asks]
@@ -110,7 +111,9 @@ def asked(name: str, options: dict) -> Objective:
     """An objective of a model by query, with the first loss that it can use."""
     kind = registry.load("model", "cond_unet")
     torch.manual_seed(0)
-    model = kind(**{**kind.PRESETS["tiny"], "conditioner": "labels", "classes": ("dog", "rain", "dog and rain", "x")})
+    own = {"traits": ("louder", "harmonic"), "refine": True} if name == "oct" else {}
+    words = {"conditioner": "labels", "classes": ("dog", "rain", "dog and rain", "x"), **own}
+    model = kind(**{**kind.PRESETS["tiny"], **words})
     objective = registry.load("objective", name)
     loss = next(loss for loss in registry.LOSSES if registry.load("loss", loss).domain in objective.domains)
     loss = "magnitude_l1" if "spectrum" in objective.domains else loss

@@ -30,11 +30,13 @@ from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
 from usepcli.encoders.base import Conditioner
 from usepcli.encoders.prompts import Prompted
+from usepcli.encoders.traits import Traited
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.models.cond_blocks import Words
 from usepcli.models.fixed import Fixed
 from usepcli.models.mask_levels import MaskLevels, Sizes, check_counts, repeated, widths
 from usepcli.models.queried import Conditions, QueriedModel
+from usepcli.models.refine import Refine
 
 Head = Literal["inner", "none"]
 Norm = Literal["none", "std", "mean_std"]
@@ -73,6 +75,8 @@ class CondUNet(MaskLevels, QueriedModel):
         prompts: str = "",
         context: int = 0,
         classes: tuple[str, ...] = (),
+        traits: tuple[str, ...] = (),
+        refine: bool = False,
         cond_dim: int = 0,
         emb_dim: int = 0,
         ngf: int = 64,
@@ -101,6 +105,8 @@ class CondUNet(MaskLevels, QueriedModel):
 
         conditioner_sha256 is what a stored model knows its encoder by; a profile leaves it empty. prompts: a model that
         has learned vectors before the words; context: how many, or how many to learn anew (encoders/prompts.py).
+        traits: what may be asked for beside words, in brackets (encoders/traits.py). refine: conditions are adapted to
+        the mixture (models/refine.py).
         """
         super().__init__(
             sample_rate=sample_rate, hop=hop, input_norm=input_norm, consistency=consistency,
@@ -120,7 +126,7 @@ class CondUNet(MaskLevels, QueriedModel):
         _check(condition_head, attends or bottleneck_concat)
         self.stft = STFT(n_fft, n_fft, hop)
         given = (conditioner_path, classes, cond_dim, emb_dim, conditioner_sha256)
-        self._take(_conditioner(conditioner, given, prompts, context), mask_padding)
+        self._take(_conditioner(conditioner, given, prompts, context), traits, mask_padding)
         sizes = Sizes(
             widths(ngf, levels), head_levels, out_channels, res_convs, sa_blocks, heads, mlp_ratio, ca_blocks,
             self.words.token_dim, late_levels, late_res_convs, self.words.pooled_dim if bottleneck_concat else 0,
@@ -128,8 +134,12 @@ class CondUNet(MaskLevels, QueriedModel):
         self.lay(sizes, self.stft.bins, log_freq)
         self.weigh = nn.Linear(self.words.pooled_dim, out_channels) if condition_head == "inner" else None
         self.scale, self.bias = nn.Parameter(torch.ones(out_channels)), nn.Parameter(torch.zeros(1))
+        stages = [*self.encoder, *self.decoder]
+        before: Any = stages[self.first - 1].conv if self.first else None  # the last stage that no word reaches
+        channels = before.out_channels if self.first else 1
+        self.refine = Refine(channels, self.words.token_dim, self.words.pooled_dim) if refine else None
 
-    def _take(self, made: Conditioner, mask_padding: bool) -> None:
+    def _take(self, made: Conditioner, traits: Sequence[str], mask_padding: bool) -> None:
         """Keep the conditioner: one that learns, or is stored, as a part; any other frozen and stored nowhere."""
         if not mask_padding and not made.length:
             raise ConfigError(
@@ -138,7 +148,8 @@ class CondUNet(MaskLevels, QueriedModel):
             )
         self.mask_padding = mask_padding
         kept = made.learns or made.stored
-        self.conditioner: nn.Module = made if kept else Fixed(made, made.reference, made.sha256)
+        part: nn.Module = made if kept else Fixed(made, made.reference, made.sha256)
+        self.conditioner = Traited(made, part, traits) if traits else part
 
     @property
     def words(self) -> Conditioner:
@@ -191,6 +202,8 @@ class CondUNet(MaskLevels, QueriedModel):
         count = pooled.shape[1]
         # The stages that no word reaches run once for all queries.
         x, skips = self.run(self.plane(level), [], range(self.first), None)
+        if self.refine is not None:
+            tokens, pooled = self.refine(x, tokens, pooled)
         step = count if self.training or torch.is_grad_enabled() else _TOGETHER
         found = []
         for at in range(0, count, step):

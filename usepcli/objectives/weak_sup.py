@@ -41,6 +41,7 @@ class WeakSup(Asking):
         classifier: float = 0.1,
         judge: str = "",
         judge_path: str = "",
+        judge_prompts: str = "",
         classes: str = "",
         absent_classes: int = 4,
     ) -> None:
@@ -65,7 +66,7 @@ class WeakSup(Asking):
                 "objective.classes: empty, and the model has no closed list of its own; name a file with a class in "
                 "every line, or the manifest of the training"
             )
-        self.judge = judge_of(judge, judge_path, "classifier") if classifier else None
+        self.judge = judge_of(judge, judge_path, "classifier", judge_prompts) if classifier else None
 
     def knows(self, said: Callable[[], Mapping[str, str]]) -> None:
         """Raise BadInput for the first query that is no class of the list, or none that the model knows."""

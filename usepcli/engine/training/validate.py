@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from usepcli import guard
+from usepcli import guard, registry
 from usepcli.data.batch import Example, collate
 from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest
@@ -140,7 +140,7 @@ class Validator:
                 f"warning: no validation had a score in {self.metric}, so nothing was chosen; the latest weights are "
                 f"in {path}"
             )
-        if not self.model.n_src:
+        if not self.model.n_src and self.p.objective["name"] not in registry.PREPARING:
             net, single = store.load_any(path)[0], self.split.asked
             said.append(calibrating.of_run(path, net, single, self.split.where, self.device, self.p.data.channels))
         return path, [line for line in said if line]
