@@ -83,6 +83,9 @@ def remix(
             autocompletion=options.complete_model, show_default=False,
         ),
     ] = None,
+    always: Annotated[
+        bool, typer.Option("--always", help="Of a model by query: mix what was found even where it is judged absent.")
+    ] = False,
     subtype: Annotated[
         str,
         typer.Option(
@@ -159,6 +162,8 @@ def remix(
     --peak limit; gain, reduction, loudness and peaks before and after are printed. A source is named by its
     stem, its name in outputs.csv (there the gain that separate wrote with is undone), or its number from 1.
     A pan turns the far channel down by cos(90 degrees x pan) and leaves the near one: 0 changes nothing.
+    Of a --model by query the names are what it is asked for, in quotes for the shell, and `residual` is all the rest;
+    what is judged absent stays as it is, and that is said.
 
     --shuffle writes pseudo-mixtures with their sources and a manifest into the folder --out, as training by
     remixing makes them: sources change places between mixtures, each the --model's output, or without a model
@@ -172,6 +177,7 @@ def remix(
     Examples:
       usep remix meeting.wav --gain 1=-6 --gain 2=3 --lufs -23 --true-peak -1 -o meeting_new.wav
       usep remix separated/outputs.csv --file meeting.wav --mute 2 -o first.wav
+      usep remix park.wav --model NAME --gain "dog barking"=-12 --pan "birds singing"=0.5 -o calm.wav
       usep remix song/stems --pan guitar=-0.3 --automation rides.csv --peak limit -o song.flac
       usep remix --shuffle data/mine --model runs/small_mixit --seconds 4 --rounds 3 -o data/pseudo
     """

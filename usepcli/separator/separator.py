@@ -21,6 +21,7 @@ from usepcli.errors import BadInput, UsageError, WorkerDied
 from usepcli.models.queried import Bound, Example, Model, QueriedModel
 from usepcli.models.separator import SeparationModel
 from usepcli.separator import words
+from usepcli.separator.examples import heard
 from usepcli.separator.flow import Flow, Intake, Rows, shifted
 from usepcli.separator.how import (
     FLOOR_S,
@@ -45,7 +46,6 @@ _BLOCK_S = 4.0
 _RELEASE_S = 120.0  # of sound, after which the holes in the heap go back to the system
 _ROWS = 8  # channels of a file that go through the model at once; 16 take half as long again for each
 _BATCH_S = 60.0  # audio that `batch` sends through the model at once
-_EXAMPLE_S = 60.0
 _WAIT_S = 0.2  # what resampling both ways and the weights of the rest hold back
 
 Wave = np.ndarray | Tensor  # (T,) or (C, T)
@@ -135,7 +135,7 @@ class Separator:
             raise UsageError(f"queries: found {queries!r}; expected a list of words such as ['a dog barks', 'rain']")
         told = iter(words.checked([query for query in queries if not isinstance(query, Path)], "ask"))
         meant = [next(told) if not isinstance(query, Path) else query for query in queries]
-        asked = self.bound(list(map(_heard, meant)))
+        asked = self.bound(list(map(heard, meant)))
         asked.always, asked._asked = always, tuple(meant)
         return asked
 
@@ -255,14 +255,20 @@ class Separator:
             sources[-1] = heard - sources[:-1].sum(0, dtype=np.float64)
 
     def stream(
-        self, blocks: Iterable[Wave], rate: int, how: How = USUAL, trace: Trace | None = None
+        self,
+        blocks: Iterable[Wave],
+        rate: int,
+        how: How = USUAL,
+        trace: Trace | None = None,
+        absent: Collection[int] = (),
     ) -> Iterator[np.ndarray]:
         """Yield the sources (N, C, t) of blocks (C, T), or (N, t) of blocks (T,), `latency_s` behind.
 
-        All pieces together are as long as all blocks together. `trace`, if given, fills while the stream runs.
+        All pieces together are as long as all blocks together. `trace`, if given, fills while the stream runs; of a
+        model that was asked, `absent(trace)` then tells which queries are not there; `absent` here silences such.
         BadInput for blocks that are empty as a whole, not floating point, not finite, or change shape.
         """
-        yield from self._stream(blocks, rate, how, trace or Trace(), self.rows)
+        yield from self._stream(blocks, rate, how, trace or Trace(), self.rows, absent)
 
     def live(self, rate: int, how: How = LIVE) -> Live:
         """Return a stream at `rate` Hz through a model that takes blocks as they come, milliseconds behind.
@@ -371,22 +377,6 @@ class Separator:
         pieces = list(smaller._stream([waves[0]], self.rate, How(rest="leave"), Trace(), ask))
         self._fits = min(self._fits, smaller._fits)
         return np.concatenate(pieces, axis=1)[None]  # (1, N, L)
-
-
-def _heard(query: words.Query) -> str | Example:
-    """Return words as they are, and of a path the clip; BadInput for one that is silent or longer than a minute."""
-    if isinstance(query, str):
-        return query
-    info = io.info(query)
-    if info.seconds > _EXAMPLE_S:
-        raise BadInput(
-            f"{io.show(query)}: lasts {info.seconds:.0f} s; expected a clip of at most {_EXAMPLE_S:.0f} s that sounds "
-            "like what is asked for"
-        )
-    wave = io.read(query)[0].mean(0)
-    if not wave.any():
-        raise BadInput(f"{io.show(query)}: is silent; expected a clip that sounds like what is asked for")
-    return Example(torch.from_numpy(wave), info.rate, words.label(query))
 
 
 @contextmanager

@@ -264,6 +264,44 @@ def test_what_does_not_go_with_queries(tmp_path: Path, model: Path, recording: P
         assert refused(found, UsageError, said) and not (tmp_path / "o").exists()
 
 
+def test_a_remix_by_words(tmp_path: Path, model: Path, judging: Path, recording: Path):
+    """x + (g - 1) s for each sound s that is named, by what separate writes for it; the residual has a name, too."""
+    whole, out = io.read(recording)[0], tmp_path / "new.wav"
+    line = ["remix", recording, "--model", model, "--subtype", "FLOAT", "-o", out, "--overwrite"]
+    assert usep(*ask(recording, model, DOG, RAIN), "--subtype", "FLOAT", "-o", tmp_path / "o").exit_code == 0
+    dog, rain, rest = (io.read(tmp_path / "o" / f"in_{name}.wav")[0] for name in ("a_dog_barking", "rain", "residual"))
+    assert usep(*line, "--gain", f"{DOG}=-20", "--mute", RAIN).exit_code == 0
+    np.testing.assert_allclose(io.read(out)[0], whole - 0.9 * dog - rain, atol=1e-6)
+    assert usep(*line, "--gain", "residual=-20", "--pan", f"{DOG}=1", "--mute", RAIN).exit_code == 0
+    wanted = whole - 0.9 * rest - rain
+    wanted[0] -= dog[0]
+    np.testing.assert_allclose(io.read(out)[0], wanted, atol=1e-6)
+    # What is judged absent stays as it is.
+    line[3] = judging
+    done = usep(*line, "--gain", f"{DOG}=-20", "--mute", RAIN)
+    assert done.exit_code == 0 and "'rain' is judged absent and stays as it is" in done.stderr
+    np.testing.assert_allclose(io.read(out)[0], whole - 0.9 * dog, atol=1e-6)
+    assert usep(*line, "--gain", f"{DOG}=-20", "--mute", RAIN, "--always").exit_code == 0
+    np.testing.assert_allclose(io.read(out)[0], whole - 0.9 * dog - rain, atol=1e-6)
+
+
+def test_remixes_by_words_that_are_refused(tmp_path: Path, model: Path, recording: Path):
+    stem = ["remix", recording, "-o", tmp_path / "new.wav"]
+    for line, said in {
+        ("--model", model): "was asked for nothing",
+        ("--model", model, "--gain", "1=-6"): "no source has number 1",
+        ("--model", model, "--mute", "residual"): "residual is what the named sounds leave",
+        ("--model", model, "--gain", "Rain=-6", "--mute", "rain"): "'rain' is asked twice",
+        ("--model", model, "--gain", "\u200b=-6"): "is empty",
+        ("--model", model, "--gain", f"{'a' * 5000}=-6"): "5000 letters",
+        ("--always", "--gain", "in=-6"): "--always",
+        ("--model", "default", "--gain", "rain=-6"): "no such source",
+    }.items():
+        found = usep(*stem, *line)
+        assert refused(found, UsageError, said), line
+        assert not (tmp_path / "new.wav").exists()
+
+
 def test_many_queries_at_once_are_those_alone(model: Path):
     words = [f"sound {k}" for k in range(20)]
     separator = Separator.load(model, "cpu")

@@ -32,6 +32,7 @@ from usepcli.engine.mixing.takes import Spool, listen, mix_file, mix_stems
 from usepcli.engine.separation import outputs
 from usepcli.engine.separation.jobs import check_subtype, identity, refuse_existing
 from usepcli.errors import IOFault, OutputError
+from usepcli.separator.how import Trace
 
 if TYPE_CHECKING:  # stems need no model, and torch is most of the memory
     from usepcli.separator.separator import Separator, Watch
@@ -47,7 +48,8 @@ class Remix:
     """What was written: gains and pans per source, the gain on the whole, the limiter's work, levels in and out.
 
     Loudness in LUFS (-inf: silent, nan: under 0.4 s), true peak in dBTP, sample peak in dBFS. `limited_db` is the
-    limiter's largest reduction, `limited_share` the share of time that it was at work.
+    limiter's largest reduction, `limited_share` the share of time that it was at work. `absent` names the queries that
+    were judged absent: what was found for them stays as it is.
     """
 
     output: str
@@ -63,6 +65,7 @@ class Remix:
     peak_before: float
     peak_after: float
     duration_s: float
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,8 +166,12 @@ def remix(
     kind = check_output(out, info, stems.paths, subtype, overwrite)
     room = Room.of(kind, out.suffix)
 
+    gone: tuple[int, ...] = ()  # queries that are judged absent, and stay as they are
+
     def produce(watch: Watch | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return mix_file(stems.paths[0], separator, desk, watch) if separator else mix_stems(stems, desk, watch)
+        if separator:
+            return mix_file(stems.paths[0], separator, desk, watch, trace, gone)
+        return mix_stems(stems, desk, watch)
 
     with ExitStack() as stack:
         # The output's own suffix gives the format.
@@ -173,7 +180,13 @@ def remix(
         spool = None
         if separator and not desk.neutral:
             spool = stack.enter_context(Spool(out, channels, kind in ("PCM_32", "DOUBLE")))
+        trace = Trace()
         before, found = listen(produce(watch), info.rate, info.channels, channels, same=desk.neutral, spool=spool)
+        gone = separator.absent(trace) if separator and not separator.always else ()
+        if gone and spool:  # known at the end of the whole alone
+            spool.clear()
+            trace = Trace()
+            before, found = listen(produce(watch), info.rate, info.channels, channels, spool=spool)
 
         def take() -> Iterator[np.ndarray]:
             if spool:
@@ -191,7 +204,7 @@ def remix(
             after, cut = master.settle(draft, kind, found.frames, cut)
         check()
         _place(draft, out)
-    return _record(out, desk, cut, before, after, info)
+    return replace(_record(out, desk, cut, before, after, info), absent=tuple(desk.names[k] for k in gone))
 
 
 def check_output(out: Path, info: io.Info, inputs: Sequence[Path], subtype: str, overwrite: bool) -> str:

@@ -20,7 +20,8 @@ from usepcli.engine.separation.ending import Ending
 from usepcli.engine.separation.notes import purpose
 from usepcli.errors import UsageError
 from usepcli.files import show, tried
-from usepcli.separator.how import names_of
+from usepcli.separator import words
+from usepcli.separator.how import RESIDUAL, names_of
 from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def mix(
     true_peak: float | None = None,
     peak: str = "gain",
     model: str | None = None,
+    always: bool = False,
     subtype: str = "",
     device: str = "auto",
     threads: int = 0,
@@ -78,12 +80,14 @@ def mix(
     names = stems.names
     if ref is not None:
         outputs = cards.read_card(reach.find_model(ref))[0].n_src
-        if not outputs:  # the card does not say
+        if not outputs:  # the card does not say, or the words do
             loaded = _loaded(ref, device, threads)
             if loaded.by_query:
-                raise UsageError(f"--model {ref}: separates what it is asked for in words; separate first, then remix")
+                loaded = loaded.ask(_queries(ref, gain, mute, pan, curves), always)
             outputs = loaded.n_src
-        names = names_of(outputs)
+        names = (*loaded.queries, RESIDUAL) if loaded and loaded.queries else names_of(outputs)
+    if always and not (loaded and loaded.queries):
+        raise UsageError("--always: keeps what a query is judged not to name; it needs a --model by query")
     where = f"--automation {show(str(automation or ''))}"
     mixer = desk(names, gain, mute, pan, curves, where)
     mixer.channels(info.channels)
@@ -109,8 +113,30 @@ def mix(
             stems, out, mixer, separator=separator, subtype=subtype, goal=goal, overwrite=overwrite,
             watch=_watch(quiet, ending), check=ending.check, tags=tags,
         )  # fmt: skip
+    for name in record.absent:
+        say(f"{record.output}: '{name}' is judged absent and stays as it is; --always mixes what was found")
     _note(record, goal, tell)
     return Mixed(record)
+
+
+def _queries(
+    ref: str, gain: Sequence[str], mute: Sequence[str], pan: Sequence[str], curves: Mapping[str, Curve]
+) -> tuple[str, ...]:
+    """Return what a model by query is asked for: the sounds that the desk names, but for the residual."""
+    named = [*(text.rpartition("=")[0] for text in (*gain, *pan)), *mute, *curves]
+    asked = [name for name in dict.fromkeys(named) if name != RESIDUAL]
+    if number := next((name for name in asked if name.isdecimal()), ""):
+        raise UsageError(
+            f"--model {ref}: no source has number {number}; name the sound, as in --gain 'dog barking'=-12"
+        )
+    if not named:
+        raise UsageError(
+            f"--model {ref}: separates what it is asked for in words and was asked for nothing; name the sounds, as in "
+            "--gain 'dog barking'=-12"
+        )
+    if not asked:
+        raise UsageError(f"--model {ref}: residual is what the named sounds leave; name one, as in --mute wind")
+    return words.checked(asked, "--gain, --mute, --pan")
 
 
 def _tags(stems: Stems, out: Path, rate: int, tell: Callable[[str], None], say: Callable[[str], None]) -> metadata.Tags:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -19,7 +19,7 @@ from usepcli.engine.mixing.levels import Levels, Meter
 from usepcli.errors import IOFault
 
 if TYPE_CHECKING:  # stems need no model, and torch is most of the memory
-    from usepcli.separator.separator import Separator, Watch
+    from usepcli.separator.separator import Separator, Trace, Watch
 
 _BLOCK_S = 1.0
 _EXACT = ("PCM_32", "DOUBLE")  # what float32 does not hold
@@ -51,11 +51,14 @@ def mix_stems(stems: Stems, desk: Desk, watch: Watch | None = None) -> Mix:
         start += length
 
 
-def mix_file(path: Path, separator: Separator | None, desk: Desk, watch: Watch | None = None) -> Mix:
+def mix_file(
+    path: Path, separator: Separator | None, desk: Desk, watch: Watch | None = None, trace: Trace | None = None,
+    absent: Collection[int] = (),
+) -> Mix:  # fmt: skip
     """Yield a file without and with the desk's gains on its separated sources: x + sum_i (g_i - 1) s_i.
 
     So what the model leaves out stays in, and gains of 0 dB return the samples themselves; the model does not
-    even run then, and `separator` may be None.
+    even run then, and `separator` may be None.  trace: as of a stream.  absent: queries whose answers are silenced.
     """
     info = io.info(path)
     frames = max(1, round(_BLOCK_S * info.rate))
@@ -67,7 +70,7 @@ def mix_file(path: Path, separator: Separator | None, desk: Desk, watch: Watch |
         return
     held: list[np.ndarray] = []
     start, channels = 0, desk.channels(info.channels)
-    for sources in separator.stream(_remember(blocks, held), info.rate):
+    for sources in separator.stream(_remember(blocks, held), info.rate, trace=trace, absent=absent):
         plain = _take(held, sources.shape[2])
         weights = desk.weights(start, sources.shape[2], info.rate, channels) - 1
         wanted = np.repeat(plain, channels // len(plain), axis=0)
@@ -111,6 +114,14 @@ class Spool:
         except OSError as fault:
             raise self._fault(fault) from fault
         return self
+
+    def clear(self) -> None:
+        """Forget all that was written."""
+        try:
+            self._file.seek(0)
+            self._file.truncate()
+        except OSError as fault:
+            raise self._fault(fault) from fault
 
     def write(self, block: np.ndarray) -> None:
         """Append a block (C, T)."""
