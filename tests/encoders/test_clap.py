@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from usepcli.audio import io
 from usepcli.dsp.logmel import filled
 from usepcli.encoders import clap
 from usepcli.encoders.clap import Clap, ClapJudge
 from usepcli.errors import BadInput, ConfigError, InputNotFound
+from usepcli.models.cond_unet import CondUNet
+from usepcli.separator.how import USUAL
+from usepcli.separator.separator import Separator
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,28 @@ def test_a_clip_is_repeated_at_its_own_rate_and_its_gradient_reaches_it(folders:
     judge.hear(wave, 11025)
     assert wave.grad is not None and (wave.grad != 0).float().mean() > 0.99 and list(judge._resamplers) == [11025]
     assert all(p.grad is None for p in judge.parameters())
+
+
+def test_a_model_is_asked_by_a_clip(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """What the clip sounds like is the whole of its condition, beside words that name nothing; and it is stored so."""
+    net = CondUNet(**CondUNet.PRESETS["tiny"], conditioner="clap", conditioner_path=str(folders[0]))
+    wave = 0.1 * torch.randn(2, 6000, generator=torch.Generator().manual_seed(0))
+    io.write(tmp_path / "clip.wav", wave.numpy(), 16000, "FLOAT")
+    asked = Separator(net).ask(["rain", tmp_path / "clip.wav", "glass"])
+    assert asked.queries == ("rain", "like clip", "glass") and asked.names(USUAL) == ("1", "2", "3", "residual")
+    tokens, mask, pooled = (part for _, part in asked.model.named_buffers() if part.shape[:2] == (1, 3))
+    torch.testing.assert_close(pooled[0, 1:2], ClapJudge(str(folders[0])).hear(wave.mean(0)[None], 16000))
+    said = net.words.encode(["rain", "a sound", "glass"])
+    torch.testing.assert_close(tokens[0], said.tokens)
+    assert torch.equal(mask[0], said.mask) and torch.equal(pooled[0, [0, 2]], said.pooled[[0, 2]])
+    mixture = torch.randn(4000, generator=torch.Generator().manual_seed(1))
+    alone = Separator(net).ask([tmp_path / "clip.wav"])(mixture, 8000).sources[0]
+    torch.testing.assert_close(asked(mixture, 8000).sources[1], alone, atol=1e-5, rtol=0)
+    assert not any("ears" in name or "network" in name for name in net.state_dict())
+    sizes = {**CondUNet.PRESETS["tiny"], "condition_head": "none"}
+    deaf = CondUNet(**sizes, conditioner="clap", conditioner_path=str(folders[0]))
+    with pytest.raises(BadInput, match="condition_head none: an example reaches nothing"):
+        Separator(deaf).ask([tmp_path / "clip.wav"])
 
 
 def test_a_phrase_is_read_once(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

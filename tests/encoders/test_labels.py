@@ -17,6 +17,15 @@ def test_case_and_spaces_do_not_matter() -> None:
     assert torch.equal(one, other)
 
 
+def test_the_words_of_a_prompt_do_not_matter() -> None:
+    for name in ("The sound of rain", "rain"):
+        made = Labels(phrases=(name, "wind"))
+        one, other = made.encode(["Rain", "the sound of rain"]).pooled
+        assert torch.equal(one, other)
+    both = Labels(phrases=("the sound of rain", "rain"))
+    assert not torch.equal(*both.encode(["rain", "The sound of rain"]).pooled)
+
+
 def test_an_unknown_query_is_told_what_is_near() -> None:
     made = Labels(phrases=("dog barking", "rain", "violin"))
     with pytest.raises(BadInput, match=r"query 'dogs barking': none of the 3 classes.*the nearest: 'dog barking'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from usepcli import registry
 from usepcli.cli import _options as options
 from usepcli.errors import BadInput, ConfigError, InputNotFound
 from usepcli.files import read_json
@@ -71,6 +72,7 @@ def _of_model(ref: str) -> dict[str, Any]:
         "versions": card.versions,
         "sha256": header.sha256,
         **({"fixed": card.fixed} if card.fixed else {}),
+        **({"presence": card.presence or "not calibrated"} if card.model.get("name") in registry.QUERIED else {}),
         **_pulled(path),
     }
 

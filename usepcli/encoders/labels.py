@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from usepcli.encoders.base import Condition, Conditioner, near
 from usepcli.encoders.lists import phrases_of
 from usepcli.errors import BadInput, ConfigError
 
+_PROMPT = "the sound of "  # begins the queries of sets of single sounds
 _WIDTH = 64  # of tokens and of the whole, where the model says nothing
 
 
@@ -60,15 +61,21 @@ class Labels(Conditioner):
         return Condition(self.tokens(index)[:, None], mask, self.pooled(index))
 
     def _place_of(self, phrase: str) -> int:
-        found = self._index.get(plain(phrase))
-        if found is None:
+        found = known(phrase, self._index)
+        if not found:
             raise BadInput(unknown(phrase, self.phrases))
-        return found
+        return self._index[found]
 
 
 def plain(phrase: str) -> str:
     """Return a phrase as it is compared: without case and spaces around."""
     return " ".join(phrase.lower().split())
+
+
+def known(phrase: str, names: Container[str]) -> str:
+    """Return which of plain names a phrase stands for, whether or not it says "the sound of"; '' for none of them."""
+    asked = plain(phrase)
+    return next((name for name in (asked, asked.removeprefix(_PROMPT), _PROMPT + asked) if name and name in names), "")
 
 
 def unknown(phrase: str, phrases: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from usepcli.encoders.base import Condition, Conditioner
-from usepcli.encoders.labels import plain, unknown
+from usepcli.encoders.labels import known, plain, unknown
 from usepcli.encoders.lists import sha256_of, text_of
 from usepcli.errors import BadInput, ConfigError, InputNotFound
 
@@ -71,10 +71,11 @@ class Vectors(Conditioner):
 
     def read(self, phrases: Sequence[str]) -> Condition:
         """Return the vectors of phrases; BadInput for one that the file had not, with the nearest that it had."""
-        lacking = next((phrase for phrase in phrases if plain(phrase) not in self._index), None)
+        found = [known(phrase, self._index) for phrase in phrases]
+        lacking = next((phrase for phrase, name in zip(phrases, found, strict=True) if not name), None)
         if lacking is not None:
             raise BadInput(unknown(lacking, self.phrases))
-        rows = self.table[torch.tensor([self._index[plain(phrase)] for phrase in phrases], device=self.table.device)]
+        rows = self.table[torch.tensor([self._index[name] for name in found], device=self.table.device)]
         return Condition(rows[:, None], torch.ones(len(rows), 1, dtype=torch.bool, device=rows.device), rows)
 
 

@@ -139,7 +139,8 @@ def checked(queries: Sequence[str], where: str = "--query") -> tuple[str, ...]:
 
 
 def _plain(words: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", words).casefold().split())
+    """Return words as they are compared: closed lists take "rain" for "the sound of rain"."""
+    return " ".join(unicodedata.normalize("NFKC", words).casefold().split()).removeprefix("the sound of ")
 
 
 def names(queries: Sequence[str]) -> tuple[str, ...]:

@@ -235,6 +235,7 @@ def test_shares_come_together(tmp_path: Path, model: Path, recording: Path):
         (["\x1b[2J"], r"holds the character '\x1b'"),
         (["rain", " rain "], "'rain' is asked twice"),
         (["A  Dog", "a dog"], "'a dog' is asked twice"),
+        (["rain", "The sound of rain"], "'The sound of rain' is asked twice"),
         (["a" * 5000], "5000 letters"),
         (["a" * 1001], "1001 letters"),
         ([f"sound {k}" for k in range(1000)], "found 1000 queries; expected at most 100"),
