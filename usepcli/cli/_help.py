@@ -41,7 +41,8 @@ GROUPS = {
     "Shuffled sets": (*("--shuffle", "--channel-shuffle", "--n-remix", "--batch", "--rounds", "--normalize"),),
     "Mixtures": (
         *("--n-src", "--rate", "--length", "--seconds", "--min-s", "--max-s", "--level-db", "--join", "--pause"),
-        *("--noise", "--noise-snr", "--stems", "--test-list", "--seeds", "--train", "--valid", "--test"),
+        *("--noise", "--noise-snr", "--stems", "--supervised", "--test-list", "--seeds", "--train", "--valid"),
+        "--test",
     ),
     "Rooms": ("--reverb", "--rirs", "--rt60", "--rooms", "--anechoic"),
     "Scenes": ("--background", "--background-s", "--backgrounds", "--background-lufs", "--event-snr"),

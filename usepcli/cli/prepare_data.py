@@ -191,6 +191,16 @@ def prepare_data(
         bool | None,
         of(WORDED, "--stems/--no-stems", "Keep the sources; --no-stems leaves the sums and their words."),
     ] = None,
+    supervised: Annotated[
+        float | None,
+        of(
+            WORDED,
+            "--supervised",
+            "Share of the training recordings that are heard in mixtures with sources, for text_semi; of all others "
+            "the sums alone are kept. Without it all have sources.",
+            metavar="SHARE",
+        ),
+    ] = None,
     test_list: Annotated[
         str | None,
         of(f"{WORDED}, mom", "--test-list", "List of the test mixtures, the parts of one in each row.", metavar="LIST"),

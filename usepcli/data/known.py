@@ -32,8 +32,7 @@ def known(manifest: Manifest, split: Split) -> np.ndarray:
     found = lazy.counts(manifest.rows, "sources") > 0
     if split.share:
         units, place = _recordings(manifest.rows, found)
-        drawn = _drawn(units, split)
-        found = np.where(found, drawn[place], False)
+        found = np.where(found, drawn(units, split)[place], False)
     if found.all() or not found.any():
         what = f"a share of {split.share:g}" if split.share else "a share of 0, that is of all items that list sources,"
         raise ConfigError(
@@ -55,7 +54,7 @@ def _recordings(rows: Sequence[Row], listed: np.ndarray) -> tuple[list[str], np.
     return classes, place
 
 
-def _drawn(classes: Sequence[str], split: Split) -> np.ndarray:
+def drawn(classes: Sequence[str], split: Split) -> np.ndarray:
     """Return which recordings (R,) of these classes are known."""
     draw = rng(split.seed, 0x5E31)
     parts = [sorted(part.strip() for part in said.split(";")) for said in classes]

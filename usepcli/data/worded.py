@@ -6,12 +6,14 @@ list's test mixtures, where the corpus says so, one stretch after the other, a m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
+from usepcli.data.known import Split, drawn
 from usepcli.data.manifest import Phrase, PoolRow
 from usepcli.data.mixtures import Plan
 from usepcli.data.phrases import template
@@ -54,6 +56,40 @@ class WordedPlanner(ScenePlanner):
         if self.cut == "anywhere" and spare > 0:
             return (row.path,), int(rng.integers(spare + 1)), self.recipe.frames, 0
         return super()._anywhere(row, rng)
+
+
+class SplitPlanner(WordedPlanner):
+    """Plans a share of the mixtures from as large a share of the recordings, with sources, and all others without.
+
+    No recording is in mixtures of both kinds; which ones have sources is drawn class by class (data/known.py).
+    """
+
+    def __init__(
+        self,
+        recipe: SceneRecipe,
+        split: str,
+        rows: Sequence[PoolRow],
+        seed: int,
+        split_index: int,
+        cut: Cut,
+        share: float,
+    ) -> None:
+        super().__init__(recipe, split, rows, seed, split_index, False, cut)
+        known = drawn([row.speaker for row in rows], Split(share, seed)).tolist()
+        self.kinds = [
+            WordedPlanner(
+                recipe, split, [row for row, told in zip(rows, known, strict=True) if told == kind], seed, split_index,
+                kind, cut,
+            )
+            for kind in (False, True)
+        ]  # fmt: skip
+        self.share = share
+
+    def plan(self, i: int) -> Plan:
+        """Return mixture number i."""
+        before, after = (math.floor(n * self.share + 0.5) for n in (i, i + 1))
+        scene = self.kinds[after > before].plan(before if after > before else i - before)
+        return replace(scene, id=f"{self.split}_{i:05d}")
 
 
 class ListedPlanner(WordedPlanner):

@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 from usepcli.audio import io
 from usepcli.cli.app import app
 from usepcli.data.batch import collate
+from usepcli.data.corpora.labelled import Labelled
 from usepcli.data.examples import FixedMixtures
-from usepcli.data.manifest import Manifest
+from usepcli.data.known import Split
+from usepcli.data.manifest import Manifest, PoolRow
 
 RATE = 11025
 
@@ -60,6 +62,40 @@ def test_a_weak_training_opens_no_stem(tmp_path):
         assert batch.sources is None and batch.mix.abs().sum() > 0
         assert batch.caption[0].startswith("The sound mixture of ") and len(batch.phrases[0]) == 2
     _prepare(tmp_path / "out", "--check")
+
+
+def test_no_recording_is_heard_with_its_stem_and_without():
+    rows = [
+        PoolRow(f"{name}{k}", "train", name, f"{name}/{k}.wav", RATE, RATE, query=name)
+        for name in "abcdefgh"
+        for k in range(5)
+    ]
+    planner = Labelled(seconds=1.0, supervised=0.2, seed=3).planner("train", rows, [], 0)
+    plans = [planner.plan(i) for i in range(50)]
+    assert [plan.id for plan in plans] == [f"train_{i:05d}" for i in range(50)]
+    heard = {stems: [turn.paths[0] for plan in plans if plan.stems == stems for turn in plan.turns]
+             for stems in (True, False)}  # fmt: skip
+    assert len(heard[True]) == 2 * 10 and not {*heard[True]} & {*heard[False]}
+    assert {path[0] for path in heard[True]} == set("abcdefgh") and len({*heard[True]}) == 8
+    assert len({*heard[False]}) == 32
+    other = Labelled(seconds=1.0, supervised=0.2, seed=4).planner("train", rows, [], 0)
+    assert {turn.paths for i in range(50) for turn in other.plan(i).turns if other.plan(i).stems} != {*heard[True]}
+
+
+def test_sources_of_a_share_of_the_recordings_alone(tmp_path):
+    _sounds(tmp_path / "in", [f"{name}/{k}.wav" for name in ("dog", "rain", "bell") for k in range(9)])
+    words = (tmp_path / "in", "-o", tmp_path / "out", "--corpus", "labelled", "--supervised", 0.5, *COUNTS)
+    _prepare(*words)
+    rows = Manifest.read(tmp_path / "out" / "manifest.csv")
+    assert [bool(row.sources) for row in rows.rows] == [True, False, True, False, True, True]  # the last two are a test
+    assert all(row.caption and row.phrases and len(row.queries) == 2 for row in rows.rows)
+    assert len(list((tmp_path / "out").rglob("s?.wav"))) == 8 and not list((tmp_path / "out").rglob("pool*"))
+    data = FixedMixtures(rows.split("train"), RATE, 0.5, 0, False, needs=("caption", "phrases"), split=Split(0.0))
+    assert collate([data[0, k] for k in range(len(data))]).known == [True, False, True, False]
+    _prepare(tmp_path / "out", "--check")
+    for wrong in (["--supervised", 1], ["--supervised", 0.5, "--no-stems"]):
+        done = _prepare(tmp_path / "in", "-o", tmp_path / "no", "--corpus", "labelled", *wrong, code=2)
+        assert "a share of 0 up to 1" in str(done.exception) and not (tmp_path / "no" / "manifest.csv").exists()
 
 
 def test_lists_of_esc50_and_fsd50k(tmp_path):

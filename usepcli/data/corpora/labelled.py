@@ -20,8 +20,8 @@ from usepcli.data.manifest import PoolRow
 from usepcli.data.phrases import template
 from usepcli.data.rows import bare
 from usepcli.data.scenes import ScenePlanner
-from usepcli.data.worded import Cut, ListedPlanner, WordedPlanner
-from usepcli.errors import BadInput, InputNotFound
+from usepcli.data.worded import Cut, ListedPlanner, SplitPlanner, WordedPlanner
+from usepcli.errors import BadInput, ConfigError, InputNotFound
 
 _PATHS = ("path", "filename", "fname", "file", "filepath", "audio", "wav")
 _LABELS = ("label", "labels", "category", "class")
@@ -33,6 +33,7 @@ class Labelled(Events):
     """Single sounds; each mixture has `sources` of them, of different classes, every one with its query.
 
     stems: False writes the sums alone, for a training that may see no source: their queries, caption and phrases stay.
+    supervised: the share of training recordings that are heard in mixtures with sources (0: all), others in sums alone.
     test_list: rows of the recordings of each test mixture; no other mixtures are in the test split then.
     """
 
@@ -61,6 +62,7 @@ class Labelled(Events):
         csv: str = "",
         split_column: str = "",
         stems: bool = True,
+        supervised: float = 0.0,
         test_list: str = "",
         limit: int = 0,
         seed: int = 0,
@@ -70,7 +72,10 @@ class Labelled(Events):
             sources, rate, seconds, 0.0, 10.0, event_snr_db, min_s, **counts, split_ratios=split_ratios, csv=csv,
             split_column=split_column, limit=limit, seed=seed,
         )  # fmt: skip
-        self.stems, self.test_list = stems, test_list
+        if not 0 <= supervised < 1 or (supervised and not stems):
+            found = f"--supervised {supervised:g}{'' if stems else ' with --no-stems'}"
+            raise ConfigError(f"{found}: a share of 0 up to 1, with --stems where it is above 0, was expected")
+        self.stems, self.supervised, self.test_list = stems, supervised, test_list
         self._wanted: list[tuple[str, list[str]]] = []  # where in the list, and which recordings make a mixture
         self._entries: list[list[str]] = []  # the ids of those that can be made
         self._known: dict[str, PoolRow] = {}
@@ -102,6 +107,8 @@ class Labelled(Events):
         rooms: Sequence[PoolRow] = (),
     ) -> ScenePlanner:
         """Return the mixtures of split number `index`; of a list there are as many as it names."""
+        if split == "train" and self.supervised:
+            return SplitPlanner(self.recipe, split, rows, self.seed, index, self.cut, self.supervised)
         if split != "test" or not self._wanted:
             return WordedPlanner(self.recipe, split, rows, self.seed, index, self.stems, self.cut)
         how = self._entries, self.stems, self.cut, self.segments

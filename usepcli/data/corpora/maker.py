@@ -33,6 +33,7 @@ class Maker(Corpus):
     seed: int
     counts: dict[str, int]
     noise: str
+    supervised: float = 0.0  # above 0: some mixtures alone have sources, and no single recording stays beside them
     stems: bool = True  # False: no single recording stays beside the mixtures
 
     def scan(self, root: Path) -> list[PoolRow]:

@@ -40,6 +40,7 @@ class VGGSound(Labelled):
         csv: str = "",
         split_column: str = "",
         stems: bool = True,
+        supervised: float = 0.0,
         test_list: str = "",
         limit: int = 0,
         seed: int = 0,
@@ -47,7 +48,8 @@ class VGGSound(Labelled):
         counts = {"train": train, "valid": valid, "test": test}
         super().__init__(
             sources, rate, seconds, event_snr_db, min_s, **counts, split_ratios=split_ratios, csv=csv,
-            split_column=split_column, stems=stems, test_list=test_list, limit=limit, seed=seed,
+            split_column=split_column, stems=stems, supervised=supervised, test_list=test_list,
+            limit=limit, seed=seed,
         )  # fmt: skip
         self._stems: dict[str, str] = {}
 

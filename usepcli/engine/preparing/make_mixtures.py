@@ -114,7 +114,7 @@ def make(
         inside = [replace(row, path=row.path.removeprefix("noise/")) for row in noise]
         Pool(inside, out / "noise", out / "noise" / Pool.FILE).write()
     rows = [_row(plan, rate) for plan in plans]
-    if not corpus.stems:  # what the mixtures were made of is not to be read beside them
+    if not corpus.stems or corpus.supervised:  # what the mixtures were made of is not to be read beside them
         shutil.rmtree(out / "pool", ignore_errors=True)
         return [Manifest(rows, out, out / Manifest.FILE)]
     return [Manifest(rows, out, out / Manifest.FILE), Pool(pool, out, out / Pool.FILE), *_twins(plans, rows, out)]
