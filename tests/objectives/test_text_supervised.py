@@ -156,3 +156,4 @@ def test_settings_that_mean_nothing(
 
 def test_nothing_is_absent_where_all_mixtures_name_the_same() -> None:
     assert absent([{"rain": ("rain", "")}, {"rain": ("Rain", "")}], 0) == []
+    assert absent([{"rain": ("rain", "")}, {"the sound of rain": ("The sound of rain", "")}], 0) == []

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from usepcli.data.batch import Batch
-from usepcli.encoders.labels import plain
+from usepcli.encoders.labels import known, plain
 from usepcli.errors import BadInput
 
 Kinds = dict[str, tuple[str, str]]  # a query as it is compared: as it was written, and its class or ''
@@ -63,7 +63,7 @@ def absent(kinds: list[Kinds], k: int) -> list[str]:
     found: dict[str, str] = {}
     for other in kinds:
         for name, (words, kind) in other.items():
-            if name not in kinds[k] and kind not in own:
+            if not known(words, kinds[k]) and kind not in own:
                 found.setdefault(name, words)
     return [*found.values()]
 

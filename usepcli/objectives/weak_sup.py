@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from usepcli.data.batch import Batch
-from usepcli.encoders.labels import plain
+from usepcli.encoders.labels import known, plain
 from usepcli.encoders.lists import phrases_of
 from usepcli.errors import BadInput, ConfigError
 from usepcli.losses.base import Loss
@@ -96,13 +96,12 @@ class WeakSup(Asking):
         return terms
 
     def _present(self, item: str, queries: tuple[str, ...]) -> list[str]:
-        found = [*dict.fromkeys(map(plain, queries))]
-        if not found:
+        if not queries:
             raise BadInput(f"{item}: no query for any class in it; see `usep prepare-data --check`")
-        unknown = next((name for name in found if name not in self.classes), None)
-        if unknown is not None:
-            raise BadInput(f"{item}: query '{unknown}', which is none of the {len(self.classes)} classes of the list")
-        return found
+        found = {known(query, self.classes): query for query in queries}
+        if "" in found:
+            raise BadInput(f"{item}: query '{found['']}', which is none of the {len(self.classes)} classes of the list")
+        return [*found]
 
     def _others(self, own: list[str]) -> list[str]:
         """Return classes of the list that a mixture with classes `own` has not, drawn anew each time."""
