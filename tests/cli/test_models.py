@@ -96,6 +96,7 @@ def test_what_a_model_is_for_is_its_cards_word():
     assert cards.trained_for(cards.Card(about="two talkers.")).startswith("This model was trained for: two talkers. ")
     assert "learned from, toys" in cards.trained_for(cards.Card(training_data="toys."))
     assert "does not say" in cards.trained_for(cards.Card())
+    assert cards.trained_for(cards.Card(about="x", objective="prompt_tuning")).startswith("This separates nothing: ")
 
 
 def test_models_of_folders_and_what_they_hide(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from usepcli import registry
 from usepcli.audio.rates import HIGHEST_RATE
 from usepcli.errors import BadInput
 from usepcli.files import parse_json
@@ -118,6 +119,8 @@ def score_sentence(score: Mapping[str, Any]) -> str:
 
 def trained_for(card: Card) -> str:
     """Return one sentence on what a model is for, as its card says, and what that means for other sounds."""
+    if card.objective in registry.PREPARING:
+        return f"This separates nothing: objective {card.objective} learned it for the training of a model that does."
     if not (card.about or card.training_data):
         return "The card of this model does not say what it was trained for; listen before you trust what it gives."
     made = card.about.rstrip(". ") or f"what it learned from, {card.training_data.rstrip('. ')}"
