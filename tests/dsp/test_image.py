@@ -118,3 +118,18 @@ def test_shorter_than_a_frame_is_fine(length: int):
     heard = image.guide(wave, RATE)
     found = image.spread(np.stack([0.3 * heard, 0.7 * heard]), heard, wave, RATE)
     np.testing.assert_allclose(found.sum(0), wave, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_one_source_apart_is_the_first_of_two(channels: int) -> None:
+    """Of correlated and of separate parts; silence, all of the guide, and channels that are nothing but the guide."""
+    draw = np.random.default_rng(0)
+    own = np.convolve(draw.standard_normal(9000), [1, 0.9, 0.5], "same")
+    wave = (own * np.array([[2], [0.5], [1]])[:channels] + draw.standard_normal((channels, 9000))).astype(np.float32)
+    heard = wave.mean(0)
+    for source in (own.astype(np.float32), 0 * heard, heard.copy()):
+        for over in (wave, np.stack([heard, -0.5 * heard, heard])[:channels]):
+            pair = image.spread(np.stack([source, heard - source]), heard, over, 8000)
+            found = image.apart(source, heard, over, 8000)
+            # Single precision, through three passes that divide by sums of powers.
+            np.testing.assert_allclose(found, pair[0], atol=2e-5 * np.abs(over).max())

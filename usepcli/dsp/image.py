@@ -18,6 +18,8 @@ Letters: N sources, C channels, L samples, F bins, M frames.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -73,10 +75,8 @@ def spread(sources: np.ndarray, heard: np.ndarray, wave: np.ndarray, rate: int) 
     Channels that are nothing but the guide at other levels get its very sources at these levels. All others are
     filtered; their sources add up to the channel, and a source that is silent in the guide is silent in all.
     """
-    # a = <x_c, g> / |g|^2 makes |x_c - a g|^2 least; within 100 dB a channel is then nothing but the guide.
-    level = (wave.astype(np.float64) @ heard) / max(float(np.square(heard, dtype=np.float64).sum()), 1e-300)
-    apart = wave - level[:, None] * heard
-    if (np.square(apart).sum(1) <= 1e-10 * np.square(wave, dtype=np.float64).sum(1)).all():
+    level, alike = _alike(wave, heard)
+    if alike:
         return (sources[:, None] * level[:, None]).astype(np.float32)
     stft, sounds = _stft(rate), sources.any(1)
     with torch.inference_mode():
@@ -88,7 +88,56 @@ def spread(sources: np.ndarray, heard: np.ndarray, wave: np.ndarray, rate: int) 
     return out
 
 
-def _divided(channels: Tensor, loud: Tensor) -> Tensor:
+def _alike(wave: np.ndarray, heard: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return at which levels (C,) the guide stands in the channels, and whether these are nothing else."""
+    # a = <x_c, g> / |g|^2 makes |x_c - a g|^2 least; within 100 dB a channel is then nothing but the guide.
+    level = (wave.astype(np.float64) @ heard) / max(float(np.square(heard, dtype=np.float64).sum()), 1e-300)
+    beside = wave - level[:, None] * heard
+    return level, bool((np.square(beside).sum(1) <= 1e-10 * np.square(wave, dtype=np.float64).sum(1)).all())
+
+
+def apart(source: np.ndarray, heard: np.ndarray, wave: np.ndarray, rate: int) -> np.ndarray:
+    """Return one source (C, L) of channels (C, L), from that (L,) of the guide (L,), divided from all the rest alone.
+
+    It is the first that `spread` makes of it and the rest; for two channels without a solver.
+    """
+    rest = heard - source
+    if len(wave) != 2 or not source.any() or not rest.any() or _alike(wave, heard)[1]:
+        return spread(np.stack([source, rest]), heard, wave, rate)[0]
+    stft = _stft(rate)
+    with torch.inference_mode():
+        channels = stft(torch.from_numpy(wave))
+        scale = channels.abs().square().mean().sqrt().clamp_min(1e-30)
+        loud = stft(torch.from_numpy(np.stack([source, rest]))).abs()
+        found = _divided(channels / scale, loud, _paired)[0]
+        out: np.ndarray = stft.inverse(found * scale, wave.shape[1]).numpy()
+    return out
+
+
+def _paired(found: Tensor, channels: Tensor, power: Tensor) -> Tensor:
+    """Return what `_filtered` does for two sources of two channels, the inverse of each 2 x 2 matrix written out."""
+    floor = _FLOOR * float(power.mean()) + 1e-12
+    terms = []
+    for y, v in zip(found, power, strict=True):
+        left, right = (y[0].abs().square().sum(1), y[1].abs().square().sum(1))  # (F,)
+        cross = (y[0] * y[1].conj()).sum(1)
+        size = (0.5 * (left + right)).clamp_min(1e-20)
+        terms.append((v * (left / size + _SPREAD)[:, None], v * (right / size + _SPREAD)[:, None], cross / size))
+    (a, d, b), (a2, d2, b2) = terms
+    cross = power[0] * b[:, None] + power[1] * b2[:, None]
+    p, q = a + a2 + floor, d + d2 + floor
+    # T^-1 = [q, -c; -c*, p] / (p q - |c|^2) for T = [p, c; c*, q].
+    det = p * q - cross.abs().square()
+    u, w = (q * channels[0] - cross * channels[1]) / det, (p * channels[1] - cross.conj() * channels[0]) / det
+    own = power[0] * b[:, None]
+    total = power.sum(0)
+    share = torch.where(total > 1e-30, power[0] / total.clamp_min(1e-30), torch.full_like(total, 0.5))
+    # T (u, w) = x, so what the floor withholds of x is floor (u, w), of which each source has its share.
+    first = torch.stack([a * u + own * w + share * floor * u, own.conj() * u + d * w + share * floor * w])
+    return torch.stack([first, channels - first])
+
+
+def _divided(channels: Tensor, loud: Tensor, filtered: Callable[..., Tensor] | None = None) -> Tensor:
     """Return the sources (N, C, F, M) of channels (C, F, M) by their amplitudes (N, F, M) in the guide."""
     share = loud / loud.sum(0).clamp_min(1e-30)
     # v_i = share of mean_c |x_c|^2: what the network says of the guide, at the channels' own level.
@@ -96,7 +145,7 @@ def _divided(channels: Tensor, loud: Tensor) -> Tensor:
     found = share[:, None] * channels  # (N, C, F, M)
     for _ in range(_PASSES):
         power = F.avg_pool2d(power, 3, 1, 1, count_include_pad=False)
-        found = _filtered(found, channels, power)
+        found = (filtered or _filtered)(found, channels, power)
         own = found.abs().square().mean(1)
         part = own.sqrt() / own.sqrt().sum(0).clamp_min(1e-30)
         # E[|y|^2 | x] of a Gaussian is |E[y | x]|^2 plus the posterior variance, v (1 - v / sum v) for one channel;

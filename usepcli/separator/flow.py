@@ -117,8 +117,7 @@ def _linked(wave: np.ndarray, n_src: int, rate: int, how: How, rows: Rows, apart
     guide = image.guide(wave, rate)  # (L,)
     sources = rows(guide[None]).swapaxes(0, 1)  # (N, 1, L)
     if apart:
-        pairs = (np.concatenate([source, guide[None] - source]) for source in sources)  # (2, L)
-        return np.stack([image.spread(pair, guide, wave, rate)[0] for pair in pairs])
+        return np.stack([image.apart(source[0], guide, wave, rate) for source in sources])
     if how.rest == "share":
         return image.spread(rest.share(sources, guide[None], rate)[:, 0], guide, wave, rate)
     # What the model leaves out of the guide is left out of the channels: it takes its part like a source.
