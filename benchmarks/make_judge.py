@@ -125,7 +125,7 @@ def embedded(judge: TaggerJudge, root: Path, rows: list[PoolRow]) -> Tensor:
     found = []
     for row in rows:
         wave, rate = read_mono(root / row.path)
-        found.append(judge.heard(torch.from_numpy(wave)[None], rate))
+        found.append(judge.features(torch.from_numpy(wave)[None], rate))
     return torch.cat(found)
 
 

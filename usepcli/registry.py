@@ -8,6 +8,7 @@ from typing import Any
 from usepcli.errors import ConfigError, choices
 
 MODELS = {
+    "audio_text": "usepcli.models.audio_text:AudioText",
     "band_path": "usepcli.models.band_path:BandPath",
     "cond_unet": "usepcli.models.cond_unet:CondUNet",
     "conformer_mask": "usepcli.models.conformer_mask:ConformerMask",
@@ -18,7 +19,7 @@ MODELS = {
     "unet_mask": "usepcli.models.unet_mask:UNetMask",
 }
 # Those of MODELS that separate what they are asked for (models/queried.py), and the others.
-QUERIED = ("cond_unet",)
+QUERIED = ("audio_text", "cond_unet")
 UNASKED = tuple(name for name in MODELS if name not in QUERIED)
 LOSSES = {
     "log_mse": "usepcli.losses.thresholded:LogMSE",
@@ -30,6 +31,7 @@ LOSSES = {
 }
 OBJECTIVES = {
     "adversarial_pit": "usepcli.objectives.adversarial_pit:AdversarialPIT",
+    "contrastive": "usepcli.objectives.contrastive:Contrastive",
     "mix_and_separate": "usepcli.objectives.text_supervised:MixAndSeparate",
     "mixcycle": "usepcli.objectives.mixcycle:MixCycle",
     "mixit": "usepcli.objectives.mixit:MixIT",
@@ -90,13 +92,16 @@ CORPORA = {
 # What says to a model by query what it is asked for (model.conditioner), and what judges its answers
 # (objective.judge): encoders/base.py.
 CONDITIONERS: dict[str, str] = {
+    "audio_text": "usepcli.models.audio_text_opened:AudioTextWords",
     "clap": "usepcli.encoders.clap:Clap",
     "labels": "usepcli.encoders.labels:Labels",
     "lexicon": "usepcli.encoders.lexicon:Lexicon",
     "sentence": "usepcli.encoders.sentence:Sentence",
+    "spelling": "usepcli.encoders.spelling:Spelling",
     "vectors": "usepcli.encoders.vectors:Vectors",
 }
 JUDGES: dict[str, str] = {
+    "audio_text": "usepcli.models.audio_text_opened:AudioTextJudge",
     "clap": "usepcli.encoders.clap:ClapJudge",
     "tagger": "usepcli.encoders.tagger:TaggerJudge",
 }

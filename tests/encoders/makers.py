@@ -15,8 +15,11 @@ from usepcli.encoders.clap import Clap, ClapJudge
 from usepcli.encoders.labels import Labels
 from usepcli.encoders.lexicon import Lexicon
 from usepcli.encoders.sentence import Sentence
+from usepcli.encoders.spelling import Spelling
 from usepcli.encoders.tagger import TaggerJudge, Tower
 from usepcli.encoders.vectors import Vectors
+from usepcli.models.audio_text_opened import AudioTextJudge, AudioTextWords
+from usepcli.weights import build, cards, store
 
 PHRASES = ("a dog barks", "rain on a roof", "glass")
 
@@ -40,10 +43,13 @@ def lexicon(folder: Path) -> Conditioner:
 def sentence_folder(folder: Path) -> Path:
     """Write a folder as sentence-transformers has them, with a network of two small layers."""
     transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
     folder.mkdir(exist_ok=True)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({w for phrase in PHRASES for w in phrase.split()})]
     (folder / "vocab.txt").write_text("\n".join(words))
-    transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    cut = tokenizers.BertWordPieceTokenizer({word: place for place, word in enumerate(words)})
+    marks = {f"{mark}_token": f"[{mark.upper()}]" for mark in ("pad", "unk", "cls", "sep", "mask")}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=cut._tokenizer, **marks).save_pretrained(folder)
     config = transformers.BertConfig(
         vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
         max_position_embeddings=24,
@@ -60,7 +66,7 @@ def sentence(folder: Path) -> Conditioner:
     return Sentence(str(sentence_folder(folder)))
 
 
-def clap_folder(folder: Path, parts: bool = False) -> Path:
+def clap_folder(folder: Path, parts: bool = False, places: int = 130) -> Path:
     """Write a small CLAP as transformers 5 lays it out, or in `parts`, as transformers 4 did."""
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")
@@ -80,17 +86,16 @@ def clap_folder(folder: Path, parts: bool = False) -> Path:
         frequency_max=3500, truncation="rand_trunc", padding="repeatpad",
     )  # fmt: skip
     text = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 32, "max_position_embeddings": 130, "pad_token_id": 1}  # fmt: skip
+            "intermediate_size": 32, "max_position_embeddings": places, "pad_token_id": 1}  # fmt: skip
     audio = {"spec_size": 64, "num_mel_bins": 32, "window_size": 4, "patch_embeds_hidden_size": 16, "hidden_size": 32,
              "depths": [1, 1], "num_attention_heads": [2, 4]}  # fmt: skip
     torch.manual_seed(0)
     config = transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=24)
     transformers.ClapModel(config).save_pretrained(folder)
-    if parts:
-        tokenizer.save_pretrained(folder)
-        (folder / "preprocessor_config.json").write_text(ears.to_json_string())
-    else:
-        transformers.ClapProcessor(feature_extractor=ears, tokenizer=tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    heard = json.loads(ears.to_json_string())
+    name, told = ("preprocessor", heard) if parts else ("processor", {"feature_extractor": heard})
+    (folder / f"{name}_config.json").write_text(json.dumps(told))
     return folder
 
 
@@ -117,11 +122,34 @@ def tagger_folder(folder: Path) -> Path:
     return folder
 
 
+def audio_text_file(folder: Path, **settings: object) -> Path:
+    """Write an untrained audio-text model as the best of a run, with words by their spelling."""
+    torch.manual_seed(0)
+    options = {"name": "audio_text", "preset": "tiny", "conditioner": "spelling", **settings}
+    made = build.model(options)
+    card = cards.Card(name="toy", model=build.config_of(made), sample_rate=made.sample_rate)
+    store.save_model(folder / "best.safetensors", made.state_dict(), card)
+    return folder
+
+
+def audio_text(folder: Path) -> Conditioner:
+    return AudioTextWords(str(audio_text_file(folder)))
+
+
+def audio_text_judge(folder: Path) -> Judge:
+    return AudioTextJudge(str(audio_text_file(folder) / "best.safetensors"))
+
+
+def spelling(folder: Path) -> Conditioner:
+    return Spelling(token_dim=6)
+
+
 def tagger(folder: Path) -> Judge:
     return TaggerJudge(str(tagger_folder(folder)))
 
 
 CONDITIONERS: dict[str, Callable[[Path], Conditioner]] = {
-    "clap": clap, "labels": labels, "lexicon": lexicon, "sentence": sentence, "vectors": vectors,
+    "audio_text": audio_text, "clap": clap, "labels": labels, "lexicon": lexicon, "sentence": sentence,
+    "spelling": spelling, "vectors": vectors,
 }  # fmt: skip
-JUDGES: dict[str, Callable[[Path], Judge]] = {"clap": clap_judge, "tagger": tagger}
+JUDGES: dict[str, Callable[[Path], Judge]] = {"audio_text": audio_text_judge, "clap": clap_judge, "tagger": tagger}

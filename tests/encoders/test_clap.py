@@ -111,6 +111,25 @@ def test_what_is_no_clap_is_one_line(folders: tuple[Path, Path], tmp_path: Path)
         ClapJudge(str(tmp_path))
 
 
+def test_a_tower_with_fewer_places_pads_to_these(tmp_path: Path, encoder_makers) -> None:  # type: ignore[no-untyped-def]
+    made = Clap(str(encoder_makers.clap_folder(tmp_path, places=42)))
+    tokens, mask, _ = made.encode(["glass " * 100, "rain"])
+    assert made.length == 40 and tokens.shape[:2] == (2, 40) and mask[0].all() and not mask[1].all()
+
+
+def test_a_front_end_of_another_tower_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    own = Path(shutil.copytree(folders[0], tmp_path / "own"))
+    settings = own / "preprocessor_config.json"
+    told = json.loads(settings.read_text("utf-8"))
+    for change, said in (
+        ({"nb_max_samples": 8000 * 3}, "151 frames of 32 bands, and the tower takes at most 128 of 32"),
+        ({"feature_size": 16}, "51 frames of 16 bands"),
+    ):
+        settings.write_text(json.dumps(told | change))
+        with pytest.raises(BadInput, match=said):
+            ClapJudge(str(own))
+
+
 def test_another_tokenizer_is_another_clap(folders: tuple[Path, Path], tmp_path: Path) -> None:
     own = Path(shutil.copytree(folders[0], tmp_path / "own"))
     before = Clap(str(own)).sha256

@@ -24,6 +24,7 @@ OPTIONS = {
     "text_supervised": [{"cnt": 0.0, "absent": 0.5}],
     "mix_and_separate": [{}, {"absent": 0.5}],
     "oct": [{}, {"asked": 0.0}],
+    "contrastive": [{}, {"noisy": 0.9, "mixed": 0.0}],
     "mixit": [{}, {"supervised_fraction": 0.5, "p0": 0.5, "single_source_prob": 0.5, "normalize_mom": True}],
 }
 ASKING = [name for name in registry.OBJECTIVES if registry.load("objective", name).asks]
@@ -109,7 +110,7 @@ def test_real_models_take_two_steps(model_name, name, make_batch) -> None:
 
 def asked(name: str, options: dict) -> Objective:
     """An objective of a model by query, with the first loss that it can use."""
-    kind = registry.load("model", "cond_unet")
+    kind = registry.load("model", "audio_text" if name == "contrastive" else "cond_unet")
     torch.manual_seed(0)
     own = {"traits": ("louder", "harmonic"), "refine": True} if name == "oct" else {}
     words = {"conditioner": "labels", "classes": ("dog", "rain", "dog and rain", "x"), **own}

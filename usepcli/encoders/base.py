@@ -201,6 +201,10 @@ class Judge(nn.Module):
         """
         raise NotImplementedError
 
+    def features(self, waves: Tensor, rate: int = 0) -> Tensor:
+        """Return (B, D), what further layers may learn from: what `hear` returns, or what it is made of."""
+        return self.hear(waves, rate)
+
     def read(self, phrases: Sequence[str]) -> Tensor:
         """Return (Q, E), unit norm and without gradient, of Q phrases, none of them empty."""
         raise NotImplementedError

@@ -49,6 +49,7 @@ class Clap(Tower):
         folder = _found(self.path)
         tokenizer, network = _opened(folder, "model.conditioner clap")
         network.audio_model, network.audio_projection = nn.Identity(), nn.Identity()
+        self.length = _most(network)
         config = network.config
         return folder, tokenizer, network, int(config.text_config.hidden_size), int(config.projection_dim)
 
@@ -104,6 +105,7 @@ class ClapJudge(Judge):
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as fault:
             raise BadInput(f"{folder}: sound front end unfit ({fault}); expected the settings of CLAP") from fault
+        _fits(folder, self.network.config.audio_config, 1 + self.samples // self.mel.hop, self.mel.bank.shape[0])
         self.dim = int(self.network.config.projection_dim)
         self.scale = float(self.network.logit_scale_a.detach().exp())
         self._resamplers: dict[int, Resample] = {}
@@ -188,7 +190,20 @@ def _condition(network: Any, found: Any, mask: Tensor) -> Condition:
 
 
 def _most(network: Any) -> int:
-    return min(_LENGTH, int(network.config.text_config.max_position_embeddings) - 2)
+    """Return to how many tokens phrases are padded: 77, or as many as the tower has places for."""
+    # RoBERTa counts places from behind that of its padding, and CLAP's default for that is 1.
+    config = network.config.text_config
+    return min(_LENGTH, int(config.max_position_embeddings) - 1 - int(config.pad_token_id))
+
+
+def _fits(folder: Path, config: Any, frames: int, bands: int) -> None:
+    """Raise BadInput where spectra of so many frames and bands are none that the tower was made for."""
+    most = config.spec_size * (config.spec_size // config.num_mel_bins)
+    if bands != config.num_mel_bins or frames > most:
+        raise BadInput(
+            f"{folder}: a sound front end of {frames} frames of {bands} bands, and the tower takes at most {most} of "
+            f"{config.num_mel_bins}; expected the {' or '.join(_SOUND)} that it was trained with"
+        )
 
 
 def _left(count: int, most: int) -> int:

@@ -103,9 +103,9 @@ class TaggerJudge(Judge):
 
     def hear(self, waves: Tensor, rate: int = 0) -> Tensor:
         """Return (B, E) of waves (B, T) at `rate` Hz (0: its own), with silence after them up to a whole patch."""
-        return F.normalize(F.linear(self.heard(waves, rate), self.weight, self.bias), dim=-1)
+        return F.normalize(F.linear(self.features(waves, rate), self.weight, self.bias), dim=-1)
 
-    def heard(self, waves: Tensor, rate: int = 0) -> Tensor:
+    def features(self, waves: Tensor, rate: int = 0) -> Tensor:
         """Return what the tower makes of waves, (B, 2 width), before the map."""
         given = rate or self.rate
         if given != self.rate:

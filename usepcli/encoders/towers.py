@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from usepcli.encoders.base import Conditioner
 from usepcli.encoders.lists import sha256_of
-from usepcli.errors import BadInput, ConfigError, InputNotFound, MissingDependency
+from usepcli.errors import BadInput, ConfigError, InputNotFound
+from usepcli.versions import need
 
 AT_ONCE = 32  # phrases
 # What changes an answer where it changes: weights, tokens, pooling, and the front end of what hears.
@@ -84,11 +85,9 @@ def open_in(folder: Path, loader: str, kind: str, key: str, what: str, expected:
 
     MissingDependency without transformers, named by `key`; BadInput where the folder cannot be opened.
     """
-    try:
-        import transformers
-        from transformers.utils import logging as told
-    except ImportError as fault:
-        raise MissingDependency(f"{key} needs transformers; pip install 'usepcli[clap]'") from fault
+    transformers = need(key, "clap")
+    from transformers.utils import logging as told
+
     told.disable_progress_bar()  # what is opened in a moment needs no bar among the messages
     # Said, not left to chance: without it a folder with code of its own asks on the terminal whether to run it.
     how = {"local_files_only": True, "trust_remote_code": False}

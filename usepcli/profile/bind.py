@@ -12,7 +12,7 @@ from usepcli import registry
 from usepcli.errors import ConfigError, did_you_mean
 from usepcli.profile import signature
 from usepcli.profile.faults import MOST_SHOWN, Fault, ProfileError
-from usepcli.profile.schema import BLIND, Profile, Section
+from usepcli.profile.schema import BLIND, JUDGED, Profile, Section
 
 OPEN = ("model", "loss", "objective")
 _EXPECTED = {
@@ -160,7 +160,7 @@ def _preset(value: Any, known: signature.Signature, report: _Report) -> str:
 
 def _check_metrics(section: Any, report: _Report) -> None:
     given = section if isinstance(section, Mapping) else {}
-    also, known = given.get("also"), {*registry.METRICS, *BLIND}
+    also, known = given.get("also"), {*registry.METRICS, *BLIND, *JUDGED}
     named = [("valid.metric", given.get("metric"))]
     named += [("valid.also", name) for name in (also if isinstance(also, list) else [])]
     for key, name in named:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from usepcli.data.words import fault_of
+from usepcli.engine.journal import Part
 from usepcli.engine.scoring import channels
 from usepcli.engine.scoring.evaluate import gathered
 from usepcli.engine.scoring.reading import Reading, why
@@ -20,45 +21,47 @@ from usepcli.profile.schema import JUDGED
 if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest, Row
     from usepcli.encoders.base import Judge
-    from usepcli.engine.journal import Part
+    from usepcli.models.audio_text import AudioText
 
 Rows = list[dict[str, Any]]
 ALONE = "no other phrase in its mixture"
 
 
 def scored(
-    judge: Judge | None,
+    judge: Judge | AudioText | None,
     manifest: Manifest,
-    rows: Sequence[Row],
     phrases: Sequence[str],
-    how: str,
-    part: Part,
-    say: Callable[[str], None],
-    track: Callable[[Iterable[Any], int], Iterable[Any]],
+    how: str = "each",
+    part: Part | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    track: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
 ) -> Rows:
     """Return the rows of all items, in the manifest's order; what is in `part` is not asked again.
 
     judge: None where `part` has everything.  phrases: all among which a source finds its own.  how: the channels that
     are heard, one of items.CHANNELS; of several the mean cosine counts.
     """
-    reading = Reading(manifest, 0, False, how, say)
+    reading, rows, part = Reading(manifest, 0, False, how, say), manifest.rows, part or Part()
     left = part.left(len(rows))
     if left:
         assert judge is not None
-        read = judge.read(phrases).detach()
+        with torch.no_grad():
+            read = judge.read(phrases)
         for n in track(left, len(left)):
             part.add(n, _asked(judge, read, reading, rows[n], phrases))
     return gathered(part, [row.id for row in rows])
 
 
-def _asked(judge: Judge, read: Tensor, reading: Reading, row: Row, phrases: Sequence[str]) -> Rows:
+def _asked(judge: Judge | AudioText, read: Tensor, reading: Reading, row: Row, phrases: Sequence[str]) -> Rows:
     """Return the rows of one item, without values where it cannot be read or has no phrases."""
     try:
         fault = fault_of(row.queries, len(row.sources)) if row.queries else "no queries"
         if fault:
             raise BadInput(f"{row.id}: {fault}")
         signals = reading(row)
-        return _rows(signals, row.queries, _cosines(judge, read, signals), phrases, judge.scale)
+        return _rows(
+            signals, row.queries, _cosines(judge, read, signals), phrases, float(torch.as_tensor(judge.scale).detach())
+        )
     except Exception as error:
         reason = why(error, row.id)
     names = [f"s{k + 1}" for k in range(len(row.sources))]
@@ -66,7 +69,7 @@ def _asked(judge: Judge, read: Tensor, reading: Reading, row: Row, phrases: Sequ
 
 
 @torch.no_grad()
-def _cosines(judge: Judge, read: Tensor, signals: Signals) -> Tensor:
+def _cosines(judge: Judge | AudioText, read: Tensor, signals: Signals) -> Tensor:
     """Return (1 + K, U): how the mixture and the sources fit every phrase, means over channels."""
     assert signals.mix is not None and signals.rate is not None
     waves = torch.from_numpy(channels.split(signals.ref)).float()  # (K, C, T)

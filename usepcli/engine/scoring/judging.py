@@ -10,7 +10,7 @@ What it cannot tell apart, no training by its word learns to: these bound weak s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -116,10 +116,10 @@ def job(data: Path | None, split: str, wanted: Judged, means: Means) -> Job:
     def score(track: Any, part: Part) -> Rows:
         from usepcli.engine.scoring.judged import scored
 
-        rows = manifest.rows[: means.limit or None]
-        if part.left(len(rows)):
+        some = replace(manifest, rows=manifest.rows[: means.limit or None])
+        if part.left(len(some)):
             found.open()
-        return scored(held.get("judge"), manifest, rows, phrases, means.channels, part, means.say, track)
+        return scored(held.get("judge"), some, phrases, means.channels, part, means.say, track)
 
     found = Job(
         facts, Path(f"judge_{wanted.judge}{jobs.named_after(manifest)}"), score, manifest, open=opened,

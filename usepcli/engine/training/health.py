@@ -30,7 +30,7 @@ from usepcli.engine.scoring import momi
 from usepcli.errors import BadInput, choices
 from usepcli.metrics.align import permutation
 from usepcli.models.queried import Model
-from usepcli.profile.schema import BLIND
+from usepcli.profile.schema import BLIND, JUDGED
 from usepcli.report import stats
 
 SILENT_DB = 30.0
@@ -230,8 +230,8 @@ def picks(valid_csv: str | Path, metric: str, truth: str) -> dict[str, Any]:
 
 def higher_is_better(name: str) -> bool:
     """Return the direction of a score of mixtures alone or of a registered metric; ConfigError if unknown."""
-    if name in BLIND:
-        return BLIND[name]
+    if name in BLIND or name in JUDGED:
+        return (BLIND | JUDGED)[name]
     return bool(registry.load("metric", name).higher_is_better)
 
 

@@ -21,8 +21,9 @@ from usepcli.engine.scoring import momi
 from usepcli.engine.scoring.asking import queries_of
 from usepcli.errors import BadInput, ConfigError
 from usepcli.metrics.momi import MAX_OUTPUTS
+from usepcli.models.audio_text import AudioText
 from usepcli.models.queried import Model
-from usepcli.profile.schema import BLIND, Valid
+from usepcli.profile.schema import BLIND, JUDGED, Valid
 
 # Every run forms the same sums of mixtures, so that runs with other seeds can be compared.
 MOM_SEED = 0
@@ -112,8 +113,18 @@ def settle(profile: Any, model: Model) -> tuple[Split, Choice]:
     """Return what a run validates on and what chooses its weights; errors of `read`, `choose` and `check_sounding`."""
     split = read(profile, model)
     choice = choose(profile, split)
+    _check_kind(choice, isinstance(model, AudioText))
     check_sounding(split, choice.metric, model.sample_rate, profile.valid.limit, profile.data.channels)
     return split, choice
+
+
+def _check_kind(choice: Choice, hears: bool) -> None:
+    """ConfigError for scores of separators of a model that separates nothing, and the other way round."""
+    for key, name in (("metric", choice.metric), *(("also", name) for name in choice.also)):
+        if name and hears != (name in JUDGED):
+            known = ", ".join(JUDGED) if hears else "one that compares estimates with references, or momi"
+            what = "separates nothing, it hears and reads" if hears else "separates, it is no judge"
+            raise ConfigError(f"valid.{key}: {name}, and the model {what}; expected {known}")
 
 
 def choose(profile: Any, split: Split) -> Choice:

@@ -16,12 +16,13 @@ from usepcli.data.batch import Example, collate
 from usepcli.data.items import Reader
 from usepcli.data.manifest import Manifest
 from usepcli.engine import tables
-from usepcli.engine.scoring import calibrating, evaluate, momi
+from usepcli.engine.scoring import calibrating, evaluate, judged, momi
 from usepcli.engine.scoring.scoring import FAILED
 from usepcli.engine.training import beginning, choice, health, valid_split
 from usepcli.engine.training.average import BestStates, part_file
 from usepcli.engine.training.runfolder import training_data
 from usepcli.errors import BadInput, ConfigError, MissingDependency
+from usepcli.models.audio_text import AudioText
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import Objective
 from usepcli.profile.schema import BLIND
@@ -60,6 +61,7 @@ class Validator:
         self.step = 0
         self.logged = Logged(folder / "train.csv")
         self.figures: dict[str, float] = {}
+        self.phrases: tuple[str, ...] = ()  # of a model that hears and reads
         self.items: dict[str, float] = {}  # momi of each sum of two mixtures
         self.unscored: dict[str, str] = {}  # validation items without scores, and why
         self.at_start: dict[str, float] = {}
@@ -171,6 +173,8 @@ class Validator:
         names = [name for name in (self.metric, *self.also) if name and name not in BLIND]
         if self.split.references is None or not names:
             return {}
+        if isinstance(self.model, AudioText):
+            return self._judged(self.model, self.split.references, names)
         rows = evaluate.score_model(
             self.model, self.split.references, names, device=self.device, limit=self.p.valid.limit,
             channels=self.p.data.channels,
@@ -178,9 +182,20 @@ class Validator:
         self.unscored |= {row["id"]: row["reason"] for row in rows if row["reason"].startswith(FAILED)}
         return {row["metric"]: row["mean"] for row in evaluate.summary(rows, names)}
 
+    def _judged(self, model: AudioText, references: Manifest, names: list[str]) -> dict[str, float]:
+        """Return how well the model tells sources apart by their phrases, as `usep evaluate --judge` measures it."""
+        rows = references.rows[: self.p.valid.limit or None]
+        if not self.phrases:  # of the whole split, as an evaluation has them
+            self.phrases = tuple(sorted({query for row in references.rows for query in row.queries}))
+        found = judged.scored(model, replace(references, rows=rows), self.phrases, self.p.data.channels)
+        self.unscored |= {row["id"]: row["reason"] for row in found if row["reason"].startswith(FAILED)}
+        return {row["metric"]: row["mean"] for row in evaluate.summary(found, names)}
+
     def _blind(self, teacher: SeparationModel | None) -> dict[str, float]:
         """Return the scores of mixtures alone: no row's sources are opened."""
         figures: dict[str, float] = {}
+        if isinstance(self.model, AudioText):  # separates nothing
+            return figures
         where: dict[str, Any] = {
             "device": self.device,
             "seconds": self.p.valid.mom_seconds,
