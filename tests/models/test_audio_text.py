@@ -38,7 +38,7 @@ def test_judge_and_conditioner_are_the_model(makers: ModuleType, tmp_path: Path)
         float(model.scale.detach())
     )
     assert torch.equal(words.encode(["a dog", "rain"]).pooled, read) and judge.sha256 == words.sha256
-    assert judge.scale < model.most_scale
+    assert torch.equal(words.hear(waves, 0).pooled, judge.hear(waves)) and judge.scale < model.most_scale
 
 
 def test_a_separator_conditioned_by_it_stores_none_of_it(makers: ModuleType, tmp_path: Path) -> None:

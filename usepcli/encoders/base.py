@@ -83,7 +83,7 @@ class Conditioner(nn.Module):
         """Return the conditions of clips (Q, T) at `rate` Hz that stand for phrases; BadInput where it cannot hear."""
         raise BadInput(
             f"conditioner {self.name} knows words alone and hears no example; ask in words, or take a model whose "
-            "conditioner hears (clap)"
+            "conditioner hears (audio_text, clap)"
         )
 
     def encode(self, phrases: Sequence[str]) -> Condition:

@@ -79,8 +79,16 @@ class AudioTextWords(Conditioner):
     @torch.no_grad()
     def read(self, phrases: Sequence[str]) -> Condition:
         """Return one token for each phrase, which is the whole of it."""
-        whole = self._opened().read(phrases)
-        return Condition(whole[:, None], torch.ones(len(whole), 1, dtype=torch.bool, device=whole.device), whole)
+        return _of(self._opened().read(phrases))
+
+    @torch.no_grad()
+    def hear(self, waves: Tensor, rate: int) -> Condition:
+        """Return the same of clips (Q, T), which lie where the words for them do."""
+        return _of(self._opened().hear(waves.to(self._place.device), rate))
+
+
+def _of(whole: Tensor) -> Condition:
+    return Condition(whole[:, None], torch.ones(len(whole), 1, dtype=torch.bool, device=whole.device), whole)
 
 
 def opened(path: str) -> tuple[AudioText, str]:
