@@ -26,4 +26,5 @@ def from_log(bins: int, size: int) -> Tensor:
 def _between(at: Tensor, count: int) -> Tensor:
     """Return (len(at), count): weights of the two neighbours of places `at` in [-1, 1] on an axis of `count`."""
     place = ((at + 1) / 2 * (count - 1)).clamp(0, count - 1)
-    return (1 - (place[:, None] - torch.arange(count, dtype=torch.float64)).abs()).clamp_min(0).float()
+    bins = torch.arange(count, dtype=torch.float64, device=at.device)  # whichever device is the default by now
+    return (1 - (place[:, None] - bins).abs()).clamp_min(0).float()
