@@ -10,9 +10,10 @@ from torch import nn
 
 from usepcli.encoders.base import Condition, Conditioner, near
 from usepcli.encoders.lists import phrases_of
+from usepcli.encoders.templates import ONE
 from usepcli.errors import BadInput, ConfigError
 
-_PROMPT = "the sound of "  # begins the queries of sets of single sounds
+_PROMPT = ONE.lower()  # begins the queries of sets of single sounds
 _WIDTH = 64  # of tokens and of the whole, where the model says nothing
 
 

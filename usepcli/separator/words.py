@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from usepcli.encoders.templates import ONE
 from usepcli.errors import InputNotFound, UsageError
 from usepcli.files import sha256, show
 from usepcli.separator.how import RESIDUAL
@@ -140,7 +141,7 @@ def checked(queries: Sequence[str], where: str = "--query") -> tuple[str, ...]:
 
 def _plain(words: str) -> str:
     """Return words as they are compared: closed lists take "rain" for "the sound of rain"."""
-    return " ".join(unicodedata.normalize("NFKC", words).casefold().split()).removeprefix("the sound of ")
+    return " ".join(unicodedata.normalize("NFKC", words).casefold().split()).removeprefix(ONE.lower())
 
 
 def names(queries: Sequence[str]) -> tuple[str, ...]:

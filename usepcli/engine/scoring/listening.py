@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from usepcli import guard
+from usepcli.encoders.templates import ONE
 from usepcli.engine import tables
 from usepcli.engine.scoring.channels import SILENT_RMS, split
 from usepcli.engine.scoring.scoring import Signals
@@ -33,7 +34,7 @@ from usepcli.files import tried, whole
 PAGE, KEY = "test.html", "key.csv"
 WHICH, WORDS, PREFERENCE = "which", "words", "preference"
 KINDS = (WHICH, WORDS, PREFERENCE)
-_BEFORE = "the sound of "  # what prompts begin with, and no listener needs to read
+_BEFORE = ONE.lower()  # what prompts begin with, and no listener needs to read
 KEY_COLUMNS = ("test", "trial", "kind", "item", "source", "system", "a", "b", "start_s", "seconds")
 WORD_COLUMNS = ("a_words", "b_words")  # where a question is asked in words
 EXCERPT_S = 10.0
