@@ -14,6 +14,7 @@ MODELS = {
     "conformer_mask": "usepcli.models.conformer_mask:ConformerMask",
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
     "dprnn": "usepcli.models.dprnn:DPRNN",
+    "sepformer": "usepcli.models.sepformer:SepFormer",
     "tdcnpp": "usepcli.models.tdcnpp:TDCNpp",
     "uncond_unet": "usepcli.models.uncond_unet:UncondUNet",
     "unet_mask": "usepcli.models.unet_mask:UNetMask",
