@@ -16,6 +16,7 @@ MODELS = {
     "dprnn": "usepcli.models.dprnn:DPRNN",
     "sepformer": "usepcli.models.sepformer:SepFormer",
     "tdcnpp": "usepcli.models.tdcnpp:TDCNpp",
+    "tflocoformer": "usepcli.models.tflocoformer:TFLocoformer",
     "uncond_unet": "usepcli.models.uncond_unet:UncondUNet",
     "unet_mask": "usepcli.models.unet_mask:UNetMask",
 }
