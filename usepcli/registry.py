@@ -15,6 +15,7 @@ MODELS = {
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
     "dprnn": "usepcli.models.dprnn:DPRNN",
     "sepformer": "usepcli.models.sepformer:SepFormer",
+    "sudormrf": "usepcli.models.sudormrf:SuDoRMRF",
     "tdcnpp": "usepcli.models.tdcnpp:TDCNpp",
     "tflocoformer": "usepcli.models.tflocoformer:TFLocoformer",
     "uncond_unet": "usepcli.models.uncond_unet:UncondUNet",

@@ -27,6 +27,10 @@ VARIANTS = {
         {**CAUSAL, "norm": "channel"},
         {"mask": "relu", "rnn": "gru", "padding": "none", "chunk_hop": 5, "bidirectional": False},
     ],
+    "sudormrf": [
+        {"variant": "original", "activation": "relu", "decoder": "each", "mask": "softmax"},
+        {"groups": 4, "decoder": "shared", "depth": 1},
+    ],
     "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
 }  # fmt: skip
 CASES = [(name, {}) for name in registry.UNASKED] + [(n, o) for n, many in VARIANTS.items() for o in many]
