@@ -20,6 +20,7 @@ MODELS = {
     "tflocoformer": "usepcli.models.tflocoformer:TFLocoformer",
     "uncond_unet": "usepcli.models.uncond_unet:UncondUNet",
     "unet_mask": "usepcli.models.unet_mask:UNetMask",
+    "upit": "usepcli.models.upit:UPIT",
 }
 # Those of MODELS that separate what they are asked for (models/queried.py), and the others.
 QUERIED = ("audio_text", "cond_unet")

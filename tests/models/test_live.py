@@ -14,6 +14,7 @@ from usepcli.models.streaming import Streaming
 
 PARTS = Path(__file__).resolve().parents[1] / "parts"
 CAUSAL = {"causal": True, "input_norm": "none"}
+LARGEST = 10_000_000
 # What a causal model may need besides, and what changes its framing.
 TRIED = [{}, {"norm": "channel"}, {"norm": "cumln"}]
 VARIANTS = {
@@ -26,6 +27,7 @@ VARIANTS = {
         {**CAUSAL, "norm": "channel", "rnn": "gru", "padding": "none", "chunk_hop": 5},
         {**CAUSAL, "norm": "channel", "kernel": 2, "chunk": 7, "chunk_hop": 7, "layers": 2, "rnn": "rnn"},
     ],
+    "upit": [{**CAUSAL, "stages": 2, "mask": "tanh", "n_src": 3}],
 }  # fmt: skip
 
 
@@ -43,10 +45,11 @@ def found():
         for preset, options in tries:
             try:
                 with torch.device("meta"):
-                    live = build(name, preset, **options).live
+                    made = build(name, preset, **options)
             except (ConfigError, TypeError):
                 continue
-            if live:
+            # Larger ones are the same layers, and take seconds for each test.
+            if made.live and made.n_params < LARGEST:
                 yield name, preset, options
     yield from ((name, "tiny", options) for name, many in VARIANTS.items() for options in many)
     yield "recurrent_net", "tiny", {}
@@ -75,7 +78,7 @@ def in_blocks(model, mix, sizes):
 
 
 def test_the_models_that_should_be_live_are_found():
-    assert {name for name, _, _ in CASES} == {"band_path", "convtasnet", "dprnn", "recurrent_net"}
+    assert {name for name, _, _ in CASES} == {"band_path", "convtasnet", "dprnn", "recurrent_net", "upit"}
     assert ("convtasnet", "causal", {}) in CASES
 
 

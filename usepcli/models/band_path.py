@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError
-from usepcli.models.precision import full_precision
+from usepcli.models.recurrent import recur
 from usepcli.models.separator import Common
 from usepcli.models.spectral import LOG_FLOOR, Mask
 from usepcli.models.spectral_live import LiveSpectralModel
@@ -57,13 +57,7 @@ class Path(nn.Module):
 
     def step(self, x: Tensor, past: Cell | None = None) -> tuple[Tensor, Cell]:
         """Return the same for the next steps x (S, steps, dim), and the cell after them."""
-        y = self.norm(x)
-        if x.is_cuda:
-            y, cell = self.lstm(y, past)
-        else:
-            # CPU kernels for bfloat16 LSTMs do not exist for every size, so autocast stops here.
-            with full_precision(x):
-                y, cell = self.lstm(y.float(), past)
+        y, cell = recur(self.lstm, self.norm(x), past)
         return x + self.out(y), cell
 
 

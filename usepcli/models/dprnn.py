@@ -17,7 +17,7 @@ from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import Activation, LearnedBasis, Padding
-from usepcli.models.precision import full_precision
+from usepcli.models.recurrent import recur
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.streaming import Run, Walk, at_once, silence
 from usepcli.models.tcn import ChannelNorm, GlobalNorm
@@ -59,15 +59,8 @@ class Path(nn.Module):
     def step(self, x: Tensor, past: Any = None) -> tuple[Tensor, Any]:
         """Return the same for the next steps x (B, C, rows, steps), and the RNN's state after them."""
         y = x.permute(0, 2, 3, 1).flatten(0, 1)  # (B rows, steps, C)
-        if x.is_cuda:
-            y, past = self.rnn(y, past)
-            y = self.out(y)
-        else:
-            # CPU kernels for bfloat16 RNNs do not exist for every size, so autocast stops here.
-            with full_precision(x):
-                y, past = self.rnn(y.float(), past)
-            y = self.out(y)
-        y = y.unflatten(0, (x.shape[0], x.shape[2])).permute(0, 3, 1, 2)
+        y, past = recur(self.rnn, y, past)
+        y = self.out(y).unflatten(0, (x.shape[0], x.shape[2])).permute(0, 3, 1, 2)
         return x + self.norm(y.flatten(2)).view_as(x), past
 
 

@@ -155,7 +155,7 @@ class SeparationModel(Streaming, nn.Module):
         """Return the spectra (..., F, L) of waves (..., T) as the masks see them; ConfigError for a model without."""
         raise ConfigError(
             f"loss.name: a loss in the spectrum, and {type(self).__name__} has none; take a model on the STFT "
-            "(conformer_mask, band_path, tdcnpp with encoder: stft) or a loss on waveforms"
+            "(conformer_mask, upit, tdcnpp with encoder: stft) or a loss on waveforms"
         )
 
     def learn_shares(self, width: int) -> None:
