@@ -17,6 +17,7 @@ MODELS = {
     "sepformer": "usepcli.models.sepformer:SepFormer",
     "sudormrf": "usepcli.models.sudormrf:SuDoRMRF",
     "tdcnpp": "usepcli.models.tdcnpp:TDCNpp",
+    "tfgridnet": "usepcli.models.tfgridnet:TFGridNet",
     "tflocoformer": "usepcli.models.tflocoformer:TFLocoformer",
     "uncond_unet": "usepcli.models.uncond_unet:UncondUNet",
     "unet_mask": "usepcli.models.unet_mask:UNetMask",

@@ -33,6 +33,7 @@ VARIANTS = {
     ],
     "upit": [{**CAUSAL, "stages": 2, "mask": "softmax"}, {"mask": "tanh", "features": "magnitude", "stages": 2}],
     "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
+    "tfgridnet": [{"stride": 4, "win": 50, "hop": 25}],
 }  # fmt: skip
 CASES = [(name, {}) for name in registry.UNASKED] + [(n, o) for n, many in VARIANTS.items() for o in many]
 CAUSAL_CASES = [(name, options) for name, options in CASES if options.get("causal")]

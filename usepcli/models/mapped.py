@@ -62,14 +62,15 @@ class MappedModel(SeparationModel):
         return self.stft.win
 
 
-def in_slabs(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def in_slabs(net: Callable[[Tensor], Tensor], x: Tensor, least: int = 1) -> Tensor:
     """Return net(x) for sequences x (S, steps, C) that know nothing of each other.
 
-    Without gradients a few go through at a time: what lies between the layers stays small, and in the caches.
+    Without gradients a few, `least` or more, go through at a time: what lies between the layers stays small, and in the
+    caches.
     """
     if torch.is_grad_enabled():
         return net(x)
-    return torch.cat([net(slab) for slab in x.split(max(1, _STEPS // x.shape[1]))])
+    return torch.cat([net(slab) for slab in x.split(max(least, _STEPS // x.shape[1]))])
 
 
 def at_least(least: int = 1, **sizes: int) -> None:
