@@ -16,6 +16,7 @@ MODELS = {
     "dprnn": "usepcli.models.dprnn:DPRNN",
     "sepformer": "usepcli.models.sepformer:SepFormer",
     "sudormrf": "usepcli.models.sudormrf:SuDoRMRF",
+    "tasnet": "usepcli.models.tasnet:TasNet",
     "tdcnpp": "usepcli.models.tdcnpp:TDCNpp",
     "tfgridnet": "usepcli.models.tfgridnet:TFGridNet",
     "tflocoformer": "usepcli.models.tflocoformer:TFLocoformer",

@@ -27,6 +27,7 @@ VARIANTS = {
         {**CAUSAL, "norm": "channel", "rnn": "gru", "padding": "none", "chunk_hop": 5},
         {**CAUSAL, "norm": "channel", "kernel": 2, "chunk": 7, "chunk_hop": 7, "layers": 2, "rnn": "rnn"},
     ],
+    "tasnet": [{**CAUSAL, "stride": 3, "mask": "sigmoid", "n_src": 3}],
     "upit": [{**CAUSAL, "stages": 2, "mask": "tanh", "n_src": 3}],
 }  # fmt: skip
 
@@ -78,7 +79,7 @@ def in_blocks(model, mix, sizes):
 
 
 def test_the_models_that_should_be_live_are_found():
-    assert {name for name, _, _ in CASES} == {"band_path", "convtasnet", "dprnn", "recurrent_net", "upit"}
+    assert {name for name, _, _ in CASES} == {"band_path", "convtasnet", "dprnn", "recurrent_net", "tasnet", "upit"}
     assert ("convtasnet", "causal", {}) in CASES
 
 

@@ -31,6 +31,7 @@ VARIANTS = {
         {"variant": "original", "activation": "relu", "decoder": "each", "mask": "softmax"},
         {"groups": 4, "decoder": "shared", "depth": 1},
     ],
+    "tasnet": [CAUSAL, {"mask": "relu", "stride": 5, "layers": 3}],
     "upit": [{**CAUSAL, "stages": 2, "mask": "softmax"}, {"mask": "tanh", "features": "magnitude", "stages": 2}],
     "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
     "tfgridnet": [{"stride": 4, "win": 50, "hop": 25}],

@@ -17,6 +17,7 @@ Padding = Literal["end", "both", "none"]
 
 _ACTIVATIONS = ("relu", "linear")
 _PADDINGS = ("end", "both", "none")
+_SILENT = 1e-12  # energy of a frame, far below one step of 16 bits in any of its samples
 
 
 class LearnedBasis(nn.Module):
@@ -98,3 +99,24 @@ class LearnedBasis(nn.Module):
         # A bfloat16 waveform would carry its own noise 50 dB down, so autocast stops here.
         with full_precision(weights):
             return self.decoder(weights.float().flatten(0, 1))[:, 0]
+
+
+class GatedBasis(LearnedBasis):
+    """Analysis of every frame at the length of one, ReLU(U x / |x|) * sigmoid(V x / |x|), times its length |x|.
+
+    (Luo & Mesgarani 2018, equations 4 and 5.) The decoder is linear, so what it makes of masked weights has the level
+    of the frame.
+    """
+
+    def __init__(self, filters: int, kernel: int, stride: int, padding: Padding = "end") -> None:
+        """Take the number of filters, their length and their hop in samples."""
+        super().__init__(filters, kernel, stride, "relu", padding)
+        self.gate = nn.Conv1d(1, filters, kernel, self.hop, bias=False)
+
+    def _weights(self, wave: Tensor) -> Tensor:
+        with full_precision(wave):
+            x = wave[:, None]
+            energy = F.avg_pool1d(x.square(), self.kernel, self.hop) * self.kernel
+            length = (energy + _SILENT).sqrt()  # (B, 1, L)
+            values: Tensor = torch.relu(self.encoder(x) / length) * torch.sigmoid(self.gate(x) / length)
+            return values * length
