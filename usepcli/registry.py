@@ -14,6 +14,7 @@ MODELS = {
     "conformer_mask": "usepcli.models.conformer_mask:ConformerMask",
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
     "dprnn": "usepcli.models.dprnn:DPRNN",
+    "mossformer2": "usepcli.models.mossformer2:MossFormer2",
     "sepformer": "usepcli.models.sepformer:SepFormer",
     "sudormrf": "usepcli.models.sudormrf:SuDoRMRF",
     "tasnet": "usepcli.models.tasnet:TasNet",

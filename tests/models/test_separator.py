@@ -34,6 +34,7 @@ VARIANTS = {
     "tasnet": [CAUSAL, {"mask": "relu", "stride": 5, "layers": 3}],
     "upit": [{**CAUSAL, "stages": 2, "mask": "softmax"}, {"mask": "tanh", "features": "magnitude", "stages": 2}],
     "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
+    "mossformer2": [{"mask": "sigmoid", "padding": "none", "stride": 4}],
     "tfgridnet": [{"stride": 4, "win": 50, "hop": 25}],
 }  # fmt: skip
 CASES = [(name, {}) for name in registry.UNASKED] + [(n, o) for n, many in VARIANTS.items() for o in many]

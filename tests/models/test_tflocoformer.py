@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from usepcli.errors import ConfigError
 from usepcli.models import mapped
+from usepcli.models.attention import turned
 from usepcli.models.tflocoformer import ConvSwiGLU, GroupRms, Path, RotaryAttention, TFLocoformer
 
 
@@ -43,20 +44,20 @@ def test_attention_sees_distances_alone():
     torch.manual_seed(0)
     layer = RotaryAttention(8, 2)
     q, k = torch.randn(2, 1, 4).double().expand(2, 30, 4)
-    scores = layer.turned(q) @ layer.turned(k).mT
+    scores = turned(q, layer.turns) @ turned(k, layer.turns).mT
     torch.testing.assert_close(scores[5:, 5:], scores[:-5, :-5], atol=1e-4, rtol=0)
     assert (scores[0, 1] - scores[0, 0]).abs() > 1e-3
     # Pairs lie side by side; the first turns by one radian a step.
-    turned = layer.turned(torch.tensor([[1.0, 0.0, 1.0, 0.0]]).expand(3, 4))
+    found = turned(torch.tensor([[1.0, 0.0, 1.0, 0.0]]).expand(3, 4), layer.turns)
     want = torch.tensor([2.0, 0.02])
-    torch.testing.assert_close(turned[2, ::2], want.cos())
-    torch.testing.assert_close(turned[2, 1::2], want.sin())
+    torch.testing.assert_close(found[2, ::2], want.cos())
+    torch.testing.assert_close(found[2, 1::2], want.sin())
 
 
 def test_attention_against_its_formula():
     layer, x = RotaryAttention(8, 2), torch.randn(1, 6, 8)
     q, k, v = (part.view(6, 2, 4).transpose(0, 1) for part in layer.qkv(x)[0].split(8, -1))
-    weights = (layer.turned(q) @ layer.turned(k).mT / 2).softmax(-1)
+    weights = (turned(q, layer.turns) @ turned(k, layer.turns).mT / 2).softmax(-1)
     torch.testing.assert_close(layer(x)[0], layer.out((weights @ v).transpose(0, 1).flatten(1)))
 
 

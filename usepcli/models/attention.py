@@ -1,10 +1,12 @@
-"""Self-attention over frames with learned relative positions."""
+"""Positions in self-attention over frames: learned relative ones, and turns (RoPE, Su et al. 2021)."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from usepcli.models.precision import full_precision
 
 
 class RelativeKeys(nn.Module):
@@ -59,3 +61,17 @@ class RelativeAttention(nn.Module):
             bias = F.pad(bias, (0, -bias.shape[-1] % 8)).contiguous()[..., : bias.shape[-1]]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=self.dropout * self.training)
         return self.out(y.transpose(1, 2).flatten(2))
+
+
+def turns(dim: int) -> Tensor:
+    """Return the angles (dim / 2) in radians by which pairs of numbers turn each step: 1 and less, down to 1e-4."""
+    return 1e4 ** (-torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+
+
+def turned(x: Tensor, angles: Tensor) -> Tensor:
+    """Return x (..., steps, D), every pair of numbers turned by its angle (D / 2) times the step, in float32."""
+    with full_precision(x):
+        angle = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)[:, None] * angles
+        cos, sin = angle.cos(), angle.sin()
+        a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # (..., steps, D / 2)
+        return torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError
+from usepcli.models.attention import turned, turns
 from usepcli.models.mapped import MappedModel, at_least, in_slabs
-from usepcli.models.precision import full_precision
 from usepcli.models.separator import Common
 
 
@@ -91,24 +91,15 @@ class RotaryAttention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
-        pairs = torch.arange(0, dim // heads, 2, dtype=torch.float32)
-        # Radians per step; they follow from the sizes, so checkpoints need not carry them.
-        self.register_buffer("turns", 1e4 ** (-pairs * heads / dim), persistent=False)
+        # They follow from the sizes, so checkpoints need not carry them.
+        self.register_buffer("turns", turns(dim // heads), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (S, steps, C) from x (S, steps, C)."""
         parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, S, heads, steps, D)
-        q, k = self.turned(parts[:2]).to(parts.dtype)
+        q, k = turned(parts[:2], self.turns).to(parts.dtype)
         heard = F.scaled_dot_product_attention(q, k, parts[2])
         return self.out(heard.transpose(1, 2).flatten(2))
-
-    def turned(self, x: Tensor) -> Tensor:
-        """Return x (..., steps, D), every pair of numbers turned by its angle times the step, in float32."""
-        with full_precision(x):
-            angle = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)[:, None] * self.turns
-            cos, sin = angle.cos(), angle.sin()
-            a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # (..., steps, D / 2)
-            return torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
 
 
 class Path(nn.Module):
