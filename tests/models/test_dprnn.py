@@ -5,11 +5,21 @@ import torch
 from torch import nn
 
 from usepcli.errors import ConfigError
+from usepcli.models.basis import AveragedBasis
 from usepcli.models.dprnn import DPRNN, Path
 
 
-# 2.6 million in the paper; asteroid 0.7.0 counts the same for DPRNNTasNet(2, bn_chan=64).
-@pytest.mark.parametrize(("preset", "size"), [("paper", 2_608_065), ("paper_16", 2_609_857)])
+# 2.6 million in the paper; asteroid 0.7.0 counts the same for DPRNNTasNet(2, bn_chan=64). The gated one is that of its
+# authors' code, 7.5 million in the paper; the paths of DPTNet have 12 * 232 128, in the place of those of DPRNN.
+@pytest.mark.parametrize(
+    ("preset", "size"),
+    [
+        ("paper", 2_608_065),
+        ("paper_16", 2_609_857),
+        ("gated", 7_558_913),
+        ("dptnet", 2_810_817),
+    ],
+)
 def test_published_size(preset, size):
     with torch.device("meta"):
         assert DPRNN(**DPRNN.PRESETS[preset]).n_params == size
@@ -87,3 +97,45 @@ def test_wrong_settings(key, value):
 def test_causal_refuses_the_global_norm():
     with pytest.raises(ConfigError, match=r"model\.causal.*channel"):
         tiny(causal=True, input_norm="none")
+
+
+@torch.no_grad()
+def test_features_are_averaged_into_samples():
+    basis, x = AveragedBasis(16, 4, 2), torch.randn(1, 16, 3)
+    want = torch.zeros(2 * 2 + 4)
+    for frame in range(3):
+        want[2 * frame : 2 * frame + 4] += x[0, :, frame].view(4, 4).mean(1)
+    torch.testing.assert_close(basis.synthesise(x[:, None], 8)[0, 0], want)
+
+
+@torch.no_grad()
+def test_a_closed_gate_leaves_what_the_last_layer_makes_of_the_input():
+    path, x = tiny(path="gated", norm="none").across[0], torch.randn(1, 16, 3, 5)
+    nn.init.zeros_(path.gate_out.weight)
+    nn.init.zeros_(path.gate_out.bias)
+    alone = torch.nn.functional.linear(x.movedim(1, -1), path.out.weight[:, 16:], path.out.bias).movedim(-1, 1)
+    torch.testing.assert_close(path(x), x + alone)
+
+
+@torch.no_grad()
+def test_attention_is_that_of_torch():
+    path, x = tiny(path="dptnet", heads=4, norm="none").within[0], torch.randn(1, 16, 3, 5)
+    torchs = nn.MultiheadAttention(16, 4, batch_first=True).eval()
+    torchs.load_state_dict({
+        "in_proj_weight": path.inlet.weight, "in_proj_bias": path.inlet.bias,
+        "out_proj.weight": path.outlet.weight, "out_proj.bias": path.outlet.bias,
+    })  # fmt: skip
+    rows = x[0].permute(1, 2, 0)  # (rows, steps, C)
+    y = path.first(rows + torchs(rows, rows, rows, need_weights=False)[0])
+    y = path.second(y + path.out(torch.relu(path.rnn(y)[0])))
+    torch.testing.assert_close(path(x)[0], x[0] + y.permute(2, 0, 1))
+
+
+@pytest.mark.parametrize(("key", "options"), [
+    ("path", {"path": "lstm"}), ("output", {"output": "masks"}), ("dim", {"output": "direct"}),
+    ("filters", {"output": "direct", "dim": 24}), ("heads", {"path": "dptnet", "heads": 5}),
+    ("causal", {"path": "dptnet", "causal": True, "norm": "channel", "input_norm": "none"}),
+])  # fmt: skip
+def test_paths_that_do_not_fit(key, options):
+    with pytest.raises(ConfigError, match=rf"model\.{key}"):
+        tiny(**options)

@@ -26,6 +26,7 @@ VARIANTS = {
     "dprnn": [
         {**CAUSAL, "norm": "channel", "rnn": "gru", "padding": "none", "chunk_hop": 5},
         {**CAUSAL, "norm": "channel", "kernel": 2, "chunk": 7, "chunk_hop": 7, "layers": 2, "rnn": "rnn"},
+        {**CAUSAL, "norm": "none", "path": "gated", "kernel": 4, "output": "direct", "dim": 24},
     ],
     "tasnet": [{**CAUSAL, "stride": 3, "mask": "sigmoid", "n_src": 3}],
     "upit": [{**CAUSAL, "stages": 2, "mask": "tanh", "n_src": 3}],

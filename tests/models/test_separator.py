@@ -26,6 +26,8 @@ VARIANTS = {
     "dprnn": [
         {**CAUSAL, "norm": "channel"},
         {"mask": "relu", "rnn": "gru", "padding": "none", "chunk_hop": 5, "bidirectional": False},
+        {**CAUSAL, "path": "gated", "norm": "none"}, {"path": "dptnet", "heads": 2},
+        {**CAUSAL, "path": "gated", "norm": "none", "kernel": 4, "output": "direct", "dim": 24},
     ],
     "sudormrf": [
         {"variant": "original", "activation": "relu", "decoder": "each", "mask": "softmax"},
@@ -154,6 +156,9 @@ def test_parts_are_what_the_estimates_were_made_from(name, options):
     model, mix = build(name, **options, consistency="none"), torch.randn(2, 900)
     found = model.parts(mix)
     assert torch.equal(found.waves, model(mix))
+    if options.get("output") == "direct":
+        assert found.masks is None and found.spectrum is None
+        return
     if isinstance(model, MappedModel):
         assert found.masks is None and found.spectrum is None
         return

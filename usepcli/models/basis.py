@@ -44,6 +44,11 @@ class LearnedBasis(nn.Module):
         self.encoder = nn.Conv1d(1, filters, kernel, self.hop, bias=False)
         self.decoder = nn.ConvTranspose1d(filters, 1, kernel, self.hop, bias=False)
 
+    @property
+    def reach(self) -> int:
+        """Samples that one frame gives to."""
+        return self.kernel
+
     def analyse(self, mix: Tensor) -> Tensor:
         """Return weights (B, filters, L) of the mixture (B, T), in float32 under autocast too."""
         ahead = self.hop if self.padding == "both" else 0
@@ -120,3 +125,40 @@ class GatedBasis(LearnedBasis):
             length = (energy + _SILENT).sqrt()  # (B, 1, L)
             values: Tensor = torch.relu(self.encoder(x) / length) * torch.sigmoid(self.gate(x) / length)
             return values * length
+
+
+class AveragedBasis(LearnedBasis):
+    """Learned analysis; synthesis by averages of `kernel` neighbouring features each, without weights.
+
+    (Nachmani, Adi & Wolf 2020.) A frame has filters / kernel samples, at least as many as its kernel.
+    """
+
+    def __init__(
+        self, filters: int, kernel: int, stride: int = 0, activation: Activation = "relu", padding: Padding = "end"
+    ) -> None:
+        """Take the number of filters, their length and their hop in samples (0: half of an even length)."""
+        super().__init__(filters, kernel, stride, activation, padding)
+        if filters % kernel or filters < kernel * kernel:
+            raise ConfigError(
+                f"model.filters: found {filters}; expected a multiple of model.kernel = {kernel}, {kernel**2} or more, "
+                "for model.output: direct"
+            )
+        self.decoder = Averages(kernel, self.hop)  # type: ignore[assignment]
+
+    @property
+    def reach(self) -> int:
+        """Samples that one frame gives to."""
+        return self.encoder.out_channels // self.kernel
+
+
+class Averages(nn.Module):
+    """Means of `pool` neighbouring features as the samples of frames, `hop` apart: (B, filters, L) to (B, 1, T)."""
+
+    def __init__(self, pool: int, hop: int) -> None:
+        super().__init__()
+        self.pool, self.hop = pool, hop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum (B, 1, T) of the overlapping frames."""
+        frames = x.unflatten(1, (-1, self.pool)).mean(2)  # (B, size, L)
+        return framing.added(frames.mT[:, None], self.hop)

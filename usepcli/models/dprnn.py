@@ -1,6 +1,8 @@
 """Dual-path RNN on a learned basis: RNNs within and across half-overlapping chunks (Luo, Chen & Yoshioka 2020).
 
-x <- x + norm(W rnn(x)) along the frames of every chunk, then along the chunks for every place in them.
+x <- x + norm(W rnn(x)) along the frames of every chunk, then along the chunks for every place in them; other paths
+stand in dual_paths.py. `output: direct` has no masks: the network's features are averaged, as many neighbours as a
+frame has samples, and what comes out is overlapped and added (Nachmani, Adi & Wolf 2020).
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ from usepcli.dsp import framing, masks
 from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
-from usepcli.models.basis import Activation, LearnedBasis, Padding
+from usepcli.models.basis import Activation, AveragedBasis, LearnedBasis, Padding
+from usepcli.models.dual_paths import AttentionPath, GatedPath, added, rows_of
 from usepcli.models.recurrent import recur
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.streaming import Run, Walk, at_once, silence
 from usepcli.models.tcn import ChannelNorm, GlobalNorm
 
-Norm = Literal["gln", "channel"]
+Norm = Literal["gln", "channel", "none"]
+Kind = Literal["rnn", "gated", "dptnet"]
+Output = Literal["mask", "direct"]
 Rnn = Literal["lstm", "gru", "rnn"]
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {"gln": GlobalNorm, "channel": ChannelNorm}
+NORMS: dict[str, Callable[[int], nn.Module]] = {"gln": GlobalNorm, "channel": ChannelNorm, "none": nn.Identity}
 RNNS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 # Frames; no weight tells, and memory grows with it.
@@ -37,7 +42,7 @@ class Kept(NamedTuple):
 
     waiting: Tensor  # (B, p): samples from the start of the next frame on
     tail: Tensor  # (B, N, kernel - hop): what the last frames give to these
-    weights: Tensor  # (B, filters, w): frames that wait for their masks
+    weights: Tensor  # (B, filters, w): frames that wait for their masks; without masks (B, 1, w), 0 before the first
     frames: Tensor  # (B, dim, q): frames from the start of the next chunk on
     chunks: Tensor  # (B, N dim, chunk - chunk_hop): what the last chunks give to these
     net: tuple[Any, ...]  # of the RNNs across chunks, in the order of their running
@@ -58,10 +63,8 @@ class Path(nn.Module):
 
     def step(self, x: Tensor, past: Any = None) -> tuple[Tensor, Any]:
         """Return the same for the next steps x (B, C, rows, steps), and the RNN's state after them."""
-        y = x.permute(0, 2, 3, 1).flatten(0, 1)  # (B rows, steps, C)
-        y, past = recur(self.rnn, y, past)
-        y = self.out(y).unflatten(0, (x.shape[0], x.shape[2])).permute(0, 3, 1, 2)
-        return x + self.norm(y.flatten(2)).view_as(x), past
+        y, past = recur(self.rnn, rows_of(x), past)
+        return added(x, self.out(y), self.norm), past
 
 
 class DPRNN(SeparationModel):
@@ -74,6 +77,10 @@ class DPRNN(SeparationModel):
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "paper_16": {"kernel": 16, "chunk": 100},
+        "gated": {
+            "filters": 128, "kernel": 8, "dim": 128, "chunk": 126, "path": "gated", "norm": "none", "output": "direct",
+        },
+        "dptnet": {"path": "dptnet"},
         "small": {
             "kernel": 16, "hidden": 64, "chunk": 100, "repeats": 3, "input_norm": "std", "consistency": "uniform",
         },
@@ -98,38 +105,49 @@ class DPRNN(SeparationModel):
         repeats: int = 6,
         layers: int = 1,
         rnn: Rnn = "lstm",
+        path: Kind = "rnn",
+        heads: int = 4,
         bidirectional: bool = True,
         norm: Norm = "gln",
         mask: RealMask = "sigmoid",
+        output: Output = "mask",
         **common: Unpack[Common],
     ) -> None:
         """Take sizes: kernel and stride in samples (0: half), chunk and chunk_hop in frames (0: half).
 
-        layers: of each RNN; bidirectional: the RNN across chunks. ConfigError if sizes do not fit.
+        layers: of each RNN; bidirectional: the RNN across chunks; heads: of the attention of path dptnet. ConfigError
+        if sizes do not fit.
         """
         super().__init__(hop=stride or kernel // 2, **common)
         _check(norm, mask, rnn, chunk, chunk_hop, self.causal)
+        _check_path(path, output, filters, dim, heads, self.causal)
         self.chunk, self.chunk_hop, self.mask = chunk, chunk_hop or chunk // 2, mask
-        self.basis = LearnedBasis(filters, kernel, stride, activation, padding)
-        self.inlet = nn.Sequential(NORMS[norm](filters), nn.Conv1d(filters, dim, 1))
+        self.direct, self.dim = output == "direct", dim
+        basis = AveragedBasis if self.direct else LearnedBasis
+        self.basis = basis(filters, kernel, stride, activation, padding)
+        inlet = [] if self.direct else [NORMS[norm](filters), nn.Conv1d(filters, dim, 1)]
+        self.inlet = nn.Sequential(*inlet)
         across = bidirectional and not self.causal
-        self.within = nn.ModuleList(Path(dim, hidden, layers, rnn, norm, True) for _ in range(repeats))
-        self.across = nn.ModuleList(Path(dim, hidden, layers, rnn, norm, across) for _ in range(repeats))
+        sizes = (dim, hidden, layers, rnn, norm)
+        self.within = nn.ModuleList(_path(path, heads, *sizes, True) for _ in range(repeats))
+        self.across = nn.ModuleList(_path(path, heads, *sizes, across) for _ in range(repeats))
         self.spread = nn.Sequential(nn.PReLU(), nn.Conv2d(dim, self.n_src * dim, 1))
-        self.value, self.gate = nn.Conv1d(dim, dim, 1), nn.Conv1d(dim, dim, 1)
-        self.head = nn.Conv1d(dim, filters, 1, bias=False)
+        if not self.direct:
+            self.value, self.gate = nn.Conv1d(dim, dim, 1), nn.Conv1d(dim, dim, 1)
+            self.head = nn.Conv1d(dim, filters, 1, bias=False)
         self.learn_shares(self.n_src * dim)
 
     def estimate_parts(self, mix: Tensor) -> Parts:
-        """Return estimates (B, N, T) of mix (B, T), masks (B, N, filters, L) and weights (B, filters, L)."""
+        """Return estimates (B, N, T) of mix (B, T), masks (B, N, filters, L) and weights (B, filters, L), if any."""
         weights = self.basis.analyse(mix)  # (B, filters, L)
         x = self._paths(self._cut(self.inlet(weights)), at_once)
         x = self._join(x.unflatten(1, (self.n_src, -1)).flatten(0, 1), weights.shape[-1])  # (B N, dim, L)
-        found = self._masks(x)
         core = x.unflatten(0, (-1, self.n_src)).flatten(1, 2).mT  # (B, L, N dim)
-        return Parts(
-            self.basis.synthesise(found * weights[:, None], mix.shape[-1]), found, weights, self.shares_of(core)
-        )
+        shares = self.shares_of(core)
+        if self.direct:
+            return Parts(self.basis.synthesise(x.unflatten(0, (-1, self.n_src)), mix.shape[-1]), weights=shares)
+        found = self._masks(x)
+        return Parts(self.basis.synthesise(found * weights[:, None], mix.shape[-1]), found, weights, shares)
 
     def _paths(self, x: Tensor, run: Run) -> Tensor:
         """Return (B, N dim, chunks, chunk) from chunks (B, dim, chunks, chunk)."""
@@ -168,11 +186,15 @@ class DPRNN(SeparationModel):
 
     def open(self, batch: int) -> Kept:
         """Return what is kept before the first block of `batch` streams."""
-        filters, dim, overlap = self.head.out_channels, self.head.in_channels, self.chunk - self.chunk_hop
+        rows, dim, overlap = (
+            1 if self.direct else self.basis.encoder.out_channels,
+            self.dim,
+            self.chunk - self.chunk_hop,
+        )
         return Kept(
             waiting=silence(self, batch, 0),
-            tail=silence(self, batch, self.n_src, self.basis.kernel - self.hop),
-            weights=silence(self, batch, filters, self.chunk),
+            tail=silence(self, batch, self.n_src, self.basis.reach - self.hop),
+            weights=silence(self, batch, rows, self.chunk),
             frames=silence(self, batch, dim, self.chunk),
             chunks=silence(self, batch, self.n_src * dim, overlap),
             net=(),
@@ -182,6 +204,9 @@ class DPRNN(SeparationModel):
         """Return the estimates (B, N, k) that a block (B, t) settles, k >= 0, and what is kept then."""
         weights, waiting = self.basis.hear(block, kept.waiting)
         x = self.inlet(weights) if weights.shape[-1] else kept.frames[..., :0]
+        if self.direct:
+            # Frames before the signal are zeros that masks keep so; without masks they have to be told apart.
+            weights = torch.ones_like(weights[:, :1])
         return self._answer(x, kept._replace(waiting=waiting, weights=torch.cat([kept.weights, weights], -1)))
 
     def _answer(self, x: Tensor, kept: Kept) -> tuple[Tensor, Kept]:
@@ -196,7 +221,8 @@ class DPRNN(SeparationModel):
         # At the end more frames are settled than were heard.
         weights, later = kept.weights[..., :count], kept.weights[..., count:]
         x = x[..., : weights.shape[-1]].unflatten(1, (self.n_src, -1)).flatten(0, 1)  # (B N, dim, L)
-        est, tail = self.basis.speak(self._masks(x) * weights[:, None], kept.tail)
+        shares = x.unflatten(0, (-1, self.n_src)) if self.direct else self._masks(x)
+        est, tail = self.basis.speak(shares * weights[:, None], kept.tail)
         return est, Kept(kept.waiting, tail, later, frames, chunks, walk.kept)
 
     def close(self, kept: Kept, heard: int, rest: int) -> Tensor:
@@ -211,6 +237,31 @@ class DPRNN(SeparationModel):
     def latency_samples(self) -> int:
         """The last chunk that holds a frame reaches chunk - 1 frames further, and the last of them one kernel."""
         return (self.chunk - 1) * self.hop + self.basis.kernel
+
+
+def _path(path: str, heads: int, dim: int, hidden: int, layers: int, rnn: str, norm: str, both: bool) -> nn.Module:
+    if path == "rnn":
+        return Path(dim, hidden, layers, rnn, norm, both)
+
+    def make(width: int) -> nn.Module:
+        made: nn.Module = RNNS[rnn](width, hidden, layers, batch_first=True, bidirectional=both)
+        return made
+
+    if path == "gated":
+        return GatedPath(dim, hidden, make, NORMS[norm](dim), both)
+    return AttentionPath(dim, hidden, make, NORMS[norm](dim), both, heads)
+
+
+def _check_path(path: str, output: str, filters: int, dim: int, heads: int, causal: bool) -> None:
+    for key, found, known in (("path", path, ("rnn", "gated", "dptnet")), ("output", output, ("mask", "direct"))):
+        if found not in known:
+            raise ConfigError(f"model.{key}: {choices(key, found, known)}")
+    if output == "direct" and dim != filters:
+        raise ConfigError(f"model.dim: found {dim}; expected model.filters = {filters} for model.output: direct")
+    if path == "dptnet" and (heads < 1 or dim % heads):
+        raise ConfigError(f"model.heads: found {heads}; expected a divisor of model.dim = {dim}")
+    if path == "dptnet" and causal:
+        reject_causal("model.path 'dptnet', whose attention reads the whole input; set model.path: rnn or gated")
 
 
 def _check(norm: str, mask: str, rnn: str, chunk: int, chunk_hop: int, causal: bool) -> None:
