@@ -29,6 +29,6 @@ def test_listing(capsys: pytest.CaptureFixture[str]):
 
 
 def test_completion_lists_the_registry():
-    assert options.complete_metric("") == sorted([*registry.METRICS, "momi", "wer"])
+    assert options.complete_metric("") == sorted([*registry.METRICS, "momi", "presence", "wer"])
     assert options.complete_corpus("wsj") == ["wsj-mix", "wsj0-mix"]
     assert options.complete_metric("nothing") == []

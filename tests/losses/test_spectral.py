@@ -16,7 +16,7 @@ from usepcli.losses.thresholded import SNR
 from usepcli.models.conformer_mask import ConformerMask
 from usepcli.models.convtasnet import ConvTasNet
 from usepcli.objectives.base import Shared
-from usepcli.objectives.mixit import MixIT
+from usepcli.objectives.mixcycle import MixCycle
 from usepcli.objectives.pit import PIT, match, seen
 
 
@@ -77,7 +77,7 @@ def test_waveform_losses_see_waveforms() -> None:
 def test_models_without_a_spectrum_and_objectives_on_waveforms_refuse_it() -> None:
     with pytest.raises(ConfigError, match=r"loss\.name: a loss in the spectrum, and ConvTasNet has none"):
         PIT(ConvTasNet(**ConvTasNet.PRESETS["tiny"]), SpectralMSE())
-    with pytest.raises(ConfigError, match=r"loss\.name: .* MixIT compares in: wave"):
-        MixIT(tiny(), SpectralMSE())
+    with pytest.raises(ConfigError, match=r"loss\.name: .* MixCycle compares in: wave"):
+        MixCycle(tiny(), SpectralMSE())
     with pytest.raises(ConfigError, match=r"loss\.target: unknown target 'pms' \(did you mean"):
         registry.load("loss", "spectral_mse")("pms")

@@ -66,6 +66,8 @@ class TextWeak(Asking):
         super().__init__(model, loss)
         _check(url, crl, cnt, source_input)
         self.url, self.crl, self.cnt = url, crl, cnt
+        if not url:  # captions are asked by nowhere else
+            self.needs = self.needs - {"caption"}
         self.source_input, self.cnt_symmetric = source_input, cnt_symmetric
         self.crl_skip_incomplete = crl_skip_incomplete
         check_share("absent", absent)
@@ -86,7 +88,8 @@ class TextWeak(Asking):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms; BadInput where a mixture has no caption or no phrase, or none ever a partner."""
         named = [dict(_weights(phrases)) for phrases in batch.phrases]
-        bare = next((k for k, words in enumerate(named) if not words or not batch.caption[k].strip()), None)
+        lacking = [not words or (bool(self.url) and not batch.caption[k].strip()) for k, words in enumerate(named)]
+        bare = lacking.index(True) if any(lacking) else None
         if bare is not None:
             raise BadInput(f"{batch.ids[bare]}: no caption or no phrase; see `usep prepare-data --check`")
         order = torch.randperm(len(batch), generator=self.rng).tolist()
