@@ -6,7 +6,7 @@ positive part of that (npsm). The stacked network (uPIT-BLSTM-ST) answers with t
 size is twice that of one stage, so the second reads one stream of the first at a time and takes it apart again: of
 stream k, output j is what belongs to source (k + j) mod N, so that 0 stays and the others go where they should be:
     M'_n = sum_k M_k f(W' lstm'(M_k |X|))_(n - k) mod N,      masks (M + M') / 2
-The paper is silent on how streams are read; this is equal in size, the same for every order of the streams, and masks
+How streams are read there is our own choice; this is equal in size, the same for every order of the streams, and masks
 that add up to one do so again.
 """
 
