@@ -130,11 +130,13 @@ class _TwoPassScalarNorm(ScalarNorm):
 
 
 def _group_norm(x: Tensor, groups: int, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Normalise x (B, C, L) in groups of channels; gain and bias (C,) or (1,)."""
-    parts = x.unflatten(1, (groups, -1))  # (B, G, C / G, L)
+    """Normalise x (B, C, ...) in groups of channels over all that follows; gain and bias (C,) or (1,)."""
+    flat = x.flatten(2)
+    parts = flat.unflatten(1, (groups, -1))  # (B, G, C / G, L)
     left = parts - parts.mean(-1, keepdim=True).mean(2, keepdim=True)
     power = left.square().mean(-1, keepdim=True).mean(2, keepdim=True)
-    return (left / (power + eps).sqrt()).flatten(1, 2) * gain[:, None] + bias[:, None]
+    found = (left / (power + eps).sqrt()).flatten(1, 2) * gain[:, None] + bias[:, None]
+    return found if x.dim() == 3 else found.reshape(x.shape)
 
 
 class _WideCumulativeNorm(CumulativeNorm):
