@@ -21,6 +21,7 @@ MODELS = {
     "tdcnpp": "usepcli.models.tdcnpp:TDCNpp",
     "tfgridnet": "usepcli.models.tfgridnet:TFGridNet",
     "tflocoformer": "usepcli.models.tflocoformer:TFLocoformer",
+    "tiger": "usepcli.models.tiger:TIGER",
     "uncond_unet": "usepcli.models.uncond_unet:UncondUNet",
     "unet_mask": "usepcli.models.unet_mask:UNetMask",
     "upit": "usepcli.models.upit:UPIT",

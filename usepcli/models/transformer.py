@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.models.slabs import in_slabs
+
 EPS = 1e-6
 
-# Steps of all sequences together that run through a stack at once on a CPU, where no gradient is kept.
+# Steps of all sequences together that run through a stack at once.
 _SLAB_STEPS = 2048
 
 
@@ -52,10 +54,7 @@ class TransformerStack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (S, L, dim) from sequences x (S, L, dim), each by itself."""
         where = positions(x.shape[1], x.shape[2], x.device)
-        if torch.is_grad_enabled() or x.is_cuda or torch.compiler.is_exporting():
-            return self._run(x + where)
-        rows = max(1, _SLAB_STEPS // x.shape[1])
-        return torch.cat([self._run(slab + where) for slab in x.split(rows)])
+        return in_slabs(lambda slab: self._run(slab + where), x, _SLAB_STEPS)
 
     def _run(self, x: Tensor) -> Tensor:
         for layer in self.layers:

@@ -54,7 +54,9 @@ def test_the_copy_computes_the_same(name: str, options: dict, onnx_layers: bool)
     # A quiet beginning is where a lost floor of a norm shows.
     wave[:, :1000] *= 1e-5
     with torch.no_grad():
-        assert torch.allclose(copy(wave), model(wave), atol=2e-6)
+        want = model(wave)
+        # Rounding is that of the loudest terms of the sums.
+        assert torch.allclose(copy(wave), want, atol=2e-6 * max(1.0, float(want.abs().max())))
         assert torch.allclose(copy(wave * 0), model(wave * 0), atol=1e-7)
     assert not any(p.requires_grad for p in copy.parameters())
 
