@@ -9,7 +9,9 @@ import torch
 
 from usepcli.encoders.lexicon import Lexicon, forms
 from usepcli.encoders.vectors import vectors_of
-from usepcli.errors import BadInput
+from usepcli.errors import BadInput, ConfigError
+from usepcli.losses.magnitude import MagnitudeL1
+from usepcli.objectives.weak_sup import WeakSup
 from usepcli.weights import build
 
 VECTORS = "5 2\ndog 3 4\nbark 0 2\nhum 1 1\nsiren -1 0\nvoice -2 0\n"
@@ -50,6 +52,15 @@ def test_a_phrase_without_a_known_word_is_one_line(words: Path, query: str) -> N
     with pytest.raises(BadInput, match=r"none of its words is among the 5 that this model knows") as raised:
         Lexicon(str(words)).encode(["a dog", query])
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 300
+
+
+def test_words_are_no_closed_list(words: Path) -> None:
+    model = build.model(
+        {"name": "cond_unet", "preset": "tiny", "conditioner": "lexicon", "conditioner_path": str(words)}
+    )
+    assert model.classes == () and len(model.settled()["classes"]) == 5
+    with pytest.raises(ConfigError, match=r"objective\.classes: empty, and the model has no closed list"):
+        WeakSup(model, MagnitudeL1(), classifier=0)
 
 
 def test_a_line_of_another_length_is_told(tmp_path: Path) -> None:

@@ -68,6 +68,23 @@ def test_any_length_in_the_same_length_out(name, options):
         assert torch.equal(mix, kept)
 
 
+@pytest.mark.parametrize("name", registry.UNASKED)
+def test_a_few_steps_reduce_the_loss(name):
+    model = build(name).train()
+    time = torch.arange(1000) / 8000
+    sources = torch.stack([torch.sin(2 * torch.pi * f * time) for f in (500.0, 2500.0)])[None]
+    sources = torch.nn.functional.pad(sources, (0, 0, 0, model.n_src - 2))
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for _ in range(25):
+        loss = (model(sources.sum(1)) - sources).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+
+
 @over(CASES)
 @torch.no_grad()
 def test_accepted_shapes_agree_and_others_are_refused(name, options):

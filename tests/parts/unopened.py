@@ -18,15 +18,10 @@ class Words(Conditioner):
     length = 1
     takes_context: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        path: str = "",
-        phrases: Sequence[str] = (),
-        token_dim: int = 0,
-        pooled_dim: int = 0,
-        sha256: str = "",
-    ) -> None:
-        super().__init__(path, phrases, token_dim or 16, pooled_dim or 16, sha256 or "0" * 64)
+    def open(self) -> None:
+        """Be as wide as is asked, 16 where nothing is, and known by zeros."""
+        self.token_dim, self.pooled_dim = self.token_dim or 16, self.pooled_dim or 16
+        self.sha256 = self.sha256 or "0" * 64
 
     def read(self, phrases: Sequence[str]) -> Condition:
         """Return sines of the sum of a phrase's letters."""

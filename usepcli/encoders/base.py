@@ -64,11 +64,20 @@ class Conditioner(nn.Module):
         self._numbers = 0
         # Follows its owner from device to device, so that what is opened later goes there, too.
         self.register_buffer("_place", torch.empty(0), persistent=False)
+        self.open()
+
+    def open(self) -> None:
+        """Make what it is of its arguments, at the end of its making; subclasses that are made of something do."""
 
     @property
     def vectors(self) -> int:
         """How many learned vectors stand before its words."""
         return 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The closed list of phrases that it knows; none for what hears words."""
+        return self.phrases
 
     @property
     def reference(self) -> str:

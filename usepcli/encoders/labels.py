@@ -28,23 +28,16 @@ class Labels(Conditioner):
     learns: ClassVar[bool] = True
     length = 1
 
-    def __init__(
-        self,
-        path: str = "",
-        phrases: Sequence[str] = (),
-        token_dim: int = 0,
-        pooled_dim: int = 0,
-        sha256: str = "",
-    ) -> None:
+    def open(self) -> None:
         """Take the names, or the path of a file that lists them; ConfigError without either, or for a name twice."""
-        super().__init__(path, phrases, token_dim or _WIDTH, pooled_dim or _WIDTH, sha256)
+        self.token_dim, self.pooled_dim = self.token_dim or _WIDTH, self.pooled_dim or _WIDTH
         if not self.phrases:
-            if not path:
+            if not self.path:
                 raise ConfigError(
                     "model.classes: empty, and model.conditioner labels learns a closed list; name the classes, or set "
                     "model.conditioner_path to a file with one in every line or to the manifest of the training"
                 )
-            self.phrases = phrases_of(path)
+            self.phrases = phrases_of(self.path)
         self._index = {plain(phrase): k for k, phrase in enumerate(self.phrases)}
         if len(self._index) < len(self.phrases) or "" in self._index:
             raise ConfigError(

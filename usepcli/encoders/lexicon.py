@@ -32,6 +32,11 @@ class Lexicon(Vectors):
     name: ClassVar[str] = "lexicon"
     length = 0
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """None: its words make phrases without end."""
+        return ()
+
     def read(self, phrases: Sequence[str]) -> Condition:
         """Return the vectors of the words of phrases; BadInput for a phrase none of whose words is known."""
         found = [self._heard(phrase) for phrase in phrases]

@@ -57,6 +57,11 @@ class Prompted(Conditioner):
         self.register_load_state_dict_post_hook(_forget)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The closed list of the tower."""
+        return self.tower.classes
+
+    @property
     def vectors(self) -> int:
         """How many vectors stand before the words."""
         return len(self.context)

@@ -29,17 +29,10 @@ class Spelling(Conditioner):
     name: ClassVar[str] = "spelling"
     learns: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        path: str = "",
-        phrases: Sequence[str] = (),
-        token_dim: int = 0,
-        pooled_dim: int = 0,
-        sha256: str = "",
-    ) -> None:
+    def open(self) -> None:
         """Take the width, which is one for tokens and whole; path, phrases and sha256 say nothing here."""
-        super().__init__("", phrases, token_dim, pooled_dim, "")
-        width = token_dim or pooled_dim or _WIDTH
+        self.path = self.sha256 = ""
+        width = self.token_dim or self.pooled_dim or _WIDTH
         self.fits("conditioner spelling", width, width)
         self.pieces = nn.EmbeddingBag(BUCKETS, width, mode="mean")
 

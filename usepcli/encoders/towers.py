@@ -33,21 +33,13 @@ class Tower(Conditioner):
 
     expected: ClassVar[str] = ""
 
-    def __init__(
-        self,
-        path: str = "",
-        phrases: Sequence[str] = (),
-        token_dim: int = 0,
-        pooled_dim: int = 0,
-        sha256: str = "",
-    ) -> None:
+    def open(self) -> None:
         """Take the folder; without `sha256`, errors as of `unpack`, and ConfigError for other widths."""
-        super().__init__(path, phrases, token_dim, pooled_dim, sha256)
         self.parts: tuple[Any, Any] | None = None
-        if not path:
+        if not self.path:
             raise ConfigError(f"model.conditioner_path: empty; expected a folder with {self.expected}")
-        self.closed = bool(sha256)
-        if not sha256:
+        self.closed = bool(self.sha256)
+        if not self.closed:
             self.opened()
 
     def unpack(self) -> tuple[Path, Any, Any, int, int]:

@@ -44,6 +44,11 @@ class Traited(Conditioner):
         self.whole = nn.Embedding(len(self.traits), self.pooled_dim)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The closed list of the conditioner of words."""
+        return self.inner.classes
+
+    @property
     def vectors(self) -> int:
         """How many learned vectors stand before the words."""
         return self.inner.vectors

@@ -37,26 +37,18 @@ class Vectors(Conditioner):
     length = 1
     table: Tensor
 
-    def __init__(
-        self,
-        path: str = "",
-        phrases: Sequence[str] = (),
-        token_dim: int = 0,
-        pooled_dim: int = 0,
-        sha256: str = "",
-    ) -> None:
+    def open(self) -> None:
         """Take the file and, to use a part of it alone, the phrases; ConfigError for vectors of another width."""
-        super().__init__(path, phrases, token_dim, pooled_dim, sha256)
-        if sha256:  # a stored model: the numbers come with its weights
-            table = torch.zeros(len(self.phrases), token_dim)
-        elif not path:
+        if self.sha256:  # a stored model: the numbers come with its weights
+            table = torch.zeros(len(self.phrases), self.token_dim)
+        elif not self.path:
             raise ConfigError(f"model.conditioner_path: empty, and model.conditioner vectors needs a file: {_EXPECTED}")
         else:
-            table = self._open(Path(path).expanduser())
+            table = self._read(Path(self.path).expanduser())
         self.register_buffer("table", table)
         self._index = {plain(phrase): k for k, phrase in enumerate(self.phrases)}
 
-    def _open(self, path: Path) -> Tensor:
+    def _read(self, path: Path) -> Tensor:
         found = vectors_of(path)
         if self.phrases:
             if lacking := [phrase for phrase in self.phrases if plain(phrase) not in found]:

@@ -52,20 +52,12 @@ class AudioTextWords(Conditioner):
     name: ClassVar[str] = "audio_text"
     length = 1
 
-    def __init__(
-        self,
-        path: str = "",
-        phrases: Sequence[str] = (),
-        token_dim: int = 0,
-        pooled_dim: int = 0,
-        sha256: str = "",
-    ) -> None:
+    def open(self) -> None:
         """Take the path; without `sha256`, errors as of `opened`, and ConfigError for other widths."""
-        super().__init__(path, phrases, token_dim, pooled_dim, sha256)
         self.parts: AudioText | None = None
-        if not path:
+        if not self.path:
             raise ConfigError(f"model.conditioner_path: empty; expected {_EXPECTED}")
-        if not sha256:
+        if not self.sha256:
             self._opened()
 
     def _opened(self) -> AudioText:

@@ -158,6 +158,11 @@ class CondUNet(MaskLevels, QueriedModel):
         assert isinstance(found, Conditioner)
         return found
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The closed list of its conditioner."""
+        return self.words.classes
+
     def settled(self) -> dict[str, Any]:
         """Return the settings that making the model has found: list and widths of the conditioner, and its sha256."""
         found = self.words.settled()

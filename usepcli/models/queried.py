@@ -81,6 +81,11 @@ class QueriedModel(nn.Module):
         """Return the settings that making the model has found out, with which a stored one is made again."""
         return {}
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The closed list of queries that it knows; () for a model that is asked in any words."""
+        return ()
+
     def blank(self, count: int) -> Conditions:
         """Return conditions (1, count, ...) with which arithmetic and memory can be counted; words do not matter."""
         return self.conditions([("",) * count])

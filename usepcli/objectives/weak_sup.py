@@ -59,7 +59,7 @@ class WeakSup(Asking):
         if absent_classes < 0:
             raise ConfigError(f"objective.absent_classes: found {absent_classes}; expected 0 for all, or more")
         self.mixture, self.classifier, self.absent_classes = mixture, classifier, absent_classes
-        own = phrases_of(classes) if classes else model.settled().get("classes", ())
+        own = phrases_of(classes) if classes else model.classes
         self.classes = {plain(phrase): phrase for phrase in own}
         if not self.classes:
             raise ConfigError(
