@@ -125,6 +125,35 @@ def told(findings: list[dict[str, Any]]) -> list[str]:
     return [*text, "", f"Means with 95 % intervals; {machine()}.", ""]
 
 
+def draw(table: Sequence[Mapping[str, Any]], labels: Mapping[str, str], path: Path) -> None:
+    """Draw scores, one picture for each of `labels`, of every row and set with their intervals, best row on top."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    first = next(iter(labels))
+    sets = [*dict.fromkeys(line["set"] for line in table)]
+    ranked = [line for line in table if line["set"] == sets[0] and line[first]]
+    order = [line["row"] for line in sorted(ranked, key=lambda line: float(line[first]))]
+    wide = 1.5 + 4.5 * len(labels)
+    figure, axes = plt.subplots(
+        1, len(labels), figsize=(wide, 0.42 * len(order) + 1.4), sharey=True, layout="constrained"
+    )
+    for axis, (score, label) in zip(axes, labels.items(), strict=True):
+        for shift, where in enumerate(sets):
+            for line in (line for line in table if line["set"] == where and line["row"] in order and line[score]):
+                low, mid, high = (float(line[key]) for key in (f"{score}_low", score, f"{score}_high"))
+                at, colour = order.index(line["row"]) + 0.12 - 0.24 * shift, f"C{shift}"
+                axis.plot([low, high], [at, at], color=colour, lw=2)
+                axis.plot([mid], [at], "o", color=colour, ms=5, label=where if line["row"] == order[0] else None)
+        axis.set(xlabel=label, yticks=range(len(order)), yticklabels=order)
+        axis.grid(axis="x", color="0.9")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=110)
+
+
 def mean(log: list[dict[str, str]], key: str) -> float:
     """Return the mean of a column's values that are there."""
     values = [float(line[key]) for line in log if line.get(key)]

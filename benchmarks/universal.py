@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from study import Finding, Study, cell, figures, mean, read, summary, told, write
+from study import Finding, Study, cell, draw, figures, mean, read, summary, told, write
 
 SETS = {"rooms": "manifest.csv", "dry": "dry.csv"}
 IMPROVED, ALONE = "SI-SNR_I", "SI-SNR_S"
@@ -106,32 +106,6 @@ def markdown(table: list[dict[str, Any]], findings: list[dict[str, Any]]) -> str
     return "\n".join([*text, *told(findings)])
 
 
-def draw(table: list[dict[str, Any]], path: Path) -> None:
-    """Draw both scores of every row and set with their intervals, oracle and mixture beside them."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    table = [line for line in table if " consistency " not in line["row"] and line[IMPROVED]]
-    first = [line for line in table if line["set"] == table[0]["set"]]
-    order = [line["row"] for line in sorted(first, key=lambda line: float(line[IMPROVED]))]
-    labels = {IMPROVED: "SI-SNR improvement, 2 to 4 sounds (dB)", ALONE: "SI-SNR, 1 sound (dB)"}
-    figure, axes = plt.subplots(1, 2, figsize=(11, 0.42 * len(order) + 1.4), sharey=True, layout="constrained")
-    for axis, (score, label) in zip(axes, labels.items(), strict=True):
-        for shift, (where, colour) in enumerate(zip(SETS, ("tab:blue", "tab:orange"), strict=True)):
-            for line in (line for line in table if line["set"] == where):
-                low, mid, high = (float(line[key]) for key in (f"{score}_low", score, f"{score}_high"))
-                at = order.index(line["row"]) + 0.12 - 0.24 * shift
-                axis.plot([low, high], [at, at], color=colour, lw=2)
-                axis.plot([mid], [at], "o", color=colour, ms=5, label=where if line["row"] == order[0] else None)
-        axis.set(xlabel=label, yticks=range(len(order)), yticklabels=order)
-        axis.grid(axis="x", color="0.9")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
     """Score what is there and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -147,7 +121,9 @@ def main() -> None:
     write(study.out / "findings.csv", findings)
     write(study.out / "health.csv", study.health())
     (study.out / "table.md").write_text(markdown(table, findings), encoding="utf-8")
-    draw(table, study.out / "universal.png")
+    shown = [line for line in table if " consistency " not in line["row"]]
+    labels = {IMPROVED: "SI-SNR improvement, 2 to 4 sounds (dB)", ALONE: "SI-SNR, 1 sound (dB)"}
+    draw(shown, labels, study.out / "universal.png")
     print((study.out / "table.md").read_text(encoding="utf-8"))
 
 

@@ -20,7 +20,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from study import Finding, Study, cell, figures, summary, told, write
+from study import Finding, Study, cell, draw, figures, summary, told, write
 
 SCORES = ("sdr", "sir", "sar")
 MARGIN = 0.5  # dB within which two rows are the same: the spread that the paper gives each of its figures is 0.2 to 0.4
@@ -75,32 +75,6 @@ def markdown(table: list[dict[str, Any]], findings: list[dict[str, Any]]) -> str
     return "\n".join([*text, *told(findings)])
 
 
-def draw(table: list[dict[str, Any]], path: Path) -> None:
-    """Draw SDR, SIR and SAR of every row and set with their intervals."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    sets = [*dict.fromkeys(line["set"] for line in table)]
-    first = [line for line in table if line["set"] == sets[0] and line["sdr"]]
-    order = [line["row"] for line in sorted(first, key=lambda line: float(line["sdr"]))]
-    figure, axes = plt.subplots(1, 3, figsize=(12, 0.4 * len(order) + 1.4), sharey=True, layout="constrained")
-    for axis, score in zip(axes, SCORES, strict=True):
-        for shift, (where, colour) in enumerate(zip(sets, ("tab:blue", "tab:orange"), strict=False)):
-            for line in (line for line in table if line["set"] == where and line["row"] in order and line[score]):
-                low, mid, high = (float(line[key]) for key in (f"{score}_low", score, f"{score}_high"))
-                at = order.index(line["row"]) + 0.12 - 0.24 * shift
-                axis.plot([low, high], [at, at], color=colour, lw=2)
-                label = f"{where} sounds" if line["row"] == order[0] else None
-                axis.plot([mid], [at], "o", color=colour, ms=5, label=label)
-        axis.set(xlabel=f"{score.upper()} (dB)", yticks=range(len(order)), yticklabels=order)
-        axis.grid(axis="x", color="0.9")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
     """Score what is there and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,7 +89,7 @@ def main() -> None:
     write(study.out / "rows.csv", table)
     write(study.out / "findings.csv", findings)
     (study.out / "table.md").write_text(markdown(table, findings), encoding="utf-8")
-    draw(table, study.out / "words.png")
+    draw(table, {score: f"{score.upper()} (dB)" for score in SCORES}, study.out / "words.png")
     print((study.out / "table.md").read_text(encoding="utf-8"))
 
 
