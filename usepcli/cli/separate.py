@@ -162,7 +162,7 @@ def separate(
     A model by query separates what --query asks for: one file for each query, named by its words, and
     {stem}_residual for all the rest, which add up to the input; an answer is the same whatever else is asked.
     --without asks for what is to go: alone, the rest is {stem}_without_WORDS; beside --query it has a file of its own,
-    and the residual lacks it. outputs.csv has the words in its column query, and in presence the odds that the sound is
+    and the residual lacks it. outputs.csv has the words in its column query, and in presence the chance that it is
     there, once for the whole file: 0.5 is as likely as not. Below, the file is silent, and what was found stays in the
     residual. Models that were never calibrated do not judge, and say so. With --rest share nothing is silenced.
 
