@@ -146,6 +146,22 @@ def test_a_task_in_this_process_that_hangs_is_told_by_the_clock() -> None:
     hands.close()
 
 
+def test_what_this_process_computes_is_over_when_its_hands_are_closed() -> None:
+    begun, done = threading.Event(), []
+
+    def task(number: int) -> None:
+        begun.set()
+        threading.Event().wait(0.2)
+        done.append(number)
+
+    hands = crew.Alone(task, 600.0, "too long")
+    for number in (0, 1, 2):
+        hands.submit(number)
+    begun.wait()
+    hands.close()
+    assert done == [0]  # a thread still at work would be ended by the interpreter's end, and abort it (SIGABRT)
+
+
 def test_time_in_which_the_parent_stood_still_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(crew.time, "monotonic", lambda: now[0])

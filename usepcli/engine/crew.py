@@ -342,7 +342,8 @@ class Alone:
         self._tasks: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
         self._last: Future[Any] = Future()
         self._last.set_result(None)
-        threading.Thread(target=self._work, daemon=True).start()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
     def submit(self, task: Any, /) -> Future[Any]:
         """Take a task."""
@@ -357,8 +358,17 @@ class Alone:
             raise WorkerDied(self.hung)
 
     def close(self) -> None:
-        """Let the thread end after its task."""
+        """Let the thread end after the task under way, and wait for that up to the limit.
+
+        An interpreter that ends makes a thread end where it asks for the lock again. In the midst of torch's C++ that
+        is std::terminate: the process would be aborted (SIGABRT) after all its work is done.
+        """
+        with suppress(queue.Empty):
+            while True:
+                self._tasks.get_nowait()
         self._tasks.put(None)
+        while self._thread.is_alive() and not self._waited.over():
+            self._thread.join(TICK_S)
 
     def _work(self) -> None:
         while (job := self._tasks.get()) is not None:
