@@ -202,3 +202,7 @@ def test_running_means_are_no_parameters(tmp_path: Path) -> None:
     store.save_model(tmp_path / "means.safetensors", model.state_dict(), card)
     header = cards.read_header(tmp_path / "means.safetensors")
     assert header.n_params == model.n_params < header.n_numbers
+
+
+def test_a_model_by_query_has_an_output_for_each() -> None:
+    assert [cards.outputs(count) for count in (0, 2)] == ["an output for each query", "2 outputs"]

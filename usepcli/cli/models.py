@@ -31,8 +31,8 @@ def _row(name: str, path: Path, header: Header, as_json: bool) -> dict[str, Any]
         }  # fmt: skip
     score = next(filter(None, map(cards.score_value, card.scores)), "none")
     return {
-        "name": name, "Hz": card.sample_rate, "outputs": card.n_src, "MB": mbytes, "score": score, "licence": licence,
-        "about": card.about,
+        "name": name, "Hz": card.sample_rate, "outputs": card.n_src or "by query", "MB": mbytes, "score": score,
+        "licence": licence, "about": card.about,
     }  # fmt: skip
 
 

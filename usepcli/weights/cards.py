@@ -97,6 +97,11 @@ _DECIBELS = {
 }
 
 
+def outputs(n_src: int) -> str:
+    """Say how many outputs a model has, in words: one by query, which a model of 0 outputs is, has one for each."""
+    return f"{n_src} outputs" if n_src else "an output for each query"
+
+
 def score_value(score: Mapping[str, Any]) -> str:
     """Return metric and value of a score with its unit, e.g. `si-snri 7.45 dB`; '' where it states none."""
     metric, value = str(score.get("metric", "")), score.get("value")

@@ -16,6 +16,7 @@ from usepcli.engine.scoring.systems import System
 from usepcli.engine.tables import Scores
 from usepcli.errors import UsageError, choices
 from usepcli.report import charts, evaluation, html
+from usepcli.weights.cards import outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,7 +153,7 @@ def _facts(found: Results, record: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = found.facts
     lines: list[tuple[str, str]] = []
     if model := facts.get("model"):
-        lines += [("Model", f"{model['ref']} ({model['architecture']}, {model['n_src']} outputs)")]
+        lines += [("Model", f"{model['ref']} ({model['architecture']}, {outputs(model['n_src'])})")]
         lines += [("Trained by", str(model["objective"])), ("Weights, sha256", str(model["sha256"])[:16])]
     if facts.get("oracle"):
         lines += [("Scored", f"oracle {facts['oracle']}: masks from the references")]

@@ -273,7 +273,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     card, digest = cards.read_card(path)
     run = path.parent if path.name == "best.safetensors" else None
     manifest, split = _data(card, run is not None, data, split)
-    means.say(f"model: {ref} ({path}), {card.n_src} outputs at {card.sample_rate} Hz")
+    means.say(f"model: {ref} ({path}), {cards.outputs(card.n_src)} at {card.sample_rate} Hz")
     means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
     if wanted.metrics or wanted.protocol:
         refuse_twice(manifest, split, means.limit)

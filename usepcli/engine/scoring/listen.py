@@ -122,7 +122,7 @@ def _other(job: Job, against: str, folders: Folders, means: Means) -> Callable[[
         from usepcli.weights import store
 
         net, _ = store.load_any(path)
-        means.say(f"against: {against}, {card.n_src} outputs at {card.sample_rate} Hz")
+        means.say(f"against: {against}, {cards.outputs(card.n_src)} at {card.sample_rate} Hz")
         return systems.of_model(against, net, manifest, device=job.device, limit=means.limit, channels=means.channels)
 
     return loaded
