@@ -168,6 +168,26 @@ def test_earlier_adversarial_separators_are_one_set_away(sets: list[str], kinds:
     assert all(sight.replaced == 0 for sight in objective.sights.values())
 
 
+def lectured() -> list[tuple[str, str]]:
+    """Return every profile with settings that the tables of the classics name."""
+    with open(LEDGER, encoding="utf-8", newline="") as file:
+        return sorted({(row["profile"], row["set"]) for row in csv.DictReader(file) if row["paper"] == "An (lecture)"})
+
+
+@pytest.mark.parametrize(("name", "sets"), [row for row in lectured() if row[1]], ids=str)
+def test_every_row_of_the_classics_that_is_a_set_away_is_what_its_settings_say(name: str, sets: str):
+    profile, objective = fits(name, sets.split())
+    assert objective.n_src == 2
+    found = {"model": objective.student, "loss": objective.loss}
+    for section, key, value in (re.split("[.=]", one, maxsplit=2) for one in sets.split()):
+        if key == "preset":
+            assert objective.student.causal == (value == "causal")
+        elif section in found:
+            assert getattr(found[section], key) == value
+        else:
+            assert profile.optim.lr == float(value)
+
+
 SWEEPS = sorted((ROOT / "benchmarks" / "sweeps").glob("*.yaml"))
 
 

@@ -129,6 +129,16 @@ def test_ours_stands_beside_the_published_number(tmp_path: Path):
     assert "here it is min" in row["note"]
 
 
+def test_closed_and_open_condition_are_the_two_splits_and_sizes_are_no_scores(tmp_path: Path):
+    facts = {"made_with": WSJ0, "summary": [scored("sdri", 9.0), scored("si-snri", 8.6)]}
+    (row,) = compare.compare(record_of(tmp_path, "wsj0-mix", **facts), "wsj0_2mix_upit")
+    assert row["published"] == 9.4 and row["condition"] == "default assignment, open condition"
+    (row,) = compare.compare(record_of(tmp_path, "wsj0-mix", "valid", items=5000, **facts), "wsj0_2mix_upit")
+    assert row["published"] == 9.4 and row["condition"] == "default assignment, closed condition"
+    rows = compare.compare(record_of(tmp_path, "wsj0-mix", **facts), "wsj0_2mix_sepformer_dm")
+    assert [(row["metric"], row["published"]) for row in rows] == [("si-snri", 22.3), ("sdri", 22.4)]
+
+
 def test_mixtures_made_anew_are_marked_and_what_was_not_scored_is_nan(tmp_path: Path):
     summary = [
         scored("si-snr", 9.0), scored("stoi", None), scored("wer", 20.0), scored("si-snr", -0.5, system="unprocessed"),

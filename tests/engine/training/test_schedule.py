@@ -56,6 +56,17 @@ def test_plateau_waits_and_never_falls_below_min_lr() -> None:
     assert schedule.at(1) == pytest.approx(0.3)
 
 
+def test_plateau_holds_for_as_many_epochs_as_told() -> None:
+    schedule = made(name="plateau", hold_epochs=3, patience=2)
+    rates = []
+    for epoch in range(6):
+        schedule.epoch_end(epoch)
+        schedule.validated(-epoch)
+        rates.append(schedule.at(1))
+    # Epoch 0 is the best; 1 and 2 are held; 3 and 4 bring nothing, so that 5 runs at half the rate.
+    assert rates == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]
+
+
 def test_state_round_trip() -> None:
     first = made(name="plateau")
     for score in (1.0, 0.5):

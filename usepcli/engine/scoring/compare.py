@@ -67,6 +67,7 @@ SETS = {
     "WSJ-mix test": PaperSet(("wsj-mix", "wsjmix"), "test", 8000, 1332, filled=("noise",), made=True),
     "WSJ0-2mix 16 kHz test": PaperSet(("wsj0-mix",), "test", 16000, 3000, _WSJ0),
     "WSJ0-2mix 8 kHz test": PaperSet(("wsj0-mix",), "test", 8000, 3000, _WSJ0),
+    "WSJ0-2mix 8 kHz validation": PaperSet(("wsj0-mix",), "valid", 8000, 5000, _WSJ0),
     "WSJ0-2mix validation": PaperSet(("wsj0-mix",), "valid", 0, 5000, _WSJ0),
 }
 
@@ -90,7 +91,8 @@ def compare(record: Mapping[str, Any], profile_name: str) -> list[Scores]:
     record: what evaluate.json holds.  UsageError for a profile without published numbers, another protocol or no metric
     in common; BadInput where the data are not those of the paper.
     """
-    published = [row for row in ledger() if row["profile"] == profile_name and not row["set"]]
+    # Rows without a protocol tell of the network, its size and stride: nothing that is scored.
+    published = [row for row in ledger() if row["profile"] == profile_name and not row["set"] and row["protocol"]]
     if not published:
         raise UsageError(choices("profile with published numbers", profile_name, profiles()))
     about, made = _data(record)

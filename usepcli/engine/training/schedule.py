@@ -10,7 +10,8 @@ class Schedule:
     """constant, cosine, warmup_hold_decay (Saijo & Ogawa 2023, section 3.4) or plateau; linear warm-up in all.
 
     warmup_hold_decay multiplies by `decay` at every `every_epochs`-th epoch end after `hold_epochs`, while the
-    rate is above `min_lr`. plateau multiplies by `factor` when `patience` validations bring no improvement.
+    rate is above `min_lr`. plateau multiplies by `factor` when `patience` validations bring no improvement, those of
+    the first `hold_epochs` not counted.
     cosine falls to `min_lr` at `total_steps`.
     """
 
@@ -37,9 +38,11 @@ class Schedule:
 
     def epoch_end(self, epoch: int) -> None:
         """Count a finished epoch (0-based)."""
-        if self.o["name"] != "warmup_hold_decay" or epoch < self.o["hold_epochs"]:
+        if epoch < self.o["hold_epochs"]:
             return
         self.counted += 1
+        if self.o["name"] != "warmup_hold_decay":
+            return
         if self.counted % self.o["every_epochs"] == 0 and self.lr * self.scale > self.o["min_lr"]:
             self.scale *= self.o["decay"]
 
@@ -49,6 +52,8 @@ class Schedule:
             return
         if score > self.best:
             self.best, self.waited = score, 0
+            return
+        if self.o["hold_epochs"] and not self.counted:
             return
         self.waited += 1
         if self.waited >= self.o["patience"]:
