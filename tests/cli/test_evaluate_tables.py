@@ -93,7 +93,7 @@ def test_oracles_go_by_a_protocol_too(usep: Usep) -> None:
     ("words", "said"),
     [
         (["--oracle", "irn"], "did you mean"),
-        (["--stft", "512/128"], "--stft is that of oracles"),
+        (["--stft", "512/128"], "--stft is that of --oracle"),
         (["--oracle", "irm", "--stft", "512"], "expected WINDOW/HOP"),
         (["--oracle", "irm", "--metric", "momi"], "need a --metric per source"),
     ],
@@ -101,6 +101,21 @@ def test_oracles_go_by_a_protocol_too(usep: Usep) -> None:
 def test_oracles_that_cannot_be(usep: Usep, words: list[str], said: str) -> None:
     answer = usep(*ONE, *words, "-o", "scores")
     assert answer.code == 2 and said in answer.err
+
+
+def test_assignments_are_named_and_not_mixed(usep: Usep) -> None:
+    assert usep(*ONE, "--metric", "si-snri", "-o", "plain").code == 0
+    ask = (*ONE, "--metric", "si-snri", "--assign", "frame", "--stft", "256/64")
+    answer = usep(*ask, "-o", "scores")
+    assert answer.code == 0 and "assignment: frame: optimal" in answer.err and "256/64 samples" in answer.err
+    found = [(row["system"], row["assign"]) for row in table("scores/summary.csv")]
+    assert found == [("separated", "frame"), ("assign default", "default")]
+    assert {row["assign"] for row in table("scores/items.csv")} == {"frame"}
+    beside = [row["si-snri"] for row in table("scores/items_assign.csv")]
+    assert beside == [row["si-snri"] for row in table("plain/items.csv")]
+    for first, second in (((*ask, "-o", "a"), "plain"), ((*ONE, "--metric", "si-snri", "-o", "b"), "scores")):
+        answer = usep(*first, "--versus", second)
+        assert answer.code == 65 and "no comparison means anything" in answer.err
 
 
 def test_consistency_is_scored_with_and_without(usep: Usep) -> None:

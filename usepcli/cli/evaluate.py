@@ -37,6 +37,13 @@ def complete_consistency(incomplete: str) -> list[str]:
     return [name for name in (*KINDS, BOTH) if name.startswith(incomplete)]
 
 
+def complete_assign(incomplete: str) -> list[str]:
+    """Return the assignments whose names start with `incomplete`."""
+    from usepcli.engine.scoring.assigning import KINDS
+
+    return [name for name in KINDS if name.startswith(incomplete)]
+
+
 def complete_judge(incomplete: str) -> list[str]:
     """Return the judges whose names start with `incomplete`."""
     from usepcli.registry import JUDGES
@@ -119,7 +126,7 @@ def evaluate(
         typer.Option(
             "--stft",
             metavar="WINDOW/HOP",
-            help="STFT of --oracle in samples; 512/128 by default.",
+            help="STFT in samples of --oracle, by default 512/128, and of --assign frame, 32 ms and its half.",
             show_default=False,
         ),
     ] = "",
@@ -137,6 +144,17 @@ def evaluate(
             autocompletion=complete_consistency,
         ),
     ] = [],  # noqa: B006 - Typer copies it
+    assign: Annotated[
+        str,
+        typer.Option(
+            "--assign",
+            metavar="KIND",
+            help="Assign outputs to sources as the model has them (default), anew for the utterance, or for every "
+            "frame: what would be reached if no source were lost track of. The default stands beside.",
+            autocompletion=complete_assign,
+            show_default=False,
+        ),
+    ] = "",
     judge: Annotated[
         str,
         typer.Option(

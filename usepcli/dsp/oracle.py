@@ -61,15 +61,20 @@ def find(mask: str, stft: str) -> Oracle:
     name = ALIASES.get(mask, mask)
     if name not in MASKS:
         raise UsageError(f"--oracle: {choices('mask', mask, (*MASKS, *ALIASES))}")
-    sizes = re.fullmatch(r"(\d+)/(\d+)", stft)
-    if not sizes:
+    return Oracle(name, *sizes(stft))
+
+
+def sizes(stft: str) -> tuple[int, int]:
+    """Return window and hop of 'WINDOW/HOP' in samples; UsageError for sizes that no STFT has."""
+    found = re.fullmatch(r"(\d+)/(\d+)", stft)
+    if not found:
         raise UsageError(f"--stft: found '{stft}'; expected WINDOW/HOP in samples, such as {STFT_DEFAULT}")
-    window, hop = int(sizes[1]), int(sizes[2])
+    window, hop = int(found[1]), int(found[2])
     if window % 2 or not 2 <= 2 * hop <= window <= LONGEST:
         raise UsageError(
             f"--stft: found {stft}; expected an even window of up to {LONGEST} samples, and a hop of at most its half"
         )
-    return Oracle(name, window, hop)
+    return window, hop
 
 
 def _mask(name: str, whole: Tensor, mixture: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Scored(NamedTuple):
 
 def systems(found: Results, own: Sequence[Scores]) -> list[Scored]:
     """Return oracles, what is scored and the mixture in the summary's order; own: as versus.columns gives it."""
-    tables_of = (results.ORACLES, results.PROJECTED, results.UNTOUCHED)
+    tables_of = (results.ORACLES, results.ASSIGNED, results.PROJECTED, results.UNTOUCHED)
     beside = [row for name in tables_of for row in found.tables.get(name, ([], ()))[0]]
     scored = f"{ORACLE}{found.facts['oracle']}" if found.facts.get("oracle") else results.SEPARATED
     named = [str(row.get("system", results.SEPARATED)) for row in found.summary]

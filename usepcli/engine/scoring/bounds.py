@@ -83,8 +83,8 @@ def _of_manifest(data: Path | None, split: str, wanted: Measures, means: Means) 
     def score(track: Any, part: Part) -> Rows:
         return score_model(
             None, manifest, wanted.metrics, workers=means.workers, limit=means.limit, protocol=wanted.protocol,
-            unprocessed=wanted.unprocessed, oracles=wanted.oracles, subject=wanted.subject, channels=means.channels,
-            part=part, say=means.say, track=track,
+            unprocessed=wanted.unprocessed, oracles=wanted.oracles, subject=wanted.subject, assign=wanted.assign,
+            channels=means.channels, part=part, say=means.say, track=track,
         )  # fmt: skip
 
     return Job(

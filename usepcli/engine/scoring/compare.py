@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from usepcli.engine.scoring import protocols
+from usepcli.engine.scoring import assigning, protocols
 from usepcli.engine.scoring.evaluate import ORACLE, UNPROCESSED
 from usepcli.engine.scoring.results import SEPARATED
 from usepcli.engine.tables import Scores
@@ -31,6 +31,7 @@ COLUMNS = (
 )  # fmt: skip
 # What the papers call the mixture itself, scored like an estimate.
 UNTOUCHED = ("Unprocessed", "the input mixture")
+OPTIMAL = "optimal assignment"  # in a condition: that of --assign frame
 IDEAL = ("ideal ratio STFT masks", "IRM")
 
 
@@ -104,6 +105,7 @@ def compare(record: Mapping[str, Any], profile_name: str) -> list[Scores]:
         raise BadInput(f"{about['manifest']}: not the data of {profile_name}'s published numbers ({listed})")
     rows = [row for row in published if row["data"] in same]
     _refuse_protocol(record, rows, profile_name)
+    rows = _so_assigned(record, rows, profile_name)
     tables = {(row["paper"], row["where"], row["data"], row["condition"]) for row in rows}
     beside = [row for row in ledger() if _beside(row, tables)]
     alone = all(row.get("system", SEPARATED) != SEPARATED for row in record.get("summary") or [])
@@ -182,6 +184,22 @@ def _refuse_protocol(record: Mapping[str, Any], rows: Sequence[Mapping[str, str]
     plain = any(_same(name, protocols.OWN) for name in theirs)
     how = "leave --protocol away" if plain else f"score with --protocol {theirs[0]}"
     raise UsageError(f"{profile}: published by protocol {' and '.join(theirs)}, this was scored by {ours}; {how}")
+
+
+def _so_assigned(record: Mapping[str, Any], rows: Sequence[Mapping[str, str]], profile: str) -> list[Mapping[str, str]]:
+    """Return the rows whose outputs were assigned as ours; UsageError where there is none.
+
+    What papers call the default is one permutation of a whole item.
+    """
+    ours = (record.get("protocol") or {}).get(assigning.COLUMN) or assigning.DEFAULT
+    optimal = ours == assigning.FRAME
+    found = [row for row in rows if (OPTIMAL in row["condition"]) == optimal]
+    if not found:
+        other = assigning.DEFAULT if optimal else assigning.FRAME
+        raise UsageError(
+            f"{profile}: published with --assign {other}, this was scored with {ours}; score with --assign {other}"
+        )
+    return found
 
 
 def _protocol(record: Mapping[str, Any]) -> str:

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from usepcli.engine.tables import Scores
+from usepcli.errors import UsageError, choices
 from usepcli.report import stats
+
+if TYPE_CHECKING:
+    from usepcli.engine.scoring.jobs import Measures
 
 COLUMNS = (
     "metric", "by", "condition", "kind", "n", "mean", "sd", "band95", "ci95_low", "ci95_high", "dropped",
 )  # fmt: skip
+BY = ("label", "origin", "speakers", "split", "n_src", "source", "k")
 NOTES = {
     "n": "items; the score of an item is the mean over its sources",
     "sd": "kind within: what is left when each item's mean over conditions is made equal (Cousineau 2005, with the "
@@ -25,6 +32,25 @@ NOTES = {
     "interval": "mean -+ 1.96 sd / sqrt(n)",
     "dropped": "items that lack a score in some condition; left out, kind within only",
 }
+
+
+def check(wanted: Measures, spread: bool, by: str, versus: Sequence[Path], compare: str) -> None:
+    """UsageError for comparisons that the scores do not allow."""
+    asked = wanted.unprocessed or wanted.consistency or spread or by or versus
+    if asked and not wanted.metrics and not wanted.protocol:
+        options = "--unprocessed, --oracle, --consistency, --stats, --by and --versus"
+        raise UsageError(f"{options} need a --metric per source, or a --protocol")
+    protocol = wanted.protocol is not None
+    fitting = [name for name in BY if (name != "k" or protocol) and (name != "n_src" or not protocol)]
+    if wanted.folders.named:
+        fitting = [name for name in fitting if name in ("n_src", "source", "k")]
+    if by and by not in fitting:
+        raise UsageError(choices("column for --by", by, fitting))
+    if compare:
+        from usepcli.engine.scoring.compare import profiles
+
+        if compare not in profiles():
+            raise UsageError(choices("profile with published numbers", compare, profiles()))
 
 
 def split_by(rows: Sequence[Scores], labels: Mapping[tuple[str, str], str]) -> dict[str, list[Scores]]:

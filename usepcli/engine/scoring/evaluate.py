@@ -18,8 +18,9 @@ import numpy as np
 from usepcli.data import lazy
 from usepcli.dsp.oracle import Oracle
 from usepcli.engine.journal import Part
-from usepcli.engine.scoring import consistencies, fuss_scores, in_flight, layouts
+from usepcli.engine.scoring import assigning, consistencies, fuss_scores, in_flight, layouts
 from usepcli.engine.scoring.asking import asked, queries_of
+from usepcli.engine.scoring.assigning import Assign
 from usepcli.engine.scoring.ordered import read_item
 from usepcli.engine.scoring.protocols import Protocol
 from usepcli.engine.scoring.reading import Reading, lost, unseparated, why
@@ -56,6 +57,7 @@ class Scorer:
     """What is computed for each item: metrics, or a protocol's scores; it travels to worker processes.
 
     subject: the oracle that is scored in place of separated signals; unprocessed, oracles: what stands beside.
+    assign: which output is scored against which reference, where that was asked for.
     """
 
     metrics: tuple[str, ...]
@@ -64,6 +66,7 @@ class Scorer:
     channels: str = "each"
     oracles: tuple[Oracle, ...] = ()
     subject: Oracle | None = None
+    assign: Assign | None = None
 
     def __call__(self, signals: Signals) -> list[dict[str, Any]]:
         """Return the item's rows; those of other estimates, the mixture and oracles follow, with their system."""
@@ -75,7 +78,9 @@ class Scorer:
             else:
                 found = self._rows(signals._replace(est=est))
             rows += [{**row, "system": system} for row in found]
-        return rows
+        if self.assign and self.assign.kind != assigning.DEFAULT:
+            rows += [{**row, "system": assigning.SYSTEM} for row in score_signals(signals, self.metrics)]
+        return assigning.label(rows, self.assign)
 
     def posed(self, signals: Signals) -> Signals:
         """Return an item with the estimates that are scored: its own, or those of the subject."""
@@ -98,12 +103,14 @@ class Scorer:
         return mix
 
     def _rows(self, signals: Signals) -> list[dict[str, Any]]:
-        return fuss_scores.score_item(signals, self.protocol) if self.protocol else score_signals(signals, self.metrics)
+        if self.protocol:
+            return fuss_scores.score_item(signals, self.protocol)
+        return score_signals(self.assign.posed(signals) if self.assign else signals, self.metrics)
 
     def blank(self, item: str, source: str, n_src: int, reason: str) -> dict[str, Any]:
         """Return the row of an item that could not be scored."""
         if self.protocol is None:
-            return blank_row(item, source, n_src, self.metrics, reason)
+            return assigning.label([blank_row(item, source, n_src, self.metrics, reason)], self.assign)[0]
         return fuss_scores.blank_row(item, source, reason)
 
 
@@ -146,6 +153,7 @@ def score_model(
     unprocessed: bool = False,
     oracles: tuple[Oracle, ...] = (),
     subject: Oracle | None = None,
+    assign: Assign | None = None,
     channels: str = "each",
     consistency: tuple[str, ...] = (),
     batch_seconds: float = 60,
@@ -158,8 +166,8 @@ def score_model(
     part: where rows go as they come, and what of them is there; a share returns what is there.
 
     workers: processes for the metrics (0: this one).  limit: the first items only (0: all).
-    protocol: its scores, in place of metrics, on the sum of the references.  unprocessed, oracles, subject: see Scorer;
-    without a model items are scored at their own rates.
+    protocol: its scores, in place of metrics, on the sum of the references.  unprocessed, oracles, subject, assign: see
+    Scorer; without a model items are scored at their own rates.
     consistency: kinds under which the same outputs are scored, too (engine/scoring/consistencies.py).
     channels: of every file, one of items.CHANNELS; several are separated by one decision, as `usep separate` does.
     batch_seconds: audio per batch on a GPU.  say, track: where notes and progress go.
@@ -177,7 +185,7 @@ def score_model(
         signals = _separated(model, reading, batches, device, strict=False, kinds=consistency)
     else:
         signals = unseparated(reading, batches)
-    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles, subject)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles, subject, assign)
     numbered = in_flight.numbered(signals, [(n, rows[n].id) for n in left])
     score = partial(_item_rows, score=scorer, scorer=scorer)
     if left:
@@ -233,6 +241,7 @@ def score_folders(
     unprocessed: bool = False,
     oracles: tuple[Oracle, ...] = (),
     subject: Oracle | None = None,
+    assign: Assign | None = None,
     channels: str = "each",
     part: Part | None = None,
     say: Say = _silent,
@@ -240,7 +249,7 @@ def score_folders(
 ) -> list[dict[str, Any]]:
     """Score separated files against reference files with the same ids; layouts as in engine/scoring/layouts.py.
 
-    protocol, unprocessed, oracles, subject, channels, part: as for score_model; a protocol opens no mixture.
+    protocol, unprocessed, oracles, subject, assign, channels, part: as for score_model; a protocol opens no mixture.
     An item without estimates has failed, or with skip_missing is left out by intent; InputNotFound where all are.
     """
     if protocol is None:
@@ -263,7 +272,7 @@ def score_folders(
         if len(lost) == len(ids):
             raise InputNotFound(f"{mixtures}: no mixture for any of {len(ids)} items, the first is {lost[0]}")
         lacking = {i: f"{FAILED}no mixture" for i in lost} | lacking
-    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles, subject)
+    scorer = Scorer(tuple(metrics), protocol, unprocessed, channels, oracles, subject, assign)
     part = part or Part()
     for n, i in enumerate(ids):
         if i in lacking:

@@ -27,8 +27,8 @@ def conventions(
 
     consistency: what the rows under other mixture consistency are, in words.
     """
+    from usepcli.engine.scoring import assigning, protocols, scoring
     from usepcli.engine.scoring import channels as joined
-    from usepcli.engine.scoring import protocols, scoring
 
     found: dict[str, Any]
     if protocol := wanted.protocol:
@@ -38,6 +38,9 @@ def conventions(
         found = {"name": protocols.OWN, **scoring.CONVENTIONS, "metrics": said}
     if ordered:
         found["assignment"] = scoring.ASKED
+    if wanted.assign:
+        found[assigning.COLUMN] = wanted.assign.kind
+        found["assignment"] = wanted.assign.meaning() or found["assignment"]
     if oracles := [*([wanted.subject] if wanted.subject else []), *wanted.oracles]:
         found["oracles"] = f"{', '.join(map(str, oracles))}: mask, window and hop in samples (Hann); {_MADE}"
     if consistency:
@@ -62,7 +65,7 @@ def score_items(job: Job, part: Part, quiet: bool) -> Rows:
 
 def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Rows:
     """Fill in the tables of the items and the summary, and return the rows of the separated signals."""
-    from usepcli.engine.scoring import channels, fuss_scores, results, scoring
+    from usepcli.engine.scoring import assigning, channels, fuss_scores, results, scoring
     from usepcli.engine.scoring.consistencies import SYSTEM
     from usepcli.engine.scoring.evaluate import ORACLE, UNPROCESSED
 
@@ -71,6 +74,7 @@ def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Ro
     untouched = [row for row in beside if row["system"] == UNPROCESSED]
     oracles = [row for row in beside if row["system"].startswith(ORACLE)]
     projected = [row for row in beside if row["system"].startswith(SYSTEM)]
+    plain = [row for row in beside if row["system"] == assigning.SYSTEM]
     if protocol := wanted.protocol:
         columns = list(fuss_scores.ITEM_COLUMNS)
         whole = partial(fuss_scores.summary, protocol=protocol)
@@ -81,6 +85,7 @@ def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Ro
         found.facts["capped"] = fuss_scores.capped(rows, protocol)
     else:
         columns = ["id", "source", "n_src", *wanted.more, *wanted.metrics, "reason"]
+        columns[3:3] = [assigning.COLUMN] * bool(wanted.assign)
         whole = summary = partial(scoring.summary, metrics=wanted.metrics)
     found.summary += whole(rows)
     found.facts["channels"] = channels.counted(rows, means.channels)
@@ -92,13 +97,18 @@ def add_items(found: Results, every: Rows, wanted: Measures, means: Means) -> Ro
     found.tables[results.ITEMS] = (rows, columns)
     if beside:
         own = [{"system": wanted.label, **row} for row in found.summary]
-        own += _by_system(projected, whole)  # what adds up has other outputs that are not quiet
+        own += [
+            *_by_system(plain, whole),
+            *_by_system(projected, whole),
+        ]  # what adds up has other outputs that are not quiet
         above = _by_system(oracles, summary)
         above = [*own, *above] if wanted.subject else [*above, *own]
         found.summary = [*above, *_by_system(untouched, summary)]
     if untouched:
         found.tables[results.UNTOUCHED] = (untouched, columns)
-    for name, table in ((results.ORACLES, oracles), (results.PROJECTED, projected)):
+    if wanted.assign:
+        found.summary = assigning.label(found.summary, wanted.assign)
+    for name, table in ((results.ORACLES, oracles), (results.PROJECTED, projected), (results.ASSIGNED, plain)):
         if table:
             found.tables[name] = (table, ["system", *columns])
     return rows

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from usepcli.data.manifest import Manifest
     from usepcli.dsp.oracle import Oracle
     from usepcli.engine.journal import Part
+    from usepcli.engine.scoring.assigning import Assign
     from usepcli.engine.scoring.evaluate import Scorer
     from usepcli.engine.scoring.protocols import Protocol
     from usepcli.engine.scoring.systems import System
@@ -28,7 +29,6 @@ SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "testset"
 # Scores of a whole set, or of sums of its mixtures: no metric of one source against its reference.
 OF_SETS = ("momi", "wer", "presence")
 CHANNELS = ("each", "first", "mix")  # those of data.items, which loads numpy
-BY = ("label", "origin", "speakers", "split", "n_src", "source", "k")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Measures:
     oracles: tuple[Oracle, ...] = ()
     subject: Oracle | None = None  # scored in place of a model
     consistency: tuple[str, ...] = ()
+    assign: Assign | None = None
     more: ClassVar[tuple[str, ...]] = ()  # columns of words beside the scores
 
     @property
@@ -81,7 +82,9 @@ class Measures:
         """Return what scores an item so."""
         from usepcli.engine.scoring.evaluate import Scorer
 
-        return Scorer(tuple(self.metrics), self.protocol, self.unprocessed, channels, self.oracles, self.subject)
+        return Scorer(
+            tuple(self.metrics), self.protocol, self.unprocessed, channels, self.oracles, self.subject, self.assign
+        )
 
     @property
     def metrics(self) -> list[str]:
@@ -149,7 +152,7 @@ def measures(
 
     oracle = oracle or (masks.USUAL,) * bounds
     if stft and not oracle:
-        raise UsageError("--stft is that of oracles: name one with --oracle, or leave it away")
+        raise UsageError("--stft is that of --oracle and of --assign frame: name one, or leave it away")
     oracles = tuple(dict.fromkeys(masks.find(name, stft or masks.STFT_DEFAULT) for name in oracle))
     subject, oracles = (oracles[0], oracles[1:]) if bounds else (None, oracles)
     unprocessed = unprocessed or bool(oracles) or bounds
@@ -190,25 +193,6 @@ def check_subject(folders: Folders, model: str | None, data: Path | None, split:
         raise UsageError("--estimates takes files: leave MODEL, --data and --split away")
 
 
-def check_comparisons(wanted: Measures, stats: bool, by: str, versus: Sequence[Path], compare: str) -> None:
-    """UsageError for comparisons that the scores do not allow."""
-    asked = wanted.unprocessed or wanted.consistency or stats or by or versus
-    if asked and not wanted.metrics and not wanted.protocol:
-        options = "--unprocessed, --oracle, --consistency, --stats, --by and --versus"
-        raise UsageError(f"{options} need a --metric per source, or a --protocol")
-    protocol = wanted.protocol is not None
-    fitting = [name for name in BY if (name != "k" or protocol) and (name != "n_src" or not protocol)]
-    if wanted.folders.named:
-        fitting = [name for name in fitting if name in ("n_src", "source", "k")]
-    if by and by not in fitting:
-        raise UsageError(choices("column for --by", by, fitting))
-    if compare:
-        from usepcli.engine.scoring.compare import profiles
-
-        if compare not in profiles():
-            raise UsageError(choices("profile with published numbers", compare, profiles()))
-
-
 def words_job(model: str | None, data: Path | None, split: str, speech: Speech, means: Means) -> Job:
     """Return the job of comparing a table of hypotheses with the texts of a manifest or of another table."""
     from usepcli.data.manifest import Manifest
@@ -243,7 +227,7 @@ def files_job(folders: Folders, wanted: Measures, means: Means) -> Job:
         Path("evaluation"),
         lambda track, part: score_folders(
             estimates, references, mixtures, wanted.metrics, protocol=wanted.protocol,
-            unprocessed=wanted.unprocessed, oracles=wanted.oracles, subject=wanted.subject,
+            unprocessed=wanted.unprocessed, oracles=wanted.oracles, subject=wanted.subject, assign=wanted.assign,
             workers=means.workers or in_flight.workers(wanted.metrics, means.limit),
             limit=means.limit, skip_missing=folders.skip_missing, channels=means.channels, part=part,
             say=means.say, track=track,
@@ -308,7 +292,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
         return score_model(
             job.net, manifest, wanted.metrics, device=job.device, workers=count, limit=means.limit,
             protocol=wanted.protocol, unprocessed=wanted.unprocessed, oracles=wanted.oracles, channels=means.channels,
-            consistency=kinds, part=part, say=means.say, track=track,
+            consistency=kinds, assign=wanted.assign, part=part, say=means.say, track=track,
         )  # fmt: skip
 
     job = Job(

@@ -39,8 +39,8 @@ MEANT = {
 # Options of `usep evaluate` that ask for something else than a judge; what each is by default.
 _OTHERS: Mapping[str, Any] = {
     "MODEL": None, "--estimates": None, "--references": None, "--mixtures": None, "--metric": (), "--protocol": "",
-    "--unprocessed": False, "--oracle": (), "--bounds": False, "--consistency": (), "--compare": "", "--report": False,
-    "--hypotheses": None, "--asr": None, "--kaldi-export": None, "--workers": 0,
+    "--unprocessed": False, "--oracle": (), "--bounds": False, "--consistency": (), "--assign": "", "--compare": "",
+    "--report": False, "--hypotheses": None, "--asr": None, "--kaldi-export": None, "--workers": 0,
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from usepcli.data.manifest import Manifest
 from usepcli.engine import tables
 from usepcli.engine.folder import Folder
 from usepcli.engine.journal import Journal
+from usepcli.engine.scoring import assigning
 from usepcli.engine.shards import Shard
 from usepcli.errors import BadInput, OutputError
 from usepcli.files import read_json, show, write_text
@@ -31,11 +32,11 @@ PRESENCE = "presence.csv"
 STATS, VERSUS, COMPARED = "stats.csv", "versus.csv", "compare.csv"
 PICTURES = ("momi_msi.png", "momi_msi.svg")
 REPORT, HOLES = "report.html", "holes.csv"
-ORACLES, PROJECTED = "items_oracle.csv", "items_consistency.csv"
+ORACLES, PROJECTED, ASSIGNED = "items_oracle.csv", "items_consistency.csv", "items_assign.csv"
 SEPARATED = "separated"  # the system that is scored, where others stand beside it
 EVERY = (
-    ITEMS, SUMMARY, RECORD, UNTOUCHED, ORACLES, PROJECTED, CONFUSION, MOMS, WORDS, PRESENCE, STATS, VERSUS, COMPARED,
-    *PICTURES, REPORT, HOLES,
+    ITEMS, SUMMARY, RECORD, UNTOUCHED, ORACLES, PROJECTED, ASSIGNED, CONFUSION, MOMS, WORDS, PRESENCE, STATS, VERSUS,
+    COMPARED, *PICTURES, REPORT, HOLES,
 )  # fmt: skip
 SUMMARY_COLUMNS = ("metric", "mean", "median", "ci95_low", "ci95_high", "n", "missing")
 
@@ -50,9 +51,9 @@ class Results:
     tables: dict[str, tuple[Sequence[Mapping[str, Any]], Sequence[str]]] = field(default_factory=dict)
 
     def columns(self) -> list[str]:
-        """Return the summary's columns: system first where there is more than one."""
-        several = any("system" in row for row in self.summary)
-        return [*(["system"] if several else []), *SUMMARY_COLUMNS]
+        """Return the summary's columns: system first where there is more than one, assign where that was asked for."""
+        more = [name for name in ("system", assigning.COLUMN) if any(name in row for row in self.summary)]
+        return [*more, *SUMMARY_COLUMNS]
 
 
 def described(results: Results) -> dict[str, Any]:

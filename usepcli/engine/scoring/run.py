@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli import guard
 from usepcli.engine import shards
 from usepcli.engine.journal import ABOUT
+from usepcli.engine.scoring import assigning, conditions, filled, jobs, judging, speech
 from usepcli.engine.scoring import bounds as limits
-from usepcli.engine.scoring import filled, jobs, judging, speech
 from usepcli.engine.scoring.jobs import Folders, Job, Means, Measures, Rows, Speech, checked
 from usepcli.engine.separation.ending import Ending
 from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
@@ -78,6 +78,7 @@ def evaluate(
     stft: str = "",
     bounds: bool = False,
     consistency: Sequence[str] = (),
+    assign: str = "",
     judge: str = "",
     judge_path: Path | None = None,
     versus: Sequence[Path] = (),
@@ -120,10 +121,15 @@ def evaluate(
     jobs.check_subject(folders, model, data, split)
     judged = judging.asked(judge, judge_path, given)
     alone = limits.alone(bounds, model, data, oracle, folders, say)
-    wanted = judged or jobs.measures(metric, protocol, unprocessed, folders, oracle, stft, alone, consistency)
+    sets = [name for name in metric if name in jobs.OF_SETS]
+    how = None if judged else assigning.asked(assign, stft, sets, given)
+    own = "" if assign == assigning.FRAME and not (oracle or alone) else stft
+    wanted = judged or replace(
+        jobs.measures(metric, protocol, unprocessed, folders, oracle, own, alone, consistency), assign=how
+    )
     if wanted.subject:
         limits.check(wanted, kaldi_export is not None)
-    jobs.check_comparisons(wanted, stats, by, versus, compare)
+    conditions.check(wanted, stats, by, versus, compare)
     speech.check(words, metric, folders)
     _check_page(wanted, report, report_by)
     share = shards.asked(shard, merge, overwrite)
@@ -158,6 +164,8 @@ def evaluate(
             earlier.refuse_unlike(facts, meant, other)
         if wanted.protocol:
             filled.announce(wanted.protocol, say)
+        if wanted.assign:
+            say(f"assignment: {wanted.assign.kind}: {meant['assignment']}")
         with place:
             work = _Asked(job, wanted, folders, words, means, others, asked | {"quiet": quiet, "overwrite": overwrite})
             try:
@@ -185,14 +193,14 @@ def _recalled(
 # What decides about the results; the rest is how they are made and shown.
 _DECIDING = (
     "model", "data", "split", "metric", "estimates", "references", "mixtures", "skip_missing", "protocol",
-    "unprocessed", "oracle", "stft", "bounds", "consistency", "judge", "judge_path", "versus", "compare", "stats", "by",
-    "report", "report_by", "mom_pairs", "hypotheses", "asr", "language", "texts", "kaldi_export", "channels", "seed",
-    "limit",
+    "unprocessed", "oracle", "stft", "bounds", "consistency", "assign", "judge", "judge_path", "versus", "compare",
+    "stats", "by", "report", "report_by", "mom_pairs", "hypotheses", "asr", "language", "texts", "kaldi_export",
+    "channels", "seed", "limit",
 )  # fmt: skip
 
 
 # Where nothing is asked of these, results are those of a time that did not know them.
-_LATER = ("oracle", "stft", "bounds", "consistency", "judge", "judge_path")
+_LATER = ("oracle", "stft", "bounds", "consistency", "assign", "judge", "judge_path")
 
 
 def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluated], None]) -> Evaluated:
@@ -321,6 +329,9 @@ def _page(done: Evaluated, asked: _Asked, rows: Rows) -> None:
     asked.job.open()
     scored, scores = versus.columns(rows, done.found.conventions)
     heard = listen.system(asked.job, asked.folders, asked.means, summed=asked.wanted.protocol is not None)
+    if how := asked.wanted.assign:
+        read = heard.read
+        heard = replace(heard, read=lambda item: how.posed(read(item)))
     by, scorer = asked.options["report_by"], asked.wanted.scorer(asked.means.channels)
     place, lost = evaluate_report.write(done.out, done.found, done.record, scored, scores, heard, by, scorer.beside)
     tables.write_csv(done.out / results.HOLES, lost)

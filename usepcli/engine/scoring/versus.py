@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from usepcli.engine import tables
-from usepcli.engine.scoring import fuss_scores, protocols
+from usepcli.engine.scoring import assigning, fuss_scores, protocols
 from usepcli.engine.scoring.results import ITEMS, RECORD, well_formed
 from usepcli.engine.tables import Scores
 from usepcli.errors import BadInput, InputNotFound
@@ -68,6 +68,7 @@ def refuse_unlike(facts: Mapping[str, Any], conventions: Mapping[str, Any], othe
             f"{other.place}: scored by protocol {theirs}, this by {ours}: no comparison means anything; "
             "score one of them again by the other's"
         )
+    assigning.refuse_unlike(conventions, other.record.get("protocol") or {}, other.place)
     why = _unlike_data(facts, other.record)
     if why:
         raise BadInput(f"{other.place}: {why}; score both on the same data and split")
