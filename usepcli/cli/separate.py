@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from usepcli.cli import _options as options
+from usepcli.errors import UsageError
 
 if TYPE_CHECKING:
     from usepcli.engine.separation.record import Record, Track
 
+_LIVE = ("live", "samples", "pipes", "block_ms")  # options of streams alone
 _Name = typer.Option("--name", help="File names of the outputs: {i} is the source, {ext} and {folder} the input's own.")
 _Channels = typer.Option(
     "--channels",
@@ -55,7 +57,25 @@ _Figure = typer.Option(
 )
 
 
+_Pcm = typer.Option(
+    "--pcm",
+    metavar="RATE[:CHANNELS[:FORMAT]]",
+    help="With --live: the input has no header; so its samples are (usual: 1 channel, s16le). Or what to ask mic: for.",
+)
+_Pipes = typer.Option(
+    "--pipe",
+    metavar="SOURCE=PIPE",
+    help="With --live: give a source, or all as channels, to a pipe or - (standard output), as raw samples.",
+)
+_Block = typer.Option(
+    "--block-ms",
+    min=0.0,
+    help="With --live: milliseconds of sound that are waited for; 0 is about 10. What has come since is taken at once.",
+)
+
+
 def separate(
+    ctx: typer.Context,
     out: options.Out,
     inputs: Annotated[
         list[str],
@@ -139,6 +159,12 @@ def separate(
     ] = True,
     shard: options.Shard = "",
     merge: options.Merge = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Separate while the sound comes in: from -, a pipe or a microphone (mic:).")
+    ] = False,
+    samples: Annotated[str, _Pcm] = "",
+    pipes: Annotated[list[str], _Pipes] = [],  # noqa: B006
+    block_ms: Annotated[float, _Block] = 0.0,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")] = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -170,6 +196,13 @@ def separate(
     it is named, and so is the sound of report pages. Only one output named alone, with the -o of another folder, is
     separated again; copies in a folder without that table are recordings like any other.
 
+    With --live one stream is separated while it comes in, by a causal model (`usep info MODEL` says live: true): a
+    WAV stream of any length, raw samples (--pcm), or mic:, mic:2, mic:USB (pip install 'usepcli[live]'). Levels stay as
+    they are and channels go one by one. Files are FLOAT unless --subtype says other, since no gain that fits is known
+    before the end, and are whole at every moment, for half a second before a kill. -o - or -o PIPE gives the sources
+    as channels of raw samples, in the input's format, --keep 1 one of them. Latency, work and late blocks are printed
+    and stand in outputs.csv. Ctrl-C ends a stream as its end would.
+
     \b
     Examples:
       usep separate meeting.wav -o separated
@@ -179,9 +212,15 @@ def separate(
       usep separate talk.wav --model NAME --without wind -o clean
       usep separate park.wav --model NAME --caption "a dog barks while children play" -o separated
       find . -name '*.wav' -print0 | usep separate --files-from - -0 -o separated
+      usep separate mic: --live --model NAME -o talk --pipe 1=- | aplay -t raw -f FLOAT_LE -r 16000
+      ffmpeg -i call.webm -ac 1 -f wav - | usep separate - --live --model NAME -o call
+      arecord -t raw -f S16_LE -r 16000 | usep separate - --live --pcm 16000 --model NAME --keep 1 -o - > one.pcm
       sbatch --array=1-8 --wrap 'usep separate recordings/ -o separated --shard slurm'
     """
     asked = dict(locals())
+    if live or options.given(ctx) & set(_LIVE):
+        _live(ctx, asked)
+        return
     from usepcli.engine.separation import run
 
     records: list[Record] = []
@@ -192,7 +231,7 @@ def separate(
             typer.echo(json.dumps(record.facts(), ensure_ascii=False))
 
     try:
-        found = run.separate(**options.but(asked, "as_json"), done=done, say=options.say)
+        found = run.separate(**options.but(asked, "ctx", "as_json", *_LIVE), done=done, say=options.say)
     finally:
         if not as_json:
             _table(records)
@@ -202,6 +241,57 @@ def separate(
         options.listing(found.planned, as_json)
         if found.failure:
             raise found.failure
+
+
+def _live(ctx: typer.Context, asked: dict[str, Any]) -> None:
+    """Separate one stream, and print what became of it where standard output is not taken by its sound."""
+    from usepcli.engine.separation import live
+
+    known = options.fitting(live.separate_live, asked)
+    fit = {*known, "live", "as_json"}
+    if foreign := [param for param in ctx.command.params if param.name in options.given(ctx) - fit]:
+        raise UsageError(f"{foreign[0].opts[0]}: takes whole recordings, which --live has not; leave it out")
+    if not asked["live"]:
+        raise UsageError("--pcm, --pipe and --block-ms say how a stream is heard; add --live, or leave them out")
+    sound = str(asked["out"]) == "-" or any(pipe.endswith("=-") for pipe in asked["pipes"])
+    if asked["as_json"] and sound:
+        raise UsageError("--json: standard output carries the sound; leave it out: outputs.csv has the figures")
+    records: list[Record] = []
+    try:
+        found = live.separate_live(**known, done=records.append, say=options.say)
+    finally:
+        if not sound:
+            for record in records:
+                if asked["as_json"]:
+                    typer.echo(json.dumps(record.facts(), ensure_ascii=False))
+            if not asked["as_json"]:
+                _live_table(records)
+    if asked["dry_run"]:
+        options.listing(found.planned, asked["as_json"])
+
+
+def _live_table(records: Sequence[Record]) -> None:
+    """Print what was heard on stdout."""
+    from usepcli.engine import tables
+    from usepcli.files import show
+
+    rows: list[dict[str, Any]] = [
+        {
+            "file": show(record.file),
+            "first output": show(record.outputs[0]) if record.written else None,
+            "sources": len(record.outputs),
+            "seconds": record.duration_s,
+            "latency ms": 1e3 * (record.pacing.latency_s + record.pacing.block_s),
+            "work ms": record.pacing.p50_ms,
+            "p99": record.pacing.p99_ms,
+            "late": record.pacing.underruns,
+            "x real time": record.rtf,
+        }
+        for record in records
+        if record.pacing
+    ]
+    if rows:
+        typer.echo(tables.render(rows))
 
 
 def _table(records: Sequence[Record]) -> None:

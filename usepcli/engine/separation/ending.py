@@ -89,6 +89,43 @@ class Ending:
         raise Ended(Ending._asked, stops.AGAIN if self._more else 0)
 
 
+class Noting:
+    """Inside its `with` block the first signal is only noted, for a loop that looks at it; a second one ends at once.
+
+    What is written meanwhile has to be whole at every moment.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, object] = {}
+
+    def __call__(self) -> bool:
+        """Whether a stop is asked for."""
+        return self.number > 0
+
+    def __enter__(self) -> Noting:
+        if threading.current_thread() is threading.main_thread():
+            for number in filter(stops.answered, stops.NUMBERS):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def stop(self) -> None:
+        """Raise what the signal asks for, where there was one: the exit code is its own."""
+        if self.number == signal.SIGINT:
+            raise KeyboardInterrupt(name_of(self.number))
+        if self.number:
+            raise Ended(self.number)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            stops.leave(number)
+        self.number = number
+
+
 def _under_way() -> bool:
     """Whether what is being cleaned up just now is cleaned up because of a signal."""
     error = sys.exception()

@@ -24,7 +24,7 @@ from usepcli.engine.folder import Lock
 from usepcli.engine.separation.failures import ERRORS, Failures
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.joins import SEAMS, Joins, by_file, seam_of
-from usepcli.engine.separation.record import Identity, Record, Track
+from usepcli.engine.separation.record import Identity, Pacing, Record, Track
 from usepcli.engine.shards import Shard
 from usepcli.engine.tables import Cells
 from usepcli.errors import BadInput, InputNotFound, UsepError
@@ -35,7 +35,8 @@ OUTPUTS = (
     "peak", "level_db", "lufs", "activity", "active", "null_db", "null_peak_db", "missing_s", "left_out", "settings",
     "file_bytes", "file_mtime_ns", "file_sha256",
 )  # fmt: skip
-_QUERIED = (*OUTPUTS, "query", "presence", "silenced")  # of outputs that were asked for in words
+# Then those of outputs that were asked for in words, and of such as were separated live.
+_COLUMNS = (*OUTPUTS, "query", "presence", "silenced", *Pacing._fields)
 
 
 class Ledger:
@@ -238,8 +239,8 @@ class Ledger:
         planned = {self.text(track.path) for track in record.tracks}
         file = self.file(record.file)
         self._joins.put(file, record)
-        wider = self._columns != _QUERIED and any(track.query for track in record.tracks)
-        self._columns = _QUERIED if wider else self._columns
+        columns = _columns([dict.fromkeys(self._columns, ""), *rows.values()])
+        wider, self._columns = columns != self._columns, columns
         gone, known = (planned - set(rows)) & self._mine, set(rows) & self._mine
         for name in gone:
             del self._rows[name]
@@ -313,6 +314,7 @@ class Ledger:
             "file_bytes": str(record.identity.bytes),
             "file_mtime_ns": str(record.identity.mtime_ns),
             "file_sha256": record.identity.sha256,
+            **(_paced(record.pacing) if record.pacing else {}),
         }
         for track in record.written:
             yield same | {
@@ -379,9 +381,13 @@ def _asked(track: Track) -> dict[str, str]:
     return {"query": track.query, "presence": odds, "silenced": "true" if track.silenced else "false"}
 
 
+def _paced(pacing: Pacing) -> dict[str, str]:
+    return {name: f"{value:.6g}" for name, value in pacing._asdict().items()}
+
+
 def _columns(rows: Iterable[Cells]) -> tuple[str, ...]:
     known = {name for row in rows for name in row}
-    return tuple(name for name in _QUERIED if name in OUTPUTS or name in known)
+    return tuple(name for name in _COLUMNS if name in OUTPUTS or name in known)
 
 
 def _noted(note: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from usepcli.audio import io, raws
 from usepcli.audio.formats import LOSSY
@@ -66,6 +66,24 @@ class Track:
         return self.query or self.source
 
 
+class Pacing(NamedTuple):
+    """How a live separation kept up.
+
+    `latency_s` is the wait of model and resampling, `block_s` the sound that comes at once, on top of it; then the work
+    on a block in ms (median, 99 of 100, longest), the blocks whose work took longer than they last, and the seconds
+    that came and could not be kept. `blocks` is their number: of sound that comes faster than it sounds they are longer.
+    """
+
+    latency_s: float
+    block_s: float
+    blocks: int
+    p50_ms: float
+    p99_ms: float
+    most_ms: float
+    underruns: int
+    dropped_s: float
+
+
 @dataclass(frozen=True)
 class Record:
     """What became of one file.
@@ -76,7 +94,7 @@ class Record:
     the power of input minus sum of the files, in dB of the input's (-inf: they are equal; nan: not all sources have a
     file), the gain taken into account and what a lossy format adds left out; `null_peak_db` is its largest sample in
     dB of full scale. `resumed`: an earlier run did it. `lost` names what the file says besides its sound
-    and the outputs cannot hold.
+    and the outputs cannot hold. `pacing`: of one that was separated live.
     """
 
     file: str
@@ -98,6 +116,7 @@ class Record:
     settings: str
     resumed: bool = False
     lost: tuple[str, ...] = ()
+    pacing: Pacing | None = None
 
     @property
     def duration_s(self) -> float:
@@ -152,6 +171,7 @@ class Record:
             "sources": sources,
             "settings": self.settings,
             "resumed": self.resumed,
+            **({"live": self.pacing._asdict()} if self.pacing else {}),
         }
 
 
