@@ -328,6 +328,8 @@ NO_TORCH = {
         "separate one.wav -o out --figure gif": 2, "separate one.wav -o out --device abacus": 69,
         "separate one.wav -o out --chunk-s 0.2": 2, "separate one.wav -o out --residual --rest leave": 2,
         "separate one.wav -o done": 73, "separate one.wav -o out --dry-run": 0,
+        "separate one.wav -o out --live": 2, "separate - -o out --live --pcm 8000:1:x": 2,
+        "separate one.wav -o out --pcm 8000": 2, "separate none --live -o out": 66,
     },
     "evaluate": {
         "evaluate default --metric x": 2, "evaluate none": 66, "evaluate default --data none": 66,
@@ -450,7 +452,10 @@ BENEATH = {
     "evaluate": (["scoring.run:evaluate"], {"as_json", *_earlier.NAMES}),
     "listen make": (["scoring.listen:make"], {"as_json"}),
     "listen score": (["scoring.listen:score"], {"as_json", "quiet"}),
-    "separate": (["separation.run:separate"], {"as_json"}),
+    "separate": (
+        ["separation.run:separate", "separation.live:separate_live"],
+        {"ctx", "live", "as_json"},
+    ),
     "remix": (["mixing.run:mix", "pseudo.run:shuffle"], {"ctx", "shuffle", "as_json"}),
     "import": (["exchange.foreign:import_checkpoint"], {"as_json", "quiet"}),
     "cluster": (["cluster.job:job_file"], set()),

@@ -97,14 +97,14 @@ def decode(data: bytes, code: str) -> np.ndarray:
         wide = np.zeros((len(data) // 3, 4), np.uint8)
         read = np.frombuffer(data, np.uint8).reshape(-1, 3)
         wide[:, 1:] = read if code == "s24le" else read[:, ::-1]
-        return wide.view("<i4")[:, 0] * np.float32(2.0**-31)
+        return wide.view("<i4")[:, 0].astype(np.float32) * np.float32(2.0**-31)
     found = np.frombuffer(data, CODES[code])
     if code[0] == "f":
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is refused as such
             return found.astype(np.float32)
     if code == "u8":
         return (found.astype(np.float32) - 128) * np.float32(1 / 128)
-    return found * np.float32(2.0 ** (1 - 8 * bytes_of(code)))
+    return found.astype(np.float32) * np.float32(2.0 ** (1 - 8 * bytes_of(code)))
 
 
 def encode(wave: np.ndarray, code: str) -> tuple[bytes, int]:
@@ -114,7 +114,8 @@ def encode(wave: np.ndarray, code: str) -> tuple[bytes, int]:
         return flat.astype(CODES[code]).tobytes(), 0
     bits = 8 * bytes_of(code)
     top = 2.0 ** (bits - 1)
-    limited = int(np.count_nonzero((flat > 1 - 0.5 / top) | (flat < -1 - 0.5 / top)))
+    half = np.float64(0.5 / top)
+    limited = int(np.count_nonzero((flat > 1 - half) | (flat < -1 - half)))
     found = codes(flat, bits)
     if code == "u8":
         return (found + 128).astype(np.uint8).tobytes(), limited

@@ -100,6 +100,7 @@ def separate_live(
         listed = [*map(str, job.outputs), *(pipe.name for pipe in piped)]
         return Done(planned=[{"file": job.file, "outputs": listed, "done": False}])
     facts = batch.settings(maker.ref, 0.0, Wish(how, clip=clip), chosen, name, form, subtype) | {"live": True}
+    live_models.warm(maker.separator)  # before sound is waiting, and while a signal ends all at once
     run = _Stream(maker, job, how, names, piped, clip, overwrite, quiet, batch.fingerprint(facts), say)
     with Noting() as stop:
         record = run.go(out, like, block_ms, stop)
@@ -174,8 +175,7 @@ class _Stream:
     def go(self, out: Path, like: pcm.Pcm | None, block_ms: float, stop: Noting) -> Record | None:
         """Hear it to its end, or until a stop is asked for; return what became of it, None where nothing was heard."""
         separator = self.maker.separator
-        live_models.warm(separator)
-        stride_s = separator.model.live_stride / separator.rate
+        stride_s = live_models.model_of(separator).live_stride / separator.rate
 
         def frames(rate: int) -> int:
             block_s = block_ms / 1000 or math.ceil(BLOCK_S / stride_s - 1e-9) * stride_s
@@ -230,11 +230,7 @@ class _Stream:
         released = 0.0
         for block in self._blocks(source, frames, stop):
             begin = time.perf_counter()
-            try:
-                found = _three(live.push(block))
-            except BadInput as fault:
-                self.fault = BadInput(f"{source.name}: after {pace.heard_s:.3f} s: {fault}")
-                break
+            found = _three(live.push(block))
             outputs.keep(found, source.rate)
             pace.add(block.shape[1], time.perf_counter() - begin)
             outputs.send(found)
@@ -254,8 +250,18 @@ class _Stream:
 
     def _blocks(self, source: Incoming, frames: int, stop: Noting) -> Iterator[np.ndarray]:
         """Yield what comes; where the input fails, what came until then is brought to its end like any other."""
+        heard = 0
         try:
-            yield from (block for block in source.blocks(frames, stop) if block.shape[1])
+            for block in source.blocks(frames, stop):
+                sound = np.isfinite(block).all(0)
+                good = block.shape[1] if sound.all() else int(sound.argmin())
+                heard += good
+                if good:
+                    yield block[:, :good]
+                if good < block.shape[1]:
+                    at = f"after {heard / source.rate:.3f} s"
+                    self.fault = BadInput(f"{source.name}: {at}: a sample is NaN or infinite; repair what comes before")
+                    return
         except UsepError as fault:
             self.fault = fault
 

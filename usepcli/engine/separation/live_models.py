@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from usepcli.errors import ConfigError, UsageError, UsepError
 from usepcli.weights import cards, reach
 
 if TYPE_CHECKING:
+    from usepcli.models.separator import SeparationModel
     from usepcli.separator.separator import Separator
 
 _WARM = 3
@@ -27,7 +28,7 @@ def refuse(maker: Maker) -> None:
         if cost is not None and cost.live:
             return
         if cost is None:
-            hindrances = maker.separator.model.hindrances()
+            hindrances = model_of(maker.separator).hindrances()
             if not hindrances:
                 return
             why = "; ".join(hindrances)
@@ -49,6 +50,11 @@ def _instead() -> str:
     return "no model in reach can; train one: model {name: convtasnet, preset: causal}, or upit, tasnet, dprnn"
 
 
+def model_of(separator: Separator) -> SeparationModel:
+    """Return the model, which takes no queries."""
+    return cast("SeparationModel", separator.model)
+
+
 def warm(separator: Separator) -> None:
     """Let the model make what its first blocks make, before sound is waiting; UsageError where it is not live."""
     try:
@@ -56,4 +62,4 @@ def warm(separator: Separator) -> None:
     except ConfigError as fault:
         raise UsageError(f"--live: {fault}; {_instead()}") from fault
     for _ in range(_WARM):
-        stream.push(np.zeros(2 * max(separator.model.live_stride, separator.rate // 100), np.float32))
+        stream.push(np.zeros(2 * max(model_of(separator).live_stride, separator.rate // 100), np.float32))

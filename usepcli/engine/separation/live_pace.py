@@ -84,7 +84,7 @@ def told(found: Pacing, heard_s: float, rtf: float) -> str:
     lost = f", {found.dropped_s:.2f} s dropped" if found.dropped_s else ""
     return (
         f"{heard_s:.2f} s heard; latency {1e3 * (found.latency_s + found.block_s):.1f} ms (model and resampling "
-        f"{1e3 * found.latency_s:.1f}, block {1e3 * found.block_s:.1f}); work on blocks of {mean_ms:.3g} ms: median "
+        f"{1e3 * found.latency_s:.1f}, block {1e3 * found.block_s:.1f}); work on blocks of {mean_ms:.1f} ms: median "
         f"{found.p50_ms:.2f}, p99 {found.p99_ms:.2f}, most {found.most_ms:.2f} ms, {rtf:.3f} of real time, {late}{lost}"
     )
 
@@ -95,7 +95,9 @@ class Meters:
     Written over itself on a terminal; elsewhere a plain line every half minute.
     """
 
-    def __init__(self, names: Sequence[str], pace: LivePace, quiet: bool, now: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, names: Sequence[str], pace: LivePace, quiet: bool, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.names, self.pace, self.quiet, self.now = names, pace, quiet, now
         self._stream = sys.stderr
         self._terminal = not quiet and self._stream.isatty()

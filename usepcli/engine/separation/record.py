@@ -71,7 +71,7 @@ class Pacing(NamedTuple):
 
     `latency_s` is the wait of model and resampling, `block_s` the sound that comes at once, on top of it; then the work
     on a block in ms (median, 99 of 100, longest), the blocks whose work took longer than they last, and the seconds
-    that came and could not be kept. `blocks` is their number: of sound that comes faster than it sounds they are longer.
+    that came and could not be kept. `blocks` is their number: where sound comes faster than it lasts they are longer.
     """
 
     latency_s: float
