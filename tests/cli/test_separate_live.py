@@ -335,14 +335,13 @@ def test_a_microphone_needs_its_package(usep: Usep, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_signals_leave_whole_files(usep: Usep, until: Usep, number: int, code: int) -> None:
     words = ["separate", "-", "--live", "--pcm", "8000", "-m", "convtasnet", "-o", "out"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "usepcli", *words], stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-    )
-    assert run.stdin and run.stderr
-    run.stdin.write(bytes_of(noise(16000), "s16le"))
-    until(lambda: Path("out/stdin_2.wav").exists() and io.info("out/stdin_2.wav").frames > 8000)
-    run.send_signal(number)
-    said = run.stderr.read().decode()
-    assert run.wait() == code and ("whole in out/stdin_1.wav" in said) == (code > 0)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-m", "usepcli", *words], stdin=pipe, stderr=pipe, bufsize=0) as run:
+        assert run.stdin and run.stderr
+        run.stdin.write(bytes_of(noise(16000), "s16le"))
+        until(lambda: Path("out/stdin_2.wav").exists() and io.info("out/stdin_2.wav").frames > 8000)
+        run.send_signal(number)
+        said = run.stderr.read().decode()
+        assert run.wait() == code and ("whole in out/stdin_1.wav" in said) == (code > 0)
     frames = [io.info(f"out/stdin_{k}.wav").frames for k in (1, 2)]
     assert frames[0] == frames[1] >= (16000 if code > 0 else 8000)
