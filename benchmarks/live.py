@@ -1,7 +1,7 @@
 """How `usep separate --live` keeps up: latency and work per block of every live model, and memory over an hour.
 
     python benchmarks/live.py                     # the models at a size for one core, in steps of about 10 ms
-    python benchmarks/live.py --hour              # also an hour of noise through the command, as fast as it is separated
+    python benchmarks/live.py --hour              # also an hour of noise through the command
     python benchmarks/live.py --model runs/live   # a model of your own
 
 One thread; work is processor time on one block, whose median, p99 and longest are told, and the share of real time.
