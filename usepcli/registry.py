@@ -40,6 +40,7 @@ LOSSES = {
 OBJECTIVES = {
     "adversarial_pit": "usepcli.objectives.adversarial_pit:AdversarialPIT",
     "contrastive": "usepcli.objectives.contrastive:Contrastive",
+    "fixed": "usepcli.objectives.fixed:FixedOrder",
     "mix_and_separate": "usepcli.objectives.text_supervised:MixAndSeparate",
     "mixcycle": "usepcli.objectives.mixcycle:MixCycle",
     "mixit": "usepcli.objectives.mixit:MixIT",

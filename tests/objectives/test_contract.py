@@ -14,6 +14,7 @@ from usepcli.objectives.base import Objective, Shared, Terms
 
 OPTIONS = {
     "pit": [{}, {"zero_refs": "ignore"}, {"residual": True, "perm_loss": "unthresholded"}],
+    "fixed": [{}, {"zero_refs": "ignore", "residual": True}],
     "remixit": [{}, {"shuffle": "free", "n_remix": 2, "teacher": "copy_step", "renormalize": True}],
     "self_remixing": [{}, {"shuffle": "free", "teacher": "ema_step", "supervised_fraction": 0.25}],
     "sup_self_remixing": [{}, {"shuffle": "cyclic", "residual": False}],
