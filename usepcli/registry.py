@@ -10,6 +10,7 @@ from usepcli.errors import ConfigError, choices
 MODELS = {
     "audio_text": "usepcli.models.audio_text:AudioText",
     "band_path": "usepcli.models.band_path:BandPath",
+    "chimera": "usepcli.models.chimera:Chimera",
     "cond_unet": "usepcli.models.cond_unet:CondUNet",
     "conformer_mask": "usepcli.models.conformer_mask:ConformerMask",
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
@@ -40,6 +41,7 @@ LOSSES = {
 OBJECTIVES = {
     "adversarial_pit": "usepcli.objectives.adversarial_pit:AdversarialPIT",
     "contrastive": "usepcli.objectives.contrastive:Contrastive",
+    "deep_clustering": "usepcli.objectives.deep_clustering:DeepClustering",
     "fixed": "usepcli.objectives.fixed:FixedOrder",
     "mix_and_separate": "usepcli.objectives.text_supervised:MixAndSeparate",
     "mixcycle": "usepcli.objectives.mixcycle:MixCycle",
@@ -59,6 +61,8 @@ OBJECTIVES = {
     "ts_mixit": "usepcli.objectives.ts_mixit:TeacherStudentMixIT",
     "weak_sup": "usepcli.objectives.weak_sup:WeakSup",
 }
+# Those of OBJECTIVES that learn from embeddings of a model's bins, beside what it separates.
+EMBEDDING = ("deep_clustering",)
 # Those of OBJECTIVES that train no separator but something for one, and score that themselves (Objective.own).
 PREPARING = ("prompt_tuning",)
 METRICS = {

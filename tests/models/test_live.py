@@ -80,7 +80,15 @@ def in_blocks(model, mix, sizes):
 
 
 def test_the_models_that_should_be_live_are_found():
-    assert {name for name, _, _ in CASES} == {"band_path", "convtasnet", "dprnn", "recurrent_net", "tasnet", "upit"}
+    assert {name for name, _, _ in CASES} == {
+        "band_path",
+        "chimera",
+        "convtasnet",
+        "dprnn",
+        "recurrent_net",
+        "tasnet",
+        "upit",
+    }
     assert ("convtasnet", "causal", {}) in CASES
 
 

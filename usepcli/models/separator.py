@@ -50,6 +50,8 @@ class SeparationModel(Streaming, nn.Module):
     }  # fmt: skip
     # True where output k means the same source at all times, so that nobody needs to look for a permutation.
     ordered: ClassVar[bool] = False
+    # True where `parts` holds embeddings of the bins while it learns.
+    embeds: ClassVar[bool] = False
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
