@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -11,13 +12,14 @@ from usepcli import registry
 from usepcli.data.batch import Batch
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError
+from usepcli.losses.base import Views
 from usepcli.losses.spectral import TARGETS, SpectralMSE
 from usepcli.losses.thresholded import SNR
 from usepcli.models.conformer_mask import ConformerMask
 from usepcli.models.convtasnet import ConvTasNet
 from usepcli.objectives.base import Shared
 from usepcli.objectives.mixcycle import MixCycle
-from usepcli.objectives.pit import PIT, match, seen
+from usepcli.objectives.pit import PIT, framed, match, seen
 
 
 def tiny() -> ConformerMask:
@@ -81,3 +83,51 @@ def test_models_without_a_spectrum_and_objectives_on_waveforms_refuse_it() -> No
         MixCycle(tiny(), SpectralMSE())
     with pytest.raises(ConfigError, match=r"loss\.target: unknown target 'pms' \(did you mean"):
         registry.load("loss", "spectral_mse")("pms")
+
+
+@pytest.mark.parametrize(("sources", "outputs"), [(2, 2), (2, 3)])
+def test_frames_are_assigned_each_by_itself(sources: int, outputs: int) -> None:
+    model = ConformerMask(**{**ConformerMask.PRESETS["tiny"], "n_src": outputs})
+    loss, ref = SpectralMSE(), torch.randn(2, sources, 900)
+    batch = Batch(ref.sum(1), ref, list("ab"))
+    parts = model.parts(batch.mix)
+    est, aim, _ = seen(loss, model, batch.mix, ref, parts)
+    est, aim = (wave.detach().unflatten(-1, parts.spectrum.shape[1:]) for wave in (est, aim))
+    aim = torch.cat([aim, aim.new_zeros(2, outputs - sources, *aim.shape[2:])], 1)
+    best = [
+        min(
+            sum(float((est[b, n, :, t] - aim[b, k, :, t]).square().mean()) for k, n in enumerate(order)) / outputs
+            for order in itertools.permutations(range(outputs))
+        )
+        for b in range(2)
+        for t in range(est.shape[-1])
+    ]
+    found = PIT(model, loss, permutation="frame").losses(batch)["pit"]
+    assert float(found.detach()) == pytest.approx(sum(best) / len(best), rel=1e-5)
+    assert float(found.detach()) < float(PIT(model, loss).losses(batch)["pit"].detach())
+    found.backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+
+
+def test_an_exchange_of_outputs_costs_frames_nothing() -> None:
+    aim = torch.rand(1, 2, 5, 8)  # (B, K, F, L)
+    est = torch.cat([aim[..., :4], aim.flip(1)[..., 4:]], -1)
+    whole = Views(est.flatten(2), aim.flatten(2), torch.ones(1, 40))
+    each = framed(whole, 8)
+    assert torch.equal(each.est[3], aim[0, :, :, 3]) and torch.equal(each.mix, torch.ones(8, 5))
+    assert float(match(SpectralMSE(), *each).loss.abs().max()) < 1e-12
+    half = (aim - aim.flip(1))[..., 4:].square().sum() / (2 * 40)  # half of the frames are wrong
+    assert float(match(SpectralMSE(), *whole).loss) <= float(half) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings", "said"),
+    [
+        (SNR(), {"permutation": "frame"}, "does not add up over frames"),
+        (SpectralMSE(), {"permutation": "fram"}, "did you mean 'frame'"),
+        (SpectralMSE(), {"permutation": "frame", "zero_refs": "ignore"}, "zero_refs: match"),
+    ],
+)
+def test_frames_want_a_loss_that_adds_up(loss, settings: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        PIT(tiny(), loss, **settings)

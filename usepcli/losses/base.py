@@ -59,6 +59,8 @@ class Loss:
 
     domain: ClassVar[Literal["wave", "spectrum"]] = "wave"
     reads_waves: bool = False
+    # Whether a pair's loss is the mean of those of its frames, so that an assignment can be searched frame by frame.
+    additive: ClassVar[bool] = False
     tau: float = 0.0
 
     def __init__(self, zero_snr_max_db: float, inactive_db: float | None, eps: float) -> None:

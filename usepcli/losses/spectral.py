@@ -26,6 +26,7 @@ class SpectralMSE(Loss):
     """Mean squared error per bin between masked magnitudes and those of the references; no decibels."""
 
     domain = "spectrum"
+    additive = True
 
     def __init__(self, target: Target = "psm", inactive_db: float | None = None, eps: float = 1e-8) -> None:
         """Choose the target; a reference more than -inactive_db below its mixture counts as silent."""

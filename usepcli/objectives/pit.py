@@ -5,6 +5,10 @@
 The search reads a table of inner products; only the chosen pairs are evaluated on waveforms, with
 gradient. The minimum has the gradient of its argument, so nothing is lost, and no tensor of all pairs
 over time is made.
+
+Where a loss adds up over L frames, the best order can be sought anew in each, as PIT was before uPIT (Yu et al. 2017),
+    L = mean_b 1/L sum_l min_pi_l 1/K sum_k l(s_kl, e_pi_l(k)l)
+which separates more of every frame and traces no source: `usep evaluate --assign frame` tells what it could reach.
 """
 
 from __future__ import annotations
@@ -135,6 +139,12 @@ def refuse_more(objective: str, n_ref: int, n_out: int) -> None:
         )
 
 
+def framed(views: Views, frames: int) -> Views:
+    """Return views (B, N, F L) of spectra, bins before frames, as those of B L items of one frame, (B L, N, F)."""
+    est, ref, mix = (wave.unflatten(-1, (-1, frames)) for wave in views)
+    return Views(est.movedim(-1, 1).flatten(0, 1), ref.movedim(-1, 1).flatten(0, 1), mix.mT.flatten(0, 1))
+
+
 class PIT(Objective):
     """Trains against known references in the best order; fewer references than outputs are allowed."""
 
@@ -149,18 +159,33 @@ class PIT(Objective):
         zero_weight: float = 1.0,
         residual: bool = False,
         perm_loss: Literal["same", "unthresholded"] = "same",
+        permutation: Literal["utterance", "frame"] = "utterance",
     ) -> None:
         """Set how silent references and left-over outputs count: times zero_weight, or not at all.
 
         residual: what the references leave of the mixture, its noise, is one more reference. perm_loss: the
-        permutation minimises the loss itself, or the loss without its soft limits.
+        permutation minimises the loss itself, or the loss without its soft limits. permutation: one for a whole
+        example, or one for every frame, of a loss that adds up over frames.
         """
         super().__init__(model, loss)
         if zero_weight < 0:
             raise ConfigError(f"objective.zero_weight: found {zero_weight}; expected 0 or more")
         if perm_loss not in ("same", "unthresholded"):
             raise ConfigError(f"objective.perm_loss: {choices('search', perm_loss, ('same', 'unthresholded'))}")
+        if permutation not in ("utterance", "frame"):
+            raise ConfigError(f"objective.permutation: {choices('order', permutation, ('utterance', 'frame'))}")
+        if permutation == "frame" and not loss.additive:
+            raise ConfigError(
+                "objective.permutation: found frame with a loss.name that does not add up over frames; expected "
+                "spectral_mse, or permutation: utterance"
+            )
+        if permutation == "frame" and (zero_refs != "match" or zero_weight != 1):
+            raise ConfigError(
+                "objective.permutation: found frame with silent references left out or weighed; in single frames every "
+                "source is silent now and then: expected zero_refs: match and zero_weight: 1"
+            )
         check_spectrum(model, loss)
+        self.permutation = permutation
         self.search = loss.unlimited() if perm_loss == "unthresholded" else None
         self.zero_refs = zero_refs
         self.zero_weight = zero_weight
@@ -174,7 +199,13 @@ class PIT(Objective):
         """Return the mean loss in dB; BadInput without references or with more of them than outputs."""
         ref = references(batch, self.residual)
         refuse_more("pit", ref.shape[1], self.n_src)
-        est, ref, mix = seen(self.loss, self.student, batch.mix, ref)
+        if self.permutation == "frame":
+            parts = self.student.parts(batch.mix)
+            assert parts.spectrum is not None
+            views = framed(seen(self.loss, self.student, batch.mix, ref, parts), parts.spectrum.shape[-1])
+        else:
+            views = seen(self.loss, self.student, batch.mix, ref)
+        est, ref, mix = views
         found = match(self.loss, est, ref, mix, self.zero_refs, self.zero_weight, self.search)
         self.step_logs = {"snr_db": mean_snr_db(found)}
         return {"pit": found.loss.mean()}
