@@ -192,7 +192,9 @@ def evaluate(
     ] = False,
     by: Annotated[
         str,
-        typer.Option("--by", help="Tell conditions apart by a column: n_src, k, source, label, origin, speakers."),
+        typer.Option(
+            "--by", help="Tell conditions apart by a column: n_src, k, source, label, origin, speakers, condition."
+        ),
     ] = "",
     report: Annotated[
         bool,

@@ -219,6 +219,10 @@ def prepare_data(
     train: Annotated[int | None, of(MADE, "--train", "Training mixtures; 2000 by default.")] = None,
     valid: Annotated[int | None, of(MADE, "--valid", "Validation mixtures; 200 by default.")] = None,
     test: Annotated[int | None, of(MADE, "--test", "Test mixtures; 200 by default.")] = None,
+    closed: Annotated[
+        int | None,
+        of("speakers", "--closed", "Test mixtures of training talkers, in recordings held out; none by default."),
+    ] = None,
     split_ratios: Annotated[
         Triple | None,
         of(

@@ -2,7 +2,7 @@
 
 What a model may be asked for stands beside the sounds: `queries`, one for each source and joined by ';' as they are,
 `caption`, the whole mixture in words, and `phrases` of the caption, joined by ';', each with '|' and its weight unless
-that is 1. `text` is what was said, and `label` what kind of item it is.
+that is 1. `text` is what was said, `label` what kind of item it is, `condition` closed or open: known talkers or not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COLUMNS = (
 )  # fmt: skip
 POOL_COLUMNS = ("id", "split", "speaker", "path", "sample_rate", "frames", "origin", "licence")
 # Columns that a file has only where one of its rows uses them.
-WORDS, POOL_WORDS = ("queries", "caption", "phrases", "start"), ("query",)
+WORDS, POOL_WORDS = ("queries", "caption", "phrases", "start", "condition"), ("query",)
 _NONE = ("", (), None)  # an unused one
 RECORDS = ("prepare.json", "remix.json")  # what made a folder, by the command
 _INTS = frozenset({"sample_rate", "frames", "n_src", "start"})
@@ -86,6 +86,7 @@ class Row(_Shown):
     caption: str = ""
     phrases: tuple[Phrase, ...] = ()
     start: int | None = None
+    condition: str = ""
 
 
 @dataclass(frozen=True, repr=False)

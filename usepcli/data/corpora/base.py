@@ -18,6 +18,8 @@ from usepcli.errors import BadInput, InputNotFound
 from usepcli.files import expanded
 
 SPLITS = ("train", "valid", "test")
+# Recordings held out from training talkers, and test mixtures of these; test mixtures of other talkers.
+CLOSED, OPEN = "closed", "open"
 _SPLIT_WORDS = {
     "train": "train", "training": "train", "tr": "train", "train-100": "train", "train-360": "train",
     "train-clean-100": "train", "train-clean-360": "train", "train-other-500": "train",

@@ -9,20 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from usepcli.audio.io import show
-from usepcli.data.corpora.base import SPLITS, Bad, ratio_splits
+from usepcli.data.corpora.base import CLOSED, SPLITS, Bad, ratio_splits
 from usepcli.data.corpora.listing import Recording, recordings
 from usepcli.data.corpora.maker import Maker, Plans, check_counts, pool_rows
 from usepcli.data.manifest import PoolRow
 from usepcli.data.mixtures import Planner, Recipe
-from usepcli.errors import BadInput
+from usepcli.errors import BadInput, ConfigError
+
+HELD_OUT = 0.1  # of a training talker's recordings, for the closed condition
 
 
 class Speakers(Maker):
     """Single-talker recordings; the talker is a folder or a CSV column, the splits share no talker.
 
     An utterance without a talker's name counts as a talker of its own and never meets another unnamed one of
-    the same origin. Lengths in seconds, levels in dB; pairs are ranges (low, high).
+    the same origin. closed: test mixtures of training talkers, in recordings that are held out. Lengths in seconds,
+    levels in dB; pairs are ranges (low, high).
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Speakers(Maker):
         train: int = 2000,
         valid: int = 200,
         test: int = 200,
+        closed: int = 0,
         split_ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
         csv: str = "",
         speaker_column: str = "",
@@ -53,6 +59,10 @@ class Speakers(Maker):
         self.recipe = Recipe(n_src, rate, length, seconds, max_s, level_db, overlap, join, pause_s, noise_snr_db)
         self.recipe.check()
         self.counts = check_counts(train, valid, test, limit, seed, min_s)
+        if closed < 0:
+            raise ConfigError(f"--closed {closed}: 0 or more mixtures were expected")
+        self.closed = closed
+        self.counts |= {CLOSED: closed} if closed else {}
         self.rate, self.seed, self.noise = rate, seed, noise
         self.min_s, self.split_ratios, self.limit = min_s, split_ratios, limit
         self.csv, self.speaker_column, self.split_column = csv, speaker_column, split_column
@@ -72,7 +82,8 @@ class Speakers(Maker):
         if not found:
             raise BadInput(f"{show(root)}: no readable recording of {self.min_s:g} s or more; see --min-s")
         talkers = [item.label or f"?{item.path}" for item in found]
-        rows = pool_rows(found, self._splits(found, talkers, root))
+        splits = self._splits(found, talkers, root)
+        rows = pool_rows(found, self._held_out(found, splits, root) if self.closed else splits)
         self.texts = {row.id: item.text for row, item in zip(rows, found, strict=True) if item.text}
         return rows
 
@@ -98,6 +109,23 @@ class Speakers(Maker):
     ) -> Plans:
         """Return the plans of split number `index`."""
         return Planner(self.recipe, split, rows, noise, self.seed, index)
+
+    def _held_out(self, found: list[Recording], splits: list[str], root: Path) -> list[str]:
+        """Return the splits with a share of each training talker's recordings, one at least of two, set aside."""
+        if CLOSED in splits:
+            raise BadInput(f"{show(root)}: its list has a split 'closed'; rename it, or leave --closed away")
+        paths: dict[str, set[str]] = defaultdict(set)
+        for item, split in zip(found, splits, strict=True):
+            if split == "train" and item.label:
+                paths[item.label].add(item.path)
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, 0xC105]))
+        held: set[str] = set()
+        for _, mine in sorted(paths.items()):
+            count = max(1, round(HELD_OUT * len(mine))) if len(mine) > 1 else 0
+            held |= {sorted(mine)[i] for i in rng.permutation(len(mine))[:count]}
+        if not held:
+            raise BadInput(f"{show(root)}: no training talker has a name and two recordings; leave --closed away")
+        return [CLOSED if item.path in held else split for item, split in zip(found, splits, strict=True)]
 
     def _splits(self, found: list[Recording], talkers: list[str], root: Path) -> list[str]:
         if not all(item.split for item in found):

@@ -17,7 +17,7 @@ from usepcli.audio.io import show
 from usepcli.data import lazy
 from usepcli.data.audit import ERROR, Finding, Item, Result, audit_item
 from usepcli.data.audit_sets import audit_set, known_voices
-from usepcli.data.corpora.base import split_of, split_word, walk
+from usepcli.data.corpora.base import CLOSED, split_of, split_word, walk
 from usepcli.data.corpora.listing import column, read_rows
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row, read_list, write_rows
 from usepcli.engine import shards
@@ -232,14 +232,18 @@ def _list(path: Path, rate: int) -> Table:
     columns = _header(path)
     if {"id", "mixture", "sample_rate", "frames"} <= set(columns):
         rows = Manifest.read(path)
-        pairs = _talkers(rows.rows, "speakers")
+        conditions, which = lazy.names(rows.rows, "condition")
+        # Talkers of the closed condition are those of the training by intent.
+        apart = np.flatnonzero(which != conditions.index(CLOSED)) if CLOSED in conditions else None
+        pairs = _talkers(rows.rows if apart is None else lazy.some(rows.rows, apart), "speakers")
         return Table(
             _Items(rows.rows, partial(_item, rows.root)),
             [(name, split) for names, split in pairs for name in read_list(names, f"{path}: speakers")],
         )
     if {"id", "path", "sample_rate", "frames"} <= set(columns):
         pool = Pool.read(path)
-        return Table(_Items(pool.rows, partial(_utterance, pool.root)), _talkers(pool.rows, "speaker"))
+        talkers = [pair for pair in _talkers(pool.rows, "speaker") if pair[1] != CLOSED]
+        return Table(_Items(pool.rows, partial(_utterance, pool.root)), talkers)
     return _foreign(path, rate)
 
 

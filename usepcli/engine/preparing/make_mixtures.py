@@ -14,7 +14,7 @@ import numpy as np
 from usepcli import guard
 from usepcli.audio import io
 from usepcli.audio.resample import length_after, resample
-from usepcli.data.corpora.base import SPLITS, Bad
+from usepcli.data.corpora.base import CLOSED, OPEN, SPLITS, Bad
 from usepcli.data.corpora.maker import Maker, Plans
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
 from usepcli.data.mixtures import Ahead, Plan
@@ -113,7 +113,8 @@ def make(
     if noise:  # a pool of its own, so that dynamic mixing can name the folder
         inside = [replace(row, path=row.path.removeprefix("noise/")) for row in noise]
         Pool(inside, out / "noise", out / "noise" / Pool.FILE).write()
-    rows = [_row(plan, rate) for plan in plans]
+    told = CLOSED in corpus.counts
+    rows = [_row(plan, rate, told) for plan in plans]
     if not corpus.stems or corpus.supervised:  # what the mixtures were made of is not to be read beside them
         shutil.rmtree(out / "pool", ignore_errors=True)
         return [Manifest(rows, out, out / Manifest.FILE)]
@@ -297,10 +298,10 @@ def _plans(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow], rooms: list
 def _planners(corpus: Maker, pool: list[PoolRow], noise: list[PoolRow], rooms: list[PoolRow]) -> dict[str, Plans]:
     """Return the plans of every split that gets mixtures; BadInput where its recordings do not suffice."""
     found = {}
-    for index, split in enumerate(SPLITS):
-        if not corpus.counts[split]:
+    for index, split in enumerate((*SPLITS, CLOSED)):
+        if not corpus.counts.get(split):
             continue
-        noises = [row for row in noise if row.split == split]
+        noises = [row for row in noise if row.split == ("test" if split == CLOSED else split)]
         if corpus.noise and noise and not noises:
             raise BadInput(f"{corpus.noise}: no noise recording belongs to split {split}; add some or pass --{split} 0")
         rows = [row for row in pool if row.split == split]
@@ -333,11 +334,13 @@ def _count(summary: Prepared, pool: list[PoolRow], plans: list[Plan], rate: int)
         summary.talkers[split] = len({row.speaker for row in rows if row.speaker})
 
 
-def _row(plan: Plan, rate: int) -> Row:
+def _row(plan: Plan, rate: int, told: bool = False) -> Row:
+    """Return the row of a mixture; told: with the condition that its talkers are in."""
+    split = "test" if plan.split == CLOSED else plan.split
     folder = _folder(plan)
     return Row(
         id=plan.id,
-        split=plan.split,
+        split=split,
         mixture=f"{folder}/mix.wav",
         sources=tuple(f"{folder}/s{k + 1}.wav" for k in range(len(plan.turns))) if plan.stems else (),
         noise=f"{folder}/noise.wav" if plan.noise else "",
@@ -352,4 +355,5 @@ def _row(plan: Plan, rate: int) -> Row:
         queries=tuple(turn.query for turn in plan.turns) if any(turn.query for turn in plan.turns) else (),
         caption=plan.caption,
         phrases=plan.phrases,
+        condition=(CLOSED if plan.split == CLOSED else OPEN) if told and split == "test" else "",
     )

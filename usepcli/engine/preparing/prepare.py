@@ -43,6 +43,10 @@ def bind(corpus: str, options: dict[str, Any]) -> tuple[Corpus, dict[str, Any]]:
     return registry.load("corpus", corpus)(**settings), settings
 
 
+# Where nothing is asked of these, a set is one of a time that did not know them.
+_LATER = ("closed",)
+
+
 def prepare(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -73,7 +77,8 @@ def prepare(
         raise UsageError(f"--corpus {corpus} lists recordings and makes none: leave --shard and --merge out")
     if not dry_run:
         tried(out)
-    asked = settings | ({"shards": size} if size else {})
+    asked = {name: value for name, value in settings.items() if value or name not in _LATER}
+    asked |= {"shards": size} if size else {}
     summary = Prepared(out, corpus, dry_run=dry_run)
     fill: Callable[..., Sequence[Manifest | Pool]]
     if isinstance(adapter, Maker):

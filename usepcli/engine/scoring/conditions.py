@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "metric", "by", "condition", "kind", "n", "mean", "sd", "band95", "ci95_low", "ci95_high", "dropped",
 )  # fmt: skip
-BY = ("label", "origin", "speakers", "split", "n_src", "source", "k")
+BY = ("label", "origin", "speakers", "split", "condition", "n_src", "source", "k")
 NOTES = {
     "n": "items; the score of an item is the mean over its sources",
     "sd": "kind within: what is left when each item's mean over conditions is made equal (Cousineau 2005, with the "
