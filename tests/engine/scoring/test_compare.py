@@ -135,6 +135,10 @@ def test_closed_and_open_condition_are_the_two_splits_and_sizes_are_no_scores(tm
     assert row["published"] == 9.4 and row["condition"] == "default assignment, open condition"
     (row,) = compare.compare(record_of(tmp_path, "wsj0-mix", "valid", items=5000, **facts), "wsj0_2mix_upit")
     assert row["published"] == 9.4 and row["condition"] == "default assignment, closed condition"
+    facts["protocol"] = {"assign": "frame"}
+    (row,) = compare.compare(record_of(tmp_path, "wsj0-mix", **facts), "wsj0_2mix_upit")
+    assert row["published"] == 10.8 and row["condition"] == "optimal assignment, open condition"
+    facts["protocol"] = {}
     rows = compare.compare(record_of(tmp_path, "wsj0-mix", **facts), "wsj0_2mix_sepformer_dm")
     assert [(row["metric"], row["published"]) for row in rows] == [("si-snri", 22.3), ("sdri", 22.4)]
 
