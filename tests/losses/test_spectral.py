@@ -27,13 +27,22 @@ def tiny() -> ConformerMask:
     return ConformerMask(**{**ConformerMask.PRESETS["tiny"], "mask": "sigmoid", "input_norm": "none"})
 
 
-@pytest.mark.parametrize(("target", "want"), [("am", 2.0), ("psm", 2 * math.cos(2.0)), ("npsm", 0.0)])
+@pytest.mark.parametrize(("target", "want"), [("am", 2.0), ("psm", 2 * math.cos(2.0)), ("npsm", 0.0), ("tpsm", 0.0)])
 def test_one_bin(target: str, want: float) -> None:
     spectrum = torch.tensor([[[3.0 * complex(math.cos(0.3), math.sin(0.3))]]])
     ref = torch.tensor([[[[2.0 * complex(math.cos(2.3), math.sin(2.3))]]]])
     parts = Parts(torch.zeros(1, 1, 1), torch.full((1, 1, 1, 1), 0.5), spectrum)
     found = SpectralMSE(target).views(parts, torch.zeros(1, 1, 1), torch.zeros(1, 1), lambda wave: ref)
     assert float(found.est) == pytest.approx(1.5) and float(found.ref) == pytest.approx(want, abs=1e-6)
+
+
+def test_targets_are_cut_off_at_nothing_and_at_the_mixture() -> None:
+    spectrum = torch.full((1, 3, 1), 1j)
+    ref = torch.tensor([0.5j, 3j, -2j]).view(1, 1, 3, 1)
+    parts = Parts(torch.zeros(1, 1, 1), torch.ones(1, 1, 3, 1), spectrum)
+    for target, want in (("psm", [0.5, 3, -2]), ("npsm", [0.5, 3, 0]), ("tpsm", [0.5, 1, 0])):
+        found = SpectralMSE(target).views(parts, torch.zeros(1, 1, 1), torch.zeros(1, 1), lambda wave: ref)
+        assert found.ref.flatten().tolist() == pytest.approx(want)
 
 
 @pytest.mark.parametrize("target", TARGETS)

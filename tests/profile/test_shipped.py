@@ -178,7 +178,7 @@ def lectured() -> list[tuple[str, str]]:
 def test_every_row_of_the_classics_that_is_a_set_away_is_what_its_settings_say(name: str, sets: str):
     profile, objective = fits(name, sets.split())
     assert objective.n_src == 2
-    found = {"model": objective.student, "loss": objective.loss}
+    found = {"model": objective.student, "loss": objective.loss, "objective": objective}
     for section, key, value in (re.split("[.=]", one, maxsplit=2) for one in sets.split()):
         if key == "preset":
             assert objective.student.causal == (value == "causal")

@@ -2,7 +2,8 @@
 
 With the mixture's spectrum Y, a reference's S, the angle t between them and a network's mask M, all per bin,
     J = mean (M |Y| - A)^2     A = |S| (am),  |S| cos t (psm),  max(|S| cos t, 0) (npsm)
-(Kolbaek et al. 2017, equations 4, 6 and 7). |S| cos t is what of S lies in the mixture's phase, with which the estimate
+(Kolbaek et al. 2017, equations 4, 6 and 7), or that and no more than |Y| (tpsm: a mask of at most 1 can give it all).
+|S| cos t is what of S lies in the mixture's phase, with which the estimate
 is put back into a waveform: the best that a real mask can do.
 """
 
@@ -18,8 +19,8 @@ from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
 from usepcli.losses.base import Loss, Products, Transform, Views
 
-Target = Literal["am", "psm", "npsm"]
-TARGETS = ("am", "psm", "npsm")
+Target = Literal["am", "psm", "npsm", "tpsm"]
+TARGETS = ("am", "psm", "npsm", "tpsm")
 
 
 class SpectralMSE(Loss):
@@ -46,7 +47,8 @@ class SpectralMSE(Loss):
             # |S| cos t = Re(S conj(Y)) / |Y|, and 0 where the mixture is silent.
             unit = parts.spectrum / heard.clamp_min(1e-12)
             aim = (spec * unit.conj()[:, None]).real
-            aim = aim.clamp_min(0) if self.target == "npsm" else aim
+            aim = aim if self.target == "psm" else aim.clamp_min(0)
+            aim = aim.minimum(heard[:, None]) if self.target == "tpsm" else aim
         return Views(est.flatten(2), aim.flatten(2), heard.flatten(1))
 
     def direct(self, est: Tensor, ref: Tensor, ref_energy: Tensor, mix_energy: Tensor | None) -> Tensor:
