@@ -98,6 +98,8 @@ CORPORA = {
     "speakers": "usepcli.data.corpora.speakers:Speakers",
     "tar": "usepcli.data.corpora.tar:Tar",
     "vggsound": "usepcli.data.corpora.vggsound:VGGSound",
+    "wham": "usepcli.data.corpora.wham:Wham",
+    "whamr": "usepcli.data.corpora.wham:Whamr",
     "wsj-mix": "usepcli.data.corpora.wsj_mix:WsjMix",
     "wsj0-mix": "usepcli.data.corpora.wsj0_mix:Wsj0Mix",
     "yfcc": "usepcli.data.corpora.yfcc:Yfcc",

@@ -45,7 +45,7 @@ def prepare_data(
     rate: Annotated[
         int | None,
         of(
-            f"{MADE}, wsj0-mix, librimix, yfcc, --check",
+            f"{MADE}, wsj0-mix, wham, whamr, librimix, yfcc, --check",
             "--rate",
             "Sample rate in Hz; 8000 by default, 16000 of fuss-mix and yfcc, 11025 of labelled, music, vggsound.",
         ),
@@ -53,7 +53,7 @@ def prepare_data(
     length: Annotated[
         str | None,
         of(
-            "speakers, wsj0-mix, librimix",
+            "speakers, wsj0-mix, wham, whamr, librimix",
             "--length",
             "Mixtures last --seconds (seconds, the default of speakers), as long as the shortest (min) or "
             "longest (max) talker.",
@@ -267,12 +267,18 @@ def prepare_data(
         str | None,
         of("wsj0-mix, librimix", "--mix", "Mixture folder: mix, mix_clean, mix_both, mix_single."),
     ] = None,
+    task: Annotated[
+        str | None, of("wham, whamr", "--task", "sep_noisy (default), sep_clean, enh_single or enh_both.")
+    ] = None,
+    noise_as: Annotated[str | None, of("wham, whamr", "--noise-as", "In the mixture (default), or a source.")] = None,
     subset: Annotated[str | None, of("librimix", "--subset", "train-100 (default), train-360 or both.")] = None,
     reference: Annotated[
-        str | None, of("sms-wsj", "--reference", "Talkers: reverberant (default), early or anechoic.")
+        str | None, of("sms-wsj, whamr", "--reference", "Talkers: reverberant, early, anechoic (of whamr usual).")
     ] = None,
     channel: Annotated[int | None, of("sms-wsj", "--channel", "Microphone, from 0, the default.", min=0)] = None,
-    variant: Annotated[str | None, of("fuss", "--variant", "dry (default) or reverb.")] = None,
+    variant: Annotated[
+        str | None, of("fuss, whamr", "--variant", "fuss: dry or reverb; whamr: reverb or anechoic.")
+    ] = None,
     mix_from: Annotated[
         str | None,
         of("fuss", "--mix-from", "Mixtures: sum (default) of the sources, as papers have it, or their file."),

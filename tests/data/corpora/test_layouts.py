@@ -14,11 +14,14 @@ from usepcli.data.corpora.csv_list import CsvList
 from usepcli.data.corpora.folder import Folder
 from usepcli.data.corpora.fuss import Fuss
 from usepcli.data.corpora.librimix import LibriMix
+from usepcli.data.corpora.wham import Wham, Whamr
 from usepcli.data.corpora.wsj0_mix import Wsj0Mix
 from usepcli.data.items import Reader, trimmed_item
 from usepcli.data.manifest import Manifest, Phrase, Row
 from usepcli.engine.preparing.prepare import prepare
-from usepcli.errors import BadInput, InputNotFound
+from usepcli.errors import BadInput, ConfigError, InputNotFound
+
+ROOMS = ("anechoic", "reverb")
 
 
 def touch(root: Path, *names: str, rate: int = 8000, frames: int = 100) -> None:
@@ -132,6 +135,64 @@ class TestCsv:
 
 
 WSJ = "011a0101_1.9857_02aa010b_-1.9857"
+
+
+class TestWham:
+    @pytest.fixture
+    def tree(self, tmp_path: Path) -> Path:
+        """Both corpora at 8 kHz, min, as their scripts write them: nothing but the noise keeps its name in WHAMR!."""
+        parts = ("s1", "s2", "mix_clean", "mix_single", "mix_both")
+        for short in ("tr", "cv", "tt"):
+            touch(tmp_path, *(f"wham/wav8k/min/{short}/{part}/{WSJ}.wav" for part in (*parts, "noise")))
+            touch(tmp_path, *(f"whamr/wav8k/min/{short}/{part}_{room}/{WSJ}.wav" for part in parts for room in ROOMS))
+            touch(tmp_path, f"whamr/wav8k/min/{short}/noise/{WSJ}.wav")
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("task", "mixture", "sources", "talkers"),
+        [
+            ("sep_clean", "mix_clean", ["s1", "s2"], 2),
+            ("sep_noisy", "mix_both", ["s1", "s2"], 2),
+            ("enh_single", "mix_single", ["s1"], 1),
+            ("enh_both", "mix_both", ["mix_clean"], 2),
+        ],
+    )
+    @pytest.mark.parametrize("noise_as", ["mixture", "source"])
+    def test_tasks(self, tree: Path, task: str, mixture: str, sources: list[str], talkers: int, noise_as: str):
+        if (task, noise_as) == ("sep_clean", "source"):
+            with pytest.raises(ConfigError, match="hold no noise"):
+                Wham(task=task, noise_as=noise_as)
+            return
+        rows = Wham(task=task, noise_as=noise_as).scan(tree / "wham")
+        assert [row.split for row in rows] == ["train", "valid", "test"]
+        row = rows[2]
+        wanted = [*sources, *(["noise"] if noise_as == "source" else [])]
+        assert row.mixture == f"wav8k/min/tt/{mixture}/{WSJ}.wav"
+        assert list(row.sources) == [f"wav8k/min/tt/{part}/{WSJ}.wav" for part in wanted]
+        beside = noise_as == "mixture" and task != "sep_clean"
+        assert row.noise == (f"wav8k/min/tt/noise/{WSJ}.wav" if beside else "")
+        assert row.n_src == len(wanted) and row.speakers == ("011", "02a")[:talkers]
+        assert row.origin == "WHAM!" and ("WHAM! noise" in row.licence) == (task != "sep_clean")
+
+    def test_rooms_and_references(self, tree: Path):
+        def parts(**how: str) -> list[str]:
+            row = Whamr(**how).scan(tree / "whamr")[0]
+            return [Path(path).parent.name for path in (row.mixture, *row.sources, row.noise) if path]
+
+        assert parts() == ["mix_both_reverb", "s1_anechoic", "s2_anechoic", "noise"]
+        assert parts(reference="reverberant") == ["mix_both_reverb", "s1_reverb", "s2_reverb", "noise"]
+        assert parts(variant="anechoic", task="sep_clean") == ["mix_clean_anechoic", "s1_anechoic", "s2_anechoic"]
+        assert parts(task="enh_both", noise_as="source") == ["mix_both_reverb", "mix_clean_anechoic", "noise"]
+        with pytest.raises(ConfigError, match="are in no room"):
+            Whamr(variant="anechoic", reference="reverberant")
+
+    def test_what_is_not_there_is_named(self, tree: Path):
+        with pytest.raises(InputNotFound, match=r"wav16k.*--rate, --length and --task"):
+            Wham(rate=16000).scan(tree / "wham")
+        shutil.rmtree(tree / "wham/wav8k/min/tt/noise")
+        assert len(Wham().scan(tree / "wham")) == 3
+        with pytest.raises(InputNotFound, match="tt: no folder noise in it"):
+            Wham(noise_as="source").scan(tree / "wham")
 
 
 class TestWsj0Mix:

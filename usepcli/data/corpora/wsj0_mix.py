@@ -22,6 +22,8 @@ class Wsj0Mix(Corpus):
     `mix` names another mixture folder, as in WHAM! (mix_clean, mix_both, mix_single).
     """
 
+    see = "--n-src, --rate, --length and --mix"  # what decides about where it lies
+
     def __init__(
         self,
         n_src: int = 2,
@@ -32,7 +34,7 @@ class Wsj0Mix(Corpus):
         limit: int = 0,
     ) -> None:
         self.n_src, self.rate, self.length, self.mix = n_src, rate, length, mix
-        self.licence, self.limit = licence, limit
+        self.licence, self.limit, self.name = licence, limit, f"wsj0-{n_src}mix"
         self.bad: list[Bad] = []
 
     def scan(self, root: Path) -> list[Row]:
@@ -55,16 +57,20 @@ class Wsj0Mix(Corpus):
                 if (place / self.mix).is_dir() or (place / f"{self.mix}.json").is_file():
                     return root / top
         expected = Path(speakers, wav, self.length, "{tr,cv,tt}", self.mix)
-        raise InputNotFound(f"{show(root)}: no {expected} below it; see --n-src, --rate, --length and --mix")
+        raise InputNotFound(f"{show(root)}: no {expected} below it; see {self.see}")
 
     def _names(self) -> list[str]:
         return ["s1"] if "single" in self.mix else [f"s{k + 1}" for k in range(self.n_src)]
+
+    def _noisy(self, folder: Path) -> bool:
+        """Whether mixtures of a split hold the noise that stands beside them."""
+        return (folder / "noise").is_dir() and self.mix != "mix_clean"
 
     def _from_folders(self, root: Path, folder: Path, split: str) -> list[Row]:
         prefix = folder.relative_to(root)
         files = some(list(walk(folder / self.mix)), self.limit)
         headers = probe(folder / self.mix, files, self.bad)
-        noisy = (folder / "noise").is_dir() and self.mix != "mix_clean"
+        noisy = self._noisy(folder)
         return [
             self._row(
                 Path(name).stem,
@@ -111,7 +117,7 @@ class Wsj0Mix(Corpus):
         self, name: str, split: str, mix: str, sources: tuple[str, ...], noise: str, rate: int, frames: int
     ) -> Row:
         # The first three characters of a WSJ utterance name the talker: 011a0101_1.05_02aa010b_-1.05
-        speakers = tuple(_PAIR.findall(name)[: len(sources)])
+        speakers = tuple(_PAIR.findall(name)[: 1 if "single" in self.mix else self.n_src])
         return Row(
             f"{split}/{name}",
             split,
@@ -124,6 +130,6 @@ class Wsj0Mix(Corpus):
             speakers,
             "",
             "",
-            f"wsj0-{self.n_src}mix",
+            self.name,
             self.licence,
         )
