@@ -116,4 +116,5 @@ def _faults(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise IOFault(f"{files.show(path)}: writing failed: {err.strerror or err}; free some space") from err
+        why = err.strerror or err
+        raise IOFault(f"{files.show(path)}: writing failed: {why}; what came before is whole in it") from err
