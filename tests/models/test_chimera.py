@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from usepcli.errors import ConfigError
-from usepcli.models.chimera import Chimera
+from usepcli.models.chimera import Chimera, clustered
 
 
 def tiny(**options):
@@ -47,8 +47,39 @@ def test_embeddings_stand_at_their_bins():
     torch.testing.assert_close(found, want)
 
 
+def test_clusters_far_apart_are_found_whatever_the_order_and_weightless_bins_move_no_centre():
+    axes = torch.linalg.qr(torch.randn(8, 8))[0][:3]
+    owner = torch.randint(3, (2, 60))
+    emb = torch.nn.functional.normalize(axes[owner] + 0.05 * torch.randn(2, 60, 8), dim=-1)
+    weight = torch.rand(2, 60)
+    found = clustered(emb, weight, 3)
+    for b in range(2):  # one-hot, the same for the same owner and different for others
+        table = torch.nn.functional.one_hot(owner[b], 3).T.float() @ found[b]
+        assert (table > 0).sum() == 3 and (table.sum(0) > 0).all()
+    weight[:, 30:] = 0.0
+    assert torch.equal(clustered(emb, weight, 3)[:, :30], clustered(emb[:, :30], weight[:, :30], 3))
+    assert clustered(torch.ones(1, 5, 1), torch.zeros(1, 5), 2).sum() == 5, "all alike: one cluster stays empty"
+
+
+@torch.no_grad()
+def test_by_clusters_every_bin_goes_to_one_output_once_it_has_learned():
+    model, mix = tiny(separate_by="clusters", n_src=3, consistency="none"), torch.randn(2, 900)
+    by_masks = tiny(n_src=3, consistency="none")
+    assert torch.equal(model.train()(mix), by_masks.train()(mix))
+    parts = model.eval().parts(mix)
+    assert set(parts.masks.unique().tolist()) == {0.0, 1.0} and (parts.masks.sum(1) == 1).all()
+    torch.testing.assert_close(parts.waves.sum(1), mix, atol=1e-5, rtol=0)
+    assert not model.live
+
+
 @pytest.mark.parametrize(
-    ("options", "said"), [({"embedding": 1}, "model.embedding"), ({"dropout": 1.0}, "model.dropout")]
+    ("options", "said"),
+    [
+        ({"embedding": 1}, "model.embedding"),
+        ({"dropout": 1.0}, "model.dropout"),
+        ({"separate_by": "ear"}, "model.separate_by"),
+        ({"separate_by": "clusters", "causal": True, "input_norm": "none"}, "set it to masks"),
+    ],
 )
 def test_settings_that_do_not_fit_are_refused(options, said):
     with pytest.raises(ConfigError, match=said):

@@ -37,7 +37,7 @@ VARIANTS = {
     "upit": [{**CAUSAL, "stages": 2, "mask": "softmax"}, {"mask": "tanh", "features": "magnitude", "stages": 2}],
     "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
     "mossformer2": [{"mask": "sigmoid", "padding": "none", "stride": 4}],
-    "chimera": [CAUSAL, {"mask": "sigmoid", "embedding": 2}],
+    "chimera": [CAUSAL, {"mask": "sigmoid", "embedding": 2}, {"separate_by": "clusters"}],
     "tfgridnet": [{"stride": 4, "win": 50, "hop": 25}],
 }  # fmt: skip
 CASES = [(name, {}) for name in registry.UNASKED] + [(n, o) for n, many in VARIANTS.items() for o in many]
