@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from usepcli.audio import io
 from usepcli.cli.app import app
 from usepcli.data.manifest import Manifest
+from usepcli.engine.training import plan
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import ConfigError
 from usepcli.profile.load import load_profile
@@ -128,3 +129,11 @@ def test_few_steps_say_what_to_raise(profile_file: Path, tmp_path: Path) -> None
         Trainer(load_profile(str(profile_file), ["train.batch_size=25"]), tmp_path / "a")
     with pytest.raises(ConfigError, match=r"train\.batch_size: 3 is not a multiple of 2"):
         Trainer(load_profile(str(profile_file), ["train.batch_size=3", "train.accumulate=2"]), tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["pit", "fixed"])
+def test_a_dry_run_keeps_the_output_of_the_residual(profile_file: Path, name: str) -> None:
+    found = plan.plan(
+        load_profile(str(profile_file), [f"objective.name={name}", "objective.residual=true", "model.n_src=3"])
+    )
+    assert found["outputs"] == 3 and found["seconds_per_step"] >= 0

@@ -84,7 +84,8 @@ def _batch(profile: Any, objective: Objective, student: Model, feed: Feed) -> Ba
     rows = feed.batch_size // t.accumulate
     if words.needed(objective.needs):
         return collate([feed.data[0, i % len(feed.data)] for i in range(rows)])
-    n_refs = max(student.n_src, 1)
+    # As many as the data have, where an output is kept for what they leave of the mixture.
+    n_refs = max(min(student.n_src, feed.data.most_sources), 1)
     sources = torch.randn(rows, n_refs, frames) * 0.1 if "sources" in objective.needs else None
     mix = torch.randn(rows, frames) * 0.1 if sources is None else sources.sum(1)
     return Batch(mix, sources, [str(i) for i in range(rows)])
