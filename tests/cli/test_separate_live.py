@@ -288,6 +288,8 @@ class Device:
 
     @property
     def active(self) -> bool:
+        if self.then == "break":
+            raise self.PortAudioError("Device unavailable [PaErrorCode -9985]")
         return self.then != "vanish"
 
     def __enter__(self) -> None:
@@ -297,14 +299,13 @@ class Device:
             self.asked["callback"](np.full((size, 1), 0.1, np.float32), size, None, overflow if k == 3 else None)
 
     def __exit__(self, *fault: Any) -> None:
-        if self.then != "vanish":
-            return
+        pass
 
     def close(self) -> None:
         self.closed = True
 
 
-@pytest.mark.parametrize("then", ["vanish", "rate", "none", "stop"])
+@pytest.mark.parametrize("then", ["vanish", "break", "rate", "none", "stop"])
 def test_a_microphone(usep: Usep, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
     device = Device(then)
     monkeypatch.setitem(sys.modules, "sounddevice", device)
@@ -319,8 +320,9 @@ def test_a_microphone(usep: Usep, monkeypatch: pytest.MonkeyPatch, then: str) ->
     rate = 16000 if then == "rate" else 8000
     assert io.info("out/mic_1.wav").frames == io.info("out/mic_2.wav").frames == 40 * round(rate * 0.01)
     assert io.info("out/mic_1.wav").rate == rate and "0.01 s came faster" in answer.err
-    if then == "vanish":
-        assert answer.code == 74 and "microphone USB: gives nothing any more" in answer.err
+    if then in ("vanish", "break"):
+        said = "gives nothing any more" if then == "vanish" else "Device unavailable"
+        assert answer.code == 74 and f"microphone USB: {said}" in answer.err
     else:
         assert answer.code == 130 and "usep: stopped by Ctrl-C: 0.40 s were heard, whole in out/mic_1.wav" in answer.err
 

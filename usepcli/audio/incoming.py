@@ -197,15 +197,18 @@ class Microphone(Incoming):
 
     def blocks(self, frames: int, stop: Asked) -> Iterator[np.ndarray]:
         """Yield what is heard until a stop is asked for; IOFault where the device vanishes."""
-        with self._stream:
-            last = time.monotonic()
-            while not stop():
-                found = self._next()
-                if found is not None:
-                    last = time.monotonic()
-                    yield found
-                elif not self._stream.active or time.monotonic() - last > _GONE_S:
-                    raise IOFault(f"{self.name}: gives nothing any more; it was unplugged, or another program has it")
+        try:
+            with self._stream:
+                last = time.monotonic()
+                while not stop():
+                    found = self._next()
+                    if found is not None:
+                        last = time.monotonic()
+                        yield found
+                    elif not self._stream.active or time.monotonic() - last > _GONE_S:
+                        raise IOFault(f"{self.name}: gives nothing any more; unplugged, or taken by another program")
+        except self._sounds.PortAudioError as err:
+            raise IOFault(f"{self.name}: {_said(err)}; unplugged, or taken by another program") from err
 
     def _next(self) -> np.ndarray | None:
         """Return all that waits, up to a second, None where nothing comes for a while."""

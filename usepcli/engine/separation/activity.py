@@ -99,7 +99,7 @@ class Meter:
     def _close(self, total: np.ndarray, length: int = 0) -> None:
         mean = total / (length or self._edge(self._frames + 1) - self._edge(self._frames))
         self._frames += 1
-        level = 10 * np.log10(np.maximum(mean, 10 ** (_LOW_DB / 10)))
+        level = 10 * np.log10(np.clip(mean, 10 ** (_LOW_DB / 10), 10 ** (_HIGH_DB / 10)))
         place = ((level - _LOW_DB) / _STEP_DB).astype(np.int64).clip(0, self._bins.shape[1] - 1)
         self._bins[np.arange(len(place)), place] += 1
         self._curve.add(mean)
