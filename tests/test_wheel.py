@@ -40,7 +40,7 @@ def sizes(folder: Path, pattern: str, under: str) -> dict[str, int]:
         ("usepcli/report/assets", "*.css", "usepcli/report/assets", 3),
         ("usepcli/report/assets", "*.js", "usepcli/report/assets", 2),
         ("usepcli/pretrained", "*.safetensors", "usepcli/pretrained", 1),
-        ("usepcli/published", "*.csv", "usepcli/published", 1),
+        ("usepcli/published", "*.csv", "usepcli/published", 2),
         ("usepcli/samples", "*", "usepcli/samples", 10),
         ("profiles", "*.yaml", "usepcli/profiles", 20),
         ("man", "*.1", f"{NAME}.data/data/share/man/man1", 10),

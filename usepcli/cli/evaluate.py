@@ -186,6 +186,24 @@ def evaluate(
             show_default=False,
         ),
     ] = "",
+    only: Annotated[
+        list[str],
+        typer.Option(
+            "--only",
+            metavar="FILTER",
+            help="Of published numbers those of systems that are causal, not-causal, closed or open (talkers known or "
+            "not), 'parameters<=10' (millions), 'stride<=10' (samples); may be repeated.",
+        ),
+    ] = [],  # noqa: B006 - Typer copies it
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure",
+            metavar="FILE",
+            help="Draw SI-SNRi over parameters and arithmetic, published and ours, as .png or .svg.",
+            show_default=False,
+        ),
+    ] = None,
     stats: Annotated[
         bool,
         typer.Option("--stats", help="How the scores spread: within mixtures over --versus, else within --by."),

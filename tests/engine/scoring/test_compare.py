@@ -159,6 +159,30 @@ def test_mixtures_made_anew_are_marked_and_what_was_not_scored_is_nan(tmp_path: 
     assert "published by kaldi" in rows[3]["note"], "words of another recogniser are no comparison"
 
 
+def test_assignment_condition_and_filters_are_keys(tmp_path: Path):
+    facts = {"made_with": WSJ0, "summary": [scored("sdri", 9.0), scored("si-snri", 8.6)]}
+    (row,) = compare.compare(record_of(tmp_path, "wsj0-mix", **facts, protocol={"assign": "frame"}), "wsj0_2mix_upit")
+    assert row["published"] == 10.8 and row["condition"] == "optimal assignment, open condition"
+    record = record_of(tmp_path, "wsj0-mix", **facts)
+    assert compare.compare(record, "wsj0_2mix_upit", ["open"])[0]["published"] == 9.4
+    with pytest.raises(UsageError, match="nothing that was published passes --only closed"):
+        compare.compare(record, "wsj0_2mix_upit", ["closed"])
+    record["data"]["conditions"] = ["closed"]  # as the items themselves tell
+    with pytest.raises(UsageError, match="another condition than closed"):
+        compare.compare(record, "wsj0_2mix_upit")
+    frame = record_of(tmp_path, "wsj0-mix", **facts, protocol={"assign": "frame"})
+    with pytest.raises(UsageError, match="published with --assign default, this was scored with frame"):
+        compare.compare(frame, "wsj0_2mix_convtasnet")
+
+
+def test_points_of_a_figure_are_of_the_same_data_and_protocol(tmp_path: Path):
+    record = record_of(tmp_path, "wsj0-mix", made_with=WSJ0)
+    every, small = compare.points(record), compare.points(record, ["parameters<3"])
+    assert {one.data for one in every} == {"WSJ0-2mix 8 kHz test"} and len(every) > 20
+    assert sorted(one.name for one in small) == ["DPTNet", "DualPathRNN", "sudo rm -rf"]
+    assert compare.points(record_of(tmp_path, "speakers")) == []
+
+
 def test_a_protocols_scores(tmp_path: Path):
     summary = [scored(name, number) for number, name in enumerate(("1S", "2Si", "3Si", "4Si", "MSi", "TRF"), 10)]
     facts = {"made_with": {"variant": "dry"}, "rate": 16000, "items": 1000, "protocol": {"name": "saijo2023"}}

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from usepcli.engine.scoring import assigning, protocols
+from usepcli.engine.scoring import assigning, protocols, published
 from usepcli.engine.scoring.evaluate import ORACLE, UNPROCESSED
 from usepcli.engine.scoring.results import SEPARATED
 from usepcli.engine.tables import Scores
@@ -31,6 +31,7 @@ COLUMNS = (
 )  # fmt: skip
 # What the papers call the mixture itself, scored like an estimate.
 UNTOUCHED = ("Unprocessed", "the input mixture")
+FIGURE_METRIC = "si-snri"
 OPTIMAL = "optimal assignment"  # in a condition: that of --assign frame
 IDEAL = ("ideal ratio STFT masks", "IRM")
 
@@ -85,27 +86,31 @@ def profiles() -> list[str]:
     return sorted({row["profile"] for row in ledger() if row["profile"] and not row["set"]})
 
 
-def compare(record: Mapping[str, Any], profile_name: str) -> list[Scores]:
+def compare(record: Mapping[str, Any], profile_name: str, only: Sequence[str] = ()) -> list[Scores]:
     """Return one row of COLUMNS per number published for a profile on the data of an evaluation.
 
     ours, its interval and difference are nan for what was not scored; the mixture as every estimate comes last.
-    record: what evaluate.json holds.  UsageError for a profile without published numbers, another protocol or no metric
-    in common; BadInput where the data are not those of the paper.
+    record: what evaluate.json holds.  only: filters (engine/scoring/published.py).  UsageError for a profile without
+    published numbers, another protocol or no metric in common; BadInput where the data are not those of the paper.
     """
     # Rows without a protocol tell of the network, its size and stride: nothing that is scored.
-    published = [row for row in ledger() if row["profile"] == profile_name and not row["set"] and row["protocol"]]
-    if not published:
+    named = [row for row in ledger() if row["profile"] == profile_name and not row["set"] and row["protocol"]]
+    if not named:
         raise UsageError(choices("profile with published numbers", profile_name, profiles()))
     about, made = _data(record)
-    places = list(dict.fromkeys(row["data"] for row in published))
+    places = list(dict.fromkeys(row["data"] for row in named))
     reasons = {place: _unlike(place, record, about, made) for place in places}
     same = [place for place, reason in reasons.items() if not reason]
     if not same:
         listed = "; ".join(f"{place}: {reason}" for place, reason in reasons.items())
         raise BadInput(f"{about['manifest']}: not the data of {profile_name}'s published numbers ({listed})")
-    rows = [row for row in published if row["data"] in same]
+    rows = [row for row in named if row["data"] in same]
     _refuse_protocol(record, rows, profile_name)
     rows = _so_assigned(record, rows, profile_name)
+    rows = _so_known(record, rows, profile_name)
+    rows = published.kept(rows, only, ledger())
+    if not rows:
+        raise UsageError(f"{profile_name}: nothing that was published passes --only {' --only '.join(only)}")
     tables = {(row["paper"], row["where"], row["data"], row["condition"]) for row in rows}
     beside = [row for row in ledger() if _beside(row, tables)]
     alone = all(row.get("system", SEPARATED) != SEPARATED for row in record.get("summary") or [])
@@ -202,6 +207,31 @@ def _so_assigned(record: Mapping[str, Any], rows: Sequence[Mapping[str, str]], p
     return found
 
 
+def _so_known(record: Mapping[str, Any], rows: Sequence[Mapping[str, str]], profile: str) -> list[Mapping[str, str]]:
+    """Return the rows whose talkers are known to the model or not as ours are; UsageError where there is none.
+
+    Sets whose items do not tell are what their papers say of them, so that their split decides.
+    """
+    told = (record.get("data") or {}).get("conditions") or []
+    if not told:
+        return list(rows)
+    found = [row for row in rows if (named := published.facts(row, ()).condition) == "" or [named] == told]
+    if not found:
+        raise UsageError(f"{profile}: published for talkers of another condition than {' and '.join(told)}")
+    return found
+
+
+def points(record: Mapping[str, Any], only: Sequence[str] = (), metric: str = FIGURE_METRIC) -> list[published.Point]:
+    """Return what is published in a metric on the data of an evaluation, by its protocol and assignment."""
+    about, made = _data(record)
+    rows = [row for row in ledger() if row["metric"] == metric and _same(row["protocol"], _protocol(record))]
+    same = {place for place in {row["data"] for row in rows} if not _unlike(place, record, about, made)}
+    rows = [row for row in rows if row["data"] in same and row["system"] not in UNTOUCHED]
+    if rows:
+        rows = _so_known(record, _so_assigned(record, rows, metric), metric)
+    return published.points(published.kept(rows, only, ledger()), ledger())
+
+
 def _protocol(record: Mapping[str, Any]) -> str:
     return str((record.get("protocol") or {}).get("name") or protocols.OWN)
 
@@ -215,7 +245,7 @@ def _beside(row: Mapping[str, str], tables: Iterable[tuple[str, str, str, str]])
 
 
 def _rows(
-    record: Mapping[str, Any], published: Sequence[Mapping[str, str]], made: Mapping[str, Any], system: str = ""
+    record: Mapping[str, Any], told: Sequence[Mapping[str, str]], made: Mapping[str, Any], system: str = ""
 ) -> list[Scores]:
     """Return the rows of one system: the model, or one beside it whose name begins so (those that were scored)."""
     # Summary rows of the model carry a system only where others stand beside it.
@@ -223,15 +253,15 @@ def _rows(
     own = [row for name, row in summary if (name.startswith(system) if system else name == SEPARATED)]
     ours = {row["metric"]: row for row in own}
     protocol = _protocol(record)
-    found = [ours.get(row["metric"], {}) if _same(row["protocol"], protocol) else {} for row in published]
+    found = [ours.get(row["metric"], {}) if _same(row["protocol"], protocol) else {} for row in told]
     if system:
-        pairs = [(row, value) for row, value in zip(published, found, strict=True) if value]
+        pairs = [(row, value) for row, value in zip(told, found, strict=True) if value]
     elif not any(value.get("mean") is not None for value in found):
-        wanted = dict.fromkeys(row["metric"] for row in published if _same(row["protocol"], protocols.OWN))
+        wanted = dict.fromkeys(row["metric"] for row in told if _same(row["protocol"], protocols.OWN))
         asked = " ".join(f"--metric {name}" for name in wanted)
         raise UsageError(f"nothing that was published is among the scores: score again with {asked or 'more items'}")
     else:
-        pairs = list(zip(published, found, strict=True))
+        pairs = list(zip(told, found, strict=True))
     return [_row(row, value, _note(row, record, value, made)) for row, value in pairs]
 
 
@@ -240,10 +270,10 @@ def _row(row: Mapping[str, str], found: Mapping[str, Any], note: str) -> Scores:
     mean, low, high = (
         math.nan if found.get(key) is None else float(found[key]) for key in ("mean", "ci95_low", "ci95_high")
     )
-    published = float(row["value"])
+    value = float(row["value"])
     return {
-        "metric": row["metric"], "ours": mean, "ci95_low": low, "ci95_high": high, "published": published,
-        "difference": mean - published, "unit": row["unit"], "system": row["system"], "condition": row["condition"],
+        "metric": row["metric"], "ours": mean, "ci95_low": low, "ci95_high": high, "published": value,
+        "difference": mean - value, "unit": row["unit"], "system": row["system"], "condition": row["condition"],
         "where": f"{row['paper']}, {row['where']}", "note": note,
     }  # fmt: skip
 

@@ -263,11 +263,11 @@ def _labels(by: str, job: Job, rows: Rows) -> dict[tuple[str, str], str]:
     return {(item, ""): ";".join(value) if isinstance(value, tuple) else str(value) for item, value in of.items()}
 
 
-def add_published(found: Results, record: dict[str, Any], profile: str) -> None:
+def add_published(found: Results, record: dict[str, Any], profile: str, only: Sequence[str] = ()) -> None:
     """Put the published numbers beside these; UsageError or BadInput where they cannot be compared."""
     from usepcli.engine.scoring import compare, results
 
-    rows = compare.compare(record, profile)
+    rows = compare.compare(record, profile, only)
     found.tables[results.COMPARED] = (rows, list(compare.COLUMNS))
     record["compare"] = results.strict(rows)
 

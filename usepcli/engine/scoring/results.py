@@ -274,6 +274,7 @@ def about_data(manifest: Manifest, split: str, sample_rate: int) -> dict[str, An
         raise BadInput(f"{show(record)}: not JSON ({fault}); run usep prepare-data again") from fault
     made = made if isinstance(made, dict) else {}
     sums = made.get("sha256")
+    conditions = sorted({row.condition for row in manifest.rows if row.condition})
     text = "\n".join([*map(repr, manifest.rows), made.get("key", ""), json.dumps(sums, sort_keys=True)])
     return {
         "manifest": str(manifest.path),
@@ -281,5 +282,6 @@ def about_data(manifest: Manifest, split: str, sample_rate: int) -> dict[str, An
         "root": str(manifest.root.resolve()),
         "corpus": made.get("corpus", ""),
         "sample_rate": sample_rate,
+        **({"conditions": conditions} if conditions else {}),
         "sha256": hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(),
     }

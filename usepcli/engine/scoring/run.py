@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from usepcli import guard
 from usepcli.engine import shards
 from usepcli.engine.journal import ABOUT
-from usepcli.engine.scoring import assigning, conditions, filled, jobs, judging, speech
+from usepcli.engine.scoring import assigning, compared_figure, conditions, filled, jobs, judging, speech
 from usepcli.engine.scoring import bounds as limits
 from usepcli.engine.scoring.jobs import Folders, Job, Means, Measures, Rows, Speech, checked
 from usepcli.engine.separation.ending import Ending
@@ -83,6 +83,8 @@ def evaluate(
     judge_path: Path | None = None,
     versus: Sequence[Path] = (),
     compare: str = "",
+    only: Sequence[str] = (),
+    figure: Path | None = None,
     stats: bool = False,
     by: str = "",
     report: bool = False,
@@ -129,6 +131,9 @@ def evaluate(
     )
     if wanted.subject:
         limits.check(wanted, kaldi_export is not None)
+    compared_figure.check(figure, compare, only, overwrite)
+    if figure is not None:
+        show = _drawing(figure, only, show)
     conditions.check(wanted, stats, by, versus, compare)
     speech.check(words, metric, folders)
     _check_page(wanted, report, report_by)
@@ -176,6 +181,17 @@ def evaluate(
                 raise
 
 
+def _drawing(figure: Path, only: Sequence[str], show: Callable[[Evaluated], None]) -> Callable[[Evaluated], None]:
+    """Return what shows results and draws them among published ones; a share's are shown alone."""
+
+    def drawn(done: Evaluated) -> None:
+        show(done)
+        if not done.share:
+            compared_figure.draw(figure, done.record, only)
+
+    return drawn
+
+
 def _recalled(
     place: Place, record: dict[str, Any], say: Callable[[str], None], show: Callable[[Evaluated], None]
 ) -> Evaluated:
@@ -194,13 +210,13 @@ def _recalled(
 _DECIDING = (
     "model", "data", "split", "metric", "estimates", "references", "mixtures", "skip_missing", "protocol",
     "unprocessed", "oracle", "stft", "bounds", "consistency", "assign", "judge", "judge_path", "versus", "compare",
-    "stats", "by", "report", "report_by", "mom_pairs", "hypotheses", "asr", "language", "texts", "kaldi_export",
+    "only", "stats", "by", "report", "report_by", "mom_pairs", "hypotheses", "asr", "language", "texts", "kaldi_export",
     "channels", "seed", "limit",
 )  # fmt: skip
 
 
 # Where nothing is asked of these, results are those of a time that did not know them.
-_LATER = ("oracle", "stft", "bounds", "consistency", "assign", "judge", "judge_path")
+_LATER = ("oracle", "stft", "bounds", "consistency", "assign", "judge", "judge_path", "only")
 
 
 def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluated], None]) -> Evaluated:
@@ -219,7 +235,7 @@ def _scored(asked: _Asked, place: Place, found: Results, show: Callable[[Evaluat
     rows, failed = _filled(asked, place, found, every, moms, odds)
     record = place.record(found) | ({"failed": failed} if failed else {})
     if options["compare"]:
-        asked.part(lambda: filled.add_published(found, record, options["compare"]))
+        asked.part(lambda: filled.add_published(found, record, options["compare"], options.get("only", ())))
     place.save(found, record, not asked.faults and not options["report"])
     done = Evaluated(found, record, place.path)
     show(done)
