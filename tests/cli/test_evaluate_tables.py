@@ -248,6 +248,8 @@ def test_compare_shows_the_scores_and_refuses_other_data(usep: Usep) -> None:
     assert answer.code == 65 and "corpus fuss was expected, this is speakers" in answer.err
     assert json.loads(answer.out)["items"] == 3 and Path("scores/summary.csv").exists()
     assert not Path("scores/compare.csv").exists()
+    answer = usep(*ONE, "--compare", "wsj0_2mix_pit", "--figure", "f.png", "-o", "drawn")
+    assert answer.code == 65 and not Path("f.png").exists(), "a figure of what cannot be compared"
 
 
 def test_compare_puts_published_numbers_beside_ours(usep: Usep) -> None:
@@ -261,6 +263,10 @@ def test_compare_puts_published_numbers_beside_ours(usep: Usep) -> None:
     rows = {row["metric"]: row for row in table("scores/compare.csv")}
     assert float(rows["si-snr"]["published"]) == 10.3 and float(rows["si-snr"]["ours"]) < 10
     assert json.loads(usep(*scored, "-o", "again", "--json", "-q").out)["compare"][0]["published"] == 10.3
+    answer = usep(*scored, "--figure", "f.svg", "-o", "drawn", "-q")
+    assert answer.code == 2 and "score one with --metric si-snri" in answer.err
+    answer = usep(*scored, "--metric", "si-snri", "--figure", "f.svg", "-o", "drawn", "--overwrite", "-q")
+    assert answer.code == 0 and "(ours)" in Path("f.svg").read_text()
 
 
 def test_a_table_of_words_needs_no_model(usep: Usep) -> None:

@@ -19,7 +19,7 @@ from usepcli.errors import UsageError
 Line = Mapping[str, str]
 COSTS = Path(__file__).resolve().parents[2] / "published" / "costs.csv"
 CLOSED, OPEN = "closed", "open"  # those of data.corpora.base
-NUMBERS = {"parameters": "M", "stride": "samples"}
+NUMBERS = {"parameters": "millions", "stride": "samples"}
 _WORDS = ("causal", "not-causal", CLOSED, OPEN)
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq,

@@ -186,7 +186,7 @@ def _drawing(figure: Path, only: Sequence[str], show: Callable[[Evaluated], None
 
     def drawn(done: Evaluated) -> None:
         show(done)
-        if not done.share:
+        if not done.share and done.record.get("compare"):  # what cannot be compared is told, not drawn
             compared_figure.draw(figure, done.record, only)
 
     return drawn
