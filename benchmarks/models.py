@@ -32,7 +32,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "conformer_mask": {}, "convtasnet": {}, "tdcnpp": {}, "dprnn": {},
     "dprnn gated": {"name": "dprnn", "path": "gated"},
     "dprnn dptnet": {"name": "dprnn", "path": "dptnet"}, "band_path": {}, "upit": {}, "tasnet": {}, "sepformer": {},
-    "sudormrf": {}, "tfgridnet": {}, "tflocoformer": {}, "tiger": {}, "mossformer2": {}, "unet_mask": {},
+    "sudormrf": {}, "chimera": {}, "tfgridnet": {}, "tflocoformer": {}, "tiger": {}, "mossformer2": {}, "unet_mask": {},
     "convtasnet live": {"name": "convtasnet", "norm": "cumln", **LIVE}, "upit live": {"name": "upit", **LIVE},
     "dprnn live": {"name": "dprnn", "norm": "channel", **LIVE}, "tasnet live": {"name": "tasnet", **LIVE},
 }  # fmt: skip
