@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import usepcli
 from usepcli import registry
@@ -153,3 +154,15 @@ def test_objectives_metrics_and_profiles_in_the_readme_are_those_that_exist() ->
             assert {load_profile(name, environ={}).objective["name"] for name in tried} <= set(names_of(line[0])), line
     scores = README.split("`evaluate` knows")[1].split("\n## ")[0]
     assert all(re.search(rf"(?<![\w-]){name}(?![\w-])", scores) for name in registry.METRICS)
+
+
+def test_models_in_the_readme_are_those_that_exist_and_as_large() -> None:
+    section = README.split("## Models\n")[1].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*$", section, re.M)]
+    assert {name for line in lines for name in names_of(line[0])} == set(registry.MODELS)
+    assert len(lines) == len(registry.MODELS)
+    for name, _, size, _, _ in lines:
+        if name != "`cond_unet`":  # as published it takes a CLAP, which has to be there
+            with torch.device("meta"):
+                model = build.model({"name": name.strip("`")})
+            assert size.removeprefix("our own, ") == f"{model.n_params / 1e6:.2f} M", name
