@@ -60,7 +60,7 @@ _Figure = typer.Option(
 _Pcm = typer.Option(
     "--pcm",
     metavar="RATE[:CHANNELS[:FORMAT]]",
-    help="With --live: the input has no header; so its samples are (usual: 1 channel, s16le). Or what to ask mic: for.",
+    help="With --live: what samples without a header are (1 channel, s16le unless said), or what mic: is asked for.",
 )
 _Pipes = typer.Option(
     "--pipe",

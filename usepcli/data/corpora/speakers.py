@@ -30,6 +30,8 @@ class Speakers(Maker):
     levels in dB; pairs are ranges (low, high).
     """
 
+    closed = 0  # of a kind of corpus that has no such option
+
     def __init__(
         self,
         n_src: int = 2,
