@@ -49,6 +49,7 @@ OBJECTIVES = {
     "mixpit": "usepcli.objectives.mixpit:MixPIT",
     "oct": "usepcli.objectives.oct:OCT",
     "pit": "usepcli.objectives.pit:PIT",
+    "pixit": "usepcli.objectives.pixit:PixIT",
     "prompt_tuning": "usepcli.objectives.prompt_tuning:PromptTuning",
     "remix_cycle": "usepcli.objectives.remix_cycle:RemixCycle",
     "remixit": "usepcli.objectives.remixing:RemixIT",

@@ -29,8 +29,8 @@ OPTIONS = {
     "mixit": [{}, {"supervised_fraction": 0.5, "p0": 0.5, "single_source_prob": 0.5, "normalize_mom": True}],
 }
 ASKING = [name for name in registry.OBJECTIVES if registry.load("objective", name).asks]
-# Those that learn from embeddings need a model that has them, and have tests of their own.
-UNASKED = [name for name in registry.OBJECTIVES if name not in (*ASKING, *registry.EMBEDDING)]
+# Those that learn from embeddings need a model that has them, and have tests of their own; as has what needs turns.
+UNASKED = [name for name in registry.OBJECTIVES if name not in (*ASKING, *registry.EMBEDDING, "pixit")]
 # Those that train no separator have models and data of their own, and tests of their own.
 ASKING = [name for name in ASKING if name not in registry.PREPARING]
 CASES = [

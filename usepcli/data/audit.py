@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from usepcli import guard
 from usepcli.audio import io, raws, tars
 from usepcli.audio.extent import extent
+from usepcli.data import rttm
 from usepcli.data.items import fitted
 from usepcli.data.words import fault_of
 from usepcli.errors import InputNotFound
@@ -51,6 +53,7 @@ class Item:
     noise: str = ""
     queries: tuple[str, ...] = ()
     start: int | None = None  # of a stretch of `frames` samples, where the item is not its whole files
+    activity: str = ""
 
 
 @dataclass
@@ -94,6 +97,8 @@ def _audit(result: Result) -> None:
         _audit_sum(result, whole, found)
     if item.queries:
         _audit_queries(result)
+    if item.activity:
+        _audit_turns(result)
     if not item.whole:
         _audit_unmixed(result, found[: len(item.sources)] if len(found) == len(parts) else [])
 
@@ -105,6 +110,22 @@ def _audit_queries(result: Result) -> None:
     twice = [query for query, count in Counter(item.queries).items() if query and count > 1]
     if twice:
         result.add(WARNING, "same-query", "", f"'{twice[0]}' asks for two sources, which no model can tell apart")
+
+
+def _audit_turns(result: Result) -> None:
+    item = result.item
+    place = tars.located(item.root, item.activity)
+    try:
+        turns = rttm.of_recording(place, PurePath(item.whole).stem)
+    except Exception as error:
+        result.add(ERROR, "turns", item.activity, guard.reason(error, place))
+        return
+    end = item.frames / item.rate if item.start is None and item.frames and item.rate else math.inf
+    late = sum(turn.begin >= end for turn in turns)
+    if late:
+        result.add(WARNING, "turns", item.activity, f"{late} turns begin behind the end of the recording, {end:g} s")
+    if not turns:
+        result.add(WARNING, "turns", item.activity, "no turn of any talker: nobody speaks")
 
 
 def _audit_unmixed(result: Result, sources: list[np.ndarray]) -> None:

@@ -26,6 +26,7 @@ class Example:
 
     queries: of the sources, in their order, or none; other words as in a manifest's row.  incomplete: phrases of the
     caption were left out, so that no sum of what they name is the mixture.  files: what the mixture was read from.
+    activity: (talkers, frames) 1 where a talker of `talkers` speaks, at rttm.FRAME_RATE; None where nobody asked.
     """
 
     id: str
@@ -39,6 +40,8 @@ class Example:
     label: str = ""
     incomplete: bool = False
     files: tuple[str, ...] = ()
+    activity: np.ndarray | None = None
+    talkers: tuple[str, ...] = ()
 
 
 @dataclass
@@ -47,7 +50,8 @@ class Batch:
 
     queries[b] has as many entries as mixture b has sources of its own, which may be fewer than K, or none.
     incomplete and files are as in an example.  Where the sources of some alone are known, `known` says of which; those
-    of the others are zeros.  It is empty where all are known, or none.
+    of the others are zeros.  It is empty where all are known, or none.  activity: (B, A, frames), zero-padded, of
+    the `talkers` of each.
     """
 
     mix: Tensor
@@ -62,19 +66,28 @@ class Batch:
     incomplete: list[bool] = field(default_factory=list)
     files: list[tuple[str, ...]] = field(default_factory=list)
     known: list[bool] = field(default_factory=list)
+    talkers: list[tuple[str, ...]] = field(default_factory=list)
+    activity: Tensor | None = None
 
     def some(self, which: Sequence[int]) -> Batch:
         """Return the batch of these mixtures, without the sources if those of one of them are unknown."""
-        lists = {each.name: getattr(self, each.name) for each in fields(self)[2:] if each.name != "bad_files"}
+        lists = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)[2:]
+            if each.name not in ("bad_files", "activity")
+        }
         chosen = {name: [value[k] for k in which] for name, value in lists.items() if value}
         whole = self.sources is not None and (not self.known or all(self.known[k] for k in which))
         sources = self.sources[[*which]] if self.sources is not None and whole else None
-        return replace(self, mix=self.mix[[*which]], sources=sources, **chosen | {"bad_files": [], "known": []})
+        chosen |= {"bad_files": [], "known": []}
+        activity = None if self.activity is None else self.activity[[*which]]
+        return replace(self, mix=self.mix[[*which]], sources=sources, activity=activity, **chosen)
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch with its tensors on `device`."""
-        sources = None if self.sources is None else self.sources.to(device, non_blocking=True)
-        return replace(self, mix=self.mix.to(device, non_blocking=True), sources=sources)
+        known = {"mix": self.mix, "sources": self.sources, "activity": self.activity}
+        there = {name: each.to(device, non_blocking=True) for name, each in known.items() if each is not None}
+        return replace(self, **there)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,4 +120,14 @@ def collate(examples: list[Example]) -> Batch:
         [e.incomplete for e in examples],
         [e.files for e in examples],
         [] if all(known) or not any(known) else known,
+        [e.talkers for e in examples],
+        _activity([e.activity for e in examples if e.activity is not None]),
     )
+
+
+def _activity(found: list[np.ndarray]) -> Tensor | None:
+    if not found:
+        return None
+    n_talkers, frames = (max(each.shape[axis] for each in found) for axis in (0, 1))
+    padded = [np.pad(each, ((0, n_talkers - each.shape[0]), (0, frames - each.shape[1]))) for each in found]
+    return torch.from_numpy(np.stack(padded))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from usepcli import guard
-from usepcli.data import lazy, words
+from usepcli.data import lazy, rttm, words
 from usepcli.data.batch import Example, Unusable
 from usepcli.data.crops import Deal, How, held, seconds, weights
 from usepcli.data.items import Reader
@@ -109,6 +109,7 @@ class FixedMixtures(Replacing):
         split: Split | None = None,
     ) -> None:
         self.manifest, self.seed, self.with_sources, self.n_phrases = manifest, seed, with_sources, n_phrases
+        self.with_activity = "activity" in needs
         self.reader = Reader(manifest, rate, segment_s, kept, channels)
         self._whole, self._heard = Reader(manifest, rate, channels=channels), dict[str, str]()
         lengths = seconds(manifest.rows)
@@ -152,9 +153,11 @@ class FixedMixtures(Replacing):
         said = Chosen(row.phrases, False)
         if self.n_phrases and row.phrases:
             said = fixed(row.phrases, self.n_phrases, draw)
+        heard = rttm.activity(self.manifest, row, item) if self.with_activity else rttm.UNKNOWN
         return Example(
             row.id, item.mix, item.sources, row.text, queries=row.queries, caption=row.caption, phrases=said.phrases,
             label=row.label, incomplete=said.incomplete, files=(row.mixture,) if row.mixture else row.sources,
+            activity=heard.frames, talkers=heard.talkers,
         )  # fmt: skip
 
     def _check_heard(self, row: Row, with_sources: bool) -> None:

@@ -33,13 +33,15 @@ CHANNELS = ("each", "first", "mix")  # what is made of a file's channels: all of
 class Item(NamedTuple):
     """One item, float32 at `rate` Hz: mix (T,), sources (K, T) or None where none were asked for, and a note.
 
-    Of several channels mix is (C, T) and sources are (K, C, T).
+    Of several channels mix is (C, T) and sources are (K, C, T).  first: the sample of its files, at `rate`, with which
+    a segment begins.
     """
 
     mix: np.ndarray
     sources: np.ndarray | None
     rate: int
     note: str = ""
+    first: int = 0
 
 
 class Reader:
@@ -76,7 +78,7 @@ class Reader:
         if not self.frames and row.start is None:
             return self._item(row, self._store.whole, with_sources)
         if not self.frames:
-            return self._item(row, lambda path: self._store.segment(path, start, count), with_sources)
+            return self._item(row, lambda path: self._store.segment(path, start, count), with_sources, start)
         over = self._over(row, start)
 
         def read(path: Path) -> np.ndarray:
@@ -85,7 +87,7 @@ class Reader:
                 raise BadInput(f"{io.show(path)}: ends before sample {start}; shorter than the manifest says")
             return np.pad(wave, (0, self.frames - wave.size))
 
-        return self._item(row, read, with_sources)
+        return self._item(row, read, with_sources, start)
 
     def whole(self, row: Row, with_sources: bool = False) -> Item:
         """Return an item from its beginning, at most `seconds` of it."""
@@ -103,7 +105,7 @@ class Reader:
         sources = self._listed(row) if with_sources or mixture is None else []
         check_row(row, mixture, sources, self._store.header)
 
-    def _item(self, row: Row, read: Callable[[Path], np.ndarray], with_sources: bool) -> Item:
+    def _item(self, row: Row, read: Callable[[Path], np.ndarray], with_sources: bool, first: int = 0) -> Item:
         mix = read(self.manifest.resolve(row.mixture)) if row.mixture else None
         refs = None
         if mix is None or (with_sources and row.sources):
@@ -112,7 +114,7 @@ class Reader:
         if mix is None:
             assert refs is not None
             mix = refs.sum(0)
-        return Item(mix, refs if with_sources else None, self.rate)
+        return Item(mix, refs if with_sources else None, self.rate, first=first)
 
     def _over(self, row: Row, start: int) -> set[Path]:
         """Return the sources that are over before sample `start` of a sum: it lasts as long as the longest of them."""

@@ -3,6 +3,7 @@
 What a model may be asked for stands beside the sounds: `queries`, one for each source and joined by ';' as they are,
 `caption`, the whole mixture in words, and `phrases` of the caption, joined by ';', each with '|' and its weight unless
 that is 1. `text` is what was said, `label` what kind of item it is, `condition` closed or open: known talkers or not.
+`activity` names an RTTM file that says who speaks when, from the beginning of the mixture's file (data/rttm.py).
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ COLUMNS = (
 )  # fmt: skip
 POOL_COLUMNS = ("id", "split", "speaker", "path", "sample_rate", "frames", "origin", "licence")
 # Columns that a file has only where one of its rows uses them.
-WORDS, POOL_WORDS = ("queries", "caption", "phrases", "start", "condition"), ("query",)
+WORDS, POOL_WORDS = ("queries", "caption", "phrases", "start", "condition", "activity"), ("query",)
 _NONE = ("", (), None)  # an unused one
 RECORDS = ("prepare.json", "remix.json")  # what made a folder, by the command
 _INTS = frozenset({"sample_rate", "frames", "n_src", "start"})
 _LISTS = frozenset({"sources", "speakers"})
-_PATHS = frozenset({"path", "mixture", "noise"})
+_PATHS = frozenset({"path", "mixture", "noise", "activity"})
 # What is looked at in every row before the first is used.
 _KINDS: dict[str, type[Column]] = {
     **dict.fromkeys(_INTS, Numbers), **dict.fromkeys(_LISTS, Lists), "phrases": Phrases, "split": Names,
@@ -87,6 +88,7 @@ class Row(_Shown):
     phrases: tuple[Phrase, ...] = ()
     start: int | None = None
     condition: str = ""
+    activity: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -352,12 +354,9 @@ def _whole(text: str, path: Path, line: int, name: str) -> int | None:
     if name == "start" and not text.strip():
         return None
     try:
-        value = int(text or 0)
-        if abs(value) >= 1 << 63:  # numpy holds no larger ones, and a sound has no more samples
-            raise ValueError(text)
-    except ValueError as err:
+        return int(np.int64(int(text or 0)))  # it holds no larger ones, and a sound has no more samples
+    except (ValueError, OverflowError) as err:
         raise BadInput(f"{path}:{line}: {name} is '{text}', a whole number was expected") from err
-    return value
 
 
 def read_list(text: str, where: str) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from usepcli.data.lazy import counts, given, hollow
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
 from usepcli.errors import ConfigError
 
-# Fields of a batch, and of a manifest's row, that hold words.
-FIELDS = ("queries", "caption", "phrases", "label", "text")
+# Fields of a batch, and of a manifest's row, that say what is heard: words, and who speaks when.
+FIELDS = ("queries", "caption", "phrases", "label", "text", "activity")
 
 
 def needed(needs: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from usepcli.audio.io import AUDIO_SUFFIXES, show
@@ -12,6 +13,7 @@ from usepcli.data.corpora import by_time
 from usepcli.data.corpora.base import Bad, Corpus, split_of
 from usepcli.data.corpora.listing import Recording, recordings
 from usepcli.data.manifest import Row
+from usepcli.data.rttm import beside
 from usepcli.errors import BadInput
 
 _MIX = ("mix", "mixture", "mixtures", "noisy")
@@ -24,7 +26,7 @@ class Folder(Corpus):
     Sources are found in either of two layouts: `mix/x.wav` with `s1/x.wav`, `s2/x.wav` (and `noise/x.wav`),
     or `x/mix.wav` with `x/s1.wav`, `x/s2.wav`. Splits are named by folders (train, dev, eval ...) or by a
     manifest.csv with the columns path and split; otherwise they are dealt out by seed in `split_ratios`, few or long
-    recordings by time (see by_time).
+    recordings by time (see by_time). An RTTM file x.rttm beside x.wav says who speaks when in it.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Folder(Corpus):
             kept = {whole[int(i * step)] for i in range(self.limit)}
         names = _unique(whole)
         rows = [self._row(headers[path], headers, headers[path].split or split_of(path), names[path]) for path in whole]
+        rows = [replace(row, activity=beside(root, row.mixture)) for row in rows]
         dealt, self.said = by_time.deal(rows, self.split_ratios, self.seed, whole)
         return [row for row in dealt if row.mixture in kept]
 

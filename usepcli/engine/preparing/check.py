@@ -268,7 +268,7 @@ def _utterance(root: Path, row: PoolRow) -> Item:
 
 def _item(root: Path, row: Row) -> Item:
     files = row.mixture, row.sample_rate, row.frames, root, row.sources, row.noise
-    return Item(row.id, row.split, *files, row.queries, row.start)
+    return Item(row.id, row.split, *files, row.queries, row.start, row.activity)
 
 
 def _foreign(path: Path, rate: int) -> Table:
