@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -87,6 +89,24 @@ def test_prepare_data_finds_turns_and_check_tells_of_wrong_ones(tmp_path):
     (tmp_path / "in" / "m.rttm").write_text("SPEAKER m 1 0\n")
     run = CliRunner().invoke(app, ["prepare-data", str(tmp_path / "out"), "--check"])
     assert "turns" in run.output
+
+
+def test_packed_recordings_keep_their_turns(tmp_path):
+    pytest.importorskip("webdataset")
+    meeting(tmp_path / "in")
+    written(tmp_path / "in" / "m.rttm", ("m", 0.4, 0.9, "ann"), ("other", 0.0, 4.0, "bob"), ("m", 2.2, 1.4, "ann"))
+    run = CliRunner().invoke(
+        app, ["prepare-data", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--shards", "1MB"]
+    )
+    assert run.exit_code == 0, run.output
+    shutil.rmtree(tmp_path / "in")
+    manifest = Manifest.read(tmp_path / "out").split("train")
+    data = FixedMixtures(manifest, RATE, 0.0, 0, False, needs={"activity"})
+    example = data[0, 0]
+    assert example.talkers == ("ann",)
+    assert example.activity is not None
+    heard = example.mix[RATE // rttm.FRAME_RATE // 2 :: RATE // rttm.FRAME_RATE] > 0
+    assert (example.activity[0, : len(heard)] > 0).tolist() == heard.tolist()
 
 
 def test_recordings_without_turns_are_refused_before_training(tmp_path):

@@ -19,7 +19,7 @@ from usepcli.audio import tars
 from usepcli.data.items import Item
 from usepcli.data.manifest import Manifest, Row
 from usepcli.errors import BadInput, InputNotFound
-from usepcli.files import show
+from usepcli.files import show, write_text
 
 FRAME_RATE = 50  # per second
 SUFFIX = ".rttm"
@@ -98,6 +98,16 @@ def of_recording(path: Path, stem: str) -> tuple[Turn, ...]:
             "file without its ending in the second field"
         )
     return own
+
+
+def write(path: Path, turns: tuple[Turn, ...]) -> None:
+    """Replace a file by the lines of these turns; errors as for `write_text`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (
+        f"SPEAKER {turn.file} 1 {turn.begin!r} {turn.end - turn.begin!r} <NA> <NA> {turn.talker} <NA> <NA>\n"
+        for turn in turns
+    )
+    write_text(path, "".join(lines))
 
 
 def activity(manifest: Manifest, row: Row, item: Item) -> Activity:

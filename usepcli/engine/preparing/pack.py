@@ -16,16 +16,16 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from usepcli import guard
 from usepcli.audio import raws, tars
 from usepcli.audio.io import show
-from usepcli.data import lazy
+from usepcli.data import rttm
 from usepcli.data.corpora.base import Bad
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
-from usepcli.errors import BadInput, ConfigError, UsageError
+from usepcli.errors import BadInput, ConfigError, InputNotFound
 from usepcli.files import whole
 from usepcli.report.progress import progress
 from usepcli.versions import need
@@ -33,6 +33,7 @@ from usepcli.versions import need
 FOLDER = "shards"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _LEAST = 10_000
+_TURNS = "turns"  # folder of the RTTM files of packed recordings
 _MOST = 8 << 30  # bytes that the header of a member can state
 Table = Manifest | Pool
 
@@ -56,9 +57,6 @@ def pack(tables: Sequence[Table], out: Path, size: int, quiet: bool = False) -> 
 
     MissingDependency without the extra `shards`; IOFault on a full disk.
     """
-    for table in tables:
-        if isinstance(table, Manifest) and lazy.given(table.rows, "activity").any():
-            raise UsageError("--shards: tars hold no RTTM files yet, and some recordings have one; leave out --shards")
     need("--shards", "shards", "webdataset")
     places: dict[str, str] = {}
     packed: list[Table] = []
@@ -71,7 +69,8 @@ def pack(tables: Sequence[Table], out: Path, size: int, quiet: bool = False) -> 
             numbered: list[tuple[int, Any]] = list(enumerate(table.rows))
             numbered = [(n, row) for n, row in numbered if row.split == split]
             made = _split(table, numbered, out, prefix, size, places, bad)
-            rows |= dict(progress(made, len(numbered), f"tars of {Path(prefix).name}", "row", quiet))
+            done = progress(made, len(numbered), f"tars of {Path(prefix).name}", "row", quiet)
+            rows |= {n: _with_turns(table, n, row, out, f"{stem}{n:06d}", bad) for n, row in done}
         packed.append(replace(table, rows=[rows[n] for n in sorted(rows)], root=out))  # type: ignore[arg-type]
     return packed, bad
 
@@ -105,6 +104,21 @@ def _split(
             else:
                 yield n, named
         at, number = at + count, number + 1
+
+
+def _with_turns(table: Table, n: int, packed: Any, out: Path, name: str, bad: list[Bad]) -> Any:
+    """Return a packed row that names a copy of its turns beside the tars, alone in their file; none if unreadable."""
+    row = table.rows[n]
+    if not (isinstance(row, Row) and row.activity):
+        return packed
+    place = f"{_TURNS}/{name}{rttm.SUFFIX}"
+    try:
+        turns = rttm.of_recording(table.resolve(row.activity), PurePath(row.mixture).stem)
+    except (BadInput, InputNotFound) as fault:
+        bad.append(Bad(row.id, f"{fault}; packed without its turns"))
+        return replace(packed, activity="")
+    rttm.write(out / place, turns)
+    return replace(packed, activity=place)
 
 
 def _why(table: Table, row: Any) -> str:
@@ -165,7 +179,7 @@ def _sample(table: Table, row: Any, held: set[str]) -> dict[str, bytes]:
 
 def _said(row: Any) -> dict[str, Any]:
     """Return what a row says besides its files, without what it leaves open."""
-    left_out = {"mixture", "sources", "noise", "path", "n_src"}
+    left_out = {"mixture", "sources", "noise", "path", "n_src", "activity"}
     said = {name: value for name, value in vars(row).items() if name not in left_out}
     return {name: value for name, value in said.items() if value not in ("", (), None, 0) or name == "start"}
 
