@@ -14,7 +14,7 @@ from usepcli.data import rttm
 from usepcli.data.batch import collate
 from usepcli.data.examples import FixedMixtures
 from usepcli.data.manifest import Manifest, Row
-from usepcli.errors import BadInput, ConfigError, InputNotFound
+from usepcli.errors import BadInput, ConfigError, InputNotFound, PartialFailure
 
 RATE = 8000
 LINE = "SPEAKER {} 1 {} {} <NA> <NA> {} <NA> <NA>\n"
@@ -107,6 +107,19 @@ def test_packed_recordings_keep_their_turns(tmp_path):
     assert example.activity is not None
     heard = example.mix[RATE // rttm.FRAME_RATE // 2 :: RATE // rttm.FRAME_RATE] > 0
     assert (example.activity[0, : len(heard)] > 0).tolist() == heard.tolist()
+
+
+def test_a_recording_whose_turns_cannot_be_read_is_left_out_of_the_tars_and_told(tmp_path):
+    pytest.importorskip("webdataset")
+    for name in ("a", "b"):
+        meeting(tmp_path / "in" / name)
+    (tmp_path / "in" / "a" / "m.rttm").write_text("SPEAKER m 1 0\n")
+    run = CliRunner().invoke(
+        app, ["prepare-data", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--shards", "1MB"]
+    )
+    assert isinstance(run.exception, PartialFailure)
+    assert "1 recordings" in str(run.exception)
+    assert {row.id.split("/")[0] for row in Manifest.read(tmp_path / "out").rows} == {"b"}
 
 
 def test_recordings_without_turns_are_refused_before_training(tmp_path):

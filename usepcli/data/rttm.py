@@ -103,10 +103,11 @@ def of_recording(path: Path, stem: str) -> tuple[Turn, ...]:
 def write(path: Path, turns: tuple[Turn, ...]) -> None:
     """Replace a file by the lines of these turns; errors as for `write_text`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (
-        f"SPEAKER {turn.file} 1 {turn.begin!r} {turn.end - turn.begin!r} <NA> <NA> {turn.talker} <NA> <NA>\n"
-        for turn in turns
-    )
+    times = [(round(turn.begin, 6), round(turn.end - turn.begin, 6)) for turn in turns]
+    lines = [
+        f"SPEAKER {turn.file} 1 {begin} {duration} <NA> <NA> {turn.talker} <NA> <NA>\n"
+        for turn, (begin, duration) in zip(turns, times, strict=True)
+    ]
     write_text(path, "".join(lines))
 
 

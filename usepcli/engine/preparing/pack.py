@@ -70,7 +70,8 @@ def pack(tables: Sequence[Table], out: Path, size: int, quiet: bool = False) -> 
             numbered = [(n, row) for n, row in numbered if row.split == split]
             made = _split(table, numbered, out, prefix, size, places, bad)
             done = progress(made, len(numbered), f"tars of {Path(prefix).name}", "row", quiet)
-            rows |= {n: _with_turns(table, n, row, out, f"{stem}{n:06d}", bad) for n, row in done}
+            named = ((n, _with_turns(table, n, row, out, f"{stem}{n:06d}", bad)) for n, row in done)
+            rows |= {n: row for n, row in named if row is not None}
         packed.append(replace(table, rows=[rows[n] for n in sorted(rows)], root=out))  # type: ignore[arg-type]
     return packed, bad
 
@@ -107,7 +108,7 @@ def _split(
 
 
 def _with_turns(table: Table, n: int, packed: Any, out: Path, name: str, bad: list[Bad]) -> Any:
-    """Return a packed row that names a copy of its turns beside the tars, alone in their file; none if unreadable."""
+    """Return a packed row that names a copy of its turns beside the tars, alone in their file; None if unreadable."""
     row = table.rows[n]
     if not (isinstance(row, Row) and row.activity):
         return packed
@@ -115,8 +116,8 @@ def _with_turns(table: Table, n: int, packed: Any, out: Path, name: str, bad: li
     try:
         turns = rttm.of_recording(table.resolve(row.activity), PurePath(row.mixture).stem)
     except (BadInput, InputNotFound) as fault:
-        bad.append(Bad(row.id, f"{fault}; packed without its turns"))
-        return replace(packed, activity="")
+        bad.append(Bad(row.id, str(fault)))
+        return None
     rttm.write(out / place, turns)
     return replace(packed, activity=place)
 
