@@ -2,7 +2,7 @@
 
 Two recordings x_1, x_2 with known turns make a MoM. With e the outputs for x_1 + x_2, z_n(l) the logit that output n is
 active in frame l, and y_k(l) 1 where talker k speaks, 0 where not, and for all l where there is no k-th talker,
-    L = w L_MixIT(x_1, x_2; e) + (1 - w) L_PIT,    w = separation_weight, 0.5 in the paper
+    L = w L_MixIT(x_1, x_2; e) + (1 - w) L_PIT,    w = separation_weight, 0.5 in the authors' code
     L_PIT = min_pi 1/N sum_k mean_l [ softplus(z_pi(k)(l)) - y_k(l) z_pi(k)(l) ]
 where L_PIT is the mean over the MoMs and over either recording by itself. So each talker has one output, and the
 others learn to be silent, which MixIT alone does not teach.
