@@ -173,7 +173,7 @@ def test_names_with_undecodable_bytes_reach_the_screen(
     ("words", "expected"),
     [
         (["usep", "tr"], {"train"}),
-        (["usep", "train", "--profile", "small_pi"], {"small_pit"}),
+        (["usep", "train", "--profile", "small_pi"], {"small_pit", "small_pixit"}),
         (["usep", "evaluate", "--metric", "si-"], {"si-snr", "si-snr-fuss", "si-snri", "si-snri-fuss"}),
         (["usep", "prepare-data", "x", "--corpus", "spe"], {"speakers"}),
         (["usep", "listen", ""], {"make", "score"}),
