@@ -146,15 +146,17 @@ def test_a_task_in_this_process_that_hangs_is_told_by_the_clock() -> None:
     hands.close()
 
 
-def test_what_this_process_computes_is_over_when_its_hands_are_closed() -> None:
-    begun, done = threading.Event(), []
+def test_what_this_process_computes_is_over_when_its_hands_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, waited_for, done = threading.Event(), threading.Event(), []
 
     def task(number: int) -> None:
         begun.set()
-        threading.Event().wait(0.2)
+        waited_for.wait()
         done.append(number)
 
     hands = crew.Alone(task, 600.0, "too long")
+    join = hands._thread.join
+    monkeypatch.setattr(hands._thread, "join", lambda seconds: (waited_for.set(), join(seconds)))
     for number in (0, 1, 2):
         hands.submit(number)
     begun.wait()
