@@ -164,5 +164,6 @@ def info(
     if not as_json:
         scores = facts.get("scores", [])
         facts |= {"scores": options.Sentences(map(cards.score_sentence, scores)) or "none"} if "scores" in facts else {}
+        facts |= {"outputs": facts["outputs"] or "by query"} if "outputs" in facts else {}
         facts = {key: "" if value is None else value for key, value in facts.items()}
     options.report(facts, as_json)
