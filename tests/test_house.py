@@ -461,7 +461,7 @@ BENEATH = {
     "import": (["exchange.foreign:import_checkpoint"], {"as_json", "quiet"}),
     "cluster": (["cluster.job:job_file"], set()),
     "export": (["exchange.export:export"], {"as_json", "quiet"}),
-    "pull": (["exchange.hub:pull"], {"as_json"}),
+    "pull": (["exchange.hub_pull:pull"], {"as_json"}),
     "push": (["exchange.hub_push:push"], {"as_json"}),
 }
 # What a notebook may hand in, and a command line cannot; and the manifest that --shuffle names.

@@ -121,6 +121,11 @@ JUDGES: dict[str, str] = {
     "clap": "usepcli.encoders.clap:ClapJudge",
     "tagger": "usepcli.encoders.tagger:TaggerJudge",
 }
+# Whose checkpoints usep can take (engine/exchange/foreign.py): one module each, asked in this order.
+MAKERS = {
+    "asteroid": "usepcli.engine.exchange.foreign_asteroid",
+    "torchaudio": "usepcli.engine.exchange.foreign_torchaudio",
+}
 CLUSTERS = {
     "slurm": "usepcli.engine.cluster.slurm:script",
 }
@@ -147,6 +152,13 @@ def target(kind: str, name: str) -> str:
     if name not in table:
         raise ConfigError(choices(kind, name, table))
     return table[name]
+
+
+def maker(name: str) -> Any:
+    """Import and return the module of a maker of checkpoints."""
+    if name not in MAKERS:
+        raise ConfigError(choices("maker", name, MAKERS))
+    return importlib.import_module(MAKERS[name])
 
 
 def load(kind: str, name: str) -> Any:

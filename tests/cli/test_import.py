@@ -23,15 +23,18 @@ def test_import_info_and_separate(tmp_path: Path):
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
     assert (facts["architecture"], facts["outputs"], facts["sample_rate"]) == ("convtasnet", 2, 8000)
-    assert "CC BY-NC 4.0" in facts["licence"] and "licence" not in done.stderr
+    assert "CC BY-NC 4.0" in facts["licence"] and "licence of the weights" in done.stderr
     told = json.loads(RUNNER.invoke(app, ["info", str(own), "--json"]).stdout)
     assert told["sha256"] == facts["sha256"] and told["parameters"] == facts["parameters"]
     assert "asteroid ConvTasNet" in told["origin"] and told["licence"] == facts["licence"]
+    assert told["licences"] == {"training data": told["licence"], "code": "MIT", "weights": "unstated"}
+    assert told["barred"].startswith("Not for commercial use: what it learned from")
     wave = np.random.default_rng(0).normal(0, 0.1, 4003).astype(np.float32)
     io.write(tmp_path / "in.wav", wave, 8000, "FLOAT")
-    arguments = ["separate", str(tmp_path / "in.wav"), "-o", str(tmp_path / "out"), "-m", str(own), "-q"]
+    arguments = ["separate", str(tmp_path / "in.wav"), "-o", str(tmp_path / "out"), "-m", str(own)]
     done = RUNNER.invoke(app, arguments)
     assert done.exit_code == 0, done.output
+    assert "Not for commercial use" in done.stderr
     assert len(list((tmp_path / "out").glob("*.wav"))) == 2
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from usepcli.engine.exchange import foreign
+from usepcli.engine.exchange import foreign_source
 from usepcli.engine.training import states
 from usepcli.errors import BadInput
 from usepcli.profile import bind
@@ -127,7 +127,7 @@ def test_a_packed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path) ->
     tracemalloc.start()
     try:
         with pytest.raises(BadInput, match=r"bomb\.pt: unpacks from 0\.1 to 64\.0 MiB"):
-            foreign.load_plain(path)
+            foreign_source.load_plain(path)
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
@@ -139,11 +139,11 @@ def test_a_packed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path) ->
 
 def test_an_honest_checkpoint_passes(tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.zeros(1000)}}, tmp_path / "a.pt")
-    assert set(foreign.load_plain(tmp_path / "a.pt")) == {"state_dict"}
+    assert set(foreign_source.load_plain(tmp_path / "a.pt")) == {"state_dict"}
     held = io.BytesIO()
     torch.save({"w": torch.zeros(1)}, held, _use_new_zipfile_serialization=False)
     (tmp_path / "b.pt").write_bytes(held.getvalue())
-    assert set(foreign.load_plain(tmp_path / "b.pt")) == {"w"}
+    assert set(foreign_source.load_plain(tmp_path / "b.pt")) == {"w"}
 
 
 def test_thousands_of_unknown_keys_are_twenty_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

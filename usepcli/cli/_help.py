@@ -46,7 +46,7 @@ GROUPS = {
     "Questions": ("--trials", "--against"),
     "Exported file": ("--to", "--live", "--block", "--tolerance"),
     "Checkpoint": ("--kind", "--sample-rate", "--mask", "--blocks", "--fit-level"),
-    "Card": ("--licence", "--training-data", "--dataset"),
+    "Card": ("--licence", "--licence-weights", "--licence-code", "--training-data", "--dataset"),
     "Job": (
         *("--time", "--nodes", "--ranks-per-node", "--gpus", "--cpus-per-task", "--mem", "--partition", "--account"),
         *("--array", "--sweep", "--signal-s", "--chdir", "--setup", "--directive", "--job-name", "--log"),

@@ -122,6 +122,28 @@ Shard = Annotated[
     ),
 ]
 Merge = Annotated[bool, typer.Option("--merge", help="Only take together what all --shard runs have left.")]
+Licence = Annotated[
+    str,
+    typer.Option("--licence", help="Licence of the training data, where the file states none.", show_default=False),
+]
+LicenceWeights = Annotated[
+    str,
+    typer.Option(
+        "--licence-weights", help="Licence of the weights, where nothing states it or it is wrong.", show_default=False
+    ),
+]
+LicenceCode = Annotated[
+    str,
+    typer.Option("--licence-code", help="Licence of the maker's code; empty: the known one.", show_default=False),
+]
+TrainingData = Annotated[
+    str,
+    typer.Option("--training-data", help="What it learned from, where the file does not say.", show_default=False),
+]
+SampleRate = Annotated[int, typer.Option("--sample-rate", min=0, help="Rate in Hz, where the file states none (0).")]
+FitLevel = Annotated[
+    bool, typer.Option("--fit-level", help="Bring the sum of the outputs to the level of the input, by one gain.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]

@@ -7,44 +7,49 @@ from typing import Annotated
 
 import typer
 
+from usepcli import registry
 from usepcli.cli import _options as options
+
+
+def _makers(incomplete: str) -> list[str]:
+    return [name for name in registry.MAKERS if name.startswith(incomplete)]
 
 
 def import_model(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="Torch or safetensors file.", show_default=False)
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="Torch or safetensors file, or a folder.", show_default=False),
     ],
     out: options.Out,
-    kind: Annotated[str, typer.Option("--kind", help="asteroid or torchaudio; empty: what the file looks like.")] = "",
-    licence: Annotated[
-        str, typer.Option("--licence", help="Licence of the training data, where the file states none.")
+    kind: Annotated[
+        str,
+        typer.Option("--kind", help="Maker by name; empty: whose it looks like.", autocompletion=_makers),
     ] = "",
-    training_data: Annotated[
-        str, typer.Option("--training-data", help="What it learned from, where the file does not say.")
-    ] = "",
+    licence: options.Licence = "",
+    licence_weights: options.LicenceWeights = "",
+    licence_code: options.LicenceCode = "",
+    training_data: options.TrainingData = "",
     name: Annotated[str, typer.Option("--name", help="Name in the card; empty: that of the output file.")] = "",
-    sample_rate: Annotated[
-        int, typer.Option("--sample-rate", min=0, help="Rate in Hz, where the file states none (0).")
-    ] = 0,
+    sample_rate: options.SampleRate = 0,
     mask: Annotated[str, typer.Option("--mask", help="Activation of the masks (torchaudio): sigmoid or relu.")] = "",
     blocks: Annotated[int, typer.Option("--blocks", min=0, help="Blocks in one repeat (torchaudio).")] = 0,
-    fit_level: Annotated[
-        bool, typer.Option("--fit-level", help="Bring the sum of the outputs to the level of the input, by one gain.")
-    ] = False,
+    fit_level: options.FitLevel = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Make a model file of usep from a checkpoint of another toolkit.
 
-    Known are asteroid's ConvTasNet and DPRNNTasNet, as saved by its serialize(), and state dicts of torchaudio's
-    ConvTasNet. The file must lie on this machine; it is read as tensors and plain values, and no code in it is run.
-    The result separates as the toolkit does, sample by sample, and `usep info` tells where it came from. A model that
-    learned by a measure without level (SI-SNR) may give quiet or loud sources: a note says so, --fit-level mends it.
+    Whose checkpoints are known is told by `usep models --public`. The file, or the folder of several files, must lie
+    on this machine; it is read as tensors and plain values, no code in it is run, and every tensor must find its place.
+    The result separates as the toolkit does, sample by sample, and `usep info` tells where it came from and the
+    licences of code, weights and training data. A model that learned by a measure without level (SI-SNR) may give
+    quiet or loud sources: a note says so, --fit-level mends it.
 
     \b
     Examples:
       usep import pytorch_model.bin -o wham.safetensors
+      usep import ./sepformer-wham -o wham_sepformer.safetensors
       usep import conv_tasnet.pt -o libri2mix.safetensors --sample-rate 8000 --mask relu --blocks 8
     """
     asked = dict(locals())
@@ -66,6 +71,7 @@ def import_model(
             "outputs": done.card.n_src,
             "training_data": done.card.training_data,
             "licence": done.card.licence,
+            "licences": done.card.licences,
             "sha256": read_card(done.path)[1],
         },
         as_json,

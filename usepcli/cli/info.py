@@ -65,6 +65,8 @@ def _of_model(ref: str) -> dict[str, Any]:
         "trained_steps": card.steps,
         "training_data": card.training_data,
         "licence": card.licence,
+        **({"licences": {"training data": card.licence, **card.licences}} if card.licences else {}),
+        **({"barred": said} if (said := cards.barred(card)) else {}),
         "credits": card.credits,
         "origin": card.origin,
         "scores": card.scores,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -44,7 +45,9 @@ class Card:
     n_src: int = 0
     objective: str = ""
     training_data: str = ""
+    # Of the training data; `licences` may add those of the "code" that made the weights, and of the "weights".
     licence: str = ""
+    licences: dict[str, str] = field(default_factory=dict)
     credits: str = ""
     scores: list[dict[str, Any]] = field(default_factory=list)
     profile: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +79,8 @@ class Card:
                 raise ValueError(f"{key} is a {type(value).__name__}, expected {expected}")
         if not all(isinstance(score, dict) for score in held.get("scores", ())):
             raise ValueError("a score is no object")
+        if not all(isinstance(text, str) for text in held.get("licences", {}).values()):
+            raise ValueError("a licence is no text")
         card = cls(**held)
         for key, most in (("sample_rate", HIGHEST_RATE), ("n_src", _MOST_OUTPUTS), ("steps", 1 << 62)):
             if not 0 <= getattr(card, key) <= most:
@@ -130,6 +135,17 @@ def trained_for(card: Card) -> str:
         return "The card of this model does not say what it was trained for; listen before you trust what it gives."
     made = card.about.rstrip(". ") or f"what it learned from, {card.training_data.rstrip('. ')}"
     return f"This model was trained for: {made}. What it did not learn from it does not separate."
+
+
+_BARRED = re.compile(r"\bNC\b|non-?\s?commercial|research (only|use)|scientific (purposes|use)", re.IGNORECASE)
+
+
+def barred(card: Card) -> str:
+    """Return one sentence for a model whose data or weights are not for commercial use, '' for any other."""
+    said = [f"its weights ({card.licences['weights']})"] if _BARRED.search(card.licences.get("weights", "")) else []
+    if _BARRED.search(card.licence):
+        said.append(f"what it learned from ({card.licence})")
+    return f"Not for commercial use: {' and '.join(said)}." if said else ""
 
 
 class Cost(NamedTuple):

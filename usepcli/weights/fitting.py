@@ -132,11 +132,24 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
 
 def compare(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
     """Compare two state dicts; BadInput names the first keys or shapes in which `state` differs."""
-    wrong = [k for k in own if k not in state] + [k for k in state if k not in own]
-    wrong += [
+    lacking = [k for k in own if k not in state]
+    left = [k for k in state if k not in own]
+    other = [
         f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
         for k in own
         if k in state and state[k].shape != own[k].shape
     ]
-    if wrong:
-        raise BadInput(f"{where}: {len(wrong)} tensors do not fit the model, the first: {'; '.join(wrong[:3])}")
+    if not (wrong := lacking + left + other):
+        return
+    both = f"; the model lacks {_few(lacking)}, the file has more: {_few(left)}" if lacking and left else ""
+    raise BadInput(
+        f"{where}: {len(wrong)} tensors do not fit the model, the first: {'; '.join(map(_short, wrong[:3]))}{both}"
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(_short, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _short(name: str) -> str:
+    return name[: 2 * LONGEST_NAME]

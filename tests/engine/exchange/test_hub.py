@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 
-from usepcli.engine.exchange import hub, hub_push
+from usepcli.engine.exchange import hub, hub_pull, hub_push
 from usepcli.errors import BadInput, InputNotFound, IOFault, MissingDependency, OutputError, UsageError
 from usepcli.weights import build, cards, reach, store
 
@@ -57,11 +57,11 @@ def test_a_pushed_folder_is_pulled_and_found_by_its_name(tmp_path: Path) -> None
     # The card of an older usep gets what the model takes; the numbers are those that were.
     assert cards.read_header(published).card.cost and not cards.read_header(model).card.cost
     assert cards.read_card(published)[1] == cards.read_card(model)[1] == cards.digest(published.read_bytes())
-    got = hub.pull("./two", sha256=sha256(published).upper())
+    got = hub_pull.pull("./two", sha256=sha256(published).upper())
     assert got["state"] == "new" and got["sha256"] == sha256(published) == sha256(Path(got["path"]))
     assert reach.find_model("two") == reach.cache() / "two.safetensors"
     assert hub.record(Path(got["path"]))["repo"] == str(tmp_path / "two")
-    assert hub.pull("./two")["state"] == "the same"
+    assert hub_pull.pull("./two")["state"] == "the same"
     assert not list(reach.cache().glob(".*"))
 
 
@@ -89,23 +89,23 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     assert hub_push.push(str(one), "./repo")["state"] == "the same"
     with pytest.raises(OutputError, match="--overwrite"):
         hub_push.push(str(two), "./repo")
-    hub.pull("./repo", name="x")
+    hub_pull.pull("./repo", name="x")
     assert hub_push.push(str(two), "./repo", overwrite=True)["state"] == "replaced"
     with pytest.raises(OutputError, match="another model"):
-        hub.pull("./repo", name="x")
+        hub_pull.pull("./repo", name="x")
     assert cards.read_card(reach.cache() / "x.safetensors")[1] == cards.read_card(one)[1]
-    assert hub.pull("./repo", name="x", overwrite=True)["state"] == "replaced"
+    assert hub_pull.pull("./repo", name="x", overwrite=True)["state"] == "replaced"
 
 
 def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     write(tmp_path / "repo" / hub.WEIGHTS)
     with pytest.raises(BadInput, match="--sha256 says 0000"):
-        hub.pull("./repo", sha256="0" * 64)
+        hub_pull.pull("./repo", sha256="0" * 64)
     (tmp_path / "repo" / "other.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(BadInput, match="not a readable model file"):
-        hub.pull("./repo", file="other.safetensors")
+        hub_pull.pull("./repo", file="other.safetensors")
     with pytest.raises(InputNotFound, match="no such file"):
-        hub.pull("./repo", file="none.safetensors")
+        hub_pull.pull("./repo", file="none.safetensors")
     assert list(reach.cache().glob("*")) == []
 
 
@@ -115,7 +115,7 @@ def test_a_model_that_does_not_fit_its_card_is_not_kept(tmp_path: Path) -> None:
     for changed, words in (({"n_src": 3}, "says 3 outputs"), ({"model": card.model | {"n_src": 3}}, "")):
         store.save_model(tmp_path / "repo" / hub.WEIGHTS, weights, dataclasses.replace(card, **changed))
         with pytest.raises(BadInput, match=rf"^\./repo: {hub.WEIGHTS}: .*{words}.*; nothing is kept$"):
-            hub.pull("./repo")
+            hub_pull.pull("./repo")
     assert list(reach.cache().glob("*")) == []
 
 
@@ -126,9 +126,9 @@ def test_a_file_of_the_users_is_not_taken_for_a_record(text: str, tmp_path: Path
     mine.parent.mkdir()
     mine.write_text(text)
     with pytest.raises(OutputError, match=r"x\.json: is no record"):
-        hub.pull("./repo", name="x", out=mine.parent)
+        hub_pull.pull("./repo", name="x", out=mine.parent)
     assert mine.read_text() == text and list(mine.parent.iterdir()) == [mine]
-    assert hub.pull("./repo", name="x", out=mine.parent, overwrite=True)["state"] == "new"
+    assert hub_pull.pull("./repo", name="x", out=mine.parent, overwrite=True)["state"] == "new"
     assert hub.record(mine)["sha256"] == sha256(tmp_path / "repo" / hub.WEIGHTS)
 
 
@@ -136,32 +136,32 @@ def test_the_record_stands_before_the_model(tmp_path: Path) -> None:
     write(tmp_path / "repo" / hub.WEIGHTS)
     (tmp_path / "models" / "x.json").mkdir(parents=True)
     with pytest.raises(IOFault, match=r"x\.json"):
-        hub.pull("./repo", name="x", out=tmp_path / "models", overwrite=True)
+        hub_pull.pull("./repo", name="x", out=tmp_path / "models", overwrite=True)
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["x.json"]
 
 
 @pytest.mark.parametrize("ref", ["two", "a/b/c", "a/b@", "https://x/y", "a b/c"])
 def test_strange_places(ref: str) -> None:
     with pytest.raises(UsageError, match="expected OWNER/NAME"):
-        hub.pull(ref)
+        hub_pull.pull(ref)
 
 
 def test_a_path_without_a_dot_does_not_reach_the_network(tmp_path: Path) -> None:
     (tmp_path / "models" / "two").mkdir(parents=True)
     for ref in ("models/two", "models/three"):
         with pytest.raises(UsageError, match=rf"write \./{ref} for the folder"):
-            hub.pull(ref)
+            hub_pull.pull(ref)
     assert hub.place("models/two@main") == hub.Place("models/two")
     assert hub.place("./models/two").folder == Path("models/two")
 
 
 @pytest.mark.parametrize(
-    "settings", [{"file": "../x.safetensors"}, {"file": "model.bin"}, {"sha256": "abc"}, {"name": "../x"}]
+    "settings", [{"file": "../x.safetensors"}, {"file": "/model.bin"}, {"sha256": "abc"}, {"name": "../x"}]
 )
 def test_strange_settings(settings: dict[str, str], tmp_path: Path) -> None:
     write(tmp_path / "repo" / hub.WEIGHTS)
     with pytest.raises(UsageError, match=f"--{next(iter(settings))}"):
-        hub.pull("./repo", **settings)
+        hub_pull.pull("./repo", **settings)
 
 
 def test_missing_client_and_missing_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_missing_client_and_missing_token(tmp_path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as without:
         without.setattr(importlib.util, "find_spec", lambda name: None)
         with pytest.raises(MissingDependency, match=r"usepcli\[hub\]"):
-            hub.pull("me/two")
+            hub_pull.pull("me/two")
     pytest.importorskip("huggingface_hub")
     with pytest.raises(UsageError, match="MY_TOKEN holds no token"):
         hub_push.push(str(model), "me/two", token_env="MY_TOKEN")
@@ -217,6 +217,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     data = b""
     stated = ""
+    file = hub.WEIGHTS
     asked: list[str]
 
     def do_GET(self) -> None:
@@ -231,9 +232,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         lfs = {"sha256": Hub.stated, "size": len(Hub.data), "pointerSize": 130}
         status = 200
         if path in ("/api/models/me/two", "/api/models/me/two/revision/v1", f"/api/models/me/two/revision/{COMMIT}"):
-            file = {"rfilename": hub.WEIGHTS, "size": len(Hub.data), "blobId": "0" * 40, "lfs": lfs}
+            file = {"rfilename": Hub.file, "size": len(Hub.data), "blobId": "0" * 40, "lfs": lfs}
             data = json.dumps({"id": "me/two", "modelId": "me/two", "sha": COMMIT, "siblings": [file]}).encode()
-        elif path == f"/me/two/resolve/{COMMIT}/{hub.WEIGHTS}":
+        elif path == f"/me/two/resolve/{COMMIT}/{Hub.file}":
             headers["ETag"], data = f'"{Hub.stated}"', Hub.data
         else:
             status, headers["X-Error-Code"] = 404, "RepoNotFound"
@@ -290,3 +291,60 @@ def test_repository_not_there_offline_and_no_server(server: dict[str, str]) -> N
     assert (done.returncode, done.stderr.count("\n"), Hub.asked) == (66, 1, []), done.stderr
     done = usep(server | {"HF_ENDPOINT": "http://127.0.0.1:9"}, "pull", "me/two")
     assert (done.returncode, done.stderr.count("\n")) == (74, 1), done.stderr
+
+
+THEIRS = Path(__file__).parent / "foreign" / "convtasnet.pth"
+
+
+def theirs(folder: Path) -> Path:
+    """A repository as asteroid lays it out."""
+    folder.mkdir()
+    (folder / "pytorch_model.bin").write_bytes(THEIRS.read_bytes())
+    (folder / "README.md").write_text("---\nlicense: cc-by-sa-4.0\n---\n# Toy\n")
+    return folder
+
+
+def test_a_repository_of_another_maker_becomes_a_model_of_usep(tmp_path: Path) -> None:
+    theirs(tmp_path / "toy_net")
+    said: list[str] = []
+    got = hub_pull.pull("./toy_net", sha256=sha256(THEIRS), say=said.append)
+    path = reach.find_model("toy_net")
+    assert str(path) == got["path"] and got["sha256"] == sha256(path) and got["state"] == "new"
+    card, _ = cards.read_card(path)
+    assert card.licences == {"code": "MIT", "weights": "cc-by-sa-4.0"} and "CC BY-NC" in card.licence
+    assert f"pytorch_model.bin sha256 {sha256(THEIRS)}" in card.origin and card.name == "toy_net"
+    assert hub.record(path)["files"] == {"pytorch_model.bin": sha256(THEIRS)}
+    assert len([line for line in said if "Not for commercial use" in line]) == 1
+    assert hub_pull.pull("./toy_net", say=said.append)["state"] == "the same"
+    assert sorted(p.name for p in reach.cache().iterdir()) == ["toy_net.json", "toy_net.safetensors"]
+    (tmp_path / "only.pth").mkdir()
+    (tmp_path / "only.pth" / "any_name.pth").write_bytes(THEIRS.read_bytes())
+    assert hub_pull.pull("./only.pth", file="any_name.pth", name="b", say=said.append)["outputs"] == 2
+
+
+def test_a_repository_of_nobody_known_or_of_another_sum_leaves_nothing(tmp_path: Path) -> None:
+    theirs(tmp_path / "toy_net")
+    with pytest.raises(BadInput, match=r"sha256 of pytorch_model\.bin is .* --sha256 says 0000"):
+        hub_pull.pull("./toy_net", sha256="0" * 64)
+    (tmp_path / "toy_net" / "pytorch_model.bin").unlink()
+    (tmp_path / "toy_net" / "weights.bin").write_bytes(THEIRS.read_bytes())
+    with pytest.raises(BadInput, match=r"2 files of no known maker \(README\.md, weights\.bin\); known are"):
+        hub_pull.pull("./toy_net")
+    with pytest.raises(InputNotFound, match="no such folder"):
+        hub_pull.pull("./none")
+    with pytest.raises(UsageError, match="states 8000 Hz"):
+        hub_pull.pull("./toy_net", file="weights.bin", sample_rate=16000)
+    assert list(reach.cache().glob("*")) == []
+
+
+def test_a_repository_of_another_maker_on_the_hub(server: dict[str, str], tmp_path: Path) -> None:
+    Hub.data, Hub.file = THEIRS.read_bytes(), "pytorch_model.bin"
+    Hub.stated = sha256(THEIRS)
+    done = usep(server, "pull", "me/two", "--json", "--licence-weights", "CC BY-SA 3.0")
+    Hub.file = hub.WEIGHTS
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["revision"], found["architecture"], found["files"]) == (
+        COMMIT, "convtasnet", {"pytorch_model.bin": Hub.stated},
+    )  # fmt: skip
+    assert found["licences"]["weights"] == "CC BY-SA 3.0" and "me/two@main" in found["origin"] + done.stderr

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from usepcli.engine.exchange.foreign_parts import Found, Stated, count, joined, one_of, plain, renamed, whole
+from usepcli.engine.exchange.foreign_parts import Found, Stated, count, joined, one_of, plain, renamed, some, whole
+from usepcli.engine.exchange.foreign_source import Source
 from usepcli.errors import BadInput, UsageError, choices
 
 if TYPE_CHECKING:
@@ -63,14 +64,21 @@ _DPRNN_RULES = (
 )
 
 
-def knows(raw: Mapping[str, Any]) -> bool:
-    """Return whether a loaded file is such a dictionary."""
-    return {"model_name", "model_args", "state_dict"} <= set(raw)
+ABOUT = "asteroid's ConvTasNet and DPRNNTasNet"
+CODE = "MIT"
 
 
-def read(raw: Mapping[str, Any], stated: Stated, where: str) -> Found:
+def knows(source: Source) -> bool:
+    """Return whether a file, or pytorch_model.bin of a folder, is such a dictionary."""
+    name = source.weights(r"pytorch_model\.bin", r"best_model\.pth")
+    return bool(name) and {"model_name", "model_args", "state_dict"} <= set(source.raw(name))
+
+
+def read(source: Source, stated: Stated) -> Found:
     """Return what the dictionary holds; BadInput if it is of another architecture or has unknown settings."""
-    name, state = plain(raw["model_name"]), raw["state_dict"]
+    file = source.weights(r"pytorch_model\.bin", r"best_model\.pth")
+    raw, where = source.raw(file), source.at(file)
+    name, state = plain(raw["model_name"]), source.state(file)
     if name not in _READERS:
         raise BadInput(f"{where}: {choices('asteroid model', name, _READERS)}")
     if not isinstance(raw["model_args"], Mapping):
@@ -80,7 +88,7 @@ def read(raw: Mapping[str, Any], stated: Stated, where: str) -> Found:
     defaults, reader = _READERS[name]
     args = dict(raw["model_args"])
     if unknown := [plain(key) for key in args if key not in defaults and key not in ("n_src", "sample_rate")]:
-        raise BadInput(f"{where}: settings that usep does not have: {', '.join(unknown[:5])}{_and_more(unknown)}")
+        raise BadInput(f"{where}: settings that usep does not have: {some(unknown)}")
     absent = {key: value for key, value in defaults.items() if key not in args}
     args = absent | args
     _check(args, where)
@@ -103,10 +111,6 @@ def read(raw: Mapping[str, Any], stated: Stated, where: str) -> Found:
         found.notes.append(f"not stated in the file, so asteroid's own defaults hold: {said}")
     _history(raw, found)
     return found
-
-
-def _and_more(names: list[str]) -> str:
-    return f" and {len(names) - 5} more" if len(names) > 5 else ""
 
 
 def _check(args: Mapping[str, Any], where: str) -> None:

@@ -6,6 +6,7 @@ On speech x with outputs that add up to s, the gain g = <x, s> / <s, s> brings s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -63,9 +64,14 @@ def measure(model: SeparationModel) -> Level:
     return Level(across / power, across / math.sqrt(power * float(mix @ mix)))
 
 
-def fit(state: dict[str, Tensor], level: Level, where: str) -> dict[str, Tensor]:
-    """Return the weights with the gain in the decoder; BadInput where the sum is unlike the input."""
+def fit(state: dict[str, Tensor], level: Level, where: str, gain: Sequence[str]) -> dict[str, Tensor]:
+    """Return the weights with the gain in the tensors of the last, linear layer.
+
+    BadInput where the sum is unlike the input, or no factor of the weights is one of the outputs.
+    """
     if not level.like:
         raise BadInput(f"{where}: {level.note}; no gain mends that, leave --fit-level out")
-    # The decoder is linear and has no bias, so that a factor in it is one of the outputs.
-    return {**state, "basis.decoder.weight": state["basis.decoder.weight"] * level.gain}
+    if not gain:
+        raise BadInput(f"{where}: no factor in the weights of this model is one of its outputs; leave --fit-level out")
+    # The last layer is linear, so that a factor in its weights and its bias, if any, is one of the outputs.
+    return {**state, **{name: state[name] * level.gain for name in gain}}

@@ -38,6 +38,11 @@ class Found:
     scores: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    # Licences of the maker's code and of the weights; that of the training data is `licence`.
+    code: str = ""
+    weights: str = ""
+    # Tensors that a common factor of all outputs goes into, () where none is one.
+    gain: tuple[str, ...] = ("basis.decoder.weight",)
 
 
 def plain(value: object) -> str:
@@ -46,19 +51,39 @@ def plain(value: object) -> str:
     return "".join(letter for letter in text if letter.isprintable())[:LONGEST]
 
 
-def renamed(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]], where: str) -> dict[str, Tensor]:
-    """Return float32 tensors under the names that the first matching rule gives; BadInput for a name without one."""
-    out = {}
+def renamed(
+    state: Mapping[str, Tensor], rules: Sequence[tuple[str, str | None]], where: str, dropped: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """Return float32 tensors under the names that the first matching rule gives, without those that `dropped` matches.
+
+    BadInput for names without a rule, and for two tensors of one place that differ.
+    """
+    import torch
+
+    out: dict[str, Tensor] = {}
+    lost = []
     for name, tensor in state.items():
-        for pattern, replacement in rules:
-            if match := re.fullmatch(pattern, name):
-                out[match.expand(replacement)] = tensor.detach().float()
-                break
+        if any(re.fullmatch(pattern, name) for pattern in dropped):
+            continue
+        found = next((m.expand(to) for pattern, to in rules if to and (m := re.fullmatch(pattern, name))), "")
+        value = tensor.detach().float()
+        if not found:
+            lost.append(name)
+        elif found in out and not torch.equal(out[found], value):
+            raise BadInput(f"{where}: tensor '{plain(name)}' is stored twice, and the two differ")
         else:
-            raise BadInput(
-                f"{where}: tensor '{plain(name)}' belongs to no part of the architecture that the file names"
-            )
+            out[found] = value
+    if lost:
+        raise BadInput(
+            f"{where}: {len(lost)} tensors belong to no part of the architecture that the file names: {some(lost)}"
+        )
     return out
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return names for a message: the first few, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(plain, names[:most])) + more
 
 
 def joined(state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
@@ -89,6 +114,15 @@ def joined(state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
 def count(state: Mapping[str, Tensor], part: str) -> int:
     """Return how many numbered modules `part.0`, `part.1`, ... the names of a state dict speak of."""
     return len({m[1] for name in state if (m := re.match(rf"{re.escape(part)}\.(\d+)\.", name))})
+
+
+def size(state: Mapping[str, Tensor], name: str, where: str, rank: int = 0) -> tuple[int, ...]:
+    """Return the shape of a tensor that settings are read from; BadInput if it is not there or of another rank."""
+    if name not in state:
+        raise BadInput(f"{where}: tensor '{name}' is missing; with it the settings are not known")
+    if rank and state[name].dim() != rank:
+        raise BadInput(f"{where}: tensor '{name}' has the shape {tuple(state[name].shape)}; expected {rank} axes")
+    return tuple(state[name].shape)
 
 
 def whole(where: str, key: str, value: object, least: int = 0, most: int = 1_000_000) -> int:

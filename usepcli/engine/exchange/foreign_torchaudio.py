@@ -5,14 +5,9 @@ The activation of the masks, the blocks of one repeat and the sample rate leave 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 from usepcli.engine.exchange.foreign_parts import Found, Stated, count, joined, renamed
+from usepcli.engine.exchange.foreign_source import Source
 from usepcli.errors import BadInput, UsageError, choices
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _RULES = (
     (r"(encoder|decoder)\.weight", r"basis.\1.weight"),
@@ -27,13 +22,18 @@ _RULES = (
 MASKS = ("sigmoid", "relu")
 
 
-def knows(state: Mapping[str, object]) -> bool:
-    """Return whether the names are those of such a model."""
-    return "mask_generator.input_conv.weight" in state
+ABOUT = "torchaudio's ConvTasNet"
+CODE = "BSD-2-Clause"
 
 
-def read(state: Mapping[str, Tensor], stated: Stated, where: str) -> Found:
+def knows(source: Source) -> bool:
+    """Return whether the names in a single file are those of such a model."""
+    return bool(source.single) and "mask_generator.input_conv.weight" in source.tensors(source.single)
+
+
+def read(source: Source, stated: Stated) -> Found:
     """Return settings from shapes and weights; UsageError where an option has to say what shapes do not."""
+    state, where = source.state(source.single), source.where
     needed = {"--sample-rate": stated.sample_rate, "--mask": stated.mask, "--blocks": stated.blocks}
     weights = joined(renamed(state, _RULES, where), where)
     depth = count(weights, "blocks")

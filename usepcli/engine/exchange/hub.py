@@ -8,7 +8,6 @@ inside the file. Nothing is unpickled, and no code of a repository is run.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,19 +15,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from usepcli import files, stops
-from usepcli.errors import BadInput, InputNotFound, IOFault, OutputError, UsageError
+from usepcli.errors import BadInput, InputNotFound, IOFault, UsageError
 from usepcli.versions import need
-from usepcli.weights import reach
 
 WEIGHTS = "model.safetensors"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True)
@@ -82,73 +78,6 @@ def token(variable: str) -> str | bool:
     return os.environ.get(variable) or False
 
 
-def pull(
-    repo: str, *, file: str = WEIGHTS, sha256: str = "", name: str = "", out: Path | None = None,
-    overwrite: bool = False, token_env: str = "HF_TOKEN", quiet: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """Fetch a model into a folder of models and return what was fetched, which is kept in a .json beside it.
-
-    sha256: of the whole file, as hex.  out: the cache by default.  quiet: no bars of progress.  BadInput if the file is
-    not what was stated or no model of usep; then nothing stays.
-    """
-    source, folder = place(repo), out or reach.cache()
-    name = name or source.name
-    if not NAME.fullmatch(name):
-        raise UsageError(f"--name {name}: expected letters, digits, '.', '_' and '-'")
-    if sha256 and not _SHA256.fullmatch(sha256):
-        raise UsageError(f"--sha256 {sha256}: expected 64 hexadecimal digits")
-    if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts or not file.endswith(".safetensors"):
-        raise UsageError(f"--file {file}: expected a .safetensors file inside the repository")
-    with aside(folder, "pull", folder) as temporary:
-        got, stated, facts = _copied(source, file, temporary) if source.folder else _fetched(
-            source, file, temporary, token_env, quiet
-        )  # fmt: skip
-        facts |= {"file": file, "sha256": files.sha256(got), "bytes": got.stat().st_size}
-        for words, expected in (("--sha256", sha256.lower()), ("the Hub", stated)):
-            if expected and facts["sha256"] != expected:
-                raise BadInput(
-                    f"{repo}: sha256 of {file} is {facts['sha256']}, {words} says {expected}; nothing is kept"
-                )
-        _loads(got, f"{repo}: {file}")
-        facts |= {"name": name, "path": str(folder / (name + reach.SUFFIX))}
-        return facts | {"state": _placed(got, facts, overwrite)}
-
-
-def _loads(got: Path, where: str) -> None:
-    """Build the model in a fetched file; BadInput, with where it came from, if it does not fit its card."""
-    from usepcli.weights import store
-
-    try:
-        store.load_any(got)
-    except BadInput as fault:
-        raise BadInput(f"{str(fault).replace(str(got), where)}; nothing is kept") from fault
-
-
-def _placed(got: Path, facts: dict[str, Any], overwrite: bool) -> str:
-    """Write the record of a checked file and move it under its name; return 'new', 'the same' or 'replaced'."""
-    path, state = Path(facts["path"]), "new"
-    beside = path.with_suffix(".json")
-    if path.exists():
-        state = "the same" if files.sha256(path) == facts["sha256"] else "replaced"
-        if state == "replaced" and not overwrite:
-            raise OutputError(f"{path}: holds another model; choose another --name or pass --overwrite")
-    if beside.exists() and not overwrite and not _is_record(path):
-        raise OutputError(f"{beside}: is no record of usep pull; choose another --name or pass --overwrite")
-    stated = {key: facts[key] for key in ("repo", "revision", "file", "sha256", "bytes")}
-    stated["pulled_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    # The model comes last: where it stands, its record stands too.
-    files.write_bytes(beside, (json.dumps(stated, indent=1) + "\n").encode())
-    files.place(got, path)
-    return state
-
-
-def _is_record(path: Path) -> bool:
-    try:
-        return bool(record(path))
-    except BadInput:
-        return False
-
-
 def record(path: Path) -> dict[str, Any]:
     """Return the record beside a pulled model, {} for any other; BadInput if it is not readable."""
     beside = path.with_suffix(".json")
@@ -159,34 +88,6 @@ def record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as fault:
         raise BadInput(f"{beside}: not a record of usep pull ({fault})") from fault
     return found if isinstance(found, dict) and found.keys() >= {"repo", "revision", "sha256"} else {}
-
-
-def _copied(source: Place, file: str, temporary: Path) -> tuple[Path, str, dict[str, Any]]:
-    assert source.folder is not None
-    path = source.folder / file
-    if not path.is_file():
-        raise InputNotFound(f"{path}: no such file; a model folder of the Hub's layout holds {WEIGHTS}")
-    raw = path.read_bytes()
-    (temporary / "copy").write_bytes(raw)
-    return temporary / "copy", "", {"repo": str(source.folder.resolve()), "revision": ""}
-
-
-def _fetched(
-    source: Place, file: str, temporary: Path, token_env: str, quiet: bool
-) -> tuple[Path, str, dict[str, Any]]:
-    """Download one file of one commit; return it, the sha256 that the Hub states or '', and repository and commit."""
-    hub = library(quiet)
-    at = f"{source.repo}@{source.revision or 'main'}"
-    with explained(at, file):
-        api = hub.HfApi(token=token(token_env), library_name="usep")
-        found = api.model_info(source.repo, revision=source.revision or None, files_metadata=True)
-        entry = next((one for one in found.siblings or () if one.rfilename == file), None)
-        if entry is None:
-            there = [one.rfilename for one in found.siblings or () if one.rfilename.endswith(".safetensors")]
-            raise InputNotFound(f"{at}: no {file} in it; --file takes one of: {', '.join(there) or 'none, no model'}")
-        got = api.hf_hub_download(source.repo, file, revision=found.sha, local_dir=temporary)
-    stated = entry.lfs.sha256 if entry.lfs else ""
-    return Path(got), stated or "", {"repo": source.repo, "revision": found.sha}
 
 
 @contextmanager

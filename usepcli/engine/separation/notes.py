@@ -10,7 +10,7 @@ from usepcli.audio.formats import LOSSY
 from usepcli.engine.separation.record import Record
 from usepcli.files import show
 from usepcli.separator.how import USUAL, How
-from usepcli.weights.cards import Card, trained_for
+from usepcli.weights.cards import Card, barred, trained_for
 
 _EQUAL_DB = -100.0
 _ROUNDED_DB = -96.0  # of full scale: half a code of 16 bits
@@ -97,7 +97,7 @@ def purpose(model: str, card: Card) -> list[str]:
     It is said of every input: cheap measures of a recording (how long partials hold, how far levels swing) that leave
     98 % of speech alone find four of five notes of instruments, and none of four electronic songs.
     """
-    return textwrap.wrap(f"model {show(model)}: {trained_for(card)}", 100)
+    return textwrap.wrap(f"model {show(model)}: {trained_for(card)} {barred(card)}", 100)
 
 
 def null(record: Record, how: How = USUAL) -> str:
