@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from usepcli.engine.exchange.foreign_parts import Found, Stated, count, joined, one_of, plain, renamed, some, whole
+from usepcli.engine.exchange.foreign_parts import (
+    Found,
+    Stated,
+    count,
+    joined,
+    one_of,
+    plain,
+    rate_of,
+    renamed,
+    some,
+    whole,
+)
 from usepcli.engine.exchange.foreign_source import Source
 from usepcli.errors import BadInput, UsageError, choices
 
@@ -94,7 +105,7 @@ def read(source: Source, stated: Stated) -> Found:
     _check(args, where)
     common = {
         "n_src": whole(where, "n_src", args.get("n_src"), 1),
-        "sample_rate": _rate(args.get("sample_rate"), stated, where),
+        "sample_rate": rate_of(args.get("sample_rate"), stated, where),
         "filters": whole(where, "n_filters", args["n_filters"], 1),
         "kernel": whole(where, "kernel_size", args["kernel_size"], 1),
         "stride": whole(where, "stride", args["stride"] or args["kernel_size"] // 2, 1),
@@ -121,15 +132,6 @@ def _check(args: Mapping[str, Any], where: str) -> None:
             raise BadInput(f"{where}: {key} is {plain(args[key])}; expected n_filters, {plain(args['n_filters'])}")
     if args.get("use_mulcat"):
         raise BadInput(f"{where}: use_mulcat is true; usep has DPRNN without multiplied RNNs alone")
-
-
-def _rate(found: object, stated: Stated, where: str) -> int:
-    if found is None and not stated.sample_rate:
-        raise UsageError(f"{where}: does not state its sample rate; say it with --sample-rate, in Hz")
-    rate = stated.sample_rate if found is None else whole(where, "sample_rate", found, 1)
-    if stated.sample_rate not in (0, rate):
-        raise UsageError(f"{where}: states {rate} Hz, and --sample-rate {stated.sample_rate}; leave the option out")
-    return rate
 
 
 def _convtasnet(

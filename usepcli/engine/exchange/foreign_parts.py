@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from usepcli.errors import BadInput
+from usepcli.errors import BadInput, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,6 +116,14 @@ def count(state: Mapping[str, Tensor], part: str) -> int:
     return len({m[1] for name in state if (m := re.match(rf"{re.escape(part)}\.(\d+)\.", name))})
 
 
+def single_tap(state: dict[str, Tensor], patterns: Sequence[str]) -> dict[str, Tensor]:
+    """Return the state with convolutions of one tap as the matrices that linear layers have."""
+    return {
+        name: tensor.flatten(1) if any(re.fullmatch(pattern, name) for pattern in patterns) else tensor
+        for name, tensor in state.items()
+    }
+
+
 def size(state: Mapping[str, Tensor], name: str, where: str, rank: int = 0) -> tuple[int, ...]:
     """Return the shape of a tensor that settings are read from; BadInput if it is not there or of another rank."""
     if name not in state:
@@ -138,3 +146,13 @@ def one_of(where: str, key: str, value: object, known: Mapping[str, str]) -> str
     if not isinstance(value, str) or value not in known:
         raise BadInput(f"{where}: {key} is {plain(value)!r}, which usep does not have; it has {', '.join(known)}")
     return known[value]
+
+
+def rate_of(found: object, stated: Stated, where: str) -> int:
+    """Return the sample rate that a file states or the user; UsageError for neither, or two."""
+    if found is None and not stated.sample_rate:
+        raise UsageError(f"{where}: does not state its sample rate; say it with --sample-rate, in Hz")
+    rate = stated.sample_rate if found is None else whole(where, "sample_rate", found, 1)
+    if stated.sample_rate not in (0, rate):
+        raise UsageError(f"{where}: states {rate} Hz, and --sample-rate {stated.sample_rate}; leave the option out")
+    return rate

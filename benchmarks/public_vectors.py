@@ -1,0 +1,261 @@
+"""Public checkpoints against their makers' own classes, on weights that are drawn: usep's output has to be theirs.
+
+    pip install --no-deps speechbrain asteroid asteroid-filterbanks clearvoice     # and what they import
+    python benchmarks/public_vectors.py store       # small networks, for tests/engine/exchange/public/*.npz
+    python benchmarks/public_vectors.py check       # networks of the published sizes: the largest difference of each
+
+Every case lays its files out as its maker does on the Hub; `usep pull ./folder` takes them from there. What is stored
+is the layout, names and shapes, and the output of the maker's class at five lengths: no weights, which are drawn from
+their names (tests/engine/exchange/drawn.py).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine" / "exchange"))
+
+import drawn
+
+STORED = Path(__file__).resolve().parents[1] / "tests" / "engine" / "exchange" / "public"
+SHORT = (40, 97, 160, 333, 600)
+
+
+@dataclass
+class Theirs:
+    """A maker's network: modules by file and prefix, texts by file, what runs it, where its state is held, lengths."""
+
+    modules: dict[str, nn.Module]
+    texts: dict[str, str]
+    run: Callable[[Tensor], Tensor]
+    wrap: str = ""
+    lengths: tuple[int, ...] = SHORT
+    prefix: str = ""
+    version: str = ""
+
+
+Case = Callable[[bool], Theirs]
+CASES: dict[str, Case] = {}
+
+
+def case(make: Case) -> Case:
+    """Add a case under the name of its function; it is called with True for the published size."""
+    CASES[make.__name__] = make
+    return make
+
+
+def draw(theirs: Theirs) -> dict[str, dict[str, tuple[list[int], float | None]]]:
+    """Fill every parameter and running mean, and return shape and base of each tensor by file; None for a buffer."""
+    layout: dict[str, dict[str, tuple[list[int], float | None]]] = {}
+    for file, module in theirs.modules.items():
+        learned = {name for name, value in module.named_parameters() if value.requires_grad}
+        kept = layout[file] = {}
+        for name, value in module.state_dict().items():
+            running = name.rsplit(".", 1)[-1] in ("running_mean", "running_var")
+            if name not in learned and not running:
+                kept[name] = (list(value.shape), None)
+                continue
+            flat = value.float().flatten()
+            base = float(flat[0]) if bool((flat == flat[0]).all()) and flat[0] in (0, 0.25, 1) else 0.0
+            value.copy_(drawn.tensor(f"{file}:{name}", value.shape, base))
+            kept[name] = (list(value.shape), base)
+    return layout
+
+
+def files(theirs: Theirs) -> Iterator[tuple[str, Any]]:
+    """Yield file names and contents of the folder."""
+    yield from theirs.texts.items()
+    for file, module in theirs.modules.items():
+        state = {theirs.prefix + name: value for name, value in module.state_dict().items()}
+        yield file, {theirs.wrap: state} if theirs.wrap else state
+
+
+def laid_out(theirs: Theirs, folder: Path) -> Path:
+    """Write the folder."""
+    for name, content in files(theirs):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            path.write_text(content, encoding="utf-8")
+        elif path.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file({k: v.contiguous() for k, v in content.items()}, path)
+        else:
+            torch.save(content, path)
+    return folder
+
+
+@torch.no_grad()
+def store(name: str) -> None:
+    """Write the layout of a small network and what it makes of noise."""
+    torch.manual_seed(0)
+    theirs = CASES[name](False)
+    layout = draw(theirs)
+    told = {
+        "layout": layout, "texts": theirs.texts, "wrap": theirs.wrap, "prefix": theirs.prefix,
+        "version": theirs.version, "lengths": theirs.lengths,
+    }  # fmt: skip
+    est = {f"est_{length}": theirs.run(drawn.wave(length)).numpy() for length in theirs.lengths}
+    STORED.mkdir(exist_ok=True)
+    np.savez_compressed(STORED / f"{name}.npz", told=np.array(json.dumps(told)), **est)
+    print(name, (STORED / f"{name}.npz").stat().st_size, "bytes", {k: float(np.abs(v).max()) for k, v in est.items()})
+
+
+@torch.no_grad()
+def check(name: str) -> None:
+    """Print the largest difference of a network of the published size from usep's."""
+    from usepcli.engine.exchange import hub_pull
+    from usepcli.weights import store as weights
+
+    torch.manual_seed(0)
+    theirs = CASES[name](True)
+    draw(theirs)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = laid_out(theirs, Path(temporary) / "theirs")
+        done = hub_pull.pull(str(folder), out=Path(temporary) / "models", say=lambda line: None)
+        model, card = weights.load_model(done["path"])
+        rate, most, level = card.sample_rate, 0.0, 0.0
+        lengths = (rate // 10 + 3, rate // 5, rate // 3, rate // 2 + 7, rate + 1)
+        for length in lengths:
+            want = theirs.run(drawn.wave(length))
+            got = model(drawn.wave(length))
+            assert got.shape == want.shape, (got.shape, want.shape)
+            most = max(most, float((got - want).abs().max()))
+            level = max(level, float(want.abs().max()))
+    print(f"{name}: {model.n_params} parameters, largest difference {most:.1e} of {level:.3g} at {lengths} samples")
+
+
+def version(package: str) -> str:
+    """Return the version of a package in words."""
+    return f"{package} {importlib.metadata.version(package)}"
+
+
+SEPFORMER = """# Model: SepFormer
+sample_rate: {rate}
+num_spks: {outputs}
+
+Encoder: !new:speechbrain.lobes.models.dual_path.Encoder
+  kernel_size: {kernel}
+  out_channels: {filters}
+
+SBtfintra: !new:speechbrain.lobes.models.dual_path.SBTransformerBlock
+  num_layers: {layers}
+  d_model: {filters}
+  nhead: {heads}
+  d_ffn: {ffn}
+  dropout: 0
+  use_positional_encoding: true
+  norm_before: true
+
+SBtfinter: !new:speechbrain.lobes.models.dual_path.SBTransformerBlock
+  num_layers: {layers}
+  d_model: {filters}
+  nhead: {heads}
+  d_ffn: {ffn}
+  dropout: 0
+  use_positional_encoding: true
+  norm_before: true
+
+MaskNet: !new:speechbrain.lobes.models.dual_path.Dual_Path_Model
+  num_spks: !ref <num_spks>
+  in_channels: {filters}
+  out_channels: {filters}
+  num_layers: 2
+  K: {chunk}
+  intra_model: !ref <SBtfintra>
+  inter_model: !ref <SBtfinter>
+  norm: ln
+  linear_layer_after_inter_intra: false
+  skip_around_intra: true
+
+Decoder: !new:speechbrain.lobes.models.dual_path.Decoder
+  in_channels: {filters}
+  out_channels: 1
+  kernel_size: {kernel}
+  stride: {stride}
+  bias: false
+
+modules:
+  encoder: !ref <Encoder>
+  decoder: !ref <Decoder>
+  masknet: !ref <MaskNet>
+
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+  loadables:
+    encoder: !ref <Encoder>
+    masknet: !ref <MaskNet>
+    decoder: !ref <Decoder>
+"""
+
+
+def _sepformer(outputs: int, rate: int, published: bool) -> Theirs:
+    from speechbrain.lobes.models import dual_path
+
+    sizes = {"kernel": 16, "stride": 8, "filters": 256, "layers": 8, "heads": 8, "ffn": 1024, "chunk": 250}
+    if not published:
+        sizes = {"kernel": 16, "stride": 8, "filters": 8, "layers": 2, "heads": 2, "ffn": 6, "chunk": 10}
+    f = sizes["filters"]
+
+    def stack() -> nn.Module:
+        return dual_path.SBTransformerBlock(
+            sizes["layers"], f, sizes["heads"], sizes["ffn"], use_positional_encoding=True, norm_before=True, dropout=0
+        )
+
+    encoder = dual_path.Encoder(sizes["kernel"], f).eval()
+    net = dual_path.Dual_Path_Model(
+        f, f, stack(), stack(), num_layers=2, K=sizes["chunk"], num_spks=outputs, linear_layer_after_inter_intra=False
+    ).eval()
+    decoder = dual_path.Decoder(f, 1, sizes["kernel"], sizes["stride"], bias=False).eval()
+
+    def run(mix: Tensor) -> Tensor:
+        heard = encoder(mix)
+        est = torch.stack([decoder(heard * mask) for mask in net(heard)], 1)
+        return nn.functional.pad(est, (0, max(0, mix.shape[-1] - est.shape[-1])))[..., : mix.shape[-1]]
+
+    return Theirs(
+        {"encoder.ckpt": encoder, "masknet.ckpt": net, "decoder.ckpt": decoder},
+        {"hyperparams.yaml": SEPFORMER.format(**sizes, outputs=outputs, rate=rate)},
+        run,
+        version=version("speechbrain"),
+    )  # fmt: skip
+
+
+@case
+def sepformer(published: bool) -> Theirs:
+    """sepformer-wsj02mix, -wham, -whamr, -libri2mix."""
+    return _sepformer(2, 8000, published)
+
+
+@case
+def sepformer_three(published: bool) -> Theirs:
+    """sepformer-wsj03mix, -libri3mix; the rate of -whamr16k."""
+    return _sepformer(3, 16000, published)
+
+
+@case
+def sepformer_one(published: bool) -> Theirs:
+    """sepformer-wham-enhancement: one output."""
+    return _sepformer(1, 8000, published)
+
+
+def main() -> None:
+    """Do `store` or `check` for the cases that are named, or all."""
+    command, names = sys.argv[1], sys.argv[2:] or list(CASES)
+    for name in names:
+        {"store": store, "check": check}[command](name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Public checkpoints: the layout of their makers in, and out comes what the makers' own classes made.
+
+The stored outputs, and how they were made: benchmarks/public_vectors.py.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from usepcli import registry
+from usepcli.engine.exchange import foreign, foreign_source, hub_pull
+from usepcli.errors import BadInput
+from usepcli.weights import store
+
+STORED = Path(__file__).parent / "public"
+NAMES = sorted(path.stem for path in STORED.glob("*.npz"))
+LARGEST = 1e-5
+_DRAWN = runpy.run_path(str(Path(__file__).with_name("drawn.py")))
+tensor, wave = _DRAWN["tensor"], _DRAWN["wave"]
+
+
+def told(name: str) -> dict[str, Any]:
+    held: dict[str, Any] = json.loads(str(np.load(STORED / f"{name}.npz")["told"]))
+    return held
+
+
+def states(facts: dict[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the tensors of every file; buffers, which nothing may read, are zeros."""
+    return {
+        file: {
+            facts["prefix"] + name: torch.zeros(shape) if base is None else tensor(f"{file}:{name}", shape, base)
+            for name, (shape, base) in names.items()
+        }
+        for file, names in facts["layout"].items()
+    }
+
+
+def lay_out(facts: dict[str, Any], held: dict[str, dict[str, torch.Tensor]], folder: Path) -> Path:
+    for name, text in facts["texts"].items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    for name, state in held.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".safetensors"):
+            save_file(state, folder / name)
+        else:
+            torch.save({facts["wrap"]: state} if facts["wrap"] else state, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_output_is_the_makers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    facts = told(name)
+    folder = lay_out(facts, states(facts), tmp_path / "theirs")
+    done = hub_pull.pull(str(folder), name="own", say=lambda line: None)
+    model, card = store.load_model("own")
+    data = np.load(STORED / f"{name}.npz")
+    assert len(facts["lengths"]) == 5 and any(length % 2 for length in facts["lengths"])
+    for length in facts["lengths"]:
+        want, got = data[f"est_{length}"], model(wave(length)).numpy()
+        assert got.shape == want.shape and np.abs(want).max() > 1e-3
+        assert np.abs(got - want).max() < LARGEST * max(1.0, np.abs(want).max())
+    assert card.licences["code"] == registry.maker(foreign.maker_of(foreign_source.on_disk(folder))).CODE != ""
+    assert set(done["files"]) == set(facts["layout"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_tensor_has_to_find_its_place(name: str, tmp_path: Path):
+    facts = told(name)
+    whole = states(facts)
+    file = max(whole, key=lambda each: len(whole[each]))
+    # One that is no buffer, from the middle of the network.
+    learned = [key for key, (_, base) in facts["layout"][file].items() if base is not None]
+    lost = facts["prefix"] + learned[len(learned) // 2]
+    without = {key: value for key, value in whole[file].items() if key != lost}
+    for changed in (without, {**whole[file], facts["prefix"] + "extra.weight": torch.ones(3)}):
+        folder = lay_out(facts, {**whole, file: changed}, tmp_path / f"changed{len(changed)}")
+        with pytest.raises(BadInput) as caught:
+            foreign.import_model(folder, tmp_path / "own.safetensors")
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "own.safetensors").exists()
+
+
+def test_stored_outputs_are_small():
+    assert NAMES and sum(path.stat().st_size for path in STORED.iterdir()) < 200_000
