@@ -12,9 +12,11 @@ their names (tests/engine/exchange/drawn.py).
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,6 +250,30 @@ def sepformer_three(published: bool) -> Theirs:
 def sepformer_one(published: bool) -> Theirs:
     """sepformer-wham-enhancement: one output."""
     return _sepformer(1, 8000, published)
+
+
+def _packages(base: Path, *names: str) -> None:
+    """Make packages of folders whose own __init__ would import a whole toolkit."""
+    for name in names:
+        made = types.ModuleType(name)
+        made.__path__ = [str(base.joinpath(*name.split(".")[1:]))]
+        sys.modules[name] = made
+
+
+@case
+def mossformer2(published: bool) -> Theirs:
+    """MossFormer2_SS_16K."""
+    found = importlib.util.find_spec("clearvoice")
+    assert found is not None and found.submodule_search_locations
+    base = Path(found.submodule_search_locations[0]) / "models"
+    _packages(base, "theirs", "theirs.mossformer2_ss")
+    net = importlib.import_module("theirs.mossformer2_ss.mossformer2").MossFormer
+    module = (net() if published else net(16, 16, 2)).eval()
+    return Theirs(
+        {"last_best_checkpoint.pt": module}, {"last_best_checkpoint": "last_best_checkpoint.pt\n"},
+        lambda mix: torch.stack(module(mix), 1), wrap="model", prefix="model.", version=version("clearvoice"),
+        lengths=(40, 97, 333, 600, 2500),
+    )  # fmt: skip
 
 
 def main() -> None:

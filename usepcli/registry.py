@@ -124,6 +124,7 @@ JUDGES: dict[str, str] = {
 # Whose checkpoints usep can take (engine/exchange/foreign.py): one module each, asked in this order.
 MAKERS = {
     "asteroid": "usepcli.engine.exchange.foreign_asteroid",
+    "clearvoice": "usepcli.engine.exchange.foreign_clearvoice",
     "speechbrain": "usepcli.engine.exchange.foreign_speechbrain",
     "torchaudio": "usepcli.engine.exchange.foreign_torchaudio",
 }

@@ -43,6 +43,11 @@ class Source:
         """The name of the only file, empty for a folder."""
         return self.names[0] if len(self.names) == 1 else ""
 
+    @property
+    def opened(self) -> tuple[str, ...]:
+        """The names of the files of weights that were asked for."""
+        return tuple(sorted(self._held))
+
     def at(self, name: str) -> str:
         """Return what a message calls one of the files."""
         return self.where if self.single else f"{self.where}: {name}"

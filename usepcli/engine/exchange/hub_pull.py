@@ -91,7 +91,7 @@ class _Opened:
         done = foreign.convert(
             self.source, out, "", stated, words, fit_level, Words(**told), row.scores() if row else []
         )
-        weights = {n: files.sha256(p) for n, p in sorted(self.source.used.items()) if not n.endswith(_SMALL)}
+        weights = {name: files.sha256(self.source.path(name)) for name in self.source.opened}
         if sha256 and len(weights) > 1:
             raise UsageError(
                 f"{where}: {len(weights)} files of weights, and --sha256 is of one; pin them all by a revision instead"
