@@ -1,6 +1,6 @@
 """Public checkpoints against their makers' own classes, on weights that are drawn: usep's output has to be theirs.
 
-    pip install --no-deps speechbrain asteroid asteroid-filterbanks clearvoice     # and what they import
+    pip install --no-deps espnet speechbrain asteroid asteroid-filterbanks clearvoice     # and what they import
     python benchmarks/public_vectors.py store       # small networks, for tests/engine/exchange/public/*.npz
     python benchmarks/public_vectors.py check       # networks of the published sizes: the largest difference of each
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import sys
 import tempfile
 import types
@@ -116,14 +117,17 @@ def store(name: str) -> None:
 
 
 @torch.no_grad()
-def check(name: str) -> None:
+def check(name: str, fresh: bool = False) -> None:
     """Print the largest difference of a network of the published size from usep's."""
     from usepcli.engine.exchange import hub_pull
     from usepcli.weights import store as weights
 
     torch.manual_seed(0)
     theirs = CASES[name](True)
-    draw(theirs)
+    if fresh:  # as its maker starts it
+        name += ", fresh weights"
+    else:
+        draw(theirs)
     with tempfile.TemporaryDirectory() as temporary:
         folder = laid_out(theirs, Path(temporary) / "theirs")
         done = hub_pull.pull(str(folder), out=Path(temporary) / "models", say=lambda line: None)
@@ -276,11 +280,140 @@ def mossformer2(published: bool) -> Theirs:
     )  # fmt: skip
 
 
+def _stub(name: str, **parts: Any) -> None:
+    """Stand in for a module that a maker's file imports and that needs a whole toolkit."""
+    made = types.ModuleType(name)
+    made.__dict__.update(parts)
+    sys.modules[name] = made
+
+
+class _Stft(nn.Module):
+    """ESPnet's transform in a few lines of torch: centred, mirrored at the ends, (B, T[, M]) to (B, L[, M], F)."""
+
+    def __init__(self, n_fft: int, win: int, hop: int, **_: Any) -> None:
+        super().__init__()
+        self.sizes, self.window = (n_fft, hop, win), torch.hann_window(win)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if x.is_complex():
+            est = torch.istft(x.mT, *self.sizes, self.window, center=True, length=int(lengths.max()))
+            return est, lengths
+        many = x.dim() == 3
+        spec = torch.stft(x[..., 0] if many else x, *self.sizes, self.window, center=True, return_complex=True).mT
+        return (spec[:, :, None] if many else spec), lengths
+
+
+def _espnet(separator: str, conf: dict[str, Any], net: nn.Module, version: str, transform: str) -> Theirs:
+    """Return the files of an ESPnet model with this separator, and no runner yet."""
+    lines = "".join(f"    {key}: {value}\n" for key, value in conf.items())
+    config = (
+        f"optim: adamw\nsample_rate: 8000\nmodel_conf:\n    normalize_variance: true\n{transform}"
+        f"separator: {separator}\nseparator_conf:\n{lines}version: '202402'\n"
+    )
+    folder = "exp/enh_train_raw"
+    meta = (
+        f"espnet: '202402'\nfiles:\n  model_file: {folder}/valid.loss.ave_5best.pth\n"
+        f"yaml_files:\n  train_config: {folder}/config.yaml\n"
+    )
+    return Theirs(
+        {f"{folder}/valid.loss.ave_5best.pth": net},
+        {f"{folder}/config.yaml": config, "meta.yaml": meta},
+        lambda mix: mix, prefix="separator.", version=version, lengths=(100, 193, 256, 333, 600),
+    )  # fmt: skip
+
+
+@case
+def tflocoformer(published: bool) -> Theirs:
+    """TF-Locoformer, size M; its file from the makers' repository lies in $USEP_THEIRS."""
+    path = Path(os.environ["USEP_THEIRS"]) / "tflocoformer_separator.py"
+    _stub("espnet2.enh.layers.complex_utils", new_complex_like=lambda _, parts: torch.complex(*parts))
+    _stub("espnet2.enh.separator.abs_separator", AbsSeparator=nn.Module)
+    for name in ("espnet2", "espnet2.enh", "espnet2.enh.layers", "espnet2.enh.separator"):
+        _stub(name)
+    spec = importlib.util.spec_from_file_location("their_locoformer", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sizes: dict[str, Any] = {"n_layers": 6, "emb_dim": 128, "ffn_hidden_dim": [384, 384], "conv1d_kernel": 4}
+    n_fft = 128
+    if not published:  # as the small one of WHAMR!: attention wider than the features
+        sizes = {"n_layers": 2, "emb_dim": 8, "ffn_hidden_dim": [6, 6], "conv1d_kernel": 3, "attention_dim": 16}
+        n_fft = 32
+    conf = {"num_spk": 2, **sizes, "norm_type": "rmsgroupnorm", "ffn_type": ["swiglu_conv1d", "swiglu_conv1d"]}
+    net = module.TFLocoformerSeparator(n_fft // 2 + 1, **conf).eval()
+    both = "".join(
+        f"{part}: stft\n{part}_conf:\n    n_fft: {n_fft}\n    hop_length: {n_fft // 2}\n"
+        for part in ("encoder", "decoder")
+    )
+    theirs = _espnet("tflocoformer", conf, net, "merlresearch/tf-locoformer at b76d38b", both)
+    stft = _Stft(n_fft, n_fft, n_fft // 2)
+
+    def run(mix: Tensor) -> Tensor:
+        std, lengths = mix.std(correction=0), torch.tensor([mix.shape[-1]])
+        found, _, _ = net(stft(mix / std, lengths)[0], lengths)
+        return torch.stack([stft(each, lengths)[0] for each in found], 1) * std
+
+    theirs.run = run
+    return theirs
+
+
+def _gridnet(which: str, name: str, published: bool, **own: Any) -> Theirs:
+    _stub("espnet2.enh.layers.complex_utils", new_complex_like=lambda _, parts: torch.complex(*parts))
+    _stub("espnet2.enh.separator.abs_separator", AbsSeparator=nn.Module)
+    _stub("espnet2.enh.encoder.stft_encoder", STFTEncoder=_Stft)
+    _stub("espnet2.enh.decoder.stft_decoder", STFTDecoder=_Stft)
+    _stub("espnet2.torch_utils.get_layer_from_string", get_layer=lambda _: nn.PReLU)
+    for package in ("espnet2", "espnet2.enh", "espnet2.enh.layers", "espnet2.enh.separator"):
+        _stub(package)
+    found = importlib.metadata.distribution("espnet").locate_file(f"espnet2/enh/separator/{which}_separator.py")
+    spec = importlib.util.spec_from_file_location(f"their_{which}", str(found))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    conf = {"n_srcs": 2, "n_fft": 128, "stride": 64, "n_layers": 6, "lstm_hidden_units": 256, "attn_n_head": 4,
+            "attn_approx_qk_dim": 260, "emb_dim": 64, "emb_ks": 4, "emb_hs": 1, "activation": "prelu"}  # fmt: skip
+    if not published:
+        conf |= {"n_fft": 32, "stride": 16, "n_layers": 2, "lstm_hidden_units": 5, "attn_n_head": 2,
+                 "attn_approx_qk_dim": 30, "emb_dim": 6, **own}  # fmt: skip
+    net = getattr(module, name)(None, **conf).eval()
+    theirs = _espnet(which, conf, net, version("espnet"), "")
+
+    def run(mix: Tensor) -> Tensor:
+        return torch.stack(net(mix, torch.tensor([mix.shape[-1]]))[0], 1)
+
+    theirs.run = run
+    return theirs
+
+
+@case
+def tfgridnet(published: bool) -> Theirs:
+    """TF-GridNet, the first version of ESPnet."""
+    return _gridnet("tfgridnet", "TFGridNet", published, emb_ks=3, emb_hs=2)
+
+
+@case
+def tfgridnet_apart(published: bool) -> Theirs:
+    """The same, its neighbourhoods side by side."""
+    return _gridnet("tfgridnet", "TFGridNet", published, emb_ks=4, emb_hs=4)
+
+
+@case
+def tfgridnet2(published: bool) -> Theirs:
+    """TF-GridNet, the second version."""
+    return _gridnet("tfgridnetv2", "TFGridNetV2", published)
+
+
+@case
+def tfgridnet2_apart(published: bool) -> Theirs:
+    """The same, its neighbourhoods side by side."""
+    return _gridnet("tfgridnetv2", "TFGridNetV2", published, emb_ks=4, emb_hs=4)
+
+
 def main() -> None:
     """Do `store` or `check` for the cases that are named, or all."""
     command, names = sys.argv[1], sys.argv[2:] or list(CASES)
     for name in names:
-        {"store": store, "check": check}[command](name)
+        {"store": store, "check": check, "fresh": lambda name: check(name, True)}[command](name)
 
 
 if __name__ == "__main__":

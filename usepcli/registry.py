@@ -125,6 +125,7 @@ JUDGES: dict[str, str] = {
 MAKERS = {
     "asteroid": "usepcli.engine.exchange.foreign_asteroid",
     "clearvoice": "usepcli.engine.exchange.foreign_clearvoice",
+    "espnet": "usepcli.engine.exchange.foreign_espnet",
     "speechbrain": "usepcli.engine.exchange.foreign_speechbrain",
     "torchaudio": "usepcli.engine.exchange.foreign_torchaudio",
 }

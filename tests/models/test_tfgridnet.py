@@ -31,7 +31,7 @@ def test_a_path_unfolds_and_adds_up(kernel, stride, count):
 @pytest.mark.parametrize(("kernel", "stride"), [(4, 1), (4, 4), (3, 2), (5, 3), (1, 1)])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 8])
 def test_neighbourhoods_cover_every_step_alike(kernel, stride, steps):
-    block = Block(4, 2, kernel, stride, 2, steps, 1)
+    block = Block(4, 2, kernel, stride, 2, steps, 1, margins=True)
     before, after = kernel - stride, block._after(steps)
     whole = before + steps + after
     assert (whole - kernel) % stride == 0 and after - before in range(stride) and whole >= kernel
@@ -64,7 +64,7 @@ def test_frames_ask_as_wholes(monkeypatch):
 @torch.no_grad()
 def test_a_bin_hears_its_own_frames_without_attention():
     torch.manual_seed(0)
-    block, x = Block(4, 3, 1, 1, 2, 6, 1), torch.randn(1, 9, 6, 4)
+    block, x = Block(4, 3, 1, 1, 2, 6, 1, margins=True), torch.randn(1, 9, 6, 4)
     along = block.along(x[0].transpose(0, 1))
     other = x.clone()
     other[:, :, 2] += 1

@@ -12,18 +12,23 @@ from usepcli.dsp import framing
 from usepcli.errors import ConfigError
 
 Window = Literal["hann", "sqrt_hann"]
+Edges = Literal["zeros", "reflect"]
 _LONGEST = 2**20
 
 
 class STFT(nn.Module):
-    """Centred STFT with zero padding: (..., T) real to (..., F, L) complex.
+    """Centred STFT: (..., T) real to (..., F, L) complex.
 
-    F = n_fft // 2 + 1 bins and L = 1 + ceil(T / hop) frames, for every T >= 1.
+    F = n_fft // 2 + 1 bins and L = 1 + ceil(T / hop) frames, for every T >= 1, between zeros. With edges `reflect` the
+    signal is mirrored at either end, and the last frame is the last whose centre lies in it: L = 1 + floor(T / hop), as
+    torch.stft and librosa have it by default; a signal too short to be mirrored is filled up with zeros.
     """
 
     window: Tensor
 
-    def __init__(self, n_fft: int = 512, win: int = 400, hop: int = 160, window: Window = "hann") -> None:
+    def __init__(
+        self, n_fft: int = 512, win: int = 400, hop: int = 160, window: Window = "hann", edges: Edges = "zeros"
+    ) -> None:
         """Take sizes in samples; ConfigError unless 2 * hop <= win <= n_fft, so that the inverse is exact."""
         super().__init__()
         if not (hop >= 1 and 2 * hop <= win <= n_fft <= _LONGEST and n_fft % 2 == 0):
@@ -33,7 +38,9 @@ class STFT(nn.Module):
             )
         if window not in ("hann", "sqrt_hann"):
             raise ConfigError(f"model.window: unknown window '{window}'; choose from: hann, sqrt_hann")
-        self.n_fft, self.win, self.hop = n_fft, win, hop
+        if edges not in ("zeros", "reflect"):
+            raise ConfigError(f"model.edges: unknown edges '{edges}'; choose from: zeros, reflect")
+        self.n_fft, self.win, self.hop, self.edges = n_fft, win, hop, edges
         shape = torch.hann_window(win)
         # The window follows from the settings, so checkpoints need not carry it.
         self.register_buffer("window", shape.sqrt() if window == "sqrt_hann" else shape, persistent=False)
@@ -45,6 +52,8 @@ class STFT(nn.Module):
 
     def frames(self, length: int) -> int:
         """Number of frames L for a waveform of `length` samples."""
+        if self.edges == "reflect":
+            return 1 + max(length, self.n_fft // 2 + 1) // self.hop
         return 1 + -(-length // self.hop)
 
     @property
@@ -87,10 +96,13 @@ class STFT(nn.Module):
         wave = x if x.dtype == torch.float64 else x.float()
         # Up to a whole hop on the right, so that the last sample also lies between two frame centres:
         # otherwise the inverse would divide by the vanishing edge of a single window.
-        wave = F.pad(wave.reshape(-1, length), (0, -length % self.hop))
+        after, mode = -length % self.hop, "constant"
+        if self.edges == "reflect":
+            after, mode = max(0, self.n_fft // 2 + 1 - length), "reflect"
+        wave = F.pad(wave.reshape(-1, length), (0, after))
         spec = torch.stft(
             wave, self.n_fft, self.hop, self.win, self.window.to(wave.dtype),
-            center=True, pad_mode="constant", return_complex=True,
+            center=True, pad_mode=mode, return_complex=True,
         )  # fmt: skip
         return spec.reshape(*lead, *spec.shape[-2:])
 

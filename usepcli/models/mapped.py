@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from usepcli.dsp.parts import Parts
-from usepcli.dsp.stft import STFT, Window
+from usepcli.dsp.stft import STFT, Edges, Window
 from usepcli.errors import ConfigError
 from usepcli.models.precision import full_precision
 from usepcli.models.separator import Common, SeparationModel, reject_causal
@@ -29,13 +29,15 @@ class MappedModel(SeparationModel):
 
     COMMON: ClassVar[Common] = {"input_norm": "std"}
 
-    def __init__(self, *, n_fft: int, win: int, hop: int, window: Window, dim: int, **common: Unpack[Common]) -> None:
+    def __init__(
+        self, *, n_fft: int, win: int, hop: int, window: Window, edges: Edges, dim: int, **common: Unpack[Common]
+    ) -> None:
         """Take STFT sizes in samples and the features of every bin; ConfigError if sizes clash."""
         super().__init__(hop=hop, **common)
         if self.causal:
             reject_causal("a model that reads the whole input; use model.name: convtasnet, preset: causal")
         at_least(dim=dim)
-        self.stft = STFT(n_fft, win, hop, window)
+        self.stft = STFT(n_fft, win, hop, window, edges)
         self.inlet = nn.Sequential(nn.Conv2d(2, dim, 3, padding=1), nn.GroupNorm(1, dim, eps=1e-5))
         self.outlet = nn.ConvTranspose2d(dim, 2 * self.n_src, 3, padding=1)
         self.learn_shares(dim)

@@ -14,10 +14,10 @@ from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.models import cost
 from usepcli.models.streaming import Streaming
 
-InputNorm = Literal["none", "std", "mean_std"]
+InputNorm = Literal["none", "std", "sample_std", "mean_std"]
 When = Literal["always", "eval"]
 
-_NORMS = ("none", "std", "mean_std")
+_NORMS = ("none", "std", "sample_std", "mean_std")
 _WHEN = ("always", "eval")
 
 
@@ -180,7 +180,9 @@ class SeparationModel(Streaming, nn.Module):
         """Return the mean and the scale (B, 1) by which wave (B, T) is normalised, (wave - mean) / scale."""
         if self.input_norm == "none":
             return torch.zeros_like(wave[:, :1]), torch.ones_like(wave[:, :1])
-        var, mean = torch.var_mean(wave, -1, correction=0, keepdim=True)
+        # Divided by T - 1 as torch.std does, where a network from elsewhere is used to it.
+        correction = 1 if self.input_norm == "sample_std" and wave.shape[-1] > 1 else 0
+        var, mean = torch.var_mean(wave, -1, correction=correction, keepdim=True)
         # The floors keep constant input (std 0) and silence finite; both scale with the gain of real signals.
         scale = torch.maximum(var, 1e-6 * mean.square()).clamp_min(1e-16).sqrt()
         return (mean if self.input_norm == "mean_std" else torch.zeros_like(mean)), scale

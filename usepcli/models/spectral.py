@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from usepcli.dsp import masks
 from usepcli.dsp.masks import Mask as Mask
 from usepcli.dsp.parts import Parts
-from usepcli.dsp.stft import STFT, Window
+from usepcli.dsp.stft import STFT, Edges, Window
 from usepcli.errors import ConfigError, choices
 from usepcli.models.separator import Common, SeparationModel
 
@@ -30,6 +30,7 @@ class SpectralModel(SeparationModel):
         window: Window,
         mask: Mask,
         mask_scale: float,
+        edges: Edges = "zeros",
         **common: Unpack[Common],
     ) -> None:
         """Take STFT sizes in samples, the kind of mask (dsp/masks.py), and the reach of a complex one's two parts."""
@@ -37,7 +38,7 @@ class SpectralModel(SeparationModel):
         masks.check(mask)
         if mask_scale * self.n_src <= 1:
             raise ConfigError(f"model.mask_scale: found {mask_scale}; expected more than 1 / n_src")
-        self.stft = STFT(n_fft, win, hop, window)
+        self.stft = STFT(n_fft, win, hop, window, edges)
         self.mask, self.mask_scale = mask, mask_scale
 
     @property

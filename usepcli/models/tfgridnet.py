@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from usepcli.dsp.stft import Window
+from usepcli.dsp.stft import Edges, Window
 from usepcli.errors import ConfigError
 from usepcli.models.mapped import MappedModel, at_least, in_slabs
 from usepcli.models.precision import full_precision
@@ -113,16 +113,18 @@ class FrameAttention(nn.Module):
 class Block(nn.Module):
     """LSTMs over bins, over frames, then attention, each residual: (B, L, F, C) to the same."""
 
-    def __init__(self, dim: int, hidden: int, kernel: int, stride: int, heads: int, bins: int, keys: int) -> None:
+    def __init__(
+        self, dim: int, hidden: int, kernel: int, stride: int, heads: int, bins: int, keys: int, margins: bool
+    ) -> None:
         super().__init__()
         self.across, self.along = (Path(dim, hidden, kernel, stride) for _ in range(2))
         self.attention = FrameAttention(dim, heads, bins, keys)
-        self.kernel, self.stride = kernel, stride
+        self.kernel, self.stride, self.margins = kernel, stride, margins
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, L, F, C) from x (B, L, F, C)."""
         frames, bins = x.shape[1:3]
-        before = self.kernel - self.stride
+        before = self.kernel - self.stride if self.margins else 0
         y = F.pad(x, (0, 0, before, self._after(bins), before, self._after(frames)))
         batch, long, wide = y.shape[:3]
         y = in_slabs(self.across, y.flatten(0, 1), _ABREAST).unflatten(0, (batch, long)).transpose(1, 2)
@@ -132,6 +134,8 @@ class Block(nn.Module):
 
     def _after(self, steps: int) -> int:
         """Return the zeros behind `steps`, as many as before them and more until neighbourhoods cover all."""
+        if not self.margins:
+            return max(self.kernel - steps, (self.kernel - steps) % self.stride)
         before = self.kernel - self.stride
         return before + (self.kernel - 2 * before - steps) % self.stride
 
@@ -161,6 +165,7 @@ class TFGridNet(MappedModel):
         win: int = 128,
         hop: int = 64,
         window: Window = "hann",
+        edges: Edges = "zeros",
         dim: int = 64,
         layers: int = 6,
         hidden: int = 256,
@@ -168,17 +173,24 @@ class TFGridNet(MappedModel):
         stride: int = 1,
         heads: int = 4,
         keys: int = 4,
+        margins: bool = True,
         **common: Unpack[Common],
     ) -> None:
-        """Take n_fft, win, hop in samples, kernel and stride in bins or frames, keys per bin; or ConfigError."""
-        super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, dim=dim, **common)
+        """Take n_fft, win, hop in samples, kernel and stride in bins or frames, keys per bin; or ConfigError.
+
+        margins: zeros before the first step and behind the last, so that all lie in equally many neighbourhoods; the
+        first version of the makers' code has them behind alone, as few as fill the last one.
+        """
+        super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, edges=edges, dim=dim, **common)
         at_least(layers=layers, hidden=hidden, stride=stride, heads=heads, keys=keys)
         if kernel < stride:
             raise ConfigError(f"model.kernel: found {kernel}; expected at least model.stride = {stride}")
         if dim % heads:
             raise ConfigError(f"model.dim: found {dim}; expected a multiple of model.heads = {heads}")
         bins = self.stft.bins
-        self.blocks = nn.Sequential(*(Block(dim, hidden, kernel, stride, heads, bins, keys) for _ in range(layers)))
+        self.blocks = nn.Sequential(
+            *(Block(dim, hidden, kernel, stride, heads, bins, keys, margins) for _ in range(layers))
+        )
 
     def body(self, x: Tensor) -> Tensor:
         """Return features (B, L, F, dim) of features (B, L, F, dim)."""

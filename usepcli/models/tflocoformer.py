@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from usepcli.dsp.stft import Window
+from usepcli.dsp.stft import Edges, Window
 from usepcli.errors import ConfigError
 from usepcli.models.attention import turned, turns
 from usepcli.models.mapped import MappedModel, at_least, in_slabs
@@ -85,14 +85,15 @@ class RotaryAttention(nn.Module):
 
     turns: Tensor
 
-    def __init__(self, dim: int, heads: int) -> None:
-        """Take the channels and the number of heads; dim / heads is even."""
+    def __init__(self, dim: int, heads: int, width: int = 0) -> None:
+        """Take the channels, the number of heads, and their channels together (0: dim); those of one head are even."""
         super().__init__()
+        width = width or dim
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.out = nn.Linear(dim, dim, bias=False)
+        self.qkv = nn.Linear(dim, 3 * width, bias=False)
+        self.out = nn.Linear(width, dim, bias=False)
         # They follow from the sizes, so checkpoints need not carry them.
-        self.register_buffer("turns", turns(dim // heads), persistent=False)
+        self.register_buffer("turns", turns(width // heads), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (S, steps, C) from x (S, steps, C)."""
@@ -105,10 +106,10 @@ class RotaryAttention(nn.Module):
 class Path(nn.Module):
     """Convolutions, attention, convolutions along the middle axis, each residual: (S, steps, C) to the same."""
 
-    def __init__(self, dim: int, hidden: int, kernel: int, heads: int, groups: int) -> None:
+    def __init__(self, dim: int, hidden: int, kernel: int, heads: int, groups: int, width: int = 0) -> None:
         super().__init__()
         self.first_norm, self.first = GroupRms(dim, groups), ConvSwiGLU(dim, hidden, kernel)
-        self.norm, self.attention = GroupRms(dim, groups), RotaryAttention(dim, heads)
+        self.norm, self.attention = GroupRms(dim, groups), RotaryAttention(dim, heads, width)
         self.last_norm, self.last = GroupRms(dim, groups), ConvSwiGLU(dim, hidden, kernel)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,24 +142,31 @@ class TFLocoformer(MappedModel):
         win: int = 128,
         hop: int = 64,
         window: Window = "hann",
+        edges: Edges = "zeros",
         dim: int = 128,
         layers: int = 6,
         heads: int = 4,
         hidden: int = 384,
         kernel: int = 4,
         groups: int = 4,
+        width: int = 0,
         **common: Unpack[Common],
     ) -> None:
-        """Take n_fft, win, hop in samples, kernel in bins or frames, groups of channels; ConfigError if sizes clash."""
-        super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, dim=dim, **common)
+        """Take n_fft, win, hop in samples, kernel in bins or frames, groups of channels.
+
+        width: channels of all heads together (0: dim). ConfigError if sizes clash.
+        """
+        super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, edges=edges, dim=dim, **common)
         at_least(layers=layers, heads=heads, hidden=hidden, kernel=kernel, groups=groups)
-        if dim % (2 * heads) or dim % groups:
+        if width < 0 or width % (2 * heads):
+            raise ConfigError(f"model.width: found {width}; expected 0 or a multiple of 2 model.heads, {2 * heads}")
+        if (not width and dim % (2 * heads)) or dim % groups:
             raise ConfigError(
                 f"model.dim: found {dim}; expected a multiple of model.groups = {groups} and of twice model.heads, "
                 f"{2 * heads}"
             )
         self.across, self.along = (
-            nn.ModuleList(Path(dim, hidden, kernel, heads, groups) for _ in range(layers)) for _ in range(2)
+            nn.ModuleList(Path(dim, hidden, kernel, heads, groups, width) for _ in range(layers)) for _ in range(2)
         )
 
     def body(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from usepcli.dsp.stft import Window
+from usepcli.dsp.stft import Edges, Window
 from usepcli.errors import ConfigError
 from usepcli.models.band_path import BandLinear
 from usepcli.models.separator import Common, reject_causal
@@ -105,6 +105,7 @@ class TIGER(SpectralModel):
         win: int = 640,
         hop: int = 160,
         window: Window = "hann",
+        edges: Edges = "zeros",
         dim: int = 128,
         hidden: int = 256,
         blocks: int = 8,
@@ -119,7 +120,7 @@ class TIGER(SpectralModel):
         ConfigError if sizes do not fit.
         """
         super().__init__(
-            n_fft=n_fft, win=win, hop=hop, window=window, mask="tanh_complex", mask_scale=2.0, **common
+            n_fft=n_fft, win=win, hop=hop, window=window, edges=edges, mask="tanh_complex", mask_scale=2.0, **common
         )  # fmt: skip
         _check(dim, heads, key, depth, blocks, dropout, self.n_src, self.causal)
         runs = [(len(list(same)), width) for width, same in groupby(band_widths(self.stft.bins, self.sample_rate))]
