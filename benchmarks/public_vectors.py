@@ -409,6 +409,30 @@ def tfgridnet2_apart(published: bool) -> Theirs:
     return _gridnet("tfgridnetv2", "TFGridNetV2", published, emb_ks=4, emb_hs=4)
 
 
+@case
+def tiger(published: bool) -> Theirs:
+    """TIGER-speech, -small; look2hear of a fork in $USEP_THEIRS, whose tiger_base.py is the original's class."""
+    base = Path(os.environ["USEP_THEIRS"]) / "look2hear"
+    sys.modules["theirs_tiger"] = root = types.ModuleType("theirs_tiger")
+    root.__path__ = [str(base)]
+    for name in ("models", "layers"):
+        sys.modules[f"theirs_tiger.{name}"] = part = types.ModuleType(name)
+        part.__path__ = [str(base / name)]
+        setattr(root, name, part)
+    for name in ("activations", "normalizations"):
+        setattr(root.layers, name, importlib.import_module(f"theirs_tiger.layers.{name}"))
+    net = importlib.import_module("theirs_tiger.models.tiger_base").TIGER_BASELINE
+    conf = {"out_channels": 128, "in_channels": 256, "num_blocks": 8, "upsampling_depth": 5, "win": 640, "stride": 160,
+            "num_sources": 2, "sample_rate": 16000}  # fmt: skip
+    if not published:
+        conf |= {"out_channels": 8, "in_channels": 6, "num_blocks": 3, "upsampling_depth": 4, "num_sources": 2}
+    module = net(**conf).eval()
+    return Theirs(
+        {"model.safetensors": module}, {"config.json": json.dumps(conf)}, lambda mix: module(mix),
+        version="suyccc/TIGER at 5d3bc40", lengths=(400, 641, 960, 1333, 1600),
+    )  # fmt: skip
+
+
 def main() -> None:
     """Do `store` or `check` for the cases that are named, or all."""
     command, names = sys.argv[1], sys.argv[2:] or list(CASES)

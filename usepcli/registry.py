@@ -127,6 +127,7 @@ MAKERS = {
     "clearvoice": "usepcli.engine.exchange.foreign_clearvoice",
     "espnet": "usepcli.engine.exchange.foreign_espnet",
     "speechbrain": "usepcli.engine.exchange.foreign_speechbrain",
+    "tiger": "usepcli.engine.exchange.foreign_tiger",
     "torchaudio": "usepcli.engine.exchange.foreign_torchaudio",
 }
 CLUSTERS = {

@@ -65,3 +65,18 @@ def test_unknown_window():
 
 def test_checkpoints_carry_no_window():
     assert not STFT().state_dict()
+
+
+@pytest.mark.parametrize("length", [1, 32, 33, 200, 383, 384])
+def test_mirrored_edges_are_those_of_torch(length):
+    wave, stft = torch.randn(2, length), STFT(64, 64, 32, "hann", "reflect")
+    spec = stft(wave)
+    assert spec.shape == (2, 33, stft.frames(length))
+    torch.testing.assert_close(stft.inverse(spec, length), wave, atol=2e-5, rtol=0)
+    if length > 32:  # else torch refuses
+        torch.testing.assert_close(spec, torch.stft(wave, 64, 32, window=torch.hann_window(64), return_complex=True))
+
+
+def test_unknown_edges():
+    with pytest.raises(ConfigError, match=r"model\.edges: unknown edges 'wrap'"):
+        STFT(64, 64, 32, edges="wrap")

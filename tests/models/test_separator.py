@@ -38,7 +38,11 @@ VARIANTS = {
     "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
     "mossformer2": [{"mask": "sigmoid", "padding": "none", "stride": 4}],
     "chimera": [CAUSAL, {"mask": "sigmoid", "embedding": 2}, {"separate_by": "clusters"}],
-    "tfgridnet": [{"stride": 4, "win": 50, "hop": 25}],
+    "tfgridnet": [
+        {"stride": 4, "win": 50, "hop": 25}, {"margins": False, "edges": "reflect", "input_norm": "sample_std"},
+    ],
+    "tflocoformer": [{"width": 8, "edges": "reflect"}],
+    "tiger": [{"edges": "reflect"}],
 }  # fmt: skip
 CASES = [(name, {}) for name in registry.UNASKED] + [(n, o) for n, many in VARIANTS.items() for o in many]
 CAUSAL_CASES = [(name, options) for name, options in CASES if options.get("causal")]
@@ -192,7 +196,7 @@ def test_parts_are_what_the_estimates_were_made_from(name, options):
 
 
 @over([case for case in CASES if not case[1].get("causal")])
-@pytest.mark.parametrize("norm", ["std", "mean_std"])
+@pytest.mark.parametrize("norm", ["std", "sample_std", "mean_std"])
 @torch.no_grad()
 def test_gain_passes_through(name, options, norm):
     model, mix = build(name, **options, input_norm=norm), torch.randn(2, 1200)
@@ -309,7 +313,7 @@ class Passes(SeparationModel):
         return mix[:, None].repeat(1, self.n_src, 1) / self.n_src
 
 
-@pytest.mark.parametrize("norm", ["none", "std", "mean_std"])
+@pytest.mark.parametrize("norm", ["none", "std", "sample_std", "mean_std"])
 @pytest.mark.parametrize("n_src", [1, 3])
 def test_normalisation_is_undone(norm, n_src):
     model = Passes(n_src=n_src, input_norm=norm)

@@ -38,6 +38,16 @@ def test_neighbourhoods_cover_every_step_alike(kernel, stride, steps):
     assert block(torch.randn(1, 3, steps, 4)).shape == (1, 3, steps, 4)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "steps", "want"), [(4, 1, 9, 9), (3, 2, 8, 9), (4, 4, 9, 12), (4, 1, 2, 4)]
+)
+def test_without_margins_zeros_fill_the_last_neighbourhood_alone(kernel, stride, steps, want):
+    block = Block(4, 2, kernel, stride, 2, steps, 1, margins=False)
+    assert steps + block._after(steps) == want
+    x = torch.randn(1, steps, steps, 4)
+    assert block(x).shape == x.shape
+
+
 def test_views_are_normalised_as_wholes_of_a_frame():
     torch.manual_seed(0)
     views, x = FrameViews(4, 2, 5, 3), torch.randn(2, 6, 5, 4)

@@ -95,3 +95,10 @@ def test_slabs_change_nothing(monkeypatch):
 def test_wrong_settings(key, value):
     with pytest.raises(ConfigError, match=rf"model\.{key}"):
         TFLocoformer(**{**TFLocoformer.PRESETS["tiny"], "groups": 8, key: value})
+
+
+def test_heads_may_be_wider_than_the_features():
+    layer, x = RotaryAttention(6, 2, 8), torch.randn(1, 5, 6)
+    assert layer.qkv.weight.shape == (24, 6) and layer(x).shape == x.shape
+    with pytest.raises(ConfigError, match=r"model\.width: found 6"):
+        TFLocoformer(**{**TFLocoformer.PRESETS["tiny"], "width": 6})

@@ -11,7 +11,18 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from usepcli.engine.exchange.foreign_parts import Found, Stated, count, plain, rate_of, renamed, size, some, whole
+from usepcli.engine.exchange.foreign_parts import (
+    Found,
+    Stated,
+    count,
+    numbered,
+    plain,
+    rate_of,
+    renamed,
+    size,
+    some,
+    whole,
+)
 from usepcli.engine.exchange.foreign_source import Source
 from usepcli.errors import BadInput
 
@@ -206,21 +217,15 @@ def _gridnet(
         "stride": stride, "heads": whole(where, "attn_n_head", conf.get("attn_n_head", 4), 1),
         "keys": math.ceil(keys / (n_fft // 2 + 1)), "margins": kind == "tfgridnetv2", "input_norm": "sample_std",
     }  # fmt: skip
-    return model, _ordered(weights, kernel, stride, model["margins"], at)
+    return model, _ordered(weights, kernel, stride, kind == "tfgridnetv2", at)
 
 
 def _joined(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights with those of all heads in one tensor, in the order of the heads."""
     import torch
 
-    out = {name: tensor for name, tensor in weights.items() if "@" not in name}
-    heads: dict[str, dict[int, Tensor]] = {}
-    for name, tensor in weights.items():
-        if "@" in name:
-            at, head = name.split("@")
-            heads.setdefault(at, {})[int(head)] = tensor
-    for at, parts in heads.items():
-        ordered = [parts[head] for head in sorted(parts)]
+    out, heads = numbered(weights)
+    for at, ordered in heads.items():
         # Gains have the axes (1, numbers, 1, bins), of all heads (1, heads, numbers, 1, bins).
         out[at] = torch.stack(ordered, 1) if at.endswith(("gamma", "beta")) else torch.cat(ordered)
     return out

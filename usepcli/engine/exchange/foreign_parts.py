@@ -116,6 +116,17 @@ def count(state: Mapping[str, Tensor], part: str) -> int:
     return len({m[1] for name in state if (m := re.match(rf"{re.escape(part)}\.(\d+)\.", name))})
 
 
+def numbered(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
+    """Return the tensors whose names do not end in @NUMBER, and the others by what stands before it, in their order."""
+    rest = {name: tensor for name, tensor in state.items() if "@" not in name}
+    parts: dict[str, dict[int, Tensor]] = {}
+    for name, tensor in state.items():
+        if "@" in name:
+            at, number = name.split("@")
+            parts.setdefault(at, {})[int(number)] = tensor
+    return rest, {at: [held[number] for number in sorted(held)] for at, held in parts.items()}
+
+
 def single_tap(state: dict[str, Tensor], patterns: Sequence[str]) -> dict[str, Tensor]:
     """Return the state with convolutions of one tap as the matrices that linear layers have."""
     return {
