@@ -1,4 +1,4 @@
-"""Take the README's picture of the page that `usep separate --report` makes, with Chromium.
+"""Take the picture in docs/separate.md of the page that `usep separate --report` makes, with Chromium.
 
 python benchmarks/report_figure.py benchmarks/figures/report.png
 """

@@ -1,11 +1,15 @@
-"""The README cannot drift: its commands run, its profile is the shipped one, its tables name what is written."""
+"""README and docs/ cannot drift: commands run or parse, links resolve, tables and profiles are what is there."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +17,19 @@ import pytest
 import torch
 
 import usepcli
-from usepcli import registry
+from usepcli import registry, versions
 from usepcli.audio import io
 from usepcli.audio.resample import wait_s
+from usepcli.cli import app
 from usepcli.data.manifest import COLUMNS, POOL_COLUMNS
 from usepcli.engine.scoring.listening import KEY_COLUMNS
 from usepcli.engine.separation import failures, joins, ledger
 from usepcli.profile.load import load_profile
-from usepcli.weights import build, cards, store
+from usepcli.weights import build, cards, reach, store
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+README = PAGES[ROOT / "README.md"]
 RATE = 8000
 
 # The walk is the README's, the size is that of a test.
@@ -39,10 +45,14 @@ SMALL = {
 }
 
 
+def page(name: str) -> str:
+    return PAGES[ROOT / "docs" / name]
+
+
 def block(mark: str) -> str:
-    found = re.search(rf"<!-- {re.escape(mark)} -->\n```sh\n(.*?)```", README, re.S)
-    assert found, f"README.md has no block marked {mark}"
-    return found[1]
+    found = re.findall(rf"<!-- {re.escape(mark)} -->\n```sh\n(.*?)```", "\n".join(PAGES.values()), re.S)
+    assert len(found) == 1, f"{len(found)} blocks are marked {mark}"
+    return found[0]
 
 
 def buzz(draw: np.random.Generator, pitch: float, seconds: float) -> np.ndarray:
@@ -91,12 +101,12 @@ def test_walk_through_training_with_and_without_sources_and_using_the_models(pla
         assert (place / name).exists(), name
 
 
-def test_profile_in_the_readme_is_the_shipped_one() -> None:
-    assert f"```yaml\n{(ROOT / 'profiles/small_pit.yaml').read_text()}```" in README
+def test_the_profile_that_is_told_line_by_line_is_the_shipped_one() -> None:
+    assert f"```yaml\n{(ROOT / 'profiles/small_pit.yaml').read_text()}```" in page("profiles.md")
 
 
-def test_tables_in_the_readme_name_the_columns() -> None:
-    rows = dict(re.findall(r"^\| `(\w+\.csv)` \| (.*?) \|$", README, re.M))
+def test_tables_name_the_columns() -> None:
+    rows = dict(re.findall(r"^\| `(\w+\.csv)` \| (.*?) \|$", page("files.md"), re.M))
     tables = {
         "manifest.csv": COLUMNS,
         "pool.csv": POOL_COLUMNS,
@@ -110,21 +120,16 @@ def test_tables_in_the_readme_name_the_columns() -> None:
         assert listed.split(", ") == list(columns), name
 
 
-def test_links_and_pictures_in_the_readme_exist() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
-
-
-def test_python_example_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_examples_are_one_and_run() -> None:
     found = re.search(r"```python\n(.*?)```", README, re.S)
-    assert found
+    assert found and found[0] in page("python.md")
     rng = np.random.default_rng(0)
     names = {"wave": rng.standard_normal(4000).astype(np.float32) * 0.1, "rate": RATE}
     exec(compile(found[1], "README.md", "exec"), names)
     assert names["sources"].shape == (2, 4000)
 
 
-def test_live_example_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build.model({"name": "convtasnet", "preset": "causal", "filters": 32, "hidden": 32, "blocks": 2})
     assert model.live and model.latency_samples / model.sample_rate == 0.002
     card = cards.Card(name="causal", model=build.config_of(model), sample_rate=RATE, n_src=2)
@@ -133,18 +138,23 @@ def test_live_example_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Mon
     heard: list[np.ndarray] = []
     wave = np.random.default_rng(0).standard_normal(4000).astype(np.float32) * 0.1
     names = {"Separator": usepcli.Separator, "rate": RATE, "blocks": np.split(wave, 20), "play": heard.append}
-    exec(compile(re.findall(r"```python\n(.*?)```", README, re.S)[1], "README.md", "exec"), names)
+    exec(compile(re.findall(r"```python\n(.*?)```", page("python.md"), re.S)[1], "python.md", "exec"), names)
     assert len(heard) == 21 and np.concatenate(heard, axis=1).shape == (2, 4000)
     assert max(wait_s(rate, RATE) + wait_s(RATE, rate) for rate in (16000, 44100, 48000, 96000)) < 0.34
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of the table rows that begin with a name in backticks."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*$", text, re.M)]
 
 
 def names_of(cell: str) -> list[str]:
     return re.findall(r"`(\w+)`", cell)
 
 
-def test_objectives_metrics_and_profiles_in_the_readme_are_those_that_exist() -> None:
-    section = README.split("## Learning from mixtures alone\n")[1].split("<!-- results -->")[0]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*$", section, re.M)]
+def test_objectives_metrics_and_profiles_are_those_that_exist() -> None:
+    section = page("objectives.md").split("\n## ")[0]
+    lines = rows(section)
     assert {name for line in lines for name in names_of(line[0])} == set(registry.OBJECTIVES)
     shipped = {path.stem for path in (ROOT / "profiles").glob("*.yaml")}
     for line in lines:
@@ -152,13 +162,13 @@ def test_objectives_metrics_and_profiles_in_the_readme_are_those_that_exist() ->
         assert tried and set(tried) <= shipped, line[4]
         if "--profile" not in line[4]:
             assert {load_profile(name, environ={}).objective["name"] for name in tried} <= set(names_of(line[0])), line
-    scores = README.split("`evaluate` knows")[1].split("\n## ")[0]
+    scores = page("evaluate.md").split("It knows")[1].split("\n## Pages")[0]
     assert all(re.search(rf"(?<![\w-]){name}(?![\w-])", scores) for name in registry.METRICS)
 
 
-def test_models_in_the_readme_are_those_that_exist_and_as_large() -> None:
-    section = README.split("## Models\n")[1].split("\n## ")[0]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*$", section, re.M)]
+def test_networks_are_those_that_exist_and_as_large() -> None:
+    section = page("models.md").split("\n## Networks\n")[1].split("\n## ")[0]
+    lines = rows(section)
     assert {name for line in lines for name in names_of(line[0])} == set(registry.MODELS)
     assert len(lines) == len(registry.MODELS)
     for name, _, size, _, _ in lines:
@@ -166,3 +176,118 @@ def test_models_in_the_readme_are_those_that_exist_and_as_large() -> None:
             with torch.device("meta"):
                 model = build.model({"name": name.strip("`")})
             assert size.removeprefix("our own, ") == f"{model.n_params / 1e6:.2f} M", name
+
+
+def test_released_models_are_in_the_tables_with_what_their_cards_say() -> None:
+    released = {name: cards.read_header(path).card for name, path in reach.released().items()}
+    table = {line[0].strip("`"): line for line in rows(README.split("## The released models\n")[1].split("\n## ")[0])}
+    assert table.keys() == released.keys()
+    for name, (_, _, rate, size, _, score) in table.items():
+        card = released[name]
+        assert rate == f"{card.sample_rate / 1000:g} kHz"
+        assert size == f"{reach.released()[name].stat().st_size / 1e6:.1f} MB"
+        said = re.search(r"([\d.]+) dB, ([\d.-]+) to ([\d.-]+)", score)
+        assert said, score
+        shown = {(f"{s['value']:.2f}", *(f"{end:.1f}" for end in s["ci95"])) for s in card.scores}
+        assert said.groups() in shown, (name, shown)
+    licences = rows(page("models.md").split("\n## Licences\n")[1].split("\n## ")[0])
+    assert {line[0].strip("`"): line[1] for line in licences} == {name: card.licence for name, card in released.items()}
+
+
+def test_the_front_page_is_short_and_the_index_lists_every_page() -> None:
+    assert len(README.encode()) <= 12_000
+    listed = set(re.findall(r"\]\((\w+\.md)\)", page("index.md")))
+    assert listed == {path.name for path in PAGES} - {"README.md", "index.md"}
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_pictures_and_anchors_exist(path: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", PAGES[path]):
+        assert not target.startswith("http"), f"{target}: nothing tells whether it is there"
+        found = (path.parent / target).resolve() if target else path
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(PAGES[found]), f"{target}#{anchor}"
+
+
+def pieces(line: str) -> Iterator[list[str]]:
+    """Yield the commands of a shell line, without redirections and comments."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in itertools.chain(lexer, [";"]):
+        if word not in ("|", "&&", ";"):
+            words.append(word)
+        else:
+            yield words[: words.index(">")] if ">" in words else words
+            words = []
+
+
+def commands(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the lines of a page's shell blocks, True; and what begins with usep or python in its prose, False."""
+    for lines in re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M):
+        yield from ((line, True) for line in lines.replace("\\\n", " ").splitlines() if line.strip())
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    for said in re.findall(r"(?<!`)`((?:usep|python|pip) [^`]+)`", prose):
+        yield " ".join(said.replace("\\|", "|").split()), False
+
+
+def check_usep(words: list[str], whole: bool) -> None:
+    """Parse a line of usep as the program does, without running it; then look up the names that it holds."""
+    if words[0].startswith("-") or words[0].isupper():  # usep -h, usep COMMAND --help
+        words = ["doctor", "--help"] if words[0].isupper() else words
+    if words[0].startswith("-"):
+        assert words in (["-h"], ["--install-completion"]), words
+        return
+    rest = words[words.index("--") + 1 :] if "--" in words else []
+    name, words = words[0], words[1 : words.index("--")] if rest else words[1:]
+    assert name in app.COMMANDS, name
+    target = app.command(name)
+    if hasattr(target, "commands"):  # listen make
+        target, words = target.commands[words[0]], words[1:]
+    try:
+        context = target.make_context(name, [*words, *(["--", *rest] if rest else [])])
+    except Exception as error:
+        # Prose may name a command and one of its options, without a value; --help ends with Exit.
+        fine = ("Exit",) if whole else ("Exit", "MissingParameter", "BadOptionUsage")
+        assert type(error).__name__ in fine, f"{name} {words}: {error}"
+        return
+    given = context.params
+    if rest:
+        check_usep(rest, whole)
+    if name == "prepare-data" and given["corpus"]:
+        assert given["corpus"] in registry.CORPORA
+    profile = given.get("profile") or ""
+    if name == "train" and profile and not profile.isupper() and not profile.startswith("."):
+        load_profile(profile, sets=given.get("sets") or (), environ={})
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_are_those_of_the_real_command_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line, whole in commands(PAGES[path]):
+        for words in pieces(line):
+            if words[:1] == ["usep"]:
+                check_usep(words[1:], whole)
+            if words[:1] == ["python"] and words[1] != "-m":
+                script = (ROOT / words[1]).read_text()
+                wanted = [word for word in words[2:] if word.startswith("--")]
+                assert all(f'"{option}"' in script for option in wanted), line
+
+
+def test_extras_and_profiles_that_are_named_exist() -> None:
+    text = "\n".join(PAGES.values())
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = set(tomllib.load(file)["project"]["optional-dependencies"])
+    assert set(re.findall(r"(?:usepcli|'\.)\[([\w-]+)\]", text)) <= extras
+    table = page("install.md").split("\n## Extras\n")[1].split("\n## ")[0]
+    assert (
+        {name for line in rows(table) for name in re.findall(r"`([\w-]+)`", line[0])} == extras == set(versions.EXTRAS)
+    )
+    shipped = {path.stem for path in (ROOT / "profiles").glob("*.yaml")}
+    named = set(re.findall(r"`((?:small|fuss|wsj0|libri2mix|music|audiocaps|vggsound|two_talkers)_\w+)`", text))
+    assert named <= shipped

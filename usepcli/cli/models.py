@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from usepcli.weights.cards import Header
 
 
-# What a list of names does not say; the README says more.
+# What a list of names does not say; docs/models.md says more.
 _RELEASED = (
     "those that come with usep take two people apart who talk at once, up to 4 kHz;",
     "they do not separate music, the sounds of a street, or more than two talkers",
