@@ -24,7 +24,7 @@ Init = Literal["independent", "copy"]
 PROTOCOLS = ("ema_epoch", "ema_step", "static", "copy_step", "sequential", "ema_period")
 AVERAGES = ("ema_epoch", "ema_step", "ema_period")
 EMA = 0.8  # of Saijo & Ogawa 2023, for each epoch
-# Updates: with fewer, single trials fell to nothing (docs/results.md); those that learned had 3 289, published ones more.
+# Updates: with fewer, single trials fell to nothing (docs/results.md); those that learned had 3 289, published more.
 FAST = 1000
 
 
