@@ -123,7 +123,12 @@ def separate(
         bool, typer.Option("--residual", help="Write that rest as one more file, {stem}_residual, instead.")
     ] = False,
     sources: Annotated[str, _Sources] = "all",
-    keep: Annotated[str, typer.Option("--keep", metavar="1,3", help="Write these sources only.")] = "",
+    keep: Annotated[
+        str, typer.Option("--keep", metavar="1,3", help="Write these sources only, by number or name.")
+    ] = "",
+    two_stems: Annotated[
+        str, typer.Option("--two-stems", metavar="SOURCE", help="Write this source, and all others as one: no_SOURCE.")
+    ] = "",
     name: Annotated[str, _Name] = "{stem}_{i}",
     form: Annotated[str, _Format] = "wav",
     subtype: Annotated[str, _Subtype] = "",

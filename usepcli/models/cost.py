@@ -15,7 +15,7 @@ _FIRST = (_ATEN.mm.default, _ATEN.bmm.default)
 _SECOND = (_ATEN.addmm.default, _ATEN.baddbmm.default)
 
 
-def flops_per_second(model: Any, seconds: int = 2) -> float:
+def flops_per_second(model: Any, seconds: float = 2) -> float:
     """Return floating-point operations (two per multiply-add) per second of audio of a SeparationModel.
 
     Counts matrix products, convolutions and attention on `seconds` of audio, and adds what does not run as such
@@ -26,7 +26,7 @@ def flops_per_second(model: Any, seconds: int = 2) -> float:
     hooks = [hook for module in model.modules() for hook in _watched(module, counter)]
     was_training = model.training
     device = next(model.parameters()).device
-    wave = torch.zeros(1, seconds * model.sample_rate, device=device)
+    wave = torch.zeros(1, round(seconds * model.sample_rate), device=device)
     try:
         model.eval()
         # Only the plain form of attention consists of products on every device.

@@ -40,7 +40,9 @@ class QueriedModel(nn.Module):
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
     ordered: ClassVar[bool] = True
+    channels: ClassVar[int] = 1
     n_src = 0
+    segment_s = 0.0
 
     def __init__(self, **common: Any) -> None:
         """Take the settings that all models share, as SeparationModel does, but for n_src; ConfigError as there."""

@@ -52,6 +52,12 @@ class SeparationModel(Streaming, nn.Module):
     ordered: ClassVar[bool] = False
     # True where `parts` holds embeddings of the bins while it learns.
     embeds: ClassVar[bool] = False
+    # Channels that it hears at once; one of more hears one channel as well (models/stereo.py).
+    channels: ClassVar[int] = 1
+    # What its outputs are called; empty where they are numbered.
+    stems: tuple[str, ...] = ()
+    # Seconds that it is made to hear at once; 0 where it has no say.
+    segment_s: float = 0.0
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -135,7 +141,7 @@ class SeparationModel(Streaming, nn.Module):
 
     def apart(self, mix: Tensor, normalize: bool = True) -> tuple[Tensor, Parts]:
         """Return the mixture as (B, T), and what `parts` returns before mixture consistency."""
-        wave = _as_batch(mix)
+        wave = self.as_batch(mix)
         if self.input_norm == "none" or not normalize:
             found = self.estimate_parts(wave)
             est = found.waves.float()
@@ -152,6 +158,16 @@ class SeparationModel(Streaming, nn.Module):
         if self.consistency == "none" or (self.consistency_when == "eval" and self.training):
             return est
         return project(est, mix, self.consistency, weights)
+
+    def as_batch(self, mix: Tensor) -> Tensor:
+        """Return a mixture of one channel as (B, T) float32; BadInput if it has another shape."""
+        wave = mix[None] if mix.dim() == 1 else mix
+        if wave.dim() == 3 and wave.shape[1] == 1:
+            wave = wave[:, 0]
+        if wave.dim() != 2 or wave.shape[-1] < 1:
+            more = f", (B, {self.channels}, T)" * (self.channels > 1)
+            raise BadInput(f"mixture of shape {tuple(mix.shape)}; expected (T,), (B, T){more} or (B, 1, T) with T >= 1")
+        return wave.float()
 
     def transform(self, wave: Tensor) -> Tensor:
         """Return the spectra (..., F, L) of waves (..., T) as the masks see them; ConfigError for a model without."""
@@ -204,19 +220,9 @@ class SeparationModel(Streaming, nn.Module):
 
     def flops_per_second(self) -> float:
         """Return floating-point operations (two per multiply-add) for one second of audio."""
-        return cost.flops_per_second(self)
+        return cost.flops_per_second(self, self.segment_s or 2)
 
 
 def reject_causal(why: str) -> None:
     """Raise the ConfigError of a causal model that would look ahead: `why` continues "does not go with"."""
     raise ConfigError(f"model.causal: true does not go with {why}")
-
-
-def _as_batch(mix: Tensor) -> Tensor:
-    """Return the mixture as (B, T) float32."""
-    wave = mix[None] if mix.dim() == 1 else mix
-    if wave.dim() == 3 and wave.shape[1] == 1:
-        wave = wave[:, 0]
-    if wave.dim() != 2 or wave.shape[-1] < 1:
-        raise BadInput(f"mixture of shape {tuple(mix.shape)}; expected (T,), (B, T) or (B, 1, T) with T >= 1")
-    return wave.float()

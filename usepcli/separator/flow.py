@@ -15,11 +15,12 @@ from usepcli.audio.resample import StreamResampler
 from usepcli.dsp import image, rest
 from usepcli.dsp.overlap import Chunker, best_order, similarity
 from usepcli.errors import BadInput
-from usepcli.separator.how import How, Trace
+from usepcli.separator.how import How, Trace, two_of
 from usepcli.separator.presence import Evidence
 from usepcli.separator.stitch import Stitcher, link_channels
 
-Rows = Callable[[np.ndarray], np.ndarray]  # waves (R, L) to estimates (R, N, L), at the model's rate
+# Waves (R, L) to estimates (R, N, L), at the model's rate; of a model of C channels also (R, C, L) to (R, N, C, L).
+Rows = Callable[[np.ndarray], np.ndarray]
 
 _PART_S = 1.0  # of sources that are brought back to the input's rate at once: most of a stream's memory is there
 _SHIFT_S = 0.5
@@ -79,7 +80,7 @@ def shifted(rows: Rows, shifts: int, rate: int, ordered: bool = False) -> Rows:
         total = rows(waves).copy()
         for k in range(1, shifts):
             late = round(k * _SHIFT_S * rate / shifts) | 1  # odd: between the frames of any model
-            found = rows(np.pad(waves, ((0, 0), (late, 0))))[:, :, late:]
+            found = rows(np.pad(waves, (*((0, 0),) * (waves.ndim - 1), (late, 0))))[..., late:]
             for one, other in zip(total, found, strict=True):
                 one += other if ordered else other[best_order(similarity(one / k, other))[0]]
         return total / np.float32(shifts)
@@ -88,12 +89,14 @@ def shifted(rows: Rows, shifts: int, rate: int, ordered: bool = False) -> Rows:
 
 
 def estimate(
-    chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows, ordered: bool = False, asked: bool = False
-) -> np.ndarray:
+    chunk: np.ndarray, n_src: int, rate: int, how: How, rows: Rows, ordered: bool = False, asked: bool = False,
+    together: int = 1,
+) -> np.ndarray:  # fmt: skip
     """Return the estimates (N, C, L) of one chunk (C, L) at the model's rate; silence stays silent.
 
     With rest "share" they add up to the chunk.  ordered: every row's estimates come in the order of the sources.
-    asked: they answer queries, and but for "share" none depends on what else is asked.
+    asked: they answer queries, and but for "share" none depends on what else is asked.  together: channels that the
+    model hears at once; so many, linked, are its own affair.
     """
     peak = float(np.abs(chunk).max(initial=0.0))
     if peak == 0:
@@ -101,7 +104,10 @@ def estimate(
     # Squares of extreme levels leave the range of float32; a power of two changes no digit.
     scale = 1.0 if 1 / _TAME <= peak <= _TAME else 2.0 ** -np.floor(np.log2(peak))
     wave = chunk if scale == 1 else (chunk * np.float64(scale)).astype(np.float32)
-    if how.channels == "linked" and len(wave) > 1:
+    if how.channels == "linked" and 1 < len(wave) == together:
+        found = rows(wave[None])[0]
+        found = rest.share(found, wave, rate) if how.rest == "share" else found
+    elif how.channels == "linked" and len(wave) > 1:
         found = _linked(wave, n_src, rate, how, rows, asked and how.rest != "share")
     else:
         found = _each(wave, n_src, rate, rows, ordered)
@@ -156,11 +162,15 @@ class Flow:
         trace: Trace,
         ordered: bool = False,
         absent: Collection[int] | None = None,
+        together: int = 1,
+        alone: int | None = None,
     ) -> None:
         """Take what to ask, in chunks of samples at the rate `inner`, and what is noted.
 
-        absent: of a model that was asked, the answers that are silenced; None for a model that was not.
+        absent: of a model that was asked, the answers that are silenced; None for a model that was not.  together: as
+        in `estimate`.  alone: the one source that is not added up with the others, None where none is.
         """
+        self.together, self.alone = together, alone
         self.absent = absent
         if absent is not None:
             trace.evidence = Evidence(n_src, inner)
@@ -195,7 +205,7 @@ class Flow:
 
     def _estimate(self, start: int, chunk: np.ndarray) -> np.ndarray:
         asked = self.absent is not None
-        found = estimate(chunk, self.n_src, self.inner, self.how, self.rows, self.ordered, asked)
+        found = estimate(chunk, self.n_src, self.inner, self.how, self.rows, self.ordered, asked, self.together)
         if self.trace.evidence is not None:
             self.trace.evidence.push(start, chunk, found)
         if self.absent:
@@ -234,7 +244,7 @@ class Flow:
                 sources = np.concatenate([sources, gap[None]])
             sources = sources.astype(np.float32)
         self.trace.null.add(wave, sources)
-        return sources
+        return sources if self.alone is None else two_of(sources, self.alone, self.n_src)
 
     def _take(self, count: int) -> np.ndarray:
         """Remove and return the first `count` samples (C, count) of the held input."""

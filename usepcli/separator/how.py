@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,8 @@ class How:
     and "share" for any other. `overlap` is the share of a chunk that it has in common with the next, 0 for 2 s or a
     quarter; with `shifts` above 1 the model hears every chunk so many times, each time a little later, and the mean of
     its answers counts, for so many times the work. `track` is the number of a track of sound in a file that has
-    several, 0 for the first. UsageError for other words and numbers.
+    several, 0 for the first. `two_stems` names one source: all others are added up to one, "no_" and that name.
+    UsageError for other words and numbers.
     """
 
     channels: str = "linked"
@@ -43,6 +45,7 @@ class How:
     overlap: float = 0.0
     shifts: int = 1
     track: int = 0
+    two_stems: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= MOST_OVERLAP:
@@ -77,10 +80,28 @@ class How:
 USUAL = How()
 
 
-def names_of(n_src: int, how: How = USUAL) -> tuple[str, ...]:
-    """Return the names of what a stream yields: "1", "2", ..., and "residual" where it is a source."""
-    numbers = tuple(str(k + 1) for k in range(n_src))
-    return (*numbers, RESIDUAL) if how.rest == "source" else numbers
+def names_of(sources: int | Sequence[str], how: How = USUAL) -> tuple[str, ...]:
+    """Return the names of what a stream yields: those of a model's sources, and "residual" where it is a source.
+
+    Of a number of sources they are "1", "2", ...; UsageError where two stems are asked for and none has that name.
+    """
+    own = tuple(str(k + 1) for k in range(sources)) if isinstance(sources, int) else tuple(sources)
+    if how.two_stems:
+        if how.two_stems not in own:
+            raise UsageError(f"--two-stems: {choices('source', how.two_stems, own)}")
+        own = (how.two_stems, f"no_{how.two_stems}")
+    return (*own, RESIDUAL) if how.rest == "source" else own
+
+
+def place_of(how: How, sources: int | Sequence[str]) -> int | None:
+    """Return the place of the one source that is not added up with the others; None where none is, errors as above."""
+    return names_of(sources).index(names_of(sources, how)[0]) if how.two_stems else None
+
+
+def two_of(sources: np.ndarray, place: int, n_src: int) -> np.ndarray:
+    """Return the source (N, ...) at `place`, the sum of the others among the first `n_src`, and what follows."""
+    others = sources[:n_src].sum(0, dtype=np.float64) - sources[place]
+    return np.stack([sources[place], others.astype(np.float32), *sources[n_src:]])
 
 
 def checked_rate(rate: object) -> int:

@@ -39,6 +39,8 @@ class Live:
             raise UsageError(f"live, rest: {choices('treatment of the rest', how.rest, RESTS)}")
         if how.overlap or how.shifts > 1:
             raise UsageError("live: has no chunks to overlap or to hear again; leave overlap and shifts out")
+        if how.two_stems:
+            raise UsageError("live, --two-stems: whole recordings only; leave it out, and keep what is wanted")
         rate = checked_rate(rate)
         model.begin(1)  # says at once where a model is not live
         self.model, self.rate, self.inner, self.how, self.device = model, rate, model.sample_rate, how, device

@@ -35,6 +35,7 @@ from usepcli.separator.how import (
     checked_rate,
     default_chunk_s,
     names_of,
+    place_of,
 )
 from usepcli.separator.live import LIVE, Live
 from usepcli.separator.presence import EVEN
@@ -93,14 +94,15 @@ class Separator:
     ) -> None:
         card = card or cards.Card()
         field_s = (model.receptive_field_samples or 0) / model.sample_rate
-        chunk_s = chunk_s or default_chunk_s(card.segment_s, field_s)
+        chunk_s = chunk_s or model.segment_s or default_chunk_s(card.segment_s, field_s)
         check_chunk(chunk_s)
         self.model = model.eval().to(device)
         self.card = card
         self.device, self.chunk_s = torch.device(device), chunk_s
         self.rate, self.n_src = model.sample_rate, model.n_src
         self._chunk = round(chunk_s * self.rate)
-        self._fits = math.inf  # samples that the device's memory holds at once, as far as it has said
+        # Samples that go through at once: what the model is made for, or what the device's memory has said it holds.
+        self._fits: float = self._chunk if model.segment_s else math.inf
 
     @classmethod
     def load(cls, ref: str | Path = "default", device: str = "auto", threads: int = 0, chunk_s: float = 0.0) -> Self:
@@ -169,12 +171,18 @@ class Separator:
 
         UsageError for a model that was not asked yet.
         """
-        self._answering()
-        return names_of(self.n_src, self._settled(how))
+        return names_of(self.sources, self._settled(how))
+
+    @property
+    def sources(self) -> int | tuple[str, ...]:
+        """What the model calls its outputs, or their number."""
+        return self._answering().stems or self.n_src
 
     def _settled(self, how: How) -> How:
         if not isinstance(how, How):
             raise UsageError(f"how: found {how!r}; expected How(channels=..., rest=...)")
+        if how.two_stems and self.queries:
+            raise UsageError("--two-stems: of sources that are asked for by name; with --query ask for that one alone")
         return how.settled(bool(self.queries))
 
     def channels_out(self, channels_in: int, how: How = USUAL) -> int:
@@ -211,7 +219,7 @@ class Separator:
         def note(rows: np.ndarray) -> np.ndarray:
             # What the model is asked does not depend on what it answers, so all questions can be put first.
             asked.append(rows)
-            return np.zeros((len(rows), self.n_src, rows.shape[1]), np.float32)
+            return np.zeros((len(rows), self.n_src, *rows.shape[1:]), np.float32)
 
         for wave in waves:
             self._whole(wave, rate, how, note)
@@ -221,9 +229,9 @@ class Separator:
     def _answers(self, asked: list[np.ndarray]) -> list[np.ndarray]:
         """Return the estimates (R, N, L) of each of the rows (R, L), rows of equal length in one batch."""
         found: list[np.ndarray] = [np.zeros(0)] * len(asked)
-        for length in sorted({rows.shape[1] for rows in asked}):
-            same = [k for k, rows in enumerate(asked) if rows.shape[1] == length]
-            step = max(1, int(_BATCH_S * self.rate // length))
+        for shape in sorted({rows.shape[1:] for rows in asked}):
+            same = [k for k, rows in enumerate(asked) if rows.shape[1:] == shape]
+            step = max(1, int(_BATCH_S * self.rate // math.prod(shape)))
             rows = np.concatenate([asked[k] for k in same])
             parts = np.concatenate([self.rows(rows[at : at + step]) for at in range(0, len(rows), step)])
             ends = np.cumsum([len(asked[k]) for k in same])
@@ -305,7 +313,8 @@ class Separator:
         if isinstance(model, Bound) and self.n_src == 1 and how.rest == "share":
             raise UsageError("rest: 'share' would give all others to the one source asked for; use leave or source")
         gone = absent if self.queries else None
-        return Flow(rows, self.n_src, self.rate, self._chunk, overlap, rate, how, trace, model.ordered, gone)
+        whole = self._chunk, overlap, rate, how, trace, model.ordered, gone, model.channels
+        return Flow(rows, self.n_src, self.rate, *whole, place_of(how, self.sources))
 
     def _answering(self) -> SeparationModel:
         if isinstance(self.model, QueriedModel):
@@ -350,24 +359,25 @@ class Separator:
     def rows(self, waves: np.ndarray, normalize: bool = True) -> np.ndarray:
         """Return the model's own estimates (R, N, L) of whole waves (R, L) at its rate, without `How` or chunks.
 
-        Where the device's memory is too small, fewer waves go through at once, then chunks that halve (`fits_s`);
-        WorkerDied if not even a second fits. `normalize` false: the waves stand at the model's level already.
+        Of a model of C channels, those (R, N, C, L) of waves (R, C, L), too. Where the device's memory is too small,
+        fewer waves go through at once, then chunks that halve (`fits_s`); WorkerDied if not even a second fits.
+        `normalize` false: the waves stand at the model's level already.
         """
-        if waves.shape[1] <= self._fits:
+        if waves.shape[-1] <= self._fits:
             try:
                 with torch.inference_mode():
                     return self._answering()(torch.from_numpy(waves).to(self.device), normalize).cpu().numpy()
             except (RuntimeError, MemoryError) as fault:
                 if not guard.short_of_memory(fault):
                     raise
-                if len(waves) == 1 and waves.shape[1] <= FLOOR_S * self.rate:
+                if len(waves) == 1 and waves.shape[-1] <= FLOOR_S * self.rate:
                     raise WorkerDied(
                         f"device '{self.device}': out of memory even for one second; "
                         f"{'make room' if self.device.type == 'cpu' else 'use --device cpu'}, or take a smaller model"
                     ) from fault
             # The parts are made outside the handler: the failed attempt's tensors are free by then.
             if len(waves) == 1:
-                self._fits = max(min(waves.shape[1], self._chunk) // 2, int(FLOOR_S * self.rate))
+                self._fits = max(min(waves.shape[-1], self._chunk) // 2, int(FLOOR_S * self.rate))
         if len(waves) > 1:
             half = len(waves) // 2
             return np.concatenate([self.rows(part, normalize) for part in (waves[:half], waves[half:])])
@@ -376,7 +386,7 @@ class Separator:
         ask = partial(smaller.rows, normalize=normalize)
         pieces = list(smaller._stream([waves[0]], self.rate, How(rest="leave"), Trace(), ask))
         self._fits = min(self._fits, smaller._fits)
-        return np.concatenate(pieces, axis=1)[None]  # (1, N, L)
+        return np.concatenate(pieces, axis=-1)[None]  # (1, N, L) or (1, N, C, L)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from usepcli import registry
+from usepcli.audio import stems
 from usepcli.audio.rates import HIGHEST_RATE
 from usepcli.errors import BadInput
 from usepcli.files import parse_json
@@ -87,14 +88,29 @@ class Card:
                 raise ValueError(f"{key} is {str(getattr(card, key))[:40]}, expected 0 to {most}")
         cost(card)
         calibration(card)
+        if why := stems.refusal(card.model.get("stems", ())):
+            raise ValueError(f"model.stems: {why}")
         return card
+
+    @property
+    def sources(self) -> int | tuple[str, ...]:
+        """What the model calls its outputs, or their number."""
+        return tuple(self.model.get("stems", ())) or self.n_src
+
+    @property
+    def hears_s(self) -> float:
+        """Seconds that the model is made to hear at once, 0 where it has no say."""
+        return _seconds(self.model.get("segment_s"))
 
     @property
     def segment_s(self) -> float:
         """Seconds of one training segment as the profile states them, 0 where it does not."""
         data = self.profile.get("data")
-        stated = data.get("segment_s") if isinstance(data, dict) else 0
-        return float(stated) if isinstance(stated, (int, float)) and math.isfinite(stated) else 0.0
+        return _seconds(data.get("segment_s") if isinstance(data, dict) else 0)
+
+
+def _seconds(stated: object) -> float:
+    return float(stated) if isinstance(stated, (int, float)) and math.isfinite(stated) else 0.0
 
 
 _DECIBELS = {

@@ -196,6 +196,10 @@ def test_chosen_sources():
     for wrong in ("4", "0", "1,,2", "residual", "1;2"):
         with pytest.raises(UsageError, match="--keep"):
             jobs.choose(names, wrong)
+    named = ("drums", "bass", "residual")
+    assert jobs.choose(named, "bass") == ("bass", "residual")
+    with pytest.raises(UsageError, match="--keep 1: found '1'; expected names of sources: drums, bass"):
+        jobs.choose(named, "1")
 
 
 def test_an_input_is_known_under_its_other_names(tmp_path: Path):

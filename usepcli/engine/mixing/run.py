@@ -79,12 +79,12 @@ def mix(
     loaded: Separator | None = None
     names = stems.names
     if ref is not None:
-        outputs = cards.read_card(reach.find_model(ref))[0].n_src
+        outputs = cards.read_card(reach.find_model(ref))[0].sources
         if not outputs:  # the card does not say, or the words do
             loaded = _loaded(ref, device, threads)
             if loaded.by_query:
                 loaded = loaded.ask(_queries(ref, gain, mute, pan, curves), always)
-            outputs = loaded.n_src
+            outputs = loaded.n_src if loaded.queries else loaded.sources
         names = (*loaded.queries, RESIDUAL) if loaded and loaded.queries else names_of(outputs)
     if always and not (loaded and loaded.queries):
         raise UsageError("--always: keeps what a query is judged not to name; it needs a --model by query")

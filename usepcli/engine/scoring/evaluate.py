@@ -370,7 +370,9 @@ def estimated(separator: Separator, mixes: np.ndarray) -> np.ndarray:
     if mixes.ndim == 2:
         return separator.rows(mixes)
     how, n_src, rate = How("linked", "leave"), separator.n_src, separator.rate
-    return np.stack([estimate(mix, n_src, rate, how, separator.rows, separator.model.ordered) for mix in mixes])
+    net = separator.model
+    heard = partial(estimate, rows=separator.rows, ordered=net.ordered, together=net.channels)
+    return np.stack([heard(mix, n_src, rate, how) for mix in mixes])
 
 
 def _batches(rows: Sequence[ManifestRow], seconds: float) -> Iterator[list[ManifestRow]]:

@@ -18,6 +18,8 @@ def refuse(asked: Asked, rest: str, residual: bool, keep: str, always: bool) -> 
     if asked.subtracts and rest == "leave":
         raise UsageError("--rest leave: leaves out the rest, which is what --without asks for; leave it out")
     if asked and keep:
-        raise UsageError("--keep: chooses among numbered sources; with --query ask for those that are wanted")
+        raise UsageError(
+            "--keep, --two-stems: choose among a model's own sources; with --query ask for those that are wanted"
+        )
     if always and not asked:
         raise UsageError("--always: keeps what a query is judged not to name; add --query 'a dog barking'")

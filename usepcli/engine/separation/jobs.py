@@ -15,6 +15,7 @@ from usepcli.audio.formats import LOSSY
 from usepcli.audio.writer import check_suffix
 from usepcli.engine.separation.source import Source, suffix_of
 from usepcli.errors import OutputError, UsageError, choices
+from usepcli.separator.how import RESIDUAL
 
 FORMATS = ("wav", "flac", "ogg", "mp3", "aiff", "w64", "caf")
 
@@ -134,15 +135,16 @@ def _folder(source: Source) -> str:
 
 
 def choose(names: Sequence[str], keep: str) -> tuple[str, ...]:
-    """Return those of `names` that "1,3" lists, all of them for "", and always a source without a number."""
+    """Return those of `names` that "1,3" or "bass,drums" lists, all of them for "", and always the residual."""
     if not keep:
         return tuple(names)
-    numbers = [name for name in names if name.isdecimal()]
+    own = [name for name in names if name != RESIDUAL]
     wanted = [part.strip() for part in keep.split(",")]
-    foreign = [part for part in wanted if part not in numbers]
+    foreign = [part for part in wanted if part not in own]
     if foreign:
-        raise UsageError(f"--keep {keep}: found '{foreign[0]}'; expected numbers of sources: {', '.join(numbers)}")
-    return tuple(name for name in names if name in wanted or name not in numbers)
+        kind = "numbers" if own[0].isdecimal() else "names"
+        raise UsageError(f"--keep {keep}: found '{foreign[0]}'; expected {kind} of sources: {', '.join(own)}")
+    return tuple(name for name in names if name in wanted or name == RESIDUAL)
 
 
 def check_template(name: str) -> None:

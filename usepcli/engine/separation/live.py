@@ -87,7 +87,7 @@ def separate_live(
     incoming.check(text)
     maker = Maker.of(model, device, threads or _few(), 0.0)
     live_models.refuse(maker)
-    names = names_of(maker.n_src, how)
+    names = names_of(maker.sources, how)
     chosen, piped = jobs.choose(names, keep), wanted(pipes, names)
     if is_pipe(os.fspath(out)):
         job = Job(Path(text), (), subtype, chosen, name=text)

@@ -59,12 +59,18 @@ class Maker:
             )
         return len(self.queries) or self.card.n_src or self.separator.n_src
 
+    @property
+    def sources(self) -> int | tuple[str, ...]:
+        """What the outputs are called, or their number; errors as of `n_src`."""
+        count = self.n_src
+        return count if self.queries else self.card.sources or self.separator.sources
+
     @cached_property
     def chunk_s(self) -> float:
         """Seconds of a chunk: the same whether the model is loaded or not, since outputs are told apart by it."""
         cost = cards.cost(self.card)
-        if self._chunk_s:
-            return self._chunk_s
+        if self._chunk_s or self.card.hears_s:
+            return self._chunk_s or self.card.hears_s
         if cost is None or not self.card.sample_rate:
             return self.separator.chunk_s
         return default_chunk_s(self.card.segment_s, (cost.receptive_field_samples or 0) / self.card.sample_rate)

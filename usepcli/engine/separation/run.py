@@ -71,6 +71,7 @@ def separate(
     residual: bool = False,
     sources: str = "all",
     keep: str = "",
+    two_stems: str = "",
     name: str = "{stem}_{i}",
     form: str = "wav",
     subtype: str = "",
@@ -103,13 +104,13 @@ def separate(
     if residual and rest == "leave":
         raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
     asked = words.asked(queries, like, without, caption)
-    asking.refuse(asked, rest, residual, keep, always)
+    asking.refuse(asked, rest, residual, keep or two_stems, always)
     residual, rest = residual or bool(asked and not rest), rest or "share"
     if rest not in _RESTS:  # How knows one more, by which --residual is done
         raise UsageError(f"--rest: {choices('treatment of the rest', rest, _RESTS)}; --residual writes it as a file")
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
     pages = Pages(out, report, figure, overwrite, labels.lower())
-    how = How(channels, "source" if residual else rest, overlap, shifts, track)
+    how = How(channels, "source" if residual else rest, overlap, shifts, track, two_stems)
     wish = Wish(how, sources, clip, queries=asked.labels, always=always)
     share = shards.asked(shard, merge)
     jobs.check_template(name)
@@ -121,7 +122,7 @@ def separate(
         found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1, share=share)
         found.faults |= faults
         maker = Maker.of(model, device, threads, chunk_s, asked.queries)
-        names = names_of(maker.n_src, wish.how)
+        names = names_of(maker.sources, wish.how)
         names = asked.names(residual) if asked else jobs.choose(names, keep)
         laid = partial(jobs.lay_out_some, found.sources, out, names, name=name, form=form, subtype=subtype)
         plan, everyone = planned(found.sources, share, laid, pages.wanted)
