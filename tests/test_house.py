@@ -314,7 +314,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]):
 
 # What these print needs no torch, which takes seconds to import: each line with its exit code, run in `place`.
 NO_TORCH = {
-    "models": {"models": 0, "models --json": 0},
+    "models": {"models": 0, "models --json": 0, "models --public": 0},
     "info": {"info default": 0, "info default --json": 0, "info none": 66, "info none.safetensors": 66},
     "profiles": {"profiles": 0},
     "doctor": {"doctor": 0, "doctor --json": 0},

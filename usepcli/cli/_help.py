@@ -21,7 +21,7 @@ GROUPS = {
         *("--split-column", "--speaker-depth", "--split-ratios", "--mix", "--subset", "--reference", "--channel"),
         *("--variant", "--task", "--noise-as", "--mix-from", "--spacy", "--captions", "--data", "--split"),
         *("--estimates", "--references", "--mixtures"),
-        *("--skip-missing", "--hypotheses", "--texts", "--key", "--sha256", "--limit"),
+        *("--public", "--skip-missing", "--hypotheses", "--texts", "--key", "--sha256", "--limit"),
     ),
     "Separation": (
         *("--model", "--channels", "--rest", "--residual", "--sources", "--keep", "--chunk-s", "--overlap"),

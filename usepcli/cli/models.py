@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from usepcli.cli import _options as options
 from usepcli.errors import UsepError
-from usepcli.weights import cards, reach
+from usepcli.weights import cards, public, reach
 
 if TYPE_CHECKING:
     from usepcli.weights.cards import Header
@@ -36,20 +39,52 @@ def _row(name: str, path: Path, header: Header, as_json: bool) -> dict[str, Any]
     }  # fmt: skip
 
 
-def models(as_json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """List the models in reach, one line each.
+def _public(as_json: bool) -> list[dict[str, Any]]:
+    """Return the lines of the public checkpoints."""
+    here, rows = reach.known(), []
+    for row in public.rows():
+        score = next(iter(row.scores()), {})
+        if as_json:
+            told = cards.score_sentence(score) if score else ""
+            rows.append(asdict(row) | {"command": row.command(), "here": row.name in here, "score": told})
+            continue
+        rows.append({
+            "repo": row.repo, "here": "yes" if row.name in here else "no", "Hz": row.rate, "MB": row.mbytes,
+            "score": cards.score_value(score) or "none", "task": row.task,
+            "licence": row.licence_weights, "commercial": row.commercial(),
+        })  # fmt: skip
+    return rows
+
+
+def models(
+    public_ones: Annotated[
+        bool, typer.Option("--public", help="List the public checkpoints that usep pull can fetch.")
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the models in reach, one line each, or the public checkpoints that can be fetched.
 
     Those that come with usep, and .safetensors files of usep in ./models, the folders of $USEP_MODELS and the cache
     of `usep pull`. A name that comes with usep always means that model; among the folders the first wins, and what
     stays hidden is told. The licence is that of the training data; the score is the first of the card. `usep info NAME`
     tells everything about one of them, with the data, the protocol and the interval of every score.
 
+    --public lists checkpoints of other makers with the command that fetches each, their licences, and the score that
+    the makers published, which usep has not measured; --json has data and protocol of it.
+
     \b
     Examples:
       usep models
+      usep models --public
       usep separate meeting.wav -o separated --model default
     """
     say, rows = options.hushed(quiet), []
+    if public_ones:
+        options.listing(_public(as_json), as_json, cut=("licence",))
+        if not (as_json or quiet):
+            options.say("usep: note: fetch one with: usep pull REPO; scores are their makers', not measured by usep")
+        return
     for name, paths in reach.known().items():
         try:
             header = cards.read_header(paths[0])

@@ -8,13 +8,21 @@ from typing import Annotated
 import typer
 
 from usepcli.cli import _options as options
+from usepcli.weights import public
+
+
+def _repos(incomplete: str) -> list[str]:
+    return [row.repo for row in public.rows() if row.repo.startswith(incomplete)]
 
 
 def pull(
     repo: Annotated[
         str,
         typer.Argument(
-            metavar="REPO[@REVISION]", help="OWNER/NAME of the Hub, or a folder as ./folder.", show_default=False
+            metavar="REPO[@REVISION]",
+            help="OWNER/NAME of the Hub, or a folder as ./folder.",
+            autocompletion=_repos,
+            show_default=False,
         ),
     ],
     file: Annotated[

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from usepcli.weights.cards import Card, barred
+
 FILE = Path(__file__).resolve().parents[1] / "published" / "public.csv"
 
 
@@ -34,6 +36,16 @@ class Row:
     value: float | None
     data: str
     protocol: str
+
+    def command(self) -> str:
+        """Return the command that fetches it under its name."""
+        return f"usep pull {self.repo}"
+
+    def commercial(self) -> str:
+        """Say whether weights or training data are kept from commercial use, as far as their licences are known."""
+        if barred(Card(licence=self.licence_data, licences={"weights": self.licence_weights})):
+            return "no"
+        return "unknown" if "unstated" in (self.licence_data, self.licence_weights) else "not barred"
 
     def words(self) -> dict[str, str]:
         """Return what a card says of such a checkpoint where its files say nothing."""

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from usepcli.errors import InputNotFound, choices
+from usepcli.weights import public
 
 SUFFIX = ".safetensors"
 
@@ -83,6 +84,8 @@ def find_model(ref: str | Path) -> Path:
         raise InputNotFound(
             f"{path}: no best.safetensors in this folder, which is no run folder; `usep train` makes one"
         )
+    if row := public.named(str(ref)) or public.of(str(ref)):
+        raise InputNotFound(f"model '{row.name}' is a public one and not here yet; fetch it with: {row.command()}")
     if path.suffix or len(path.parts) > 1:
         raise InputNotFound(f"{path}: no such model file or run folder")
     raise InputNotFound(choices("model", str(ref), names) if names else f"unknown model '{ref}'")
