@@ -126,6 +126,7 @@ JUDGES: dict[str, str] = {
 MAKERS = {
     "asteroid": "usepcli.engine.exchange.foreign_asteroid",
     "clearvoice": "usepcli.engine.exchange.foreign_clearvoice",
+    "demucs": "usepcli.engine.exchange.foreign_demucs",
     "espnet": "usepcli.engine.exchange.foreign_espnet",
     "speechbrain": "usepcli.engine.exchange.foreign_speechbrain",
     "tiger": "usepcli.engine.exchange.foreign_tiger",

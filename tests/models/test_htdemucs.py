@@ -46,7 +46,7 @@ def test_a_bag_takes_each_source_from_its_networks():
     first, second = alone
     want = [first[:, 0], second[:, 1], 0.75 * first[:, 2] + 0.25 * second[:, 2], second[:, 3]]
     torch.testing.assert_close(bag(mix), torch.stack(want, 1), atol=1e-5, rtol=1e-5)
-    assert tiny(bag=2).weights.tolist() == [[0.5] * 4] * 2
+    assert tiny(bag=2).weights == [[0.5] * 4] * 2
 
 
 @torch.no_grad()

@@ -162,10 +162,8 @@ class HTDemucs(StereoModel):
             Hybrid(self.n_src, n_fft, dims, stride, compress, branches, bottleneck, layers, heads, ffn, dropout)
             for _ in range(bag)
         )
-        self.register_buffer("weights", _weights(weights, bag, self.n_src), persistent=False)
+        self.weights = _weights(weights, bag, self.n_src)
         self.learn_shares(bottleneck or dims[-1])
-
-    weights: Tensor  # (bag, N), which add up to 1 over the bag
 
     def estimate_parts(self, mix: Tensor) -> Parts:
         """Return estimates (B, N, 2, T) of the mixture (B, 2, T)."""
@@ -174,7 +172,7 @@ class HTDemucs(StereoModel):
         est: Tensor | int = 0
         for net, weight in zip(self.nets, self.weights, strict=True):
             found, core = net(F.pad(mix, (0, short)))
-            est = est + weight[:, None, None] * found[..., :length]
+            est = est + torch.tensor(weight, device=mix.device)[:, None, None] * found[..., :length]
         assert isinstance(est, Tensor)
         return Parts(est, weights=self.shares_of(core))
 
@@ -252,14 +250,14 @@ def _stems(told: tuple[str, ...], n_src: int) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _weights(told: list[list[float]] | None, bag: int, n_src: int) -> Tensor:
+def _weights(told: list[list[float]] | None, bag: int, n_src: int) -> list[list[float]]:
     """Return weights (bag, N) that add up to 1 over the networks; equal ones where none are told."""
     if told is None:
-        return torch.full((bag, n_src), 1 / bag)
+        return [[1 / bag] * n_src] * bag
     rows = [tuple(row) for row in told]
     if len(rows) != bag or {len(row) for row in rows} != {n_src}:
         raise ConfigError(f"model.weights: expected {bag} lists of {n_src} numbers, one for each network of the bag")
     sums = [sum(column) for column in zip(*rows, strict=True)]
     if min(min(row) for row in rows) < 0 or not all(0 < total < float("inf") for total in sums):
         raise ConfigError("model.weights: expected numbers from 0 on, not all 0 for any output")
-    return torch.tensor(rows) / torch.tensor(sums)
+    return [[part / total for part, total in zip(row, sums, strict=True)] for row in rows]

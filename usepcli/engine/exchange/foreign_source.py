@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NESTED = ("state_dict", "model_state_dict", "model")
 WRAPPERS = ("module.", "model.", "separator.", "ss_model.")
+# Classes that a torch file may name: what they are called is all that is read of them.
+_NAMED = ("demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs", "demucs.wdemucs.WDemucs")
 _MOST_FILES = 10_000
 _DEEPEST = 6  # folders
 
@@ -138,8 +140,9 @@ def load_plain(source: Path, where: str = "") -> dict[str, Any]:
     import torch
     from torch.torch_version import TorchVersion
 
-    # asteroid writes torch.__version__, a str of its own class; nothing else is let in.
-    with open(source, "rb") as file, torch.serialization.safe_globals([TorchVersion]), warnings.catch_warnings():
+    # asteroid writes torch.__version__, a str of its own class; for what demucs names stand classes without anything.
+    known = [TorchVersion, (Text, "fractions.Fraction"), *((type("Klass", (), {"named": n}), n) for n in _NAMED)]
+    with open(source, "rb") as file, torch.serialization.safe_globals(known), warnings.catch_warnings():
         archives.check(file, where)
         warnings.simplefilter("ignore")  # of how torch reads a file that a user may not even have made
         try:
@@ -149,6 +152,22 @@ def load_plain(source: Path, where: str = "") -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise BadInput(f"{where}: holds a {type(raw).__name__}; expected a dictionary of tensors")
     return dict(raw)
+
+
+class Text:
+    """What a class of numbers was made from in a file, kept as text: 39/5, of one part or of two."""
+
+    def __init__(self, *parts: object) -> None:
+        self.text = "/".join(map(plain, parts))
+
+
+def metadata(source: Path, where: str) -> dict[str, str]:
+    """Return the texts at the head of a safetensors file; BadInput if it is none."""
+    try:
+        with safe_open(source, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as fault:
+        raise BadInput(f"{where}: not a readable safetensors file ({cards.what_instead(source) or fault})") from fault
 
 
 def _safetensors(source: Path, where: str) -> dict[str, Tensor]:
