@@ -86,3 +86,12 @@ def test_a_card_cannot_name_files_elsewhere(stem: object) -> None:
     card = cards.Card(name="x", model={"name": "htdemucs", "stems": ["drums", "bass", "other", stem]}, n_src=4)
     with pytest.raises(ValueError, match=r"model\.stems: found"):
         cards.Card.from_json(card.to_json())
+
+
+def test_remix_by_the_names_of_the_stems(usep: Usep, command: Callable[..., Usep]) -> None:
+    wave, remix = song("x.wav", 2), command("remix", "--model", "song.safetensors")
+    assert remix("x.wav", "-o", "same.wav", "--gain", "vocals=0").code == 0
+    assert np.abs(io.read(Path("same.wav"))[0] - wave).max() < 2**-14
+    assert remix("x.wav", "-o", "less.wav", "--mute", "bass").code == 0
+    assert np.abs(io.read(Path("less.wav"))[0] - wave).max() > 1e-3
+    assert "vocals" in remix("x.wav", "-o", "no.wav", "--mute", "voice").err and not Path("no.wav").exists()

@@ -141,7 +141,11 @@ def load_plain(source: Path, where: str = "") -> dict[str, Any]:
     from torch.torch_version import TorchVersion
 
     # asteroid writes torch.__version__, a str of its own class; for what demucs names stand classes without anything.
-    known = [TorchVersion, (Text, "fractions.Fraction"), *((type("Klass", (), {"named": n}), n) for n in _NAMED)]
+    known: list[Any] = [
+        TorchVersion,
+        (Text, "fractions.Fraction"),
+        *((type("Klass", (), {"named": n}), n) for n in _NAMED),
+    ]
     with open(source, "rb") as file, torch.serialization.safe_globals(known), warnings.catch_warnings():
         archives.check(file, where)
         warnings.simplefilter("ignore")  # of how torch reads a file that a user may not even have made
