@@ -19,7 +19,7 @@ import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Theirs:
     lengths: tuple[int, ...] = SHORT
     prefix: str = ""
     version: str = ""
+    more: dict[str, Any] = field(default_factory=dict)  # what a file holds beside the state
 
 
 Case = Callable[[bool], Theirs]
@@ -81,7 +82,7 @@ def files(theirs: Theirs) -> Iterator[tuple[str, Any]]:
     yield from theirs.texts.items()
     for file, module in theirs.modules.items():
         state = {theirs.prefix + name: value for name, value in module.state_dict().items()}
-        yield file, {theirs.wrap: state} if theirs.wrap else state
+        yield file, {theirs.wrap: state, **theirs.more} if theirs.wrap else state
 
 
 def laid_out(theirs: Theirs, folder: Path) -> Path:
@@ -108,7 +109,7 @@ def store(name: str) -> None:
     layout = draw(theirs)
     told = {
         "layout": layout, "texts": theirs.texts, "wrap": theirs.wrap, "prefix": theirs.prefix,
-        "version": theirs.version, "lengths": theirs.lengths,
+        "version": theirs.version, "lengths": theirs.lengths, "more": theirs.more,
     }  # fmt: skip
     est = {f"est_{length}": theirs.run(drawn.wave(length)).numpy() for length in theirs.lengths}
     STORED.mkdir(exist_ok=True)
@@ -430,6 +431,23 @@ def tiger(published: bool) -> Theirs:
     return Theirs(
         {"model.safetensors": module}, {"config.json": json.dumps(conf)}, lambda mix: module(mix),
         version="suyccc/TIGER at 5d3bc40", lengths=(400, 641, 960, 1333, 1600),
+    )  # fmt: skip
+
+
+@case
+def dptnet(published: bool) -> Theirs:
+    """DPTNet of asteroid, as -Libri1Mix_enhsingle_16k but for two outputs."""
+    from asteroid.models import DPTNet
+
+    sizes = {"n_filters": 64, "ff_hid": 256, "chunk_size": 100, "n_repeats": 6, "kernel_size": 16, "stride": 8}
+    if not published:
+        sizes = {"n_filters": 8, "ff_hid": 5, "chunk_size": 10, "n_repeats": 2, "kernel_size": 8, "stride": 4}
+    net = DPTNet(2, n_heads=4, sample_rate=8000, **sizes).eval()
+    saved = net.serialize()
+    more = {key: saved[key] for key in ("model_name", "model_args")}
+    return Theirs(
+        {"pytorch_model.bin": net}, {}, lambda mix: net(mix[:, None]), wrap="state_dict", version=version("asteroid"),
+        more=more, lengths=(40, 97, 333, 600, 801),
     )  # fmt: skip
 
 

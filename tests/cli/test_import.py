@@ -58,7 +58,7 @@ def test_options_reach_a_torchaudio_model(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("content", "arguments", "code"),
-    [(b"no model", [], 65), (None, [], 66), (b"", ["--kind", "espnet"], 2)],
+    [(b"no model", [], 65), (None, [], 66), (b"", ["--kind", "nemo"], 2)],
 )
 def test_exit_codes(content: bytes | None, arguments: list[str], code: int, tmp_path: Path):
     path = tmp_path / "theirs.pt"

@@ -28,6 +28,7 @@ VARIANTS = {
         {**CAUSAL, "norm": "channel"},
         {"mask": "relu", "rnn": "gru", "padding": "none", "chunk_hop": 5, "bidirectional": False},
         {**CAUSAL, "path": "gated", "norm": "none"}, {"path": "dptnet", "heads": 2},
+        {"path": "dptnet_rows", "heads": 2, "bottleneck": False, "dim": 24},
         {**CAUSAL, "path": "gated", "norm": "none", "kernel": 4, "output": "direct", "dim": 24},
     ],
     "sudormrf": [

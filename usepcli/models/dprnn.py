@@ -19,14 +19,14 @@ from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import Activation, AveragedBasis, LearnedBasis, Padding
-from usepcli.models.dual_paths import AttentionPath, GatedPath, added, rows_of
+from usepcli.models.dual_paths import AttentionPath, GatedPath, RowAttentionPath, added, rows_of
 from usepcli.models.recurrent import recur
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.streaming import Run, Walk, at_once, silence
 from usepcli.models.tcn import ChannelNorm, GlobalNorm
 
 Norm = Literal["gln", "channel", "none"]
-Kind = Literal["rnn", "gated", "dptnet"]
+Kind = Literal["rnn", "gated", "dptnet", "dptnet_rows"]
 Output = Literal["mask", "direct"]
 Rnn = Literal["lstm", "gru", "rnn"]
 
@@ -111,21 +111,23 @@ class DPRNN(SeparationModel):
         norm: Norm = "gln",
         mask: RealMask = "sigmoid",
         output: Output = "mask",
+        bottleneck: bool = True,
         **common: Unpack[Common],
     ) -> None:
         """Take sizes: kernel and stride in samples (0: half), chunk and chunk_hop in frames (0: half).
 
-        layers: of each RNN; bidirectional: the RNN across chunks; heads: of the attention of path dptnet. ConfigError
-        if sizes do not fit.
+        layers: of each RNN; bidirectional: the RNN across chunks; heads: of the attention of path dptnet. bottleneck: a
+        layer from the basis to dim and one back. ConfigError if sizes do not fit.
         """
         super().__init__(hop=stride or kernel // 2, **common)
         _check(norm, mask, rnn, chunk, chunk_hop, self.causal)
-        _check_path(path, output, filters, dim, heads, self.causal)
+        _check_path(path, output, filters, dim, heads, bottleneck, self.causal)
         self.chunk, self.chunk_hop, self.mask = chunk, chunk_hop or chunk // 2, mask
         self.direct, self.dim = output == "direct", dim
         basis = AveragedBasis if self.direct else LearnedBasis
         self.basis = basis(filters, kernel, stride, activation, padding)
-        inlet = [] if self.direct else [NORMS[norm](filters), nn.Conv1d(filters, dim, 1)]
+        enter: list[nn.Module] = [nn.Conv1d(filters, dim, 1)] if bottleneck else []
+        inlet = [] if self.direct else [NORMS[norm](filters), *enter]
         self.inlet = nn.Sequential(*inlet)
         across = bidirectional and not self.causal
         sizes = (dim, hidden, layers, rnn, norm)
@@ -134,7 +136,7 @@ class DPRNN(SeparationModel):
         self.spread = nn.Sequential(nn.PReLU(), nn.Conv2d(dim, self.n_src * dim, 1))
         if not self.direct:
             self.value, self.gate = nn.Conv1d(dim, dim, 1), nn.Conv1d(dim, dim, 1)
-            self.head = nn.Conv1d(dim, filters, 1, bias=False)
+            self.head: nn.Module = nn.Conv1d(dim, filters, 1, bias=False) if bottleneck else nn.Identity()
         self.learn_shares(self.n_src * dim)
 
     def estimate_parts(self, mix: Tensor) -> Parts:
@@ -249,19 +251,26 @@ def _path(path: str, heads: int, dim: int, hidden: int, layers: int, rnn: str, n
 
     if path == "gated":
         return GatedPath(dim, hidden, make, NORMS[norm](dim), both)
+    if path == "dptnet_rows":
+        return RowAttentionPath(dim, hidden, make, NORMS[norm], both, heads)
     return AttentionPath(dim, hidden, make, NORMS[norm](dim), both, heads)
 
 
-def _check_path(path: str, output: str, filters: int, dim: int, heads: int, causal: bool) -> None:
-    for key, found, known in (("path", path, ("rnn", "gated", "dptnet")), ("output", output, ("mask", "direct"))):
+def _check_path(
+    path: str, output: str, filters: int, dim: int, heads: int, bottleneck: bool, causal: bool
+) -> None:  # fmt: skip
+    paths = ("rnn", "gated", "dptnet", "dptnet_rows")
+    for key, found, known in (("path", path, paths), ("output", output, ("mask", "direct"))):
         if found not in known:
             raise ConfigError(f"model.{key}: {choices(key, found, known)}")
-    if output == "direct" and dim != filters:
-        raise ConfigError(f"model.dim: found {dim}; expected model.filters = {filters} for model.output: direct")
-    if path == "dptnet" and (heads < 1 or dim % heads):
+    for what, so in (("output: direct", output == "direct"), ("bottleneck: false", not bottleneck)):
+        if so and dim != filters:
+            raise ConfigError(f"model.dim: found {dim}; expected model.filters = {filters} for model.{what}")
+    attends = path in ("dptnet", "dptnet_rows")
+    if attends and (heads < 1 or dim % heads):
         raise ConfigError(f"model.heads: found {heads}; expected a divisor of model.dim = {dim}")
-    if path == "dptnet" and causal:
-        reject_causal("model.path 'dptnet', whose attention reads the whole input; set model.path: rnn or gated")
+    if attends and causal:
+        reject_causal(f"model.path '{path}', whose attention reads the whole input; set model.path: rnn or gated")
 
 
 def _check(norm: str, mask: str, rnn: str, chunk: int, chunk_hop: int, causal: bool) -> None:

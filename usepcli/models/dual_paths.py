@@ -2,6 +2,7 @@
 
 gated (Nachmani, Adi & Wolf 2020)        x + norm(W [P a(x) * Q b(x), x])        a, b: two RNNs
 dptnet (Chen, Mao & Liu 2020)            x + norm(LN(y + W relu(rnn(y))))        y = LN(x + attention(x))
+dptnet_rows (the same in asteroid)       norm(y + W relu(rnn(y)))                y = norm(x + attention(x)), row by row
 """
 
 from __future__ import annotations
@@ -57,16 +58,53 @@ class AttentionPath(nn.Module):
         super().__init__()
         self.heads = heads
         self.inlet, self.outlet = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.first, self.second = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.first, self.second = self.norms(dim)
         self.rnn = make(dim)
         self.out = nn.Linear(hidden * (2 if both_ways else 1), dim)
         self.norm = norm
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the path along the last axis of x (B, C, rows, steps)."""
-        rows = rows_of(x)
+    def norms(self, dim: int) -> tuple[nn.Module, nn.Module]:
+        """Return the norms of rows (S, steps, C) behind the attention and behind the RNN."""
+        return nn.LayerNorm(dim), nn.LayerNorm(dim)
+
+    def along(self, rows: Tensor) -> Tensor:
+        """Return what attention and RNN make of rows (S, steps, C)."""
         parts = self.inlet(rows).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         heard = F.scaled_dot_product_attention(*parts.unbind(0)).transpose(1, 2).flatten(2)
         y = self.first(rows + self.outlet(heard))
-        y = self.second(y + self.out(torch.relu(recur(self.rnn, y)[0])))
-        return added(x, y, self.norm)
+        found: Tensor = self.second(y + self.out(torch.relu(recur(self.rnn, y)[0])))
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the path along the last axis of x (B, C, rows, steps)."""
+        return added(x, self.along(rows_of(x)), self.norm)
+
+
+class RowNorm(nn.Module):
+    """A norm over channels and steps of every row: (S, steps, C) to the same."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the normalised rows."""
+        y: Tensor = self.norm(rows.mT).mT
+        return y
+
+
+class RowAttentionPath(AttentionPath):
+    """The same with a norm over each row behind the attention and behind the RNN, and nothing beside them."""
+
+    def __init__(self, dim: int, hidden: int, make: Any, norm: Any, both_ways: bool, heads: int) -> None:
+        """Take sizes, what makes an RNN of a width, and what makes a norm of so many channels."""
+        object.__setattr__(self, "_make_norm", norm)  # before nn.Module is ready for anything
+        super().__init__(dim, hidden, make, nn.Identity(), both_ways, heads)
+
+    def norms(self, dim: int) -> tuple[nn.Module, nn.Module]:
+        """Return the norms of rows behind the attention and behind the RNN."""
+        return RowNorm(self._make_norm(dim)), RowNorm(self._make_norm(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the path along the last axis of x (B, C, rows, steps)."""
+        return self.along(rows_of(x)).unflatten(0, (x.shape[0], x.shape[2])).permute(0, 3, 1, 2)

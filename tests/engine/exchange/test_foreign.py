@@ -79,6 +79,7 @@ def test_five_stored_models_cover_both_architectures_and_all_norms():
         ("ConvTasNet", {}),
         ("ConvTasNet", {"causal": True, "norm_type": "cgLN", "mask_act": "relu", "encoder_activation": "relu"}),
         ("DPRNNTasNet", {"n_repeats": 2}),
+        ("DPTNet", {"n_repeats": 2, "ff_hid": 32}),
     ],
 )
 @torch.no_grad()
@@ -187,7 +188,7 @@ def without(name: str, tensor: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        ({**stored("dprnn"), "model_name": "DPTNet"}, r"unknown asteroid model 'DPTNet'.*ConvTasNet, DPRNNTasNet"),
+        ({**stored("dprnn"), "model_name": "DCUNet"}, r"unknown asteroid model 'DCUNet'.*ConvTasNet, DPRNNTasNet"),
         (changed("convtasnet", fb_name="STFTFB"), "fb_name is 'STFTFB'"),
         (changed("convtasnet", norm_type="BN"), "norm_type is 'BN'.*gLN"),
         (changed("convtasnet", mask_act="tanh"), "mask_act is 'tanh'"),
@@ -276,8 +277,8 @@ def test_options_that_do_not_go_together(saved, tmp_path: Path):
         foreign.read(path, "", Stated(8000, "rleu", 3))
     with pytest.raises(BadInput, match="a checkpoint of torchaudio, not of asteroid"):
         foreign.read(path, "asteroid", TORCHAUDIO)
-    with pytest.raises(UsageError, match="unknown kind of checkpoint 'espnet'"):
-        foreign.import_model(path, tmp_path / "a.safetensors", "espnet")
+    with pytest.raises(UsageError, match="unknown kind of checkpoint 'nemo'"):
+        foreign.import_model(path, tmp_path / "a.safetensors", "nemo")
     with pytest.raises(UsageError, match=r"ends in \.safetensors"):
         foreign.import_model(path, tmp_path / "a.pt")
     with pytest.raises(UsageError, match="states 8000 Hz, and --sample-rate 16000"):

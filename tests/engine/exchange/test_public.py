@@ -52,7 +52,7 @@ def lay_out(facts: dict[str, Any], held: dict[str, dict[str, torch.Tensor]], fol
         if name.endswith(".safetensors"):
             save_file(state, folder / name)
         else:
-            torch.save({facts["wrap"]: state} if facts["wrap"] else state, folder / name)
+            torch.save({facts["wrap"]: state, **facts.get("more", {})} if facts["wrap"] else state, folder / name)
     return folder
 
 

@@ -18,6 +18,7 @@ from usepcli.engine.exchange.foreign_parts import (
     plain,
     rate_of,
     renamed,
+    size,
     some,
     whole,
 )
@@ -47,6 +48,11 @@ _DPRNN = _BASIS | {
     "bidirectional": True, "rnn_type": "LSTM", "num_layers": 1, "dropout": 0, "use_mulcat": False,
 }  # fmt: skip
 
+_DPTNET = _BASIS | {
+    "n_filters": 64, "mask_act": "relu", "encoder_activation": "relu", "n_heads": 4, "ff_hid": 256, "chunk_size": 100,
+    "hop_size": None, "n_repeats": 6, "ff_activation": "relu", "bidirectional": True, "dropout": 0,
+}  # fmt: skip
+
 _NORM_PARTS = ((r"(.+)\.gamma", r"\1.weight"), (r"(.+)\.beta", r"\1.bias"), (r"(.+)", r"\1"))
 _BASIS_RULES = (
     (r"(encoder|decoder)\.filterbank\._filters", r"basis.\1.weight"),
@@ -73,9 +79,24 @@ _DPRNN_RULES = (
     (r"masker\.net_gate\.0\.(.+)", r"gate.\1"),
     (r"masker\.mask_net\.(.+)", r"head.\1"),
 )
+_DPTNET_RULES = (
+    *_BASIS_RULES,
+    (r"masker\.in_norm\.(.+)", r"inlet.0.\1"),
+    *(
+        (rf"masker\.layers\.(\d+)\.{number}\.{part}", rf"{path}.\1.{to}")
+        for number, path in ((0, "within"), (1, "across"))
+        for part, to in (
+            (r"mha\.in_proj_(weight|bias)", r"inlet.\2"), (r"mha\.out_proj\.(.+)", r"outlet.\2"),
+            (r"recurrent\.(.+)", r"rnn.\2"), (r"linear\.(.+)", r"out.\2"),
+            (r"norm_mha\.(.+)", r"first.norm.\2"), (r"norm_ff\.(.+)", r"second.norm.\2"),
+        )
+    ),
+    (r"masker\.first_out\.(.+)", r"spread.\1"),
+    (r"masker\.net_out\.0\.(.+)", r"value.\1"),
+    (r"masker\.net_gate\.0\.(.+)", r"gate.\1"),
+)  # fmt: skip
 
-
-ABOUT = "asteroid's ConvTasNet and DPRNNTasNet"
+ABOUT = "asteroid's ConvTasNet, DPRNNTasNet and DPTNet"
 CODE = "MIT"
 
 
@@ -174,6 +195,27 @@ def _dprnn(
     return model, weights
 
 
+def _dptnet(
+    args: Mapping[str, Any], common: dict[str, Any], state: Mapping[str, Tensor], where: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    one_of(where, "ff_activation", args["ff_activation"], {"relu": "relu"})
+    model = {
+        "name": "dprnn", **common, "path": "dptnet_rows", "bottleneck": False, "dim": common["filters"],
+        "bidirectional": bool(args["bidirectional"]), "heads": whole(where, "n_heads", args["n_heads"], 1),
+        "hidden": whole(where, "ff_hid", args["ff_hid"], 1),
+        "chunk": whole(where, "chunk_size", args["chunk_size"], 2, _LONGEST_CHUNK),
+        "chunk_hop": whole(where, "hop_size", args["hop_size"] or args["chunk_size"] // 2, 1, _LONGEST_CHUNK),
+        "repeats": whole(where, "n_repeats", args["n_repeats"], 1),
+    }  # fmt: skip
+    weights = renamed(state, _DPTNET_RULES, where)
+    _same_depth(where, count(weights, "within"), model["repeats"])
+    # It averages the chunks in which a frame lies, where usep's adds them: the layer before takes the factor.
+    for name in ("spread.1.weight", "spread.1.bias"):
+        size(weights, name, where)
+        weights[name] = weights[name] * (model["chunk_hop"] / model["chunk"])
+    return model, weights
+
+
 def _same_depth(where: str, found: int, stated: int) -> None:
     """Compare before anything is built, so that a file cannot ask for more than it holds."""
     if found != stated:
@@ -213,4 +255,5 @@ _Reader = Callable[
 _READERS: dict[str, tuple[dict[str, Any], _Reader]] = {
     "ConvTasNet": (_CONVTASNET, _convtasnet),
     "DPRNNTasNet": (_DPRNN, _dprnn),
+    "DPTNet": (_DPTNET, _dptnet),
 }
