@@ -47,6 +47,7 @@ class Theirs:
     prefix: str = ""
     version: str = ""
     more: dict[str, Any] = field(default_factory=dict)  # what a file holds beside the state
+    rate: int = 0  # what no file says
 
 
 Case = Callable[[bool], Theirs]
@@ -109,7 +110,7 @@ def store(name: str) -> None:
     layout = draw(theirs)
     told = {
         "layout": layout, "texts": theirs.texts, "wrap": theirs.wrap, "prefix": theirs.prefix,
-        "version": theirs.version, "lengths": theirs.lengths, "more": theirs.more,
+        "version": theirs.version, "lengths": theirs.lengths, "more": theirs.more, "rate": theirs.rate,
     }  # fmt: skip
     est = {f"est_{length}": theirs.run(drawn.wave(length)).numpy() for length in theirs.lengths}
     STORED.mkdir(exist_ok=True)
@@ -131,7 +132,9 @@ def check(name: str, fresh: bool = False) -> None:
         draw(theirs)
     with tempfile.TemporaryDirectory() as temporary:
         folder = laid_out(theirs, Path(temporary) / "theirs")
-        done = hub_pull.pull(str(folder), out=Path(temporary) / "models", say=lambda line: None)
+        done = hub_pull.pull(
+            str(folder), out=Path(temporary) / "models", sample_rate=theirs.rate, say=lambda line: None
+        )
         model, card = weights.load_model(done["path"])
         rate, most, level = card.sample_rate, 0.0, 0.0
         lengths = (rate // 10 + 3, rate // 5, rate // 3, rate // 2 + 7, rate + 1)
@@ -449,6 +452,43 @@ def dptnet(published: bool) -> Theirs:
         {"pytorch_model.bin": net}, {}, lambda mix: net(mix[:, None]), wrap="state_dict", version=version("asteroid"),
         more=more, lengths=(40, 97, 333, 600, 801),
     )  # fmt: skip
+
+
+def _sudormrf(file: str, name: str, consistent: bool, **sizes: int) -> Theirs:
+    path = Path(os.environ["USEP_THEIRS"]) / "sudo" / f"{file}.py"
+    spec = importlib.util.spec_from_file_location(f"their_{file}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    net = getattr(module, name)(**sizes).eval()
+
+    def run(mix: Tensor) -> Tensor:
+        mean, std = mix.mean(), mix.std()
+        est = net((mix - mean)[:, None] / std)
+        # Their page adds the mean to each output, usep a share of it.
+        est = est * std + mean / est.shape[1]
+        return est + (mix[:, None] - est.sum(1, keepdim=True)) / est.shape[1] if consistent else est
+
+    return Theirs(
+        {"state.pt": net}, {}, run, version="etzinis/sudo_rm_rf at cd00f2e", rate=8000, lengths=(40, 97, 333, 600, 801)
+    )
+
+
+@case
+def sudormrf(published: bool) -> Theirs:
+    """Improved_Sudormrf_U16_Bases512_WSJ02mix; sudo_rm_rf's models lie in $USEP_THEIRS/sudo."""
+    small = {"out_channels": 8, "in_channels": 6, "num_blocks": 2, "upsampling_depth": 3, "enc_num_basis": 8}
+    large = {"out_channels": 256, "in_channels": 512, "num_blocks": 16, "upsampling_depth": 5}
+    return _sudormrf("improved_sudormrf", "SuDORMRF", False, **(large if published else small))
+
+
+@case
+def sudormrf_groups(published: bool) -> Theirs:
+    """GroupCom_Sudormrf_U8_Bases512_WSJ02mix."""
+    small = {"out_channels": 8, "in_channels": 12, "num_blocks": 2, "upsampling_depth": 3, "enc_num_basis": 8}
+    large = {"num_blocks": 8}
+    sizes = large if published else small | {"group_size": 4}
+    return _sudormrf("groupcomm_sudormrf_v2", "GroupCommSudoRmRf", True, **sizes)
 
 
 def main() -> None:

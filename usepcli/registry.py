@@ -129,6 +129,7 @@ MAKERS = {
     "demucs": "usepcli.engine.exchange.foreign_demucs",
     "espnet": "usepcli.engine.exchange.foreign_espnet",
     "speechbrain": "usepcli.engine.exchange.foreign_speechbrain",
+    "sudormrf": "usepcli.engine.exchange.foreign_sudormrf",
     "tiger": "usepcli.engine.exchange.foreign_tiger",
     "torchaudio": "usepcli.engine.exchange.foreign_torchaudio",
 }

@@ -58,14 +58,11 @@ class AttentionPath(nn.Module):
         super().__init__()
         self.heads = heads
         self.inlet, self.outlet = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.first, self.second = self.norms(dim)
+        self.first: nn.Module = nn.LayerNorm(dim)
+        self.second: nn.Module = nn.LayerNorm(dim)
         self.rnn = make(dim)
         self.out = nn.Linear(hidden * (2 if both_ways else 1), dim)
         self.norm = norm
-
-    def norms(self, dim: int) -> tuple[nn.Module, nn.Module]:
-        """Return the norms of rows (S, steps, C) behind the attention and behind the RNN."""
-        return nn.LayerNorm(dim), nn.LayerNorm(dim)
 
     def along(self, rows: Tensor) -> Tensor:
         """Return what attention and RNN make of rows (S, steps, C)."""
@@ -98,12 +95,8 @@ class RowAttentionPath(AttentionPath):
 
     def __init__(self, dim: int, hidden: int, make: Any, norm: Any, both_ways: bool, heads: int) -> None:
         """Take sizes, what makes an RNN of a width, and what makes a norm of so many channels."""
-        object.__setattr__(self, "_make_norm", norm)  # before nn.Module is ready for anything
         super().__init__(dim, hidden, make, nn.Identity(), both_ways, heads)
-
-    def norms(self, dim: int) -> tuple[nn.Module, nn.Module]:
-        """Return the norms of rows behind the attention and behind the RNN."""
-        return RowNorm(self._make_norm(dim)), RowNorm(self._make_norm(dim))
+        self.first, self.second = RowNorm(norm(dim)), RowNorm(norm(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the path along the last axis of x (B, C, rows, steps)."""

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from usepcli import registry
 from usepcli.engine.exchange import foreign, foreign_source, hub_pull
+from usepcli.engine.exchange.foreign_parts import Stated
 from usepcli.errors import BadInput
 from usepcli.weights import store
 
@@ -62,7 +63,7 @@ def test_output_is_the_makers(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     facts = told(name)
     folder = lay_out(facts, states(facts), tmp_path / "theirs")
-    done = hub_pull.pull(str(folder), name="own", say=lambda line: None)
+    done = hub_pull.pull(str(folder), name="own", sample_rate=facts.get("rate", 0), say=lambda line: None)
     model, card = store.load_model("own")
     data = np.load(STORED / f"{name}.npz")
     assert len(facts["lengths"]) == 5 and any(length % 2 for length in facts["lengths"])
@@ -86,7 +87,8 @@ def test_every_tensor_has_to_find_its_place(name: str, tmp_path: Path):
     for changed in (without, {**whole[file], facts["prefix"] + "extra.weight": torch.ones(3)}):
         folder = lay_out(facts, {**whole, file: changed}, tmp_path / f"changed{len(changed)}")
         with pytest.raises(BadInput) as caught:
-            foreign.import_model(folder, tmp_path / "own.safetensors")
+            stated = Stated(sample_rate=facts.get("rate", 0))
+            foreign.import_model(folder, tmp_path / "own.safetensors", stated=stated)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "own.safetensors").exists()
 
