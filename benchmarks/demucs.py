@@ -3,7 +3,8 @@
     pip install --no-deps demucs==4.1.0 julius einops
     python benchmarks/demucs.py store      # outputs of small networks, for tests/engine/exchange/demucs.npz
     python benchmarks/demucs.py check      # the published size: the largest difference to the maker's class
-    python benchmarks/demucs.py time       # a minute of music in two channels: time, memory, difference of whole files
+    python benchmarks/demucs.py time       # a minute in two channels: time, memory, difference of the whole files
+    python benchmarks/demucs.py compare    # the last of these alone
 
 Weights are drawn from their names (tests/engine/exchange/drawn.py), as no server is asked for any. `time` takes turns
 within one process, one thread, and measures the memory of each in a process of its own.
@@ -170,26 +171,42 @@ def timed(seconds: float) -> None:
         command = [sys.executable, __file__, "alone", who, "--seconds", str(seconds)]
         memory = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         print(who, f"{took[who]:.3f} x real time, {memory['mib']:.0f} MiB", flush=True)
-    gap = np.square(found["usep"] - found["demucs"], dtype=np.float64).sum()
-    whole = np.square(found["demucs"], dtype=np.float64).sum()
-    print(f"difference of the stems {10 * np.log10(gap / whole):.1f} dB of them")
+    compare(found["usep"], found["demucs"])
+
+
+def compare(ours: np.ndarray, others: np.ndarray) -> None:
+    """Print how far stems (N, 2, T) differ, in dB of them: where one chunk decides, and where two are faded.
+
+    Drawn weights do not agree where chunks overlap, as trained ones mostly do: there the two fades show at their most.
+    """
+    chunk, step = 343_980, 257_985
+    ends = range(0, ours.shape[-1] - chunk + 1, step)
+    alone = np.zeros(ours.shape[-1], bool)
+    for start in ends:  # the last chunk, which lies elsewhere, is left out
+        alone[(start + chunk - step if start else 0) : start + step] = True
+    for what, where in (("where one chunk decides", alone), ("in the fades", ~alone)):
+        gap, whole = (np.square(part[..., where], dtype=np.float64).sum() for part in (ours - others, others))
+        print(f"difference of the stems {what}: {10 * np.log10(gap / whole):.1f} dB of them")
 
 
 def main() -> None:
     """Do what the first word says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for kind in ("store", "check", "time", "alone"):
+    for kind in ("store", "check", "time", "alone", "compare"):
         one = kinds.add_parser(kind)
         if kind == "alone":
             one.add_argument("who")
-        if kind in ("time", "alone"):
+        if kind in ("time", "alone", "compare"):
             one.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args()
     if given.kind == "alone":
         return alone(given.who, given.seconds)
     if given.kind == "time":
         return timed(given.seconds)
+    if given.kind == "compare":
+        wave = music(given.seconds)
+        return compare(*(run(who, made(who), wave) for who in ("usep", "demucs")))
     return store() if given.kind == "store" else check()
 
 

@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from usepcli.errors import ConfigError
+from usepcli.models import hybrid_parts
 from usepcli.models.cross_transformer import Attending, places, waves
 from usepcli.models.htdemucs import HTDemucs
+from usepcli.models.hybrid_parts import Branches
 
 
 def tiny(**options: object) -> HTDemucs:
@@ -73,6 +75,16 @@ def test_a_layer_by_its_equation(crossed: bool):
     want = want + layer.thought * layer.narrow(F.gelu(layer.wide(layer.second(want))))
     want = (want - want.mean((1, 2), keepdim=True)) / (want.var((1, 2), correction=0, keepdim=True) + 1e-5).sqrt()
     torch.testing.assert_close(layer(x, y), want, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_bins_are_filtered_by_themselves_and_in_slabs(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    layers, x = Branches(4, 2, 2), torch.randn(2, 4, 7, 11)
+    want = torch.stack([layers(x[:, :, k]) for k in range(7)], 2)
+    for numbers in (1, 100, 10**6):
+        monkeypatch.setattr(hybrid_parts, "_SLAB", numbers)
+        torch.testing.assert_close(layers(x), want, atol=1e-5, rtol=0)
 
 
 def test_positions_by_hand():

@@ -200,7 +200,7 @@ class Separator:
 
     @property
     def fits_s(self) -> float:
-        """Seconds of one wave that the device's memory was found to hold at once; infinite until it ran out."""
+        """Seconds of one wave that go through at once: infinite, what the model is made for, or what memory held."""
         return self._fits / self.rate
 
     def __call__(self, wave: Wave, rate: int, how: How = USUAL, trace: Trace | None = None) -> Separation:

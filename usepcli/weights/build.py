@@ -37,7 +37,7 @@ def model(section: Mapping[str, Any]) -> Model:
 
 
 def cost_of(built: Model) -> dict[str, Any]:
-    """Return what a model takes, for its card: see `cards.Cost`; arithmetic is counted on two seconds of silence."""
+    """Return what a model takes, for its card: see `cards.Cost`; arithmetic is counted on seconds of silence."""
     live = not isinstance(built, QueriedModel) and built.live
     field, flops = built.receptive_field_samples, built.flops_per_second()
     found = Cost(built.causal, built.latency_samples, field, flops, live)._asdict()
