@@ -109,7 +109,7 @@ class HTDemucs(StereoModel):
     """
 
     ordered = True
-    COMMON: ClassVar[Common] = {"n_src": 4, "sample_rate": 44100, "input_norm": "mean_std"}
+    COMMON: ClassVar[Common] = {"n_src": 4, "sample_rate": 44100, "input_norm": "std"}
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "published": {"stems": ["drums", "bass", "other", "vocals"], "segment_s": 7.8},
         "small": {
