@@ -68,8 +68,9 @@ def test_output_is_the_makers(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     data = np.load(STORED / f"{name}.npz")
     assert len(facts["lengths"]) == 5 and any(length % 2 for length in facts["lengths"])
     for length in facts["lengths"]:
-        want, got = data[f"est_{length}"], model(wave(length)).numpy()
-        assert got.shape == want.shape and np.abs(want).max() > 1e-3
+        want, whole = data[f"est_{length}"], model(wave(length)).numpy()
+        got = whole[..., ::3]  # as many are stored
+        assert whole.shape[-1] == length and got.shape == want.shape and np.abs(want).max() > 1e-3
         assert np.abs(got - want).max() < LARGEST * max(1.0, np.abs(want).max())
     assert card.licences["code"] == registry.maker(foreign.maker_of(foreign_source.on_disk(folder))).CODE != ""
     assert set(done["files"]) == set(facts["layout"])
@@ -94,4 +95,4 @@ def test_every_tensor_has_to_find_its_place(name: str, tmp_path: Path):
 
 
 def test_stored_outputs_are_small():
-    assert NAMES and sum(path.stat().st_size for path in STORED.iterdir()) < 200_000
+    assert NAMES and sum(path.stat().st_size for path in STORED.iterdir()) <= 100 * 1024
