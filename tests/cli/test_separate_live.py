@@ -225,6 +225,18 @@ def test_a_header_that_promises_more_is_told(usep: Usep, stdin: Callable[[bytes]
     assert io.info("out/stdin_1.wav").frames == 4000
 
 
+def test_what_is_not_for_commercial_use_is_said_live_too(usep: Usep, stdin: Callable[[bytes], None]) -> None:
+    path = Path("models", "convtasnet.safetensors")
+    card, _ = cards.read_card(path)
+    card.licence = "CC BY-NC 4.0 (noises)"
+    path.write_bytes(cards.with_card(path.read_bytes(), card))
+    io.write("talk.wav", noise(800), 8000)
+    stdin(Path("talk.wav").read_bytes())
+    answer = usep("-", "-m", "convtasnet", "-o", "out")
+    assert answer.code == 0
+    assert "model convtasnet: Not for commercial use: what it learned from (CC BY-NC 4.0 (noises))." in answer.err
+
+
 def test_nothing_is_written_over(usep: Usep) -> None:
     io.write("talk.wav", noise(4000), 8000)
     words = ["talk.wav", "-m", "convtasnet", "-o", "out", "--block-ms", "250"]

@@ -8,6 +8,7 @@ import http.server
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 import threading
@@ -218,6 +219,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     data = b""
     stated = ""
     file = hub.WEIGHTS
+    more: dict[str, bytes]
     asked: list[str]
 
     def do_GET(self) -> None:
@@ -233,9 +235,14 @@ class Hub(http.server.BaseHTTPRequestHandler):
         status = 200
         if path in ("/api/models/me/two", "/api/models/me/two/revision/v1", f"/api/models/me/two/revision/{COMMIT}"):
             file = {"rfilename": Hub.file, "size": len(Hub.data), "blobId": "0" * 40, "lfs": lfs}
-            data = json.dumps({"id": "me/two", "modelId": "me/two", "sha": COMMIT, "siblings": [file]}).encode()
+            others = [{"rfilename": n, "size": len(d), "blobId": "0" * 40} for n, d in Hub.more.items()]
+            data = json.dumps(
+                {"id": "me/two", "modelId": "me/two", "sha": COMMIT, "siblings": [file, *others]}
+            ).encode()
         elif path == f"/me/two/resolve/{COMMIT}/{Hub.file}":
             headers["ETag"], data = f'"{Hub.stated}"', Hub.data
+        elif (name := path.removeprefix(f"/me/two/resolve/{COMMIT}/")) in Hub.more:
+            headers["ETag"], data = f'"{hashlib.sha1(Hub.more[name]).hexdigest()}"', Hub.more[name]
         else:
             status, headers["X-Error-Code"] = 404, "RepoNotFound"
         self.send_response(status)
@@ -254,7 +261,7 @@ def server(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a process whose Hub is here."""
     pytest.importorskip("huggingface_hub")
     Hub.data, Hub.asked = write(tmp_path / "source.safetensors").read_bytes(), []
-    Hub.stated = hashlib.sha256(Hub.data).hexdigest()
+    Hub.stated, Hub.file, Hub.more = hashlib.sha256(Hub.data).hexdigest(), hub.WEIGHTS, {}
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     yield {
@@ -341,10 +348,27 @@ def test_a_repository_of_another_maker_on_the_hub(server: dict[str, str], tmp_pa
     Hub.data, Hub.file = THEIRS.read_bytes(), "pytorch_model.bin"
     Hub.stated = sha256(THEIRS)
     done = usep(server, "pull", "me/two", "--json", "--licence-weights", "CC BY-SA 3.0")
-    Hub.file = hub.WEIGHTS
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["revision"], found["architecture"], found["files"]) == (
         COMMIT, "convtasnet", {"pytorch_model.bin": Hub.stated},
     )  # fmt: skip
     assert found["licences"]["weights"] == "CC BY-SA 3.0" and "me/two@main" in found["origin"] + done.stderr
+
+
+def test_a_repository_of_several_files_fetches_those_that_it_needs(server: dict[str, str], tmp_path: Path) -> None:
+    tools = runpy.run_path(str(Path(__file__).with_name("test_public.py")))
+    facts = tools["told"]("sepformer")
+    folder = tools["lay_out"](facts, tools["states"](facts), tmp_path / "theirs")
+    held = {path.name: path.read_bytes() for path in folder.iterdir()}
+    Hub.file, Hub.data = "masknet.ckpt", held.pop("masknet.ckpt")
+    Hub.stated = hashlib.sha256(Hub.data).hexdigest()
+    Hub.more = {**held, "README.md": b"---\nlicense: apache-2.0\n---\n", "example.wav": b"RIFF"}
+    done = usep(server, "pull", "me/two", "--json", "--licence", "CC0-1.0")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sorted(found["files"]) == ["decoder.ckpt", "encoder.ckpt", "masknet.ckpt"]
+    assert (found["architecture"], found["licences"]["weights"]) == ("sepformer", "apache-2.0")
+    assert not [line for line in Hub.asked if "example.wav" in line]
+    done = usep(server, "pull", "me/two", "--sha256", Hub.stated, "--name", "other")
+    assert done.returncode == 2 and "3 files of weights" in done.stderr

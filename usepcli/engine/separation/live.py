@@ -34,9 +34,10 @@ from usepcli.engine.separation.run import Done
 from usepcli.engine.separation.separate_files import Wish
 from usepcli.engine.separation.source import Source
 from usepcli.errors import BadInput, IOFault, PartialFailure, UsageError, UsepError, choices
-from usepcli.files import sha256
+from usepcli.files import sha256, show
 from usepcli.separator.how import How, names_of
 from usepcli.stops import name_of
+from usepcli.weights import cards
 
 if TYPE_CHECKING:
     from usepcli.separator.live import Live
@@ -284,6 +285,8 @@ class _Stream:
             like = pcm.Pcm(source.rate, channels * len(pipe.places), pcm.WRITTEN[subtype])
             which = ", ".join(self.names[k] for k in pipe.places)
             self.say(f"{pipe.name}: source{'s' if len(pipe.places) > 1 else ''} {which} as raw samples: {like}")
+        if barred := cards.barred(self.maker.card):
+            self.say(f"model {show(self.maker.ref)}: {barred}")
         self.say(f"{source.name}: listening, latency {1e3 * live.latency_s:.1f} ms and a block")
 
     def _told(self, source: Incoming, record: Record, outputs: Outputs, stop: Noting) -> None:
