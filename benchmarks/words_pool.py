@@ -64,6 +64,15 @@ def phrased(pool: list[dict[str, str]]) -> list[dict[str, str]]:
     ]
 
 
+def asked(mixtures: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the rows of a manifest with the first phrase of each source's class as its query."""
+    phrases = {row["class"]: row["phrases"].split(";")[0] for row in read(TABLE)}
+    return [
+        {**row, "queries": ";".join(phrases[label] if label else "" for label in row["label"].split(";"))}
+        for row in mixtures
+    ]
+
+
 def main() -> None:
     """Make the set and its pool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,8 +92,9 @@ def main() -> None:
     command = [sys.executable, "-m", "usepcli", "prepare-data", source, "-o", given.out / "set", "--corpus", "labelled"]
     command += ["--csv", "list.csv", "--sources", "2", "3", "--rate", given.rate, "--seconds", given.seconds]
     subprocess.run([str(word) for word in [*command, "--train", 1, "--valid", 150, "--test", 300]], check=True)
-    pool = given.out / "set" / "pool.csv"
+    pool, manifest = given.out / "set" / "pool.csv", given.out / "set" / "manifest.csv"
     write(pool, phrased(read(pool)))
+    write(manifest, asked(read(manifest)))
     print(
         f"{pool}: {len(read(pool))} rows of {len({row['label'] for row in rows})} classes; left out: {sorted(unknown)}"
     )
