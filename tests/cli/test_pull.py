@@ -42,6 +42,8 @@ def test_pull_info_and_separate_by_name(tmp_path: Path):
     done = RUNNER.invoke(app, ["separate", "in.wav", "-o", "out", "--model", "toy_net"])
     assert done.exit_code == 0 and len(list((tmp_path / "out").glob("*.wav"))) == 2, done.output
     assert "Not for commercial use" in done.stderr
+    said = " ".join(done.stderr.split())
+    assert "was imported from a checkpoint of asteroid ConvTasNet; it learned from Toy2Mix sep_clean." in said
 
 
 def test_what_nobody_states_is_asked_for_and_said(tmp_path: Path):

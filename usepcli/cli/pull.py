@@ -20,7 +20,7 @@ def pull(
         str,
         typer.Argument(
             metavar="REPO[@REVISION]",
-            help="OWNER/NAME of the Hub, or a folder as ./folder.",
+            help="OWNER/NAME of the Hub, a name of `usep models --public`, or a folder as ./folder.",
             autocompletion=_repos,
             show_default=False,
         ),

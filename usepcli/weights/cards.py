@@ -31,6 +31,7 @@ _BYTES = {
 _MOST_OUTPUTS = 1000
 _SUREST = math.log(1000)  # no few hundred scenes tell more
 _LONGEST_WINDOW_S = 60.0
+UNSTATED, IMPORTED = "unstated", "imported from"
 MEASURES = ("level", "purity")  # of an answer to a query, in dB: see separator/presence.py
 
 
@@ -147,6 +148,10 @@ def trained_for(card: Card) -> str:
     """Return one sentence on what a model is for, as its card says, and what that means for other sounds."""
     if card.objective in registry.PREPARING:
         return f"This separates nothing: objective {card.objective} learned it for the training of a model that does."
+    if card.about.startswith(IMPORTED):
+        known = card.training_data not in ("", UNSTATED)
+        data = f"it learned from {card.training_data.rstrip('. ')}" if known else "what it learned from is not stated"
+        return f"This model was {card.about.rstrip('. ')}; {data}. What it did not learn from it does not separate."
     if not (card.about or card.training_data):
         return "The card of this model does not say what it was trained for; listen before you trust what it gives."
     made = card.about.rstrip(". ") or f"what it learned from, {card.training_data.rstrip('. ')}"

@@ -147,6 +147,19 @@ def test_strange_places(ref: str) -> None:
         hub_pull.pull(ref)
 
 
+def test_a_public_name_means_its_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[hub.Place] = []
+
+    def opened(place: hub.Place, *_: object) -> None:
+        seen.append(place)
+        raise InputNotFound("no network in this test")
+
+    monkeypatch.setattr(hub_pull, "_opened", opened)
+    with pytest.raises(InputNotFound, match="no network"):
+        hub_pull.pull("sepformer-wham")
+    assert seen == [hub.Place("speechbrain/sepformer-wham")]
+
+
 def test_a_path_without_a_dot_does_not_reach_the_network(tmp_path: Path) -> None:
     (tmp_path / "models" / "two").mkdir(parents=True)
     for ref in ("models/two", "models/three"):

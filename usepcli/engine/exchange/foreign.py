@@ -24,11 +24,10 @@ from usepcli.engine.exchange.foreign_parts import Found, Stated, plain, some
 from usepcli.engine.exchange.foreign_source import Source
 from usepcli.errors import BadInput, OutputError, UsageError, choices
 from usepcli.weights import cards
+from usepcli.weights.cards import UNSTATED
 
 if TYPE_CHECKING:
     from usepcli.models.separator import SeparationModel
-
-UNSTATED = "unstated"
 
 
 class Maker(Protocol):
@@ -187,7 +186,7 @@ def _card(found: Found, model: SeparationModel, source: Source, words: Words, kn
             raise UsageError(f"{source.where}: the file states '{here}' itself; leave {option} out")
     return cards.Card(
         name=name,
-        about=f"imported from a checkpoint of {found.origin}",
+        about=f"{cards.IMPORTED} a checkpoint of {found.origin}",
         model=build.config_of(model),
         sample_rate=model.sample_rate,
         n_src=model.n_src,

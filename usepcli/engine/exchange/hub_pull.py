@@ -38,11 +38,12 @@ def pull(
     """Fetch a model into a folder of models and return what was fetched, which is kept in a .json beside it.
 
     A checkpoint of another maker becomes a model file of usep on the way; licences, data, rate and fit_level are said
-    of such a one, as for `usep import`.  file: the only one to look at, '' for what the folder holds.  sha256: of the
-    file of weights, as hex.  out: the cache by default.  quiet: no bars of progress.  BadInput if the file is not what
-    was stated or no model; then nothing stays.
+    of such a one, as for `usep import`.  repo: as `hub.place` reads it, or a name of the public table.  file: the only
+    one to look at, '' for what the folder holds.  sha256: of the file of weights, as hex.  out: the cache by default.
+    quiet: no bars of progress.  BadInput if the file is not what was stated or no model; then nothing stays.
     """
-    source, folder = hub.place(repo), out or reach.cache()
+    row = public.named(repo)
+    source, folder = hub.place(row.repo if row else repo), out or reach.cache()
     name = name or source.name
     if not hub.NAME.fullmatch(name):
         raise UsageError(f"--name {name}: expected letters, digits, '.', '_' and '-'")
