@@ -112,3 +112,9 @@ def test_wrong_settings(key: str, value: object):
 def test_it_is_not_causal():
     with pytest.raises(ConfigError, match=r"model\.causal.*convtasnet"):
         tiny(causal=True, input_norm="none")
+
+
+def test_no_segment_takes_gigabytes_of_attention():
+    assert tiny(segment_s=10.0).segment_s == 10
+    with pytest.raises(ConfigError, match=r"model\.depth: 100000 bins of a segment .* 2 heads; expected at most 16384"):
+        tiny(segment_s=100.0)

@@ -28,6 +28,7 @@ _EPS = 1e-5  # beside a deviation
 _TONES = 2.0  # weight of the learned vectors of bins: small numbers, which so learn faster
 _SPREAD = 0.1  # deviation towards which the first weights of convolutions are brought, half way in decibels
 _LONGEST_S = 600.0
+_MOST_PAIRS = 2**29  # of steps that attend to each other, in all heads; 2**26 as published
 
 
 class Hybrid(nn.Module):
@@ -158,6 +159,7 @@ class HTDemucs(StereoModel):
         dims = [width * growth**k for k in range(depth)]
         _check_dim(bottleneck or dims[-1], heads, dropout)
         self.stems, self.segment_s, self.latency = _stems(stems, self.n_src), _segment(segment_s), n_fft
+        _check_attention(max(self.segment_s, 2.0) * self.sample_rate / stride**depth, heads)
         self.nets = nn.ModuleList(
             Hybrid(self.n_src, n_fft, dims, stride, compress, branches, bottleneck, layers, heads, ffn, dropout)
             for _ in range(bag)
@@ -234,6 +236,15 @@ def _check_dim(dim: int, heads: int, dropout: float) -> None:
         )
     if not 0 <= dropout < 1:
         raise ConfigError(f"model.dropout: found {dropout}; expected at least 0 and less than 1")
+
+
+def _check_attention(steps: float, heads: int) -> None:
+    """Refuse more than gigabytes of attention for a segment, before any of it; a file may ask for any sizes."""
+    if heads * (2 * steps) ** 2 > _MOST_PAIRS:
+        raise ConfigError(
+            f"model.depth: {2 * steps:.0f} bins of a segment attend to each other in {heads} heads; expected at most "
+            f"{(_MOST_PAIRS / heads) ** 0.5:.0f}, by more levels, a larger model.stride or a shorter model.segment_s"
+        )
 
 
 def _segment(seconds: float) -> float:
