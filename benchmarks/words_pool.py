@@ -7,6 +7,7 @@ Every folder has a manifest.csv (path, label, split, source_repo, licence), or h
 sounds_in_words.csv joins labels that people would not tell apart, and gives each class its phrases; labels that it
 lacks are left out. `usep prepare-data --corpus labelled` makes the test mixtures and the pool, in which each recording
 then stands once for each of its phrases, as its class's voice: dynamic mixing never adds a class to itself.
+source/roles.csv lists the same recordings for `--corpus fuss-mix` (profile `universal`): all of noise is background.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def listed(folders: list[Path], leave_out: list[str]) -> tuple[list[dict[str, st
                     {
                         "path": f"{folder.name}/{row['path']}", "label": classes[label], "split": row["split"],
                         "source_repo": row["source_repo"], "licence": row["licence"],
+                        "role": "background" if folder.name == "noise" or row["role"] == "background" else "foreground",
                     }
                 )  # fmt: skip
     return rows, unknown
@@ -88,7 +90,8 @@ def main() -> None:
     source.mkdir()
     for folder in given.folders:
         os.symlink(folder.resolve(), source / folder.name)
-    write(source / "list.csv", rows)
+    write(source / "roles.csv", rows)
+    write(source / "list.csv", [{key: value for key, value in row.items() if key != "role"} for row in rows])
     command = [sys.executable, "-m", "usepcli", "prepare-data", source, "-o", given.out / "set", "--corpus", "labelled"]
     command += ["--csv", "list.csv", "--sources", "2", "3", "--rate", given.rate, "--seconds", given.seconds]
     subprocess.run([str(word) for word in [*command, "--train", 1, "--valid", 150, "--test", 300]], check=True)

@@ -24,14 +24,14 @@ from usepcli.cli.app import app
 from usepcli.data.manifest import Manifest, Pool, PoolRow, Row
 from usepcli.engine.exchange import export
 from usepcli.engine.scoring import evaluate, mom_scores, ordered
-from usepcli.engine.training import plan
+from usepcli.engine.training import plan, valid_split
 from usepcli.engine.training.train import Trainer
 from usepcli.errors import BadInput, ConfigError, UsageError
 from usepcli.models.queried import QueriedModel
 from usepcli.profile.load import load_profile
 from usepcli.separator.how import How, Trace
 from usepcli.separator.separator import Separator
-from usepcli.weights import store
+from usepcli.weights import build, store
 
 RATE = 8000
 LOW, HIGH = "a low voice", "the voice that is high"
@@ -252,3 +252,24 @@ def test_who_needs_outputs_of_its_own_refuses_a_model_by_query(trained: Path) ->
         store.load_model(trained)
     with pytest.raises(UsageError, match="takes no queries"):
         Separator.load("default", device="cpu").ask([LOW])
+
+
+def test_a_query_of_validation_that_a_model_has_no_word_for_is_told_before_a_training_begins(tmp_path: Path) -> None:
+    (tmp_path / "words.vec").write_text("dog 1 0\nrain 0 1\n")
+    model = build.model(
+        {
+            "name": "cond_unet",
+            "preset": "tiny",
+            "conditioner": "lexicon",
+            "conditioner_path": str(tmp_path / "words.vec"),
+        }
+    )
+    rows = [
+        Row(str(k), "valid", f"{k}.wav", sources=("a.wav", "b.wav"), queries=("a dog", query))
+        for k, query in enumerate(("rain", "a conga", "the rain"))
+    ]
+    assert valid_split._outputs(model, rows[::2], "here") == (2, 4)
+    with pytest.raises(
+        ConfigError, match=r"data\.valid_split: here: item 1: query 'a conga': none of its words is among"
+    ):
+        valid_split._outputs(model, rows, "here")

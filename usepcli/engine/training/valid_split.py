@@ -22,7 +22,7 @@ from usepcli.engine.scoring.asking import queries_of
 from usepcli.errors import BadInput, ConfigError
 from usepcli.metrics.momi import MAX_OUTPUTS
 from usepcli.models.audio_text import AudioText
-from usepcli.models.queried import Model
+from usepcli.models.queried import Model, QueriedModel
 from usepcli.profile.schema import BLIND, JUDGED, Valid
 
 # Every run forms the same sums of mixtures, so that runs with other seeds can be compared.
@@ -104,9 +104,20 @@ def _outputs(model: Model, rows: Sequence[Row], where: str) -> tuple[int, int]:
         return model.n_src, model.n_src
     try:
         counts = [len(queries_of(model, row)) for row in rows]
+        _hears(model, rows)
     except BadInput as fault:
         raise ConfigError(f"data.valid_split: {where}: {fault}") from fault
     return min(counts), 2 * max(counts)
+
+
+def _hears(model: Model, rows: Sequence[Row]) -> None:
+    """Raise BadInput for the first query that a model with a list of phrases or words has none of."""
+    if isinstance(model, QueriedModel) and model.settled().get("classes"):
+        for query, name in {query: row.id for row in reversed(rows) for query in row.queries}.items():
+            try:
+                model.encode([query])
+            except BadInput as fault:
+                raise BadInput(f"item {name}: {fault}") from fault
 
 
 def settle(profile: Any, model: Model) -> tuple[Split, Choice]:
