@@ -38,7 +38,7 @@ COMMANDS = {
     "separate": "Separate recordings into their sources.",
     "remix": "Mix stems or separated sources with other gains, or shuffle the sources of a set into new mixtures.",
     "profiles": "List the profiles in reach, one line each.",
-    "models": "List the models in reach, one line each.",
+    "models": "List the models in reach, one line each; with --public, what `usep pull` can fetch.",
     "import": "Make a model file of usep from a checkpoint of another toolkit.",
     "export": "Write a model for another runtime, and check that it separates alike.",
     "pull": "Fetch a model, check it, and keep it under a name.",

@@ -63,7 +63,7 @@ def models(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the models in reach, one line each, or the public checkpoints that can be fetched.
+    """List the models in reach, one line each; with --public, what `usep pull` can fetch.
 
     Those that come with usep, and .safetensors files of usep in ./models, the folders of $USEP_MODELS and the cache
     of `usep pull`. A name that comes with usep always means that model; among the folders the first wins, and what
