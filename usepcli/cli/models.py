@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # What a list of names does not say; docs/models.md says more.
 _RELEASED = (
-    "those that come with usep take two people apart who talk at once, up to 4 kHz;",
+    "those that come with usep take two people apart who talk at once, up to 4 kHz (live: 8 kHz);",
     "they do not separate music, the sounds of a street, or more than two talkers",
 )
 
