@@ -112,7 +112,7 @@ class HTDemucs(StereoModel):
     ordered = True
     COMMON: ClassVar[Common] = {"n_src": 4, "sample_rate": 44100, "input_norm": "std"}
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        "published": {"stems": ["drums", "bass", "other", "vocals"], "segment_s": 7.8},
+        "published": {"stems": ("drums", "bass", "other", "vocals"), "segment_s": 7.8},
         "small": {
             "sample_rate": 22050, "n_fft": 2048, "width": 24, "depth": 3, "bottleneck": 0, "layers": 3, "heads": 4,
         },
