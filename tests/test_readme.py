@@ -19,7 +19,7 @@ import torch
 import usepcli
 from usepcli import registry, versions
 from usepcli.audio import io
-from usepcli.audio.resample import wait_s
+from usepcli.audio.resample_live import LiveResampler
 from usepcli.cli import app
 from usepcli.data.manifest import COLUMNS, POOL_COLUMNS
 from usepcli.engine.scoring.listening import KEY_COLUMNS
@@ -140,7 +140,8 @@ def test_live_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     names = {"Separator": usepcli.Separator, "rate": RATE, "blocks": np.split(wave, 20), "play": heard.append}
     exec(compile(re.findall(r"```python\n(.*?)```", page("python.md"), re.S)[1], "python.md", "exec"), names)
     assert len(heard) == 21 and np.concatenate(heard, axis=1).shape == (2, 4000)
-    assert max(wait_s(rate, RATE) + wait_s(RATE, rate) for rate in (16000, 44100, 48000, 96000)) < 0.34
+    both = [LiveResampler(rate, RATE, 1).wait_s + LiveResampler(RATE, rate, 1).wait_s for rate in (16000, 44100, 96000)]
+    assert max(both) < 0.017
 
 
 def rows(text: str) -> list[list[str]]:

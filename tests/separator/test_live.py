@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from usepcli.audio.resample import resample
+from usepcli.audio.resample_live import LiveResampler
 from usepcli.errors import BadInput, ConfigError, UsageError
 from usepcli.models.separator import SeparationModel
 from usepcli.separator.separator import How, Separator
@@ -42,9 +42,10 @@ def pushed(live, wave: np.ndarray, seed: int = 0, longest: int = 700) -> list[np
 def whole(asked: Separator, wave: np.ndarray, rate: int) -> np.ndarray:
     """The sources (N, C, T) of a wave (C, T) from one call of the model, with silence behind the end."""
     pad = 0 if rate == asked.rate else -(-2 * rate // asked.rate)
-    low = resample(np.pad(wave, ((0, 0), (0, pad))), rate, asked.rate)
+    low = LiveResampler(rate, asked.rate, len(wave)).push(np.pad(wave, ((0, 0), (0, pad))), last=True)
     est = asked.model(torch.from_numpy(low)).transpose(0, 1).numpy()  # (N, C, L)
-    return resample(est, asked.rate, rate)[..., : wave.shape[1]]
+    high = LiveResampler(asked.rate, rate, est.shape[0] * est.shape[1]).push(est.reshape(-1, est.shape[2]), last=True)
+    return high.reshape(*est.shape[:2], -1)[..., : wave.shape[1]]
 
 
 @pytest.mark.parametrize("rate", RATES)

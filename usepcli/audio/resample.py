@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import soxr
-
-_PROBE_S, _PROBE_STEP_S = 1.0, 0.001
 
 
 def length_after(frames: int, rate_in: int, rate_out: int) -> int:
@@ -51,24 +47,6 @@ class StreamResampler:
             out = _fit(out, length_after(self._taken, self.rate_in, self.rate_out) - self._given)
         self._given += out.shape[1]
         return np.ascontiguousarray(out)
-
-
-@functools.cache
-def wait_s(rate_in: int, rate_out: int) -> float:
-    """Return the most seconds of input that a StreamResampler holds back, found by trying, to a millisecond above.
-
-    soxr filters in blocks of its own, so that the wait is longer than its filter: 37 to 175 ms between usual rates.
-    """
-    if rate_in == rate_out:
-        return 0.0
-    stream, step = StreamResampler(rate_in, rate_out, 1), max(1, round(_PROBE_STEP_S * rate_in))
-    taken, given, worst, block = 0, 0, 0.0, np.zeros((1, step), np.float32)
-    while taken < _PROBE_S * rate_in:
-        taken += step
-        given += stream.push(block).shape[1]
-        worst = max(worst, taken / rate_in - given / rate_out)
-    # Between two of these blocks the wait grows by no more than one.
-    return worst + step / rate_in
 
 
 def _fit(wave: np.ndarray, frames: int) -> np.ndarray:

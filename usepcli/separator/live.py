@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from usepcli.audio.resample import StreamResampler, wait_s
+from usepcli.audio.resample_live import LiveResampler
 from usepcli.errors import BadInput, UsageError, choices
 from usepcli.models.separator import SeparationModel
 from usepcli.separator.flow import Intake
@@ -53,7 +53,7 @@ class Live:
 
         The block itself comes on top: a sample that waits for its block to be full arrives late.
         """
-        both_ways = wait_s(self.rate, self.inner) + wait_s(self.inner, self.rate)
+        both_ways = LiveResampler(self.rate, self.inner, 1).wait_s + LiveResampler(self.inner, self.rate, 1).wait_s
         return self.model.latency_samples / self.inner + both_ways
 
     def push(self, block: np.ndarray | Tensor) -> np.ndarray:
@@ -86,8 +86,8 @@ class Live:
 
     def _begin(self, channels: int) -> None:
         self._channels, self._sources = channels, self.model.n_src
-        self._down = StreamResampler(self.rate, self.inner, channels)
-        self._up = StreamResampler(self.inner, self.rate, self._sources * channels)
+        self._down = LiveResampler(self.rate, self.inner, channels)
+        self._up = LiveResampler(self.inner, self.rate, self._sources * channels)
         self._state = self.model.begin(channels)
         self._held = np.zeros((channels, 0), np.float32)
 
