@@ -138,6 +138,20 @@ def test_dynamic_mixtures_sum_and_differ_and_repeat(tmp_path: Path) -> None:
     assert max(np.abs(ratios)) <= 6.01
 
 
+def test_the_number_of_talkers_is_drawn_evenly_or_is_one(tmp_path: Path) -> None:
+    speech = pool(tmp_path, ["a", "b", "c"])
+    data = DynamicMixtures([speech], RATE, 0.1, seed=0, n_items=8, n_talkers=3, min_talkers=1)
+    found = [data[0, i].sources for i in range(300)]
+    counts = [sum(s is not None and len(s) == k for s in found) for k in (1, 2, 3)]
+    # 300 draws with p = 1/3: five deviations of sqrt(300 p (1 - p)) = 8.2
+    assert sum(counts) == 300 and all(abs(count - 100) < 41 for count in counts)
+    assert data.most_sources == 3
+    always = [DynamicMixtures([speech], RATE, 0.1, 0, 8, n_talkers=3, min_talkers=k)[0, 1].mix for k in (0, 3)]
+    assert np.array_equal(*always)
+    with pytest.raises(ConfigError, match=r"data\.min_talkers: found 3; expected at most data\.talkers, 2"):
+        DynamicMixtures([speech], RATE, 0.5, 0, 8, n_talkers=2, min_talkers=3)
+
+
 def test_unnamed_utterances_of_one_origin_never_meet(tmp_path: Path) -> None:
     named, unnamed = pool(tmp_path / "n", ["a"]), pool(tmp_path / "u", [""] * 30)
     data = DynamicMixtures([named, unnamed], RATE, 0.5, 0, 8)

@@ -189,8 +189,8 @@ class Part(NamedTuple):
 class DynamicMixtures(Replacing):
     """Fresh mixtures of different talkers from pools of single-talker utterances.
 
-    Every draw takes `n_talkers` talkers, one utterance each (played at one of `speeds`, which also makes new
-    voices), places them in `segment_s` seconds, and spreads their levels over `level_db`. A source brings the query
+    Every draw takes `n_talkers` talkers, or `min_talkers` to so many, each number as often (0: always `n_talkers`), one
+    utterance each (played at one of `speeds`, which also makes new voices), places them in `segment_s` seconds, and spreads their levels over `level_db`. A source brings the query
     of its utterance along; utterances with the same query should bear the same talker's name, so that they never meet.
     """
 
@@ -202,6 +202,7 @@ class DynamicMixtures(Replacing):
         seed: int,
         n_items: int,
         n_talkers: int = 2,
+        min_talkers: int = 0,
         level_db: float = 5.0,
         speeds: Sequence[float] = (1.0,),
         join_prob: float = 0.0,
@@ -216,7 +217,10 @@ class DynamicMixtures(Replacing):
         """seek: of long files a stretch counts as the whole.  channels: "mix" or "first"."""
         words.check_pools(pools, needs)
         self.pools = list(pools)
+        if min_talkers > n_talkers:
+            raise ConfigError(f"data.min_talkers: found {min_talkers}; expected at most data.talkers, {n_talkers}")
         self.seed, self.n_items, self.n_talkers, self.most_sources = seed, n_items, n_talkers, n_talkers
+        self.min_talkers = min_talkers or n_talkers
         self.n_files = sum(len(pool.rows) for pool in (*pools, *([noise] if noise else [])))
         self.segments = n_items
         self.frames, self.rate = round(segment_s * rate), rate
@@ -241,7 +245,10 @@ class DynamicMixtures(Replacing):
     def draw(self, index: int, draw: np.random.Generator) -> Example:
         """Return one fresh mixture; `index` only names it."""
         chosen: list[int] = []
-        while len(chosen) < self.n_talkers:
+        wanted = self.n_talkers
+        if self.min_talkers < wanted:
+            wanted = int(draw.integers(self.min_talkers, wanted + 1))
+        while len(chosen) < wanted:
             talker = int(np.searchsorted(self.cumulated, draw.random(), side="right"))
             if self.voices.group[talker] not in self.voices.group[chosen]:
                 chosen.append(talker)

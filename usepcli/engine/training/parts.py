@@ -110,6 +110,7 @@ def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures
         profile.seed,
         data.epoch_items or int(crops.weights(lengths, data.segment_s, data.crops).sum()),
         data.talkers,
+        data.min_talkers,
         data.level_db,
         data.speeds,
         data.join_prob,
