@@ -190,8 +190,9 @@ class DynamicMixtures(Replacing):
     """Fresh mixtures of different talkers from pools of single-talker utterances.
 
     Every draw takes `n_talkers` talkers, or `min_talkers` to so many, each number as often (0: always `n_talkers`), one
-    utterance each (played at one of `speeds`, which also makes new voices), places them in `segment_s` seconds, and spreads their levels over `level_db`. A source brings the query
-    of its utterance along; utterances with the same query should bear the same talker's name, so that they never meet.
+    utterance each (played at one of `speeds`, which also makes new voices), places them in `segment_s` seconds, and
+    spreads their levels over `level_db`. A source brings the query of its utterance along; utterances with the same
+    query should bear the same talker's name, so that they never meet.
     """
 
     def __init__(
