@@ -1,8 +1,8 @@
-"""HTDemucs of usep beside the code of its makers: the same numbers on drawn weights, and what either costs.
+"""Demucs of usep beside the code of its makers: the same numbers on drawn weights, and what HTDemucs costs in either.
 
     pip install --no-deps demucs==4.1.0 julius einops
-    python benchmarks/demucs.py store      # outputs of small networks, for tests/engine/exchange/demucs.npz
-    python benchmarks/demucs.py check      # the published size: the largest difference to the maker's class
+    python benchmarks/demucs.py store      # outputs of small networks, for tests/engine/exchange/*demucs.npz
+    python benchmarks/demucs.py check      # the published sizes: the largest difference to the maker's class
     python benchmarks/demucs.py time       # a minute in two channels: time, memory, difference of the whole files
     python benchmarks/demucs.py compare    # the last of these alone
 
@@ -29,11 +29,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine" / "exchange"))
 
 import drawn
-from models_of_demucs import lay_out, stereo
+from models_of_demucs import lay_out, stereo, thinned
 
 # What lies beside this file must not hide the package of the same name.
 sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]
-STORED = Path(__file__).resolve().parents[1] / "tests" / "engine" / "exchange" / "demucs.npz"
+STORED = Path(__file__).resolve().parents[1] / "tests" / "engine" / "exchange"
 STEMS = ["drums", "bass", "other", "vocals"]
 PUBLISHED = {
     "sources": STEMS, "audio_channels": 2, "channels": 48, "growth": 2, "nfft": 4096, "cac": True, "depth": 4,
@@ -45,14 +45,23 @@ SMALL = {
     "t_hidden_scale": 2.0, "dconv_comp": 2, "dconv_mode": 3, "samplerate": 8000, "use_train_segment": False,
     "segment": 2,
 }  # fmt: skip
+# Version 3, hdemucs_mmi; the small one has branches on both ways.
+PUBLISHED_3 = {"sources": STEMS, "channels": 48, "nfft": 4096, "depth": 6, "samplerate": 44100, "segment": 40}
+SMALL_3 = {
+    "sources": STEMS, "channels": 4, "nfft": 64, "depth": 3, "norm_starts": 1, "dconv_attn": 1, "dconv_lstm": 1,
+    "dconv_comp": 2, "dconv_mode": 3, "samplerate": 8000, "segment": 3,
+}  # fmt: skip
 LENGTHS = (33, 64, 97, 160, 333)
+# More than 200 frames, so that recurrence goes in windows; of an odd length.
+LENGTHS_3 = (33, 64, 97, 333, 4001)
 
 
 def theirs(kwargs: dict[str, Any], seed: int = 0) -> Any:
     """Return the maker's class with weights drawn from their names."""
+    from demucs.hdemucs import HDemucs
     from demucs.htdemucs import HTDemucs
 
-    net = HTDemucs(**kwargs).eval()
+    net = (HTDemucs if "t_heads" in kwargs else HDemucs)(**kwargs).eval()
     with torch.no_grad():
         for name, value in net.named_parameters():
             value.copy_(drawn.tensor(f"{seed}:{name}", value.shape, base(name)))
@@ -78,8 +87,18 @@ def store() -> None:
     est = {f"est_{length}": nets[0](stereo(length))[0].numpy() for length in LENGTHS}
     bag = BagOfModels(nets, rows)
     est["bag"] = apply_model(bag, stereo(160), shifts=0, split=False)[0].numpy()
-    np.savez_compressed(STORED, told=np.array(json.dumps(told)), **est)
-    print(STORED.stat().st_size, "bytes", {key: float(np.abs(value).max()) for key, value in est.items()})
+    written("demucs", told, est)
+    net = theirs(SMALL_3)
+    told |= {"kwargs": SMALL_3, "lengths": LENGTHS_3}
+    told["layout"] = {name: [list(value.shape), base(name)] for name, value in net.named_parameters()}
+    written("hdemucs", told, {f"est_{n}": net(stereo(n))[0, ..., :: thinned(n)].numpy() for n in LENGTHS_3})
+
+
+def written(name: str, told: dict[str, Any], est: dict[str, np.ndarray]) -> None:
+    """Write a file of tests."""
+    path = STORED / f"{name}.npz"
+    np.savez_compressed(path, told=np.array(json.dumps(told)), **est)
+    print(path.stat().st_size, "bytes", {key: float(np.abs(value).max()) for key, value in est.items()})
 
 
 def imported(folder: Path, kwargs: dict[str, Any], net: Any) -> Any:
@@ -87,23 +106,25 @@ def imported(folder: Path, kwargs: dict[str, Any], net: Any) -> Any:
     from usepcli.engine.exchange import foreign
     from usepcli.weights import fitting
 
-    lay_out(folder, kwargs, [dict(net.state_dict())])
+    klass = f"{type(net).__module__}.{type(net).__name__}"
+    lay_out(folder, kwargs, [dict(net.state_dict())], klass=klass)
     found = foreign.read(folder)
     return fitting.model(found.model, found.state, "demucs")
 
 
 @torch.no_grad()
 def check() -> None:
-    """Print the largest difference at the published size, of the whole peak, at five lengths."""
-    net = theirs(PUBLISHED)
-    with tempfile.TemporaryDirectory() as folder:
-        own = imported(Path(folder), PUBLISHED, net)
-    own.input_norm = "none"  # the maker's is outside of the network
-    print(own.n_params, "parameters, demucs", importlib.metadata.version("demucs"))
-    for length in (343_980, 200_001, 44_100, 9_999, 1):
-        mix = stereo(length)
-        want, got = net(mix), own(mix)
-        print(length, float((want - got).abs().max()), "of", float(want.abs().max()), flush=True)
+    """Print the largest difference at the published sizes, of the whole peak, at five lengths."""
+    for kwargs, longest in ((PUBLISHED, 343_980), (PUBLISHED_3, 300_001)):
+        net = theirs(kwargs)
+        with tempfile.TemporaryDirectory() as folder:
+            own = imported(Path(folder), kwargs, net)
+        own.input_norm = "none"  # the maker's is outside of the network
+        print(type(net).__name__, own.n_params, "parameters, demucs", importlib.metadata.version("demucs"))
+        for length in (longest, 200_001, 44_100, 9_999, 1):
+            mix = stereo(length)
+            want, got = net(mix), own(mix)
+            print(length, float((want - got).abs().max()), "of", float(want.abs().max()), flush=True)
 
 
 def music(seconds: float) -> torch.Tensor:

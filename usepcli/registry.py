@@ -15,6 +15,7 @@ MODELS = {
     "conformer_mask": "usepcli.models.conformer_mask:ConformerMask",
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
     "dprnn": "usepcli.models.dprnn:DPRNN",
+    "hdemucs": "usepcli.models.hdemucs:HDemucs",
     "htdemucs": "usepcli.models.htdemucs:HTDemucs",
     "mossformer2": "usepcli.models.mossformer2:MossFormer2",
     "sepformer": "usepcli.models.sepformer:SepFormer",

@@ -9,9 +9,9 @@ import torch
 
 from usepcli import registry
 from usepcli.errors import BadInput, ConfigError
-from usepcli.models.htdemucs import HTDemucs
 from usepcli.models.mapped import MappedModel
 from usepcli.models.separator import SeparationModel
+from usepcli.models.stem_bag import StemBag
 from usepcli.profile.signature import signature
 
 CAUSAL = {"causal": True, "input_norm": "none"}
@@ -185,7 +185,7 @@ def test_parts_are_what_the_estimates_were_made_from(name, options):
     if options.get("output") == "direct":
         assert found.masks is None and found.spectrum is None
         return
-    if isinstance(model, (MappedModel, HTDemucs)):
+    if isinstance(model, (MappedModel, StemBag)):
         assert found.masks is None and found.spectrum is None
         return
     batch, n_src, rows, frames = found.masks.shape

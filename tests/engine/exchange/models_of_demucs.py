@@ -22,6 +22,11 @@ def stereo(length: int) -> Tensor:
     return torch.from_numpy(noise * np.array([[1.0], [0.3]], np.float32))
 
 
+def thinned(length: int) -> int:
+    """Return which samples of an output are stored: every so many-th."""
+    return 29 if length > 1000 else 1
+
+
 def head(kwargs: dict[str, Any], klass: str = KLASS, **more: str) -> dict[str, str]:
     """Return the metadata of a file."""
 

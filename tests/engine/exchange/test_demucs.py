@@ -141,7 +141,7 @@ def test_bags_that_are_none(bag: str, said: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("meta", "said"),
     [
-        (head(TOLD["kwargs"], "demucs.hdemucs.HDemucs"), "a network of demucs.hdemucs.HDemucs"),
+        (head(TOLD["kwargs"], "demucs.demucs.Demucs"), "a network of demucs.demucs.Demucs; usep has"),
         ({"klass": MAKE["KLASS"]}, "lacks the constructor's arguments"),
         (head(TOLD["kwargs"], args="{"), "lacks the constructor's arguments"),
         (head(TOLD["kwargs"], args='[["a"], 2]'), "2 arguments without names"),
@@ -178,5 +178,44 @@ def test_other_folders_are_not_taken_for_bags(tmp_path: Path) -> None:
     assert not foreign.maker_of(foreign_source.on_disk(tmp_path))
 
 
+@torch.no_grad()
+def test_version_3_is_the_makers(tmp_path: Path) -> None:
+    data = np.load(HERE / "hdemucs.npz")
+    told = json.loads(str(data["told"]))
+    held = {name: tensor(f"0:{name}", shape, base) for name, (shape, base) in told["layout"].items()}
+    folder = lay_out(tmp_path / "theirs", told["kwargs"], [held], klass="demucs.hdemucs.HDemucs")
+    model, card = imported(folder)
+    model.input_norm = "none"
+    assert len(told["lengths"]) == 5 and max(told["lengths"]) > 200 * model.hop
+    for length in told["lengths"]:
+        want, whole = data[f"est_{length}"], model(stereo(length))[0].numpy()
+        assert whole.shape == (4, 2, length) and np.abs(want).max() > 0.03
+        assert np.abs(whole[..., :: MAKE["thinned"](length)] - want).max() < 1e-6
+    assert card.model["name"] == "hdemucs" and card.model["segment_s"] == 3.0 and "HDemucs" in card.about
+    assert card.sources == ("drums", "bass", "other", "vocals")
+    # The bag's word on pieces goes above the network's.
+    (folder / "net.yaml").write_text("models: ['00000000']\nsegment: 4\n")
+    assert foreign.read(folder).model["segment_s"] == 4.0
+    (tmp_path / "own.safetensors").unlink()
+    for number, changes in enumerate(({"dconv_lstm": 2}, {"hybrid_old": True}, {"nfft": 128}, {"dconv_mode": 4})):
+        with pytest.raises(BadInput):
+            kwargs = {**told["kwargs"], **changes}
+            imported(lay_out(tmp_path / f"changed{number}", kwargs, [held], klass="demucs.hdemucs.HDemucs"))
+    for number, lost in enumerate(("encoder.1.dconv.layers.0.4.key.bias", "tencoder.1.conv.weight")):
+        with pytest.raises(BadInput, match=r"do not fit|query, key and content"):
+            without = {name: value for name, value in held.items() if name != lost}
+            imported(lay_out(tmp_path / f"lost{number}", told["kwargs"], [without], klass="demucs.hdemucs.HDemucs"))
+
+
+def test_a_bag_of_two_kinds_is_refused(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path / "theirs", TOLD["kwargs"], [state()])
+    told = json.loads(str(np.load(HERE / "hdemucs.npz")["told"]))
+    held = {name: tensor(f"0:{name}", shape, base) for name, (shape, base) in told["layout"].items()}
+    save_file(held, folder / "00000001.safetensors", head(told["kwargs"], "demucs.hdemucs.HDemucs"))
+    (folder / "net.yaml").write_text("models: ['00000000', '00000001']\n")
+    with pytest.raises(BadInput, match=r"00000001\.safetensors: name is hdemucs, in 00000000\.safetensors htdemucs"):
+        imported(folder)
+
+
 def test_stored_outputs_are_small() -> None:
-    assert (HERE / "demucs.npz").stat().st_size < 50_000
+    assert (HERE / "demucs.npz").stat().st_size + (HERE / "hdemucs.npz").stat().st_size < 60_000
