@@ -95,3 +95,34 @@ def test_remix_by_the_names_of_the_stems(usep: Usep, command: Callable[..., Usep
     assert remix("x.wav", "-o", "less.wav", "--mute", "bass").code == 0
     assert np.abs(io.read(Path("less.wav"))[0] - wave).max() > 1e-3
     assert "vocals" in remix("x.wav", "-o", "no.wav", "--mute", "voice").err and not Path("no.wav").exists()
+
+
+def test_outputs_that_training_gave_a_kind_bear_its_name(command: Callable[..., Usep], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build.model({"name": "conformer_mask", "preset": "tiny", "n_src": 2})
+    told = {"name": "fixed", "kinds": ["Running water"], "residual": True}
+    card = cards.Card(name="water", model=model.config, sample_rate=8000, n_src=2, objective="fixed")
+    card.profile = {"objective": told}
+    store.save_model(tmp_path / "water.safetensors", model.state_dict(), card)
+    song("x.wav", 1)
+    done = command("separate", "--model", "water.safetensors")("x.wav", "-o", "out", "--keep", "running_water")
+    assert done.code == 0, done.err
+    assert [path.name for path in Path("out").glob("*.wav")] == ["x_running_water.wav"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "told", "names"),
+    [
+        ("fixed", {"kinds": [], "residual": True}, ("source", "noise")),
+        ("fixed", {"kinds": ["drums", "voice"], "residual": False}, ("drums", "voice")),
+        ("fixed", {"kinds": [], "residual": False}, ()),  # by the order of the data, which has no words
+        ("fixed", {"kinds": ["drums"], "residual": False}, ()),  # and another output that nobody named
+        ("fixed", {"kinds": ["noise"], "residual": True}, ()),  # one name twice
+        ("fixed", {"kinds": ["9 volts", "CON"]}, ()),  # no names of files
+        ("fixed", {"kinds": 3, "residual": "yes"}, ()),
+        ("pit", {"kinds": ["drums", "voice"]}, ()),
+    ],
+)
+def test_names_of_kinds(objective: str, told: dict[str, Any], names: tuple[str, ...]) -> None:
+    card = cards.Card(n_src=2, objective=objective, profile={"objective": told})
+    assert cards.kinds(card) == names and card.sources == (names or 2)

@@ -176,7 +176,7 @@ class Separator:
     @property
     def sources(self) -> int | tuple[str, ...]:
         """What the model calls its outputs, or their number."""
-        return self._answering().stems or self.n_src
+        return self._answering().stems or cards.kinds(self.card) or self.n_src
 
     def _settled(self, how: How) -> How:
         if not isinstance(how, How):

@@ -96,7 +96,7 @@ class Card:
     @property
     def sources(self) -> int | tuple[str, ...]:
         """What the model calls its outputs, or their number."""
-        return tuple(self.model.get("stems", ())) or self.n_src
+        return tuple(self.model.get("stems", ())) or kinds(self) or self.n_src
 
     @property
     def hears_s(self) -> float:
@@ -112,6 +112,23 @@ class Card:
 
 def _seconds(stated: object) -> float:
     return float(stated) if isinstance(stated, (int, float)) and math.isfinite(stated) else 0.0
+
+
+def kinds(card: Card) -> tuple[str, ...]:
+    """Return the names of outputs that training gave a kind each, the residual's being "noise"; () where none can be.
+
+    Of the kinds that `fixed` was told, as names of files; of one source beside noise without a word for it, "source".
+    """
+    told = card.profile.get("objective")
+    if card.objective != "fixed" or not isinstance(told, dict):
+        return ()
+    words = told.get("kinds")
+    noise = ["noise"] if told.get("residual") is True else []
+    named = [str(word) for word in words] if isinstance(words, list | tuple) else []
+    if not named and noise and card.n_src == 2:
+        named = ["source"]
+    names = (*(re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:40] for word in named), *noise)
+    return names if len(names) == card.n_src and not stems.refusal(names) else ()
 
 
 _DECIBELS = {
