@@ -33,8 +33,9 @@ def complete_profile(incomplete: str) -> list[str]:
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Return the models in reach whose names start with `incomplete`."""
-    return _starting(reach.named(reach.files(reach.shipped_folder())), incomplete)
+    """Return the models in reach whose names start with `incomplete`, or with what follows its last +."""
+    before, joint, last = incomplete.rpartition(reach.JOINT)
+    return [f"{before}{joint}{name}" for name in _starting(reach.named(reach.files(reach.shipped_folder())), last)]
 
 
 def complete_metric(incomplete: str) -> list[str]:
@@ -78,7 +79,7 @@ ModelOpt = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help=_MODEL_HELP,
+        help=f"{_MODEL_HELP} a+b: the mean of both.",
         autocompletion=complete_model,
     ),
 ]

@@ -63,7 +63,7 @@ def evaluate(
         str | None,
         typer.Argument(
             metavar="MODEL|RUN",
-            help="Released model, .safetensors file or run folder; by default the latest run.",
+            help="Released model, .safetensors file or run folder; by default the latest run. a+b: the mean of both.",
             autocompletion=options.complete_model,
             show_default=False,
         ),

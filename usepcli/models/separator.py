@@ -49,11 +49,11 @@ class SeparationModel(Streaming, nn.Module):
         "consistency_when": "always",
     }  # fmt: skip
     # True where output k means the same source at all times, so that nobody needs to look for a permutation.
-    ordered: ClassVar[bool] = False
+    ordered: bool = False
     # True where `parts` holds embeddings of the bins while it learns.
     embeds: ClassVar[bool] = False
     # Channels that it hears at once; one of more hears one channel as well (models/stereo.py).
-    channels: ClassVar[int] = 1
+    channels: int = 1
     # What its outputs are called; empty where they are numbered.
     stems: tuple[str, ...] = ()
     # Seconds that it is made to hear at once; 0 where it has no say.

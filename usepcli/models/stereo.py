@@ -7,8 +7,6 @@ So trainings, scores and exports, which know one channel, take such a model as a
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -19,7 +17,7 @@ from usepcli.models.separator import SeparationModel
 class StereoModel(SeparationModel):
     """Maps a mixture of two channels to sources of two; a subclass's `estimate` is given (B, 2, T), always."""
 
-    channels: ClassVar[int] = 2
+    channels: int = 2
 
     def apart(self, mix: Tensor, normalize: bool = True) -> tuple[Tensor, Parts]:
         """Return the mixture as (B, T) or (B, 2, T), and the estimates of it before mixture consistency.

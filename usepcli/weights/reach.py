@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from usepcli.errors import InputNotFound, choices
+from usepcli.errors import InputNotFound, UsageError, choices
 from usepcli.weights import public
 
 SUFFIX = ".safetensors"
+JOINT = "+"  # between models that separate together
 
 
 def shipped_folder() -> Path:
@@ -65,6 +66,17 @@ def known() -> dict[str, list[Path]]:
     return named(released())
 
 
+def find_models(ref: str | Path) -> list[tuple[str, Path]]:
+    """Return name and file of every model that a text with + between them means; of one that is there, itself alone."""
+    parts, path = str(ref).split(JOINT), Path(os.path.expanduser(ref))
+    whole = path.is_file() or any((path / name).is_file() for name in ("best.safetensors", "run.json"))
+    if len(parts) == 1 or str(ref) in known() or whole:
+        return [(str(ref), find_model(ref))]
+    if not all(parts):
+        raise UsageError(f"--model: found '{ref}'; expected names or files with one {JOINT} between each two")
+    return [(part, find_model(part)) for part in parts]
+
+
 def find_model(ref: str | Path) -> Path:
     """Return the weights file of a model's name in reach, a .safetensors path or a run folder.
 
@@ -86,6 +98,8 @@ def find_model(ref: str | Path) -> Path:
         )
     if row := public.named(str(ref)) or public.of(str(ref)):
         raise InputNotFound(f"model '{row.name}' is a public one and not here yet; fetch it with: {row.command()}")
+    if JOINT in str(ref):
+        raise InputNotFound(f"'{ref}': one model is needed here, and there is none of this name; name one alone")
     if path.suffix or len(path.parts) > 1:
         raise InputNotFound(f"{path}: no such model file or run folder")
     raise InputNotFound(choices("model", str(ref), names) if names else f"unknown model '{ref}'")

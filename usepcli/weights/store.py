@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,11 +15,11 @@ from torch import Tensor
 from usepcli import registry
 from usepcli.errors import BadInput
 from usepcli.files import write_bytes
+from usepcli.models.ensemble import Ensemble
 from usepcli.models.queried import Model, QueriedModel
 from usepcli.models.separator import SeparationModel
-from usepcli.weights import fitting
+from usepcli.weights import ensembles, fitting
 from usepcli.weights.cards import Card, read_card
-from usepcli.weights.reach import find_model
 
 
 def _digest(state: Mapping[str, Tensor]) -> str:
@@ -43,7 +44,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_model(ref: str | Path) -> tuple[SeparationModel, Card]:
-    """Return a model with outputs of its own, in eval mode on the CPU, and its card; `ref` as in find_model.
+    """Return a model with outputs of its own, in eval mode on the CPU, and its card; `ref` as in ensembles.find.
 
     BadInput for one that separates by query: see load_any.
     """
@@ -57,9 +58,18 @@ def load_model(ref: str | Path) -> tuple[SeparationModel, Card]:
 
 
 def load_any(ref: str | Path) -> tuple[Model, Card]:
-    """Return a model of either kind in eval mode on the CPU, and its card; `ref` as in find_model."""
-    path = find_model(ref)
-    card, _ = read_card(path)
+    """Return a model of either kind in eval mode on the CPU, and its card; `ref` as in ensembles.find."""
+    meant = ensembles.find(ref)
+    loaded = [_loaded(member.path, member.card) for member in meant.members]
+    if len(loaded) == 1:
+        return loaded[0], meant.card
+    try:
+        return Ensemble(cast(list[SeparationModel], loaded)).eval(), meant.card
+    except BadInput as fault:
+        raise BadInput(f"{ref}: {fault}") from fault
+
+
+def _loaded(path: Path, card: Card) -> Model:
     if card.objective in registry.PREPARING:
         raise BadInput(
             f"{path}: objective {card.objective} has trained no separator, what it learned is for the training of one; "
@@ -69,7 +79,7 @@ def load_any(ref: str | Path) -> tuple[Model, Card]:
     for what, said, is_ in (("Hz", card.sample_rate, model.sample_rate), ("outputs", card.n_src, model.n_src)):
         if said not in (0, is_):
             raise BadInput(f"{path}: the card says {said} {what}, the model in the same file has {is_}")
-    return model, card
+    return model
 
 
 def save_model(path: Path, state: Mapping[str, Tensor], card: Card, dtype: str = "float32") -> None:

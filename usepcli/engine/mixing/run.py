@@ -22,7 +22,7 @@ from usepcli.errors import UsageError
 from usepcli.files import show, tried
 from usepcli.separator import words
 from usepcli.separator.how import RESIDUAL, names_of
-from usepcli.weights import cards, reach
+from usepcli.weights import ensembles
 
 if TYPE_CHECKING:
     from usepcli.separator.separator import Separator, Watch
@@ -79,7 +79,7 @@ def mix(
     loaded: Separator | None = None
     names = stems.names
     if ref is not None:
-        outputs = cards.read_card(reach.find_model(ref))[0].sources
+        outputs = ensembles.find(ref).card.sources
         if not outputs:  # the card does not say, or the words do
             loaded = _loaded(ref, device, threads)
             if loaded.by_query:
@@ -106,7 +106,7 @@ def mix(
     tags = _tags(stems, out, info.rate, tell, say)
     separator = loaded or (None if ref is None else _loaded(ref, device, threads))
     if ref is not None:
-        for line in purpose(ref, cards.read_card(reach.find_model(ref))[0]):
+        for line in ensembles.purpose(ref, purpose):
             tell(line)
     with Ending() as ending:
         record = remix(

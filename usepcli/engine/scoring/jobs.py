@@ -250,12 +250,12 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     from usepcli import device as devices
     from usepcli.engine.scoring import asking, consistencies, results
     from usepcli.engine.scoring.evaluate import gathered, referenced, score_model
-    from usepcli.weights import cards, reach
+    from usepcli.weights import cards, ensembles
 
     devices.check(means.device)
-    path = reach.find_model(ref)
-    card, digest = cards.read_card(path)
-    run = path.parent if path.name == "best.safetensors" else None
+    meant = ensembles.find(ref)
+    card, path = meant.card, meant.path
+    run = Path(path).parent if len(meant.members) == 1 and Path(path).name == "best.safetensors" else None
     manifest, split = _data(card, run is not None, data, split)
     means.say(f"model: {ref} ({path}), {cards.outputs(card.n_src)} at {card.sample_rate} Hz")
     means.say(f"data: {manifest.path}, split {split or 'unnamed'}, {len(manifest)} items")
@@ -265,7 +265,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
     kinds = consistencies.of_model(wanted.consistency, card.model, ref)
     count = means.workers or in_flight.workers(wanted.metrics, min(means.limit or len(manifest), len(manifest)))
     facts: dict[str, Any] = {
-        "model": {"ref": ref, "path": str(path), "sha256": digest, **_about(card)},
+        "model": {"ref": ref, "path": path, "sha256": meant.sha256, **_about(card)},
         "data": results.about_data(manifest, split, card.sample_rate),
         "settings": {
             "limit": means.limit, "device": means.device, "metrics": wanted.metrics, "channels": means.channels,
@@ -277,7 +277,7 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
 
         if job.net is not None:
             return
-        job.net = store.load_any(path)[0]
+        job.net = store.load_any(ref)[0]
         job.device = devices.pick(means.device)
         devices.set_threads(means.threads)
         facts["settings"]["device"] = str(job.device)

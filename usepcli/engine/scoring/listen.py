@@ -104,7 +104,7 @@ def system(job: Job, folders: Folders, means: Means, summed: bool = False) -> Sy
 
 def _other(job: Job, against: str, folders: Folders, means: Means) -> Callable[[], System]:
     """Return how to make the second system of a test: a folder of estimates, or else a model on the same manifest."""
-    from usepcli.weights import cards, reach
+    from usepcli.weights import cards, ensembles
 
     place, manifest = Path(against), job.manifest
     if place.is_dir() and not (place / "best.safetensors").is_file():
@@ -115,13 +115,12 @@ def _other(job: Job, against: str, folders: Folders, means: Means) -> Callable[[
         )
     if manifest is None:
         raise UsageError(f"--against {against}: beside --estimates stands another folder of estimates; none is here")
-    path = reach.find_model(against)
-    card = cards.read_card(path)[0]
+    card = ensembles.find(against).card
 
     def loaded() -> System:
         from usepcli.weights import store
 
-        net, _ = store.load_any(path)
+        net, _ = store.load_any(against)
         means.say(f"against: {against}, {cards.outputs(card.n_src)} at {card.sample_rate} Hz")
         return systems.of_model(against, net, manifest, device=job.device, limit=means.limit, channels=means.channels)
 

@@ -20,7 +20,7 @@ from usepcli.engine.separation.source import Source
 from usepcli.errors import UsepError
 from usepcli.separator.how import How
 from usepcli.separator.words import NOTHING, Asked
-from usepcli.weights import cards, reach
+from usepcli.weights import ensembles
 
 if TYPE_CHECKING:
     from usepcli.separator.separator import Separator, Watch
@@ -33,7 +33,7 @@ def settings(
     asked: Asked = NOTHING,
 ) -> dict[str, Any]:  # fmt: skip
     """Return all that changes what is written: not the device, not the number of threads."""
-    card, weights = cards.read_card(reach.find_model(model))
+    _, card, weights = ensembles.find(model)
     usual = How()  # what was not asked for does not tell outputs from earlier ones
     more = {name: getattr(wish.how, name) for name in ("overlap", "shifts", "track", "two_stems")}
     more = {name: value for name, value in more.items() if value != getattr(usual, name)}

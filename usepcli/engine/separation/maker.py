@@ -10,7 +10,7 @@ from usepcli import device as devices
 from usepcli.errors import UsageError
 from usepcli.separator.how import check_chunk, default_chunk_s
 from usepcli.separator.words import Query
-from usepcli.weights import cards, reach
+from usepcli.weights import cards, ensembles
 
 if TYPE_CHECKING:
     from usepcli.separator.separator import Separator
@@ -25,7 +25,7 @@ class Maker:
             check_chunk(chunk_s)
         self.ref, self.device, self.threads, self._chunk_s = ref, device, threads, chunk_s
         self.queries = queries
-        self.card = cards.read_card(reach.find_model(ref))[0]
+        self.card = ensembles.find(ref).card
 
     @classmethod
     def of(

@@ -37,6 +37,7 @@ from usepcli.files import show
 from usepcli.separator import words
 from usepcli.separator.how import How, names_of
 from usepcli.stops import Ended, name_of
+from usepcli.weights import ensembles
 
 if TYPE_CHECKING:
     from usepcli.report.progress import Progress
@@ -343,7 +344,7 @@ class _Run:
     def _tell_model(self, bar: Progress) -> None:
         if not (self.told or self.quiet):
             self.told = True
-            for line in purpose(self.maker.ref, self.maker.card):
+            for line in ensembles.purpose(self.maker.ref, purpose):
                 (bar.say if bar.shown else self.say)(line)
 
     def _show(self, record: Record) -> None:
