@@ -1,4 +1,4 @@
-"""What models that are joined by + gain over the best of them, and what it costs: pairs of test talkers of a speech folder.
+"""What models that are joined by + gain over the best of them, and what it costs: pairs of test talkers.
 
 Speech of the test talkers is joined as in image.py, levels within 5 dB, at 8 kHz, by default 40 pairs of 24 s. SI-SDRi
 is the mean over sources in the better order over the whole mixture; the gain of an ensemble is that over the best of

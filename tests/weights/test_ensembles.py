@@ -72,7 +72,7 @@ def test_what_is_refused(pair: Path) -> None:
             ensembles.find(joined)
     with pytest.raises(InputNotFound, match="unknown model 'four'"):
         ensembles.find("one+four")
-    with pytest.raises(InputNotFound, match="'one[+]two': one model is needed here"):
+    with pytest.raises(InputNotFound, match=r"'one\+two': one model is needed here"):
         reach.find_model("one+two")
 
 
