@@ -1,14 +1,14 @@
 """What critics teach beside PIT, or alone: scores and findings of a sweep over rows of Postolache et al. 2023.
 
-    usep prepare-data EVENTS -o data/rooms --corpus fuss-mix --reverb simulated --rooms 100 --seconds 4 --train 4000
-    usep train --profile small_universal -o runs/universal_start --set data.manifest=data/rooms \\
+    (data/near: the scenes of the profile universal, which says how they are made)
+    usep train --profile small_universal -o runs/universal_start --set data.manifest=data/near \\
         --set objective.critics=[] --set objective.pit=fixed --set train.max_steps=4000
-    usep train --sweep benchmarks/sweeps/universal.yaml -o runs/universal --set data.manifest=data/rooms \\
+    usep train --sweep benchmarks/sweeps/universal.yaml -o runs/universal --set data.manifest=data/near \\
         --set init_from=runs/universal_start
-    python benchmarks/universal.py runs/universal --data data/rooms -o out
+    python benchmarks/universal.py runs/universal --data data/near -o out
 
 Every finished run is scored by `usep evaluate --protocol advpit2023` on the test split, whose recordings and rooms no
-training met, in rooms and dry (data/rooms/dry.csv), with mixture consistency as published and without, against the
+training met, in rooms and dry (data/near/dry.csv), with mixture consistency as published and without, against the
 ideal ratio mask and the mixture; by `--protocol fuss-google`; and for spectral holes. The same command goes on where it
 was left.
 
