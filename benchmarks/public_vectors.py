@@ -3,6 +3,8 @@
     pip install --no-deps espnet speechbrain asteroid asteroid-filterbanks clearvoice     # and what they import
     python benchmarks/public_vectors.py store       # small networks, for tests/engine/exchange/public/*.npz
     python benchmarks/public_vectors.py check       # networks of the published sizes: the largest difference of each
+    python benchmarks/public_vectors.py fresh       # the same with the weights that a maker's class starts with
+    python benchmarks/public_vectors.py exact       # the same in float64, where rounding is out of the question
 
 Every case lays its files out as its maker does on the Hub; `usep pull ./folder` takes them from there. What is stored
 is the layout, names and shapes, and the output of the maker's class at five lengths: no weights, which are drawn from
@@ -11,6 +13,7 @@ their names (tests/engine/exchange/drawn.py).
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -119,9 +122,25 @@ def store(name: str) -> None:
     print(name, (STORED / f"{name}.npz").stat().st_size, "bytes", {k: float(np.abs(v).max()) for k, v in est.items()})
 
 
+@contextlib.contextmanager
+def doubled() -> Iterator[None]:
+    """Let what asks for float32, by name or by default, have float64, so that no rounding of it is left."""
+    single, usual, made = Tensor.float, torch.get_default_dtype(), torch.float32
+    Tensor.float = Tensor.double  # type: ignore[method-assign,assignment]
+    torch.float32 = torch.float64  # type: ignore[misc]
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        Tensor.float = single  # type: ignore[method-assign]
+        torch.float32 = made  # type: ignore[misc]
+        torch.set_default_dtype(usual)
+
+
 @torch.no_grad()
-def check(name: str, fresh: bool = False) -> None:
+def check(name: str, fresh: bool = False, exact: bool = False) -> None:
     """Print the largest difference of a network of the published size from usep's."""
+    from usepcli.dsp.stft import STFT
     from usepcli.engine.exchange import hub_pull
     from usepcli.weights import store as weights
 
@@ -137,12 +156,20 @@ def check(name: str, fresh: bool = False) -> None:
             str(folder), out=Path(temporary) / "models", sample_rate=theirs.rate, say=lambda line: None
         )
         model, card = weights.load_model(done["path"])
-        rate, most, level = card.sample_rate, 0.0, 0.0
-        lengths = (rate // 10 + 3, rate // 5, rate // 3, rate // 2 + 7, rate + 1)
+    rate, most, level = card.sample_rate, 0.0, 0.0
+    lengths = (rate // 10 + 3, rate // 5, rate // 3, rate // 2 + 7, rate + 1)
+    if exact:
+        name += ", float64"
+        for module in (*theirs.modules.values(), model):
+            module.double()
+        for part in model.modules():
+            if isinstance(part, STFT):  # not one that was rounded before
+                part.window = torch.hann_window(part.win, dtype=torch.float64)
+    with doubled() if exact else contextlib.nullcontext():
         for length in lengths:
-            want = theirs.run(drawn.wave(length))
-            got = model(drawn.wave(length))
-            assert got.shape == want.shape, (got.shape, want.shape)
+            mix = drawn.wave(length).to(torch.float64 if exact else torch.float32)
+            want, got = theirs.run(mix), model(mix)
+            assert got.shape == want.shape and got.dtype == want.dtype == mix.dtype, (got.shape, want.dtype)
             most = max(most, float((got - want).abs().max()))
             level = max(level, float(want.abs().max()))
     print(f"{name}: {model.n_params} parameters, largest difference {most:.1e} of {level:.3g} at {lengths} samples")
@@ -492,11 +519,78 @@ def sudormrf_groups(published: bool) -> Theirs:
     return _sudormrf("groupcomm_sudormrf_v2", "GroupCommSudoRmRf", True, **sizes)
 
 
+SEPREFORMER = """config:
+    dataset:
+        sampling_rate: 8000
+    model:
+        num_stages: &stages {stages}
+        num_spks: &outputs 2
+        module_audio_enc: {{in_channels: 1, out_channels: &filters {filters}, kernel_size: &kernel {kernel},
+            stride: &stride {stride}, groups: 1, bias: false}}
+        module_feature_projector: {{num_channels: *filters, in_channels: *filters, out_channels: &dim {dim},
+            kernel_size: 1, bias: false}}
+        module_separator:
+            num_stages: *stages
+            relative_positional_encoding: {{in_channels: *dim, num_heads: {heads}, maxlen: {reach}, embed_v: false}}
+            enc_stage:
+                global_blocks: &far {{in_channels: *dim, num_mha_heads: {heads}, dropout_rate: 0.05}}
+                local_blocks: &near {{in_channels: *dim, kernel_size: {near}, dropout_rate: 0.05}}
+                down_conv_layer: {{in_channels: *dim, samp_kernel_size: 5}}
+            spk_split_stage: {{in_channels: *dim, num_spks: *outputs}}
+            simple_fusion: {{out_channels: *dim}}
+            dec_stage: {{num_spks: *outputs, global_blocks: *far, local_blocks: *near, spk_attention: *far}}
+        module_output_layer: {{in_channels: *filters, out_channels: *dim, num_spks: *outputs}}
+        module_audio_dec: {{in_channels: *filters, out_channels: 1, kernel_size: *kernel, stride: *stride, bias: false}}
+"""
+
+
+def _sepreformer(which: str, published: bool, **more: int) -> Theirs:
+    import yaml
+
+    base = Path(os.environ["USEP_THEIRS"]) / "sepreformer" / "models" / which
+    _stub("utils.decorators", logger_wraps=lambda: lambda made: made)
+    _stub("utils")
+    _packages(base, "theirs", "theirs.modules")
+    # A module of its own for each size, as both may be asked for in one run.
+    for name in ("theirs.model", "theirs.modules.module", "theirs.modules.network"):
+        sys.modules.pop(name, None)
+    sizes = {"stages": 4, "filters": 256, "kernel": 16, "stride": 4, "dim": 128, "heads": 8, "reach": 2000, "near": 65}
+    small = {"stages": 2, "filters": 8, "kernel": 8, "stride": 2, "dim": 8, "heads": 2, "reach": 20, "near": 5}
+    text = SEPREFORMER.format(**(sizes | more if published else small))
+    net = importlib.import_module("theirs.model").Model(**yaml.safe_load(text)["config"]["model"]).eval()
+    stride = (sizes if published else small)["stride"]
+
+    def run(mix: Tensor) -> Tensor:
+        whole = nn.functional.pad(mix, (0, -mix.shape[-1] % stride))  # as their program does
+        return torch.stack([est.reshape(1, -1) for est in net(whole)[0]], 1)[..., : mix.shape[-1]]
+
+    return Theirs(
+        {"log/scratch_weights/epoch.0180.pth": net}, {"configs.yaml": text}, run, wrap="model_state_dict",
+        version="dmlguq456/SepReformer at 43cbad8", lengths=(40, 97, 160, 333, 601),
+        more={"epoch": 180, "optimizer_state_dict": {"state": {}, "param_groups": []}, "train_loss": -1.0},
+    )  # fmt: skip
+
+
+@case
+def sepreformer(published: bool) -> Theirs:
+    """SepReformer_Base_WSJ0; its repository lies in $USEP_THEIRS/sepreformer."""
+    return _sepreformer("SepReformer_Base_WSJ0", published)
+
+
+@case
+def sepreformer_each(published: bool) -> Theirs:
+    """SepReformer_Large_DM_WHAM: a split for every stage."""
+    return _sepreformer("SepReformer_Large_DM_WHAM", published, dim=256)
+
+
 def main() -> None:
-    """Do `store` or `check` for the cases that are named, or all."""
+    """Do what the first word says for the cases that are named, or all."""
     command, names = sys.argv[1], sys.argv[2:] or list(CASES)
     for name in names:
-        {"store": store, "check": check, "fresh": lambda name: check(name, True)}[command](name)
+        if command == "store":
+            store(name)
+        else:
+            check(name, command == "fresh", command == "exact")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from usepcli.dsp import framing
 from usepcli.errors import ConfigError, choices
 from usepcli.models.precision import full_precision
 
-Activation = Literal["relu", "linear"]
+Activation = Literal["relu", "linear", "gelu"]
 Padding = Literal["end", "both", "none"]
 
-_ACTIVATIONS = ("relu", "linear")
+_ACTIVATIONS = ("relu", "linear", "gelu")
 _PADDINGS = ("end", "both", "none")
 _SILENT = 1e-12  # energy of a frame, far below one step of 16 bits in any of its samples
 
@@ -40,7 +40,7 @@ class LearnedBasis(nn.Module):
             if found not in known:
                 raise ConfigError(f"model.{key}: {choices(key, found, known)}")
         self.kernel, self.hop = kernel, stride or kernel // 2
-        self.rectify, self.padding = activation == "relu", padding
+        self.activation, self.padding = activation, padding
         self.encoder = nn.Conv1d(1, filters, kernel, self.hop, bias=False)
         self.decoder = nn.ConvTranspose1d(filters, 1, kernel, self.hop, bias=False)
 
@@ -64,7 +64,9 @@ class LearnedBasis(nn.Module):
     def _weights(self, wave: Tensor) -> Tensor:
         with full_precision(wave):
             weights: Tensor = self.encoder(wave[:, None])
-            return torch.relu(weights) if self.rectify else weights
+            if self.activation == "linear":
+                return weights
+            return torch.relu(weights) if self.activation == "relu" else F.gelu(weights)
 
     def hear(self, block: Tensor, waiting: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weights (B, filters, L), L >= 0, that a block (B, t) completes, and the samples that wait."""
