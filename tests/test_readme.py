@@ -201,6 +201,14 @@ def test_the_front_page_is_short_and_the_index_lists_every_page() -> None:
     assert listed == {path.name for path in PAGES} - {"README.md", "index.md"}
 
 
+def test_the_picture_of_the_tour_shows_its_commands() -> None:
+    typed = re.findall(r"^step (usep .*?) *(?:#.*)?$", (ROOT / "docs/tour.sh").read_text(), re.M)
+    shown = re.findall(r">\$ (usep .*?)</text>", (ROOT / "docs/tour.svg").read_text())
+    assert len(typed) > 5 and typed == shown, "draw it again: python benchmarks/terminal.py docs/tour.sh docs/tour.svg"
+    for line in typed:
+        check_usep(shlex.split(line)[1:], True)
+
+
 def test_the_citation_is_of_this_version() -> None:
     assert f"\nversion: {usepcli.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
