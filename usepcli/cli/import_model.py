@@ -18,7 +18,7 @@ def _makers(incomplete: str) -> list[str]:
 def import_model(
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="CHECKPOINT", help="Torch or safetensors file, or a folder.", show_default=False),
+        typer.Argument(metavar="CHECKPOINT", help="Torch, safetensors or ONNX file, or a folder.", show_default=False),
     ],
     out: options.Out,
     kind: Annotated[
@@ -40,16 +40,18 @@ def import_model(
 ) -> None:
     """Make a model file of usep from a checkpoint of another toolkit.
 
-    Whose checkpoints are known is told by `usep models --public`. The file, or the folder of several files, must lie
-    on this machine; it is read as tensors and plain values, no code in it is run, and every tensor must find its place.
-    The result separates as the toolkit does, sample by sample, and `usep info` tells where it came from and the
-    licences of code, weights and training data. A model that learned by a measure without level (SI-SNR) may give
-    quiet or loud sources: a note says so, --fit-level mends it.
+    Whose checkpoints are known is told by `usep models --public`. An ONNX file needs a YAML file of its name beside
+    it, with sample_rate, outputs or stems, and input: wave or stft (docs/onnx.md). The file, or the folder of several
+    files, must lie on this machine; it is read as tensors and plain values, no code in it is run, and every tensor must
+    find its place. The result separates as the toolkit does, sample by sample, and `usep info` tells where it came from
+    and the licences of code, weights and training data. A model that learned by a measure without level (SI-SNR) may
+    give quiet or loud sources: a note says so, --fit-level mends it.
 
     \b
     Examples:
       usep import pytorch_model.bin -o wham.safetensors
       usep import ./sepformer-wham -o wham_sepformer.safetensors
+      usep import vocals.onnx -o models/vocals.safetensors
       usep import conv_tasnet.pt -o libri2mix.safetensors --sample-rate 8000 --mask relu --blocks 8
     """
     asked = dict(locals())

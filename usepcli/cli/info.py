@@ -9,7 +9,7 @@ from usepcli import registry
 from usepcli.cli import _options as options
 from usepcli.errors import BadInput, ConfigError, InputNotFound
 from usepcli.files import read_json
-from usepcli.weights import cards, reach
+from usepcli.weights import cards, reach, readers
 
 if TYPE_CHECKING:
     from usepcli.models.queried import Model
@@ -27,7 +27,7 @@ def _takes(parameters: int, rate: int, outputs: int, cost: Cost) -> dict[str, An
         "live": cost.live,
         "receptive_field_s": None if field is None else round(field / rate, 4),
         "latency_ms": round(1000 * cost.latency_samples / rate, 3) if cost.causal else None,
-        "gflop_per_second": round(cost.flops_per_second / 1e9, 4),
+        "gflop_per_second": round(cost.flops_per_second / 1e9, 4) or None,
     }
 
 
@@ -40,8 +40,8 @@ def _measured(model: Model) -> dict[str, Any]:
 
 def _of_model(ref: str) -> dict[str, Any]:
     path = reach.find_model(ref)
-    header = cards.read_header(path)
-    if cards.digest(path.read_bytes()) != header.sha256:
+    header = readers.header(path)
+    if not readers.whole(path, header):
         raise BadInput(f"{path}: weights do not match their sha256; the file is damaged, fetch it again")
     card = header.card
     cost = cards.cost(card)

@@ -38,6 +38,7 @@ class Ensemble(SeparationModel):
         )
         self.stems, self.channels = first.stems, max(net.channels for net in nets)
         self.ordered = first.ordered or bool(first.stems)
+        self.on_cpu = any(net.on_cpu for net in nets)
         self.segment_s = min((net.segment_s for net in nets if net.segment_s), default=0.0)
         for net in nets:
             if net.n_src != self.n_src or {*net.stems} != {*self.stems}:

@@ -40,6 +40,7 @@ class QueriedModel(nn.Module):
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
     ordered: ClassVar[bool] = True
+    on_cpu: ClassVar[bool] = False
     channels: ClassVar[int] = 1
     n_src = 0
     segment_s = 0.0

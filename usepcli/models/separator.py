@@ -54,6 +54,8 @@ class SeparationModel(Streaming, nn.Module):
     embeds: ClassVar[bool] = False
     # Channels that it hears at once; one of more hears one channel as well (models/stereo.py).
     channels: int = 1
+    # True where it runs on the processor alone, whatever devices there are.
+    on_cpu: bool = False
     # What its outputs are called; empty where they are numbered.
     stems: tuple[str, ...] = ()
     # Seconds that it is made to hear at once; 0 where it has no say.

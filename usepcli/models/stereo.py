@@ -24,7 +24,7 @@ class StereoModel(SeparationModel):
 
         Both channels are normalised by one mean and one scale; BadInput as of any model.
         """
-        both = mix.dim() == 3 and mix.shape[1] == self.channels and mix.shape[2] > 0
+        both = mix.dim() == 3 and 1 < mix.shape[1] == self.channels and mix.shape[2] > 0
         wave = mix.float() if both else self.as_batch(mix)
         heard = wave if both else wave[:, None].expand(-1, self.channels, -1)
         if self.input_norm == "none" or not normalize:

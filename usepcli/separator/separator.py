@@ -109,8 +109,8 @@ class Separator:
         """Load a released model by name, a .safetensors file or a run folder; errors as in load_model."""
         devices.keep_heap()
         devices.set_threads(threads)
-        where = devices.pick(device)
         model, card = store.load_any(ref)
+        where = devices.pick("cpu" if device == "auto" and model.on_cpu else device)
         found = cls(model, card, where, chunk_s)
         found.ref = str(ref)
         return found
@@ -392,7 +392,7 @@ class Separator:
 @contextmanager
 def borrowed(model: Model, device: torch.device | str) -> Iterator[Separator]:
     """Yield a Separator on `device` around a model of somebody else's; it comes back to its mode and its device."""
-    was_training, home = model.training, next(model.parameters()).device
+    was_training, home = model.training, next(iter(model.state_dict().values())).device
     try:
         yield Separator(model, device=device)
     finally:

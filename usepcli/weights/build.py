@@ -16,12 +16,12 @@ def model(section: Mapping[str, Any]) -> Model:
     """Build a model from {"name", "preset", **options}; `.config` of the result names every setting."""
     options = dict(section)
     name, preset = options.pop("name"), options.pop("preset", "")
-    kind = registry.load("model", name)
+    kind = registry.load(registry.kind_of(name), name)
     if preset:
         if preset not in kind.PRESETS:
             raise ConfigError(f"model.preset: {choices('preset', preset, kind.PRESETS)}")
         options = {**kind.PRESETS[preset], **options}
-    known = signature("model", name).parameters
+    known = signature(registry.kind_of(name), name).parameters
     for key in options:
         if key not in known:
             raise ConfigError(f"model.{key}: {choices('setting', key, known)}")

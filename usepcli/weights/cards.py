@@ -287,7 +287,8 @@ def read_header(path: Path) -> Header:
         meta = raw.pop("__metadata__", {})
         shapes = {name: tuple(part["shape"]) for name, part in raw.items()}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
-        raise BadInput(f"{path}: not a readable model file ({what_instead(path) or fault})") from fault
+        onnx = "an ONNX file; usep import makes a model file of it" if path.suffix == ".onnx" else ""
+        raise BadInput(f"{path}: not a readable model file ({what_instead(path) or onnx or fault})") from fault
     if not isinstance(meta.get("usep"), str) or not isinstance(meta.get("sha256", ""), str):
         raise BadInput(f"{path}: a safetensors file without a usep card; only models written by usep can be loaded")
     try:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from usepcli import registry
 from usepcli.errors import UsageError
 from usepcli.files import show
-from usepcli.weights import cards, reach
+from usepcli.weights import cards, reach, readers
 from usepcli.weights.cards import Card, Cost
 
 
@@ -38,9 +38,9 @@ class Joined(NamedTuple):
 def find(ref: str | Path) -> Joined:
     """Return what a name, a path, or several joined by +, mean; UsageError where the outputs of models differ.
 
-    Other errors as of reach.find_model and cards.read_card.
+    Other errors as of reach.find_model and readers.card.
     """
-    members = tuple(Member(name, path, *cards.read_card(path)) for name, path in reach.find_models(ref))
+    members = tuple(Member(name, path, *readers.card(path)) for name, path in reach.find_models(ref))
     if len(members) == 1:
         return Joined(members, members[0].card, members[0].sha256)
     refuse(members)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-from usepcli import guard
-from usepcli.errors import LONGEST_NAME, BadInput, ConfigError
+from usepcli import guard, registry
+from usepcli.errors import LONGEST_NAME, BadInput, ConfigError, MissingDependency
 from usepcli.models.queried import Model
 from usepcli.profile import signature
 from usepcli.weights import build
@@ -91,7 +91,7 @@ def check_kinds(settings: Mapping[str, Any], where: str) -> None:
     """BadInput for the first setting that is not of the kind that its constructor states."""
     given = {key: value for key, value in settings.items() if key not in ("name", "preset")}
     try:
-        signature.schema("model", settings["name"]).model_validate(given)
+        signature.schema(registry.kind_of(settings["name"]), settings["name"]).model_validate(given)
     except ValidationError as fault:
         first = fault.errors(include_url=False)[0]
         if first["type"] == "extra_forbidden":  # the builder names it, and the nearest that there is
@@ -127,7 +127,10 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
     """Copy a state dict strictly; BadInput names the first differing keys or shapes."""
     own = module.state_dict()
     compare(own, state, where)
-    module.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+    try:
+        module.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+    except (BadInput, MissingDependency) as fault:  # of a network that opens what it is given, a graph
+        raise type(fault)(f"{where}: {fault}") from fault
 
 
 def compare(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:

@@ -18,7 +18,7 @@ from usepcli.files import write_bytes
 from usepcli.models.ensemble import Ensemble
 from usepcli.models.queried import Model, QueriedModel
 from usepcli.models.separator import SeparationModel
-from usepcli.weights import ensembles, fitting
+from usepcli.weights import ensembles, fitting, onnx_files, readers
 from usepcli.weights.cards import Card, read_card
 
 
@@ -75,7 +75,8 @@ def _loaded(path: Path, card: Card) -> Model:
             f"{path}: objective {card.objective} has trained no separator, what it learned is for the training of one; "
             "name it under model.prompts of that"
         )
-    model = fitting.model(card.model, read_weights(path), str(path))
+    state = readers.graph(path) if path.suffix == onnx_files.SUFFIX else read_weights(path)
+    model = fitting.model(card.model, state, str(path))
     for what, said, is_ in (("Hz", card.sample_rate, model.sample_rate), ("outputs", card.n_src, model.n_src)):
         if said not in (0, is_):
             raise BadInput(f"{path}: the card says {said} {what}, the model in the same file has {is_}")

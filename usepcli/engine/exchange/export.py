@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from usepcli import device, files, guard
+from usepcli import device, files, guard, registry
 from usepcli.audio import io, resample
 from usepcli.engine.exchange import export_targets, hub
 from usepcli.engine.exchange.export_targets import Target
@@ -60,6 +60,8 @@ def export(
     source = reach.find_model(model)
     header = cards.read_header(source)
     card, digest = header.card, header.sha256
+    if registry.kind_of(str(card.model.get("name"))) == "graph":
+        raise BadInput(f"{source}: is an ONNX graph already, and no layers of torch's that could be written elsewhere")
     # A card may come from anybody: its name is a name only where it cannot lead into another folder.
     name = card.name if hub.NAME.fullmatch(card.name) else source.stem
     out = out or Path(name + target.suffix)

@@ -277,9 +277,9 @@ def model_job(model: str | None, data: Path | None, split: str, wanted: Measures
 
         if job.net is not None:
             return
-        job.net = store.load_any(ref)[0]
-        job.device = devices.pick(means.device)
         devices.set_threads(means.threads)
+        job.net = store.load_any(ref)[0]
+        job.device = devices.pick("cpu" if means.device == "auto" and job.net.on_cpu else means.device)
         facts["settings"]["device"] = str(job.device)
         job.opened(str(job.device))
 
