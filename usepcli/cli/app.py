@@ -32,7 +32,7 @@ if not any(name in os.environ for name in WAITING):
 COMMANDS = {
     "prepare-data": "Make a data set for training: manifest.csv, prepare.json and, from single talkers, mixtures.",
     "train": "Train a separator from a profile.",
-    "calibrate": "Find out how a model by query tells whether a sound is there, and keep it on its card.",
+    "calibrate": "Find out how a model tells what is there, and keep it on its card.",
     "evaluate": "Score a model on a test set, or files that any program separated.",
     "listen": "Make a blind listening test, or count its answers.",
     "separate": "Separate recordings into their sources.",

@@ -1,4 +1,4 @@
-"""`usep calibrate`: how a model by query tells whether a sound is there at all."""
+"""`usep calibrate`: how a model tells whether a sound is there at all, or which of its outputs are silent."""
 
 from __future__ import annotations
 
@@ -33,17 +33,22 @@ def calibrate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find out how a model by query tells whether a sound is there, and keep it on its card.
+    """Find out how a model tells what is there, and keep it on its card.
 
-    Every item of the data is asked for its own queries and for as many of other items. What tells the answers apart
+    A model by query is asked for the queries of every item and for as many of other items. What tells the answers apart
     becomes odds: a presence of 0.5 is reached as often by sounds that are there as by sounds that are not, where both
-    are as frequent. Take scenes that the model did not learn from. The weights stay as they are; `usep train` does
-    this at its end wherever its validation split has queries, and usep evaluate --metric presence tells how it does on
-    others.
+    are as frequent. `usep train` does this at its end wherever its validation split has queries, and usep evaluate
+    --metric presence tells how it does on others.
+
+    Of another model with several outputs it is found how far below the recording an output counts as silent, so that
+    as many are left as there are sources: usep separate --sources auto goes by it. Without it, that is 30 dB.
+
+    Take scenes that the model did not learn from. The weights stay as they are.
 
     \b
     Examples:
       usep calibrate runs/small_words
+      usep calibrate runs/small_universal --data data/near
       usep calibrate words.safetensors --data data/scenes --split valid -o words_2.safetensors
     """
     asked = dict(locals())

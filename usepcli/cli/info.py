@@ -75,6 +75,7 @@ def _of_model(ref: str) -> dict[str, Any]:
         "sha256": header.sha256,
         **({"fixed": card.fixed} if card.fixed else {}),
         **({"presence": card.presence or "not calibrated"} if card.model.get("name") in registry.QUERIED else {}),
+        **({"silence": card.silence} if card.silence else {}),
         **_pulled(path),
     }
 

@@ -31,6 +31,7 @@ _BYTES = {
 _MOST_OUTPUTS = 1000
 _SUREST = math.log(1000)  # no few hundred scenes tell more
 _LONGEST_WINDOW_S = 60.0
+LEAST_SILENT_DB, MOST_SILENT_DB = 3.0, 60.0
 UNSTATED, IMPORTED = "unstated", "imported from"
 MEASURES = ("level", "purity")  # of an answer to a query, in dB: see separator/presence.py
 
@@ -63,6 +64,8 @@ class Card:
     fixed: dict[str, dict[str, str]] = field(default_factory=dict)
     # Of a model by query: how its answers tell whether a sound is there at all, see `calibration`.
     presence: dict[str, Any] = field(default_factory=dict)
+    # Of a model with outputs of its own: which of them count as silent, see `silent_db`.
+    silence: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the card as one JSON object."""
@@ -89,6 +92,7 @@ class Card:
                 raise ValueError(f"{key} is {str(getattr(card, key))[:40]}, expected 0 to {most}")
         cost(card)
         calibration(card)
+        silent_db(card)
         if why := stems.refusal(card.model.get("stems", ())):
             raise ValueError(f"model.stems: {why}")
         return card
@@ -250,6 +254,21 @@ def calibration(card: Card) -> Calibration | None:
         return None
     held = tuple(float(weights.get(name, 0.0)) for name in MEASURES)  # type: ignore[union-attr]
     return Calibration(held, float(bias), float(window))  # type: ignore[arg-type]
+
+
+def silent_db(card: Card) -> float | None:
+    """Return how far a silent output's loudest frame lies below the recording's, None for a model not calibrated.
+
+    ValueError for what is no number from LEAST_SILENT_DB to MOST_SILENT_DB.
+    """
+    if not card.silence:
+        return None
+    found = card.silence.get("active_db")
+    if not isinstance(found, (int, float)) or isinstance(found, bool) or not LEAST_SILENT_DB <= found <= MOST_SILENT_DB:
+        raise ValueError(
+            f"silence: active_db is {str(found)[:40]}; expected {LEAST_SILENT_DB:g} to {MOST_SILENT_DB:g} dB"
+        )
+    return float(found)
 
 
 def _printable(value: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Finding out by which measures of its answers a model by query tells whether a sound is there: its card keeps them.
+"""Finding out how a model's answers tell what is there, which its card keeps: of one by query the measures that make a
+presence, of others how far below the recording an output counts as silent (silences.py).
 
 usep calibrate MODEL      scenes that the model did not learn from: the split that chose its weights, or others
 """
@@ -35,10 +36,11 @@ def calibrate(
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Calibrate the presence of a model by query, write its card, and return what was found.
+    """Calibrate the presence of a model by query, or the silence of another's outputs; return what its card now holds.
 
-    data: a manifest with queries, by default that of the run, and its validation split.  out: a copy with the new card;
-    by default the model's own file gets it.  UsageError for a model without queries, BadInput for data without them.
+    data: a manifest with queries, or with sources, by default that of the run, and its validation split.  out: a copy
+    with the new card; by default the model's own file gets it.  UsageError for a model of one output, BadInput for data
+    without queries or sources.
     """
     from usepcli import device as devices
     from usepcli.engine.scoring.jobs import CHANNELS, chosen
@@ -49,10 +51,8 @@ def calibrate(
         raise UsageError(choices("choice for --channels", channels, CHANNELS))
     path = reach.find_model(model)
     card = cards.read_card(path)[0]
-    if card.n_src:
-        raise UsageError(
-            f"{show(model)}: takes no queries; only of a model by query it is asked whether a sound is there"
-        )
+    if card.n_src == 1:
+        raise UsageError(f"{show(model)}: has one output, which is never silent; calibrate a model of several")
     target = _target(path, out, overwrite)
     own = card.profile.get("data")
     own = own if isinstance(own, dict) else {}
@@ -69,8 +69,14 @@ def calibrate(
         where = devices.pick(device)
         devices.set_threads(threads)
         name = f"{found.path}, split {split or 'unnamed'}"
+        if card.n_src:
+            from usepcli.engine.scoring import silences
+
+            silence = silences.measured(net, found, name, device=where, channels=channels, quiet=quiet)
+            put(path, {"silence": silence}, target)
+            return {"model": str(target), **silence}
         presence = measured(net, found, name, device=where, channels=channels, seed=seed, quiet=quiet)
-        put(path, presence, target)
+        put(path, {"presence": presence}, target)
     return {"model": str(target), **presence}
 
 
@@ -92,10 +98,10 @@ def measured(
     return asking.calibrated(rows, name, asking.usual_window(found))
 
 
-def put(path: Path, presence: dict[str, Any], target: Path | None = None) -> None:
-    """Write a model file with what its card holds of presence, over itself or to another place."""
+def put(path: Path, held: dict[str, Any], target: Path | None = None) -> None:
+    """Write a model file with fields of its card replaced, over itself or to another place."""
     card = cards.read_card(path)[0]
-    write_bytes(target or path, cards.with_card(path.read_bytes(), replace(card, presence=presence)))
+    write_bytes(target or path, cards.with_card(path.read_bytes(), replace(card, **held)))
 
 
 def _table(data: Path | None, own: dict[str, Any]) -> Manifest:
@@ -134,7 +140,7 @@ def of_run(path: Path, net: Model, found: Manifest | None, name: str, device: An
         presence = measured(net, found, name, device=device, channels=channels)
     except BadInput as fault:
         return f"presence not calibrated: {fault}; see usep calibrate"
-    put(path, presence)
+    put(path, {"presence": presence})
     return (
         f"presence calibrated on {presence['present']} queries of {name} and {presence['absent']} of other items: "
         f"{100 * presence['misses']:.0f} % missed, {100 * presence['false_alarms']:.0f} % false alarms"

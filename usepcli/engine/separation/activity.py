@@ -2,8 +2,9 @@
 
 Level of a frame of 100 ms: mean power over its samples and channels, in dB of full scale. A frame of a source is
 active if it lies above -60 dB of full scale and less than 30 dB below the loudest frame of the whole, which is
-the sum of all sources. A source without one active frame is near-silent. The mean level would not do: who says
-one sentence in an hour lies 30 dB below the others, too.
+the sum of all sources. A source whose loudest frame is no such frame is near-silent; of a model that was calibrated
+the distance that makes it so is another. The mean level would not do: who says one sentence in an hour lies 30 dB below
+the others, too.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ class Curve:
 class Meter:
     """Takes the pieces (N, C, t) of a separation; afterwards knows activity, level, loudness and peak of each."""
 
-    def __init__(self, rate: int, n_src: int, channels: int) -> None:
-        self.rate, self.n_src = rate, n_src
+    def __init__(self, rate: int, n_src: int, channels: int, silent_db: float = ACTIVE_DB) -> None:
+        """silent_db: how far the loudest frame of a near-silent source lies below that of the whole."""
+        self.rate, self.n_src, self.silent_db = rate, n_src, silent_db
         self.peaks = np.zeros(n_src)
         self._loudness = [LoudnessMeter(rate, channels) for _ in range(n_src)]
         self._bins = np.zeros((n_src + 1, round((_HIGH_DB - _LOW_DB) / _STEP_DB)), np.int64)  # the whole comes first
@@ -121,18 +123,28 @@ class Meter:
 
     def activity(self) -> list[float]:
         """Return the share of active frames of each source, 0 to 1 (rule at the head of this module)."""
-        used = np.flatnonzero(self._bins[0])
-        if not len(used):
+        if not self._frames:
             return [0.0] * self.n_src
-        least = max(FLOOR_DB, _LOW_DB + _STEP_DB * used[-1] - ACTIVE_DB)
-        first = round((least - _LOW_DB) / _STEP_DB)
-        return [float(share) for share in self._bins[1:, first:].sum(1) / self._frames]
+        return [float(share) for share in self._bins[1:, self._first(ACTIVE_DB) :].sum(1) / self._frames]
+
+    def _first(self, below_db: float) -> int:
+        """Return the place in the histogram of what lies at most `below_db` below the loudest frame of the whole."""
+        loudest = _LOW_DB + _STEP_DB * np.flatnonzero(self._bins[0])[-1]
+        return math.ceil((max(FLOOR_DB, loudest - below_db) - _LOW_DB) / _STEP_DB - 1e-6)
+
+    def below_db(self) -> list[float]:
+        """Return how far the loudest frame of each source lies below that of the whole, in dB; 0 where nothing came."""
+        if not self._frames:
+            return [0.0] * self.n_src
+        tops = [int(np.flatnonzero(row)[-1]) for row in self._bins]
+        return [_STEP_DB * (tops[0] - top) for top in tops[1:]]
 
     def silent(self, places: Sequence[int]) -> list[bool]:
         """Return which of the sources `places` are near-silent; never the loudest, so that something is left."""
-        levels, activity = self.levels_db, self.activity()
+        levels = self.levels_db
         loudest = max(places, key=lambda k: levels[k])
-        return [k != loudest and not activity[k] for k in places]
+        first = self._first(self.silent_db) if self._frames else 0
+        return [k != loudest and not (self._frames and self._bins[1 + k, first:].any()) for k in places]
 
     def curves(self) -> tuple[float, list[list[float]]]:
         """Return the step in seconds, and the level of each source per step in dB of full scale (at least -160)."""

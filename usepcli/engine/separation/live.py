@@ -21,7 +21,7 @@ from usepcli import device as devices
 from usepcli.audio import incoming, pcm
 from usepcli.audio.incoming import MICROPHONE, Incoming
 from usepcli.engine.separation import batch, jobs, live_models
-from usepcli.engine.separation.activity import Meter
+from usepcli.engine.separation.activity import ACTIVE_DB, Meter
 from usepcli.engine.separation.ending import Noting
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.ledger import Ledger
@@ -201,7 +201,8 @@ class _Stream:
         kept = [(self.names.index(name), path) for name, path in zip(self.job.names, self.job.outputs, strict=False)]
         self._tell(source, separator, live, subtypes[1], channels)
         outputs = Outputs(kept, self.pipes, subtypes, self.clip, self.overwrite, stop)
-        heard = _Heard(Meter(source.rate, len(self.names), channels), Meters(self.names, pace, self.quiet))
+        meter = Meter(source.rate, len(self.names), channels, cards.silent_db(separator.card) or ACTIVE_DB)
+        heard = _Heard(meter, Meters(self.names, pace, self.quiet))
         try:
             try:
                 self._hear(source, live, pace, outputs, heard, frames, stop)

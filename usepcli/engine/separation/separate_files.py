@@ -16,11 +16,12 @@ from usepcli import files, guard
 from usepcli.audio import io, metadata
 from usepcli.audio.formats import LOSSY
 from usepcli.engine.separation import outputs
-from usepcli.engine.separation.activity import Meter
+from usepcli.engine.separation.activity import ACTIVE_DB, Meter
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.errors import IOFault, UsageError, UsepError, choices
 from usepcli.separator.how import How, Null, Trace
+from usepcli.weights import cards
 
 if TYPE_CHECKING:
     from usepcli.separator.separator import Separator, Watch
@@ -65,17 +66,20 @@ class _Listener:
         self.places = [*range(len(names))] if wish.queries else [names.index(name) for name in self.names]
         self.rate, self.n_src, self.subtype = info.rate, len(names), info.subtype
         self.channels = separator.channels_out(info.channels, wish.how)
-        self.trace, self.meter = Trace(), Meter(self.rate, self.n_src, self.channels)
+        self.trace, self.meter = Trace(), self._meter()
         self.kept: list[bool] = []
         self.absent: tuple[int, ...] = ()  # queries that are silenced
         self.settled = not wish.queries or wish.always or wish.how.rest == "share"
+
+    def _meter(self) -> Meter:
+        return Meter(self.rate, self.n_src, self.channels, cards.silent_db(self.separator.card) or ACTIVE_DB)
 
     def produce(self) -> Iterator[np.ndarray]:
         """Yield the pieces (N', C, t) of the sources that the job names; may be asked again from the start.
 
         Anew where the end shows that what was given out is not what is to be written: a query is absent.
         """
-        self.trace, self.meter = Trace(), Meter(self.rate, self.n_src, self.channels)
+        self.trace, self.meter = Trace(), self._meter()
         for piece in self.separator.file(self.job.source, self.wish.how, self.trace, self.watch, self.absent):
             self.meter.push(piece)
             yield piece if len(self.places) == self.n_src else piece[self.places]
