@@ -182,3 +182,11 @@ def test_least_squares_takes_forty_outputs_and_survives_a_broken_model(caplog: p
     broken = torch.full((1, 3, 3), float("nan"))
     assert set(assign.mixit_ls(broken, torch.zeros(1, 2, 3))[0].tolist()) <= {0, 1}
     assert "not finite" in caplog.text
+
+
+def test_remixed_outputs_take_the_gradient_of_their_mixture() -> None:
+    est = torch.randn(2, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    owner = torch.tensor([[0, 1, 2, 1], [2, 2, 0, 2]])
+    expected = torch.nn.functional.one_hot(owner, 3).mT.double() @ est
+    torch.testing.assert_close(assign.remix(est, owner, 3), expected)
+    assert torch.autograd.gradcheck(lambda e: assign.remix(e, owner, 3), (est,))

@@ -54,6 +54,35 @@ def test_inner_products_are_those_of_float64(length: int, n: int, k: int) -> Non
     torch.testing.assert_close(gram, torch.einsum("bnt,bkt->bnk", b, b), rtol=0, atol=2 * off * length)
 
 
+@pytest.mark.parametrize("length", [1, 5000, 40_000])
+@pytest.mark.parametrize("same_sign", [False, True])
+def test_narrow_products_are_as_far_off_as_they_say_at_most(length: int, same_sign: bool) -> None:
+    rng = torch.Generator().manual_seed(length)
+    a, b = torch.randn(2, 4, length, generator=rng), torch.randn(2, 2, length, generator=rng)
+    a, b = (a.abs(), b.abs()) if same_sign else (a, b)
+    most = ratios.rounding([a, b])
+    narrow, wide = (ratios.inner([a, b], [(0, 0), (1, 0)], narrow) for narrow in (True, False))
+    norms_a, norms_b = (energy.sqrt() for energy in wide[0])
+    for found, exact in zip(narrow[0], wide[0], strict=True):
+        assert ((found - exact).abs() <= most * exact).all()
+    for found, exact, left in zip(narrow[1], wide[1], (norms_a, norms_b), strict=True):
+        assert ((found - exact).abs() <= most * left[..., None] * norms_a[:, None]).all()
+        assert not torch.equal(found, exact) or length == 1
+
+
+def test_only_full_single_precision_on_a_processor_is_narrowed() -> None:
+    x = torch.ones(1, 1, 4)
+    assert 0 < ratios.rounding([x, x]) < 1e-4
+    assert ratios.rounding([x, x.double()]) == ratios.rounding([x.bfloat16()]) == 0
+    assert ratios.rounding([x.to("meta")]) == 0
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert ratios.rounding([x]) == 0
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_residual_gradient_is_the_numerical_one() -> None:
     rng = torch.Generator().manual_seed(0)
     est = torch.randn(2, 3, 5, dtype=torch.float64, generator=rng, requires_grad=True)

@@ -6,7 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -83,10 +83,12 @@ def subset_sums(values: Tensor) -> Tensor:
 def subset_energies(gram: Tensor) -> Tensor:
     """Return a^T G a for every 0/1 vector a, (B, N, N) -> (B, 2^N), indexed as in `subset_sums`."""
     table = gram.new_zeros((gram.shape[0], 1))
+    twice = gram.new_zeros((*gram.shape[:-1], 1))  # 2 <e_m, sum_S e> of the outputs m that are still to come
     for n in range(gram.shape[-1]):
         # ||e_n + sum_S e||^2 = ||e_n||^2 + 2 <e_n, sum_S e> + ||sum_S e||^2 for all subsets S of the first n.
-        grown = gram[:, n, n, None] + 2 * subset_sums(gram[:, n, :n]) + table
-        table = torch.cat([table, grown], -1)
+        table = torch.cat([table, gram[:, n, n, None] + twice[:, 0] + table], -1)
+        twice = twice[:, 1:]
+        twice = torch.cat([twice, twice + 2 * gram[:, n + 1 :, n, None]], -1)
     return table.clamp_min(0)
 
 
@@ -146,7 +148,7 @@ def split(costs: Tensor, rules: Rules | None = None) -> Tensor:
         # Both rules speak of one subset in one mixture, so they need no word about whole assignments.
         costs = costs.masked_fill(~rules.subsets().to(costs.device), torch.inf)
     if n_mix == 2:
-        # The second mixture gets the complement; complements count down as subsets count up.
+        # The second mixture gets a subset, the first its complement; complements count down as subsets count up.
         best = (costs[:, 0].flip(-1) + costs[:, 1]).argmin(-1)
         return best[:, None] >> torch.arange(n_est, device=best.device) & 1
     grid, index = (t.to(costs.device) for t in _memberships(n_mix, n_est))
@@ -158,6 +160,29 @@ def split(costs: Tensor, rules: Rules | None = None) -> Tensor:
 def _limit(n_mix: int, n_est: int) -> None:
     if n_mix**n_est > MAX_MIXIT:
         raise ValueError(f"{n_mix}^{n_est} assignments; expected at most {MAX_MIXIT}")
+
+
+class _Remix(torch.autograd.Function):
+    """The sums of the outputs of each mixture; backward, every output takes the gradient of its mixture, unsummed."""
+
+    @staticmethod
+    def forward(ctx: Any, est: Tensor, owner: Tensor, n_mix: int) -> Tensor:
+        ctx.save_for_backward(owner)
+        dealt = owner[:, None] == torch.arange(n_mix, device=owner.device)[:, None]  # (B, P, N)
+        return dealt.to(est.dtype) @ est
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (owner,) = ctx.saved_tensors
+        n_mix = grads[0].shape[1]
+        rows = owner + n_mix * torch.arange(len(owner), device=owner.device)[:, None]
+        return grads[0].flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, owner.shape), None, None
+
+
+def remix(est: Tensor, owner: Tensor, n_mix: int) -> Tensor:
+    """Return the sums (B, P, T) of the outputs est (B, N, T) that owner (B, N) gives to each of n_mix mixtures."""
+    out: Tensor = _Remix.apply(est, owner, n_mix)
+    return out
 
 
 def mixit_ls(gram: Tensor, cross: Tensor, rules: Rules | None = None) -> Tensor:

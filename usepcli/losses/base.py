@@ -113,8 +113,10 @@ class Loss:
         loss = self._active_products(p)
         if p.mix is None:
             return loss
-        quiet = self._log(p.est + self.tau_zero * p.mix)
-        return torch.where(self.active(p.ref, p.mix, p.length), loss, quiet)
+        active = self.active(p.ref, p.mix, p.length)
+        if bool(active.all()):
+            return loss
+        return torch.where(active, loss, self._log(p.est + self.tau_zero * p.mix))
 
     def unlimited(self) -> Self:
         """Return the same loss without its soft limits, for a search that tells good estimates from better ones."""

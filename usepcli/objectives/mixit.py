@@ -11,8 +11,7 @@ objectives/supervised.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,77 +22,13 @@ from usepcli.dsp import ratios
 from usepcli.dsp.consistency import project
 from usepcli.dsp.parts import Parts
 from usepcli.errors import BadInput, ConfigError, choices
-from usepcli.losses.base import Loss, Products
+from usepcli.losses.base import Loss
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives import sparsity as spare
 from usepcli.objectives import supervised
 from usepcli.objectives.base import Objective
-from usepcli.objectives.pit import check_spectrum, match, mean_snr_db, seen, snr_db, take
-
-# Subsets of the outputs that are summed at once where a search reads waveforms.
-_SUMS_AT_ONCE = 32
-
-
-class Dealt(NamedTuple):
-    """Outcome of a MixIT search: owner (B, N) holds the mixture of each output."""
-
-    loss: Tensor  # (B,)
-    owner: Tensor  # (B, N)
-    pair_db: Tensor  # (B, P) loss of each mixture
-    active: Tensor  # (B, P) where the mixture sounds
-    snr_db: Tensor  # (B, P) SNR of each mixture in dB, detached, at most 120
-    energy: Tensor  # (B, N) of each output, detached
-
-
-def deal(
-    loss: Loss,
-    est: Tensor,
-    mixtures: Tensor,
-    mom: Tensor,
-    assign: str = "exact",
-    rules: assignment.Rules | None = None,
-) -> Dealt:
-    """Return the best way to deal est (B, N, T) out to mixtures (B, P, T), and its loss (B,) with gradient.
-
-    The search over all P^N ways, or over those that keep the rules, reads inner products, as does the least-squares
-    one (assign: ls); the winner is evaluated on waveforms. Silent mixtures cost the zero-reference loss against
-    mom (B, T).
-    """
-    with torch.autocast(est.device.type, enabled=False):
-        est = est if est.dtype == torch.float64 else est.float()
-        energies, (gram, cross) = ratios.inner([mixtures, est, mom[:, None]], [(1, 1), (0, 1)])
-        ref_energy, est_energy, mom_energy = energies
-        if assign == "ls":
-            owner = assignment.mixit_ls(gram, cross, rules)
-        elif loss.reads_waves:
-            owner = assignment.split(_costs_on_waves(loss, est, mixtures, mom), rules)
-        else:
-            owner = assignment.mixit(gram, cross, _cost(loss, ref_energy, mom_energy, mom.shape[-1]), rules)
-        dealt = owner[:, None] == torch.arange(mixtures.shape[1], device=owner.device)[:, None]  # (B, P, N)
-        remixed = dealt.to(est.dtype) @ est  # (B, P, T)
-        pair_db = loss.direct(remixed, mixtures, ref_energy.to(est.dtype), mom_energy.to(est.dtype))
-        matrix = dealt.double()
-        error = ref_energy - 2 * (matrix * cross).sum(-1) + (matrix @ gram * matrix).sum(-1)
-    active = loss.active(ref_energy, mom_energy, mom.shape[-1])
-    return Dealt(pair_db.mean(-1), owner, pair_db, active, snr_db(ref_energy, error), est_energy)
-
-
-def _cost(loss: Loss, ref_energy: Tensor, mom_energy: Tensor, length: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return what maps the energy of sums of outputs, and their products with the mixtures, to the loss."""
-
-    def cost(energy: Tensor, inner: Tensor) -> Tensor:
-        return loss.from_products(Products(ref_energy[..., None], energy, inner, mom_energy[..., None], length))
-
-    return cost
-
-
-@torch.no_grad()
-def _costs_on_waves(loss: Loss, est: Tensor, mixtures: Tensor, mom: Tensor) -> Tensor:
-    """Return the loss (B, P, 2^N) of every subset of the outputs for every mixture, one sum after the other."""
-    n_est = est.shape[1]
-    members = torch.arange(2**n_est, device=est.device)[:, None] >> torch.arange(n_est, device=est.device) & 1
-    sums = (part @ est for part in members.to(est.dtype).split(_SUMS_AT_ONCE))
-    return torch.cat([loss.pairwise(some, mixtures, mom) for some in sums], -1)
+from usepcli.objectives.dealing import deal
+from usepcli.objectives.pit import check_spectrum, match, mean_snr_db, seen, take
 
 
 class MixIT(Objective):

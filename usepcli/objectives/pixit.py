@@ -31,7 +31,8 @@ from usepcli.errors import BadInput, ConfigError
 from usepcli.losses.base import Loss
 from usepcli.models.separator import SeparationModel
 from usepcli.objectives.base import MAIN, Objective, Shared, Step, Terms
-from usepcli.objectives.mixit import deal, shares
+from usepcli.objectives.dealing import deal
+from usepcli.objectives.mixit import shares
 
 HEAD = "head"
 _FLOOR = 1e-6  # of the mean energy: 60 dB below it nothing is told apart

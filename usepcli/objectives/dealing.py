@@ -1,0 +1,141 @@
+"""The MixIT search: which output of a model belongs to which of the mixtures that were added up.
+
+The search reads inner products. Those of P = 2 mixtures are made in float32 first; where their rounding could decide,
+they are made again in float64, so that the outcome is that of a search in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from usepcli.dsp import assign as assignment
+from usepcli.dsp import ratios, rounded
+from usepcli.losses.base import Loss, Products
+from usepcli.objectives.pit import snr_db
+
+# Subsets of the outputs that are summed at once where a search reads waveforms.
+_SUMS_AT_ONCE = 32
+
+
+class Dealt(NamedTuple):
+    """Outcome of a MixIT search: owner (B, N) holds the mixture of each output."""
+
+    loss: Tensor  # (B,)
+    owner: Tensor  # (B, N)
+    pair_db: Tensor  # (B, P) loss of each mixture
+    active: Tensor  # (B, P) where the mixture sounds
+    snr_db: Tensor  # (B, P) SNR of each mixture in dB, detached, at most 120
+    energy: Tensor  # (B, N) of each output, detached
+
+
+def deal(
+    loss: Loss,
+    est: Tensor,
+    mixtures: Tensor,
+    mom: Tensor,
+    assign: str = "exact",
+    rules: assignment.Rules | None = None,
+) -> Dealt:
+    """Return the best way to deal est (B, N, T) out to mixtures (B, P, T), and its loss (B,) with gradient.
+
+    The search over all P^N ways, or over those that keep the rules, reads inner products, as does the least-squares
+    one (assign: ls); the winner is evaluated on waveforms. Silent mixtures cost the zero-reference loss against
+    mom (B, T).
+    """
+    with torch.autocast(est.device.type, enabled=False):
+        est = est if est.dtype == torch.float64 else est.float()
+        owner, products = _search(loss, est, mixtures, mom, assign, rules)
+        remixed = assignment.remix(est, owner, mixtures.shape[1])  # (B, P, T)
+        ref_energy, mom_energy = (energy.to(est.dtype) for energy in (products.ref, products.mom))
+        pair_db = loss.direct(remixed, mixtures, ref_energy, mom_energy)
+        error = products.errors(owner)
+        blurred = error < 100 * products.off(owner)
+        if bool(blurred.any()):
+            direct = ratios.residual_energy(remixed.detach(), mixtures.to(est.dtype)).double()
+            error = torch.where(blurred, direct, error)
+    active = loss.active(products.ref, products.mom, mom.shape[-1])
+    return Dealt(pair_db.mean(-1), owner, pair_db, active, snr_db(products.ref, error), products.est)
+
+
+class _Products(NamedTuple):
+    """Energies and inner products of mixtures, outputs and MoM, in float64, and how far off they may be."""
+
+    ref: Tensor  # (B, P)
+    est: Tensor  # (B, N)
+    mom: Tensor  # (B, 1)
+    gram: Tensor  # (B, N, N)
+    cross: Tensor  # (B, P, N)
+    rounding: float = 0.0
+
+    def errors(self, owner: Tensor) -> Tensor:
+        """Return the energy (B, P) of what the outputs dealt out by owner (B, N) lack of each mixture."""
+        matrix = _matrix(owner, self.ref.shape[1])
+        return self.ref - 2 * (matrix * self.cross).sum(-1) + (matrix @ self.gram * matrix).sum(-1)
+
+    def off(self, owner: Tensor) -> Tensor:
+        """Return by how much (B, P) these may be off at most."""
+        norms = (_matrix(owner, self.ref.shape[1]) @ self.est.clamp_min(0).sqrt()[..., None])[..., 0]  # (B, P)
+        return self.rounding * (norms + self.ref.sqrt()).square()
+
+
+def _matrix(owner: Tensor, n_mix: int) -> Tensor:
+    """Return A (B, P, N) float64 of zeros and ones, of which every column has a one where owner says."""
+    return (owner[:, None] == torch.arange(n_mix, device=owner.device)[:, None]).double()
+
+
+def _products(signals: Sequence[Tensor], narrow: bool) -> _Products:
+    """Return the products of mixtures (B, P, T), outputs (B, N, T) and MoM (B, 1, T)."""
+    (ref, est, mom), (gram, cross) = ratios.inner(signals, [(1, 1), (0, 1)], narrow)
+    return _Products(ref, est, mom, gram, cross, ratios.rounding(signals) if narrow else 0.0)
+
+
+@torch.no_grad()
+def _search(
+    loss: Loss, est: Tensor, mixtures: Tensor, mom: Tensor, assign: str, rules: assignment.Rules | None
+) -> tuple[Tensor, _Products]:
+    """Return the mixture (B, N) of each output, and the products on which that was found.
+
+    Products are made in float32 first where that is faster; the examples in which rounding could have chosen otherwise
+    are taken again in float64. So the outcome is that of float64.
+    """
+    signals = [mixtures, est, mom[:, None]]
+    exact = assign == "exact" and not loss.reads_waves
+    narrow = exact and mixtures.shape[1] == 2 and ratios.rounding(signals) > 0
+    p = _products(signals, narrow)
+    if assign == "ls":
+        return assignment.mixit_ls(p.gram, p.cross, rules), p
+    if not exact:
+        return assignment.split(_costs_on_waves(loss, est, mixtures, mom), rules), p
+    cost = _cost(loss, p.ref, p.mom, mom.shape[-1])
+    if not narrow:
+        return assignment.mixit(p.gram, p.cross, cost, rules), p
+    owner, sure = rounded.mixit(p.gram, p.cross, p.ref, cost, p.rounding, rules)
+    if not bool(sure.all()):
+        rows = ~sure if bool(sure.any()) else slice(None)
+        q = _products([x[rows] for x in signals], narrow=False)
+        owner[rows] = assignment.mixit(q.gram, q.cross, _cost(loss, q.ref, q.mom, mom.shape[-1]), rules)
+        for whole, part in zip(p[:5], q[:5], strict=True):
+            whole[rows] = part
+    return owner, p
+
+
+def _cost(loss: Loss, ref_energy: Tensor, mom_energy: Tensor, length: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what maps the energy of sums of outputs, and their products with the mixtures, to the loss."""
+
+    def cost(energy: Tensor, inner: Tensor) -> Tensor:
+        return loss.from_products(Products(ref_energy[..., None], energy, inner, mom_energy[..., None], length))
+
+    return cost
+
+
+@torch.no_grad()
+def _costs_on_waves(loss: Loss, est: Tensor, mixtures: Tensor, mom: Tensor) -> Tensor:
+    """Return the loss (B, P, 2^N) of every subset of the outputs for every mixture, one sum after the other."""
+    n_est = est.shape[1]
+    members = torch.arange(2**n_est, device=est.device)[:, None] >> torch.arange(n_est, device=est.device) & 1
+    sums = (part @ est for part in members.to(est.dtype).split(_SUMS_AT_ONCE))
+    return torch.cat([loss.pairwise(some, mixtures, mom) for some in sums], -1)
