@@ -24,6 +24,7 @@ Ways = Literal["down", "up", "both"]
 
 _TONES = 2.0  # weight of the learned vectors of bins: small numbers, which so learn faster
 _LATE = 2  # stride over frames
+_DEEPEST = 20  # levels; a file may ask for any number
 _MOST_PAIRS = 2**29  # of frames that attend to each other, in all heads
 
 
@@ -157,7 +158,9 @@ class HDemucs(StemBag):
 
 def _meeting(n_fft: int, stride: int, depth: int) -> int:
     """Return the number of levels until steps are as many as frames; ConfigError where they never are."""
-    levels = next((k for k in range(1, min(depth, 20) + 1) if 4 * stride**k == n_fft <= 2**20), 0)
+    if depth > _DEEPEST:
+        raise ConfigError(f"model.depth: found {depth}; expected at most {_DEEPEST} levels")
+    levels = next((k for k in range(1, depth + 1) if 4 * stride**k == n_fft <= 2**20), 0)
     if not levels:
         raise ConfigError(
             f"model.n_fft: found {n_fft}; expected four times a power of model.stride = {stride}, up to that of "

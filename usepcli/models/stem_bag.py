@@ -17,6 +17,7 @@ from usepcli.models.separator import Common
 from usepcli.models.stereo import StereoModel
 
 _LONGEST_S = 600.0
+_MOST = 1000  # networks, or outputs; a file may ask for any number
 
 
 class StemBag(StereoModel):
@@ -45,6 +46,10 @@ class StemBag(StereoModel):
         """Take the names of the outputs, seconds of a segment, and of a bag the weights (networks, outputs)."""
         super().__init__(hop=max(1, n_fft // 4), **common)
         at_least(bag=bag)
+        if max(bag, self.n_src) > _MOST:
+            raise ConfigError(
+                f"model.bag, model.n_src: found {bag} and {self.n_src}; expected at most {_MOST} of either"
+            )
         self.stems, self.segment_s, self.latency = _stems(stems, self.n_src), _segment(segment_s), n_fft
         self.weights = _weights(weights, bag, self.n_src)
 
