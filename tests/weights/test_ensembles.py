@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from usepcli.errors import InputNotFound, UsageError
 from usepcli.models.ensemble import Ensemble
+from usepcli.separator.separator import Separator
 from usepcli.weights import build, cards, ensembles, reach, store
 
 
@@ -53,6 +55,23 @@ def test_names_and_paths_are_joined(pair: Path) -> None:
     assert model.flops_per_second() == pytest.approx(told.flops_per_second)
     said = ensembles.purpose("one+two", lambda ref, card: [f"{ref} {card.licence}"])
     assert said == ["one CC0", "two CC BY-NC 4.0"]
+
+
+def test_outputs_that_a_training_named_are_found_by_their_names(pair: Path) -> None:
+    """Two models of one kind beside noise: the cards name their outputs, the second has them the other way round."""
+    for name, seed, kinds in (("near", 3, ["speech", "rain"]), ("far", 4, ["rain", "speech"])):
+        path = saved(pair / f"models/{name}.safetensors", seed=seed)
+        card = cards.read_card(path)[0]
+        card.objective, card.profile = "fixed", {"objective": {"name": "fixed", "kinds": kinds}}
+        path.write_bytes(cards.with_card(path.read_bytes(), card))
+    near, far, both = (Separator.load(name) for name in ("near", "far", "near+far"))
+    assert both.names() == ensembles.find("near+far").card.sources == ("speech", "rain") and far.names() == (
+        "rain",
+        "speech",
+    )
+    wave = 0.1 * np.random.default_rng(0).standard_normal((1, 4000)).astype(np.float32)
+    expected = (near.rows(wave) + far.rows(wave)[:, ::-1]) / 2
+    assert np.abs(both.rows(wave) - expected).max() < 1e-6
 
 
 def test_a_file_whose_name_holds_a_plus_is_one_model(pair: Path) -> None:

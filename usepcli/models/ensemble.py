@@ -30,25 +30,32 @@ class Ensemble(SeparationModel):
     It shares their weights. C is the most channels that one of them hears at once; the others hear each by itself.
     """
 
-    def __init__(self, nets: Sequence[SeparationModel]) -> None:
-        """Take the models; BadInput where their outputs are not the same sources."""
+    def __init__(self, nets: Sequence[SeparationModel], names: Sequence[tuple[str, ...]] = ()) -> None:
+        """Take the models, and what the outputs of each are called, where they do not say it themselves.
+
+        BadInput where the outputs are not the same sources.
+        """
+        named = [net.stems or told for net, told in zip(nets, names or [()] * len(nets), strict=True)]
         first, rate = nets[0], max(net.sample_rate for net in nets)
         super().__init__(
             hop=max(-(-net.hop * rate // net.sample_rate) for net in nets), n_src=first.n_src, sample_rate=rate
         )
-        self.stems, self.channels = first.stems, max(net.channels for net in nets)
-        self.ordered = first.ordered or bool(first.stems)
+        self.stems, self.channels = named[0], max(net.channels for net in nets)
+        self.ordered = first.ordered or bool(self.stems)
         self.on_cpu = any(net.on_cpu for net in nets)
         self.segment_s = min((net.segment_s for net in nets if net.segment_s), default=0.0)
-        for net in nets:
-            if net.n_src != self.n_src or {*net.stems} != {*self.stems}:
-                raise BadInput(f"outputs {_told(first)} and {_told(net)}; models that are joined have the same ones")
+        for net, stems in zip(nets, named, strict=True):
+            if net.n_src != self.n_src or {*stems} != {*self.stems}:
+                told, other = (
+                    ", ".join(one) or f"1 to {count}" for one, count in ((self.stems, self.n_src), (stems, net.n_src))
+                )
+                raise BadInput(f"outputs {told} and {other}; models that are joined have the same ones")
             if net.channels != self.channels and not self.stems:
                 raise BadInput(
                     f"one model hears {self.channels} channels at once, one {net.channels}, and their outputs have no "
                     "names by which to find one another"
                 )
-        self.nets = nn.ModuleList(nets)
+        self.nets, self._places = nn.ModuleList(nets), [[one.index(name) for name in self.stems] for one in named]
         self.train(first.training)
 
     def apart(self, mix: Tensor, normalize: bool = True) -> tuple[Tensor, Parts]:
@@ -57,7 +64,10 @@ class Ensemble(SeparationModel):
         wave = mix.float() if both else self.as_batch(mix)
         nets = [cast(SeparationModel, net) for net in self.nets]
         found = [self._heard(net, wave, normalize) for net in nets]
-        found = [found[0], *(self._ordered(found[0], est, net) for est, net in zip(found[1:], nets[1:], strict=True))]
+        found = [
+            found[0],
+            *(self._ordered(found[0], est, places) for est, places in zip(found[1:], self._places[1:], strict=True)),
+        ]
         mean = torch.zeros_like(found[0])
         for k, one in enumerate(sorted(range(len(nets)), key=lambda one: -nets[one].sample_rate)):
             est, rate = found[one], nets[one].sample_rate
@@ -73,10 +83,10 @@ class Ensemble(SeparationModel):
         est = est[..., : wave.shape[-1]]
         return est if rows is wave else est.unflatten(0, wave.shape[:2]).transpose(1, 2)
 
-    def _ordered(self, first: Tensor, est: Tensor, net: SeparationModel) -> Tensor:
+    def _ordered(self, first: Tensor, est: Tensor, places: list[int]) -> Tensor:
         """Return estimates (B, N, ..., T) in the order of those of the first model."""
         if self.stems:
-            return est[:, [net.stems.index(name) for name in self.stems]]
+            return est[:, places]
         pairs = zip(first.detach().cpu().numpy(), est.detach().cpu().numpy(), strict=True)
         orders = [torch.from_numpy(best_order(similarity(a, b))[0]) for a, b in pairs]
         return torch.stack([one[order.to(one.device)] for one, order in zip(est, orders, strict=True)])
@@ -103,7 +113,3 @@ def _at(wave: Tensor, rate_in: int, rate_out: int) -> Tensor:
     if rate_in == rate_out:
         return wave
     return torch.from_numpy(resample(wave.detach().cpu().numpy(), rate_in, rate_out)).to(wave.device)
-
-
-def _told(net: SeparationModel) -> str:
-    return ", ".join(net.stems) if net.stems else f"1 to {net.n_src}"

@@ -64,7 +64,8 @@ def load_any(ref: str | Path) -> tuple[Model, Card]:
     if len(loaded) == 1:
         return loaded[0], meant.card
     try:
-        return Ensemble(cast(list[SeparationModel], loaded)).eval(), meant.card
+        named = [one.card.sources if isinstance(one.card.sources, tuple) else () for one in meant.members]
+        return Ensemble(cast(list[SeparationModel], loaded), named).eval(), meant.card
     except BadInput as fault:
         raise BadInput(f"{ref}: {fault}") from fault
 
