@@ -78,42 +78,54 @@ def too_short(length: int, n_src: int) -> bool:
 
 def _projected(signals: FloatArray, ref: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the energies of signals (M, T) projected on each reference (K, M) and on all of them (M,)."""
-    gram, products = _normal_equations(signals, ref)
+    lags, products = _correlations(signals, ref)
+    white = _cholesky_white(lags, products)
+    every = _energy(lags, products) if white is None else np.square(white).sum(0)
     own = np.empty((len(ref), len(signals)))
-    white = _cholesky_white(gram, products)
-    every = _energy(gram, products) if white is None else np.square(white).sum(0)
     for j in range(len(ref)):
-        block = slice(j * TAPS, (j + 1) * TAPS)
         if j == 0 and white is not None:
             own[j] = np.square(white[:TAPS]).sum(0)
         else:
-            own[j] = _energy(gram[block, block], products[block])
+            own[j] = _energy(lags[j : j + 1, j : j + 1], products[j * TAPS : (j + 1) * TAPS])
     return own, every
 
 
-def _normal_equations(signals: FloatArray, ref: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the Gram matrix (512 K, 512 K), lower triangle of blocks, and the products (512 K, M)."""
+def _correlations(signals: FloatArray, ref: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the correlations (K, K, 1023) of references at lags -511 to 511, and the products (512 K, M)."""
     n_ref, length = ref.shape
     size = scipy.fft.next_fast_len(length + TAPS - 1, real=True)
     ref_spec = np.conj(scipy.fft.rfft(ref, size))
     # <s_i[t - a], e[t]> is the correlation at lag a; lag a - b joins s_i[t - a] and s_j[t - b].
     spec = scipy.fft.rfft(signals, size)
-    lags = scipy.fft.irfft(ref_spec[:, None] * spec[None], size)[..., :TAPS]  # (K, M, 512)
-    products = np.ascontiguousarray(lags.transpose(0, 2, 1)).reshape(n_ref * TAPS, len(signals))
-    gram = np.zeros((n_ref * TAPS, n_ref * TAPS), order="F")
+    products = np.empty((n_ref, TAPS, len(signals)))
+    lags = np.empty((n_ref, n_ref, 2 * TAPS - 1))
     for i in range(n_ref):
+        for m in range(len(signals)):
+            products[i, :, m] = scipy.fft.irfft(ref_spec[i] * spec[m], size)[:TAPS]
         for j in range(i + 1):
             corr = scipy.fft.irfft(ref_spec[i] * np.conj(ref_spec[j]), size)
-            back = np.concatenate([corr[:1], corr[:-TAPS:-1]])
-            block = scipy.linalg.toeplitz(corr[:TAPS], back)
-            gram[i * TAPS : (i + 1) * TAPS, j * TAPS : (j + 1) * TAPS] = block
-    return gram, products
+            lags[i, j] = np.concatenate([corr[1 - TAPS :], corr[:TAPS]])
+            lags[j, i] = lags[i, j, ::-1]
+    return lags, products.reshape(n_ref * TAPS, len(signals))
 
 
-def _cholesky_white(gram: FloatArray, products: FloatArray) -> FloatArray | None:
+def _gram(lags: FloatArray) -> FloatArray:
+    """Return the Gram matrix (512 K, 512 K) of the delayed references, its lower triangle of blocks, in columns."""
+    n_ref = len(lags)
+    gram = np.empty((n_ref * TAPS, n_ref * TAPS), order="F")
+    for i in range(n_ref):
+        for j in range(i + 1):
+            # Row a of a block has the lags a - b from b = 0 on: those from a on, backwards.
+            rows = np.lib.stride_tricks.sliding_window_view(lags[i, j], TAPS)[:, ::-1]
+            gram[i * TAPS : (i + 1) * TAPS, j * TAPS : (j + 1) * TAPS] = rows
+    return gram
+
+
+def _cholesky_white(lags: FloatArray, products: FloatArray) -> FloatArray | None:
     """Return L^-1 d for products d (R, M), or None where G is singular or nearly so."""
     try:
-        factor, _ = scipy.linalg.cho_factor(gram, lower=True, check_finite=False)
+        # In place: a second matrix of this size would cost as much time as a fifth of the factorisation.
+        factor, _ = scipy.linalg.cho_factor(_gram(lags), lower=True, overwrite_a=True, check_finite=False)
     except scipy.linalg.LinAlgError:
         return None
     pivots = np.diagonal(factor)
@@ -123,11 +135,12 @@ def _cholesky_white(gram: FloatArray, products: FloatArray) -> FloatArray | None
     return white
 
 
-def _energy(gram: FloatArray, products: FloatArray) -> FloatArray:
+def _energy(lags: FloatArray, products: FloatArray) -> FloatArray:
     """Return d' G^-1 d (M,) for products d (R, M), over the directions in which the references have energy."""
-    white = _cholesky_white(gram, products)
+    white = _cholesky_white(lags, products)
     if white is None:
         # References without energy in part of the band, or equal ones: leave out the directions they lack.
+        gram = _gram(lags)
         full = np.tril(gram) + np.tril(gram, -1).T
         values, vectors = scipy.linalg.eigh(full, check_finite=False)
         keep = values > values[-1] * len(values) * np.finfo(np.float64).eps
