@@ -52,6 +52,7 @@ class Theirs:
     version: str = ""
     more: dict[str, Any] = field(default_factory=dict)  # what a file holds beside the state
     rate: int = 0  # what no file says
+    same: dict[str, str] = field(default_factory=dict)  # second names of tensors
 
 
 Case = Callable[[bool], Theirs]
@@ -65,12 +66,21 @@ def case(make: Case) -> Case:
 
 
 def draw(theirs: Theirs) -> dict[str, dict[str, tuple[list[int], float | None]]]:
-    """Fill every parameter and running mean, and return shape and base of each tensor by file; None for a buffer."""
+    """Fill every parameter and running mean, and return shape and base of each tensor by file; None for a buffer.
+
+    What is stored under two names is drawn from the first; `theirs.same` says which of the others are it.
+    """
     layout: dict[str, dict[str, tuple[list[int], float | None]]] = {}
     for file, module in theirs.modules.items():
-        learned = {name for name, value in module.named_parameters() if value.requires_grad}
+        named = module.named_parameters(remove_duplicate=False)
+        learned = {name for name, value in named if value.requires_grad}
         kept = layout[file] = {}
+        firsts: dict[int, str] = {}
         for name, value in module.state_dict().items():
+            if (first := firsts.setdefault(value.data_ptr(), name)) != name and value.numel():
+                theirs.same[name] = first
+                kept[name] = kept[first]
+                continue
             running = name.rsplit(".", 1)[-1] in ("running_mean", "running_var")
             if name not in learned and not running:
                 kept[name] = (list(value.shape), None)
@@ -115,6 +125,7 @@ def store(name: str) -> None:
     told = {
         "layout": layout, "texts": theirs.texts, "wrap": theirs.wrap, "prefix": theirs.prefix,
         "version": theirs.version, "lengths": theirs.lengths, "more": theirs.more, "rate": theirs.rate,
+        **({"same": theirs.same} if theirs.same else {}),
     }  # fmt: skip
     est = {f"est_{length}": theirs.run(drawn.wave(length))[..., ::THIN].numpy() for length in theirs.lengths}
     STORED.mkdir(exist_ok=True)
@@ -142,6 +153,7 @@ def check(name: str, fresh: bool = False, exact: bool = False) -> None:
     """Print the largest difference of a network of the published size from usep's."""
     from usepcli.dsp.stft import STFT
     from usepcli.engine.exchange import hub_pull
+    from usepcli.models.dcunet_parts import WindowedFrames
     from usepcli.weights import store as weights
 
     torch.manual_seed(0)
@@ -162,9 +174,15 @@ def check(name: str, fresh: bool = False, exact: bool = False) -> None:
         name += ", float64"
         for module in (*theirs.modules.values(), model):
             module.double()
-        for part in model.modules():
-            if isinstance(part, STFT):  # not one that was rounded before
-                part.window = torch.hann_window(part.win, dtype=torch.float64)
+        with doubled():  # transforms that were rounded before are made again
+            for part in (*model.modules(), *(p for module in theirs.modules.values() for p in module.modules())):
+                if isinstance(part, STFT):
+                    part.window = torch.hann_window(part.win)
+                elif isinstance(part, WindowedFrames):
+                    fresh = WindowedFrames(part.n_fft, part.win, part.hop, part.padding)
+                    part.window, part.scale = fresh.window, fresh.scale
+                elif type(part).__name__ == "STFTFB":
+                    part._filters = type(part)(part.n_filters, part.kernel_size, part.stride)._filters
     with doubled() if exact else contextlib.nullcontext():
         for length in lengths:
             mix = drawn.wave(length).to(torch.float64 if exact else torch.float32)
@@ -465,6 +483,17 @@ def tiger(published: bool) -> Theirs:
     )  # fmt: skip
 
 
+def _asteroid(net: nn.Module, lengths: tuple[int, ...]) -> Theirs:
+    """Return the file of a model of asteroid."""
+    sys.modules.setdefault("pytorch_lightning", types.ModuleType("pytorch_lightning")).__dict__["__version__"] = "none"
+    saved = net.eval().serialize()
+    more = {key: saved[key] for key in ("model_name", "model_args")}
+    return Theirs(
+        {"pytorch_model.bin": net}, {}, lambda mix: net(mix[:, None]), wrap="state_dict", version=version("asteroid"),
+        more=json.loads(json.dumps(more)), lengths=lengths,
+    )  # fmt: skip
+
+
 @case
 def dptnet(published: bool) -> Theirs:
     """DPTNet of asteroid, as -Libri1Mix_enhsingle_16k but for two outputs."""
@@ -473,13 +502,78 @@ def dptnet(published: bool) -> Theirs:
     sizes = {"n_filters": 64, "ff_hid": 256, "chunk_size": 100, "n_repeats": 6, "kernel_size": 16, "stride": 8}
     if not published:
         sizes = {"n_filters": 8, "ff_hid": 5, "chunk_size": 10, "n_repeats": 2, "kernel_size": 8, "stride": 4}
-    net = DPTNet(2, n_heads=4, sample_rate=8000, **sizes).eval()
-    saved = net.serialize()
-    more = {key: saved[key] for key in ("model_name", "model_args")}
-    return Theirs(
-        {"pytorch_model.bin": net}, {}, lambda mix: net(mix[:, None]), wrap="state_dict", version=version("asteroid"),
-        more=more, lengths=(40, 97, 333, 600, 801),
-    )  # fmt: skip
+    return _asteroid(DPTNet(2, n_heads=4, sample_rate=8000, **sizes), (40, 97, 333, 600, 801))
+
+
+@case
+def asteroid_sudormrf(published: bool) -> Theirs:
+    """SuDORMRFNet of asteroid with its own defaults."""
+    from asteroid.models import SuDORMRFNet
+
+    small = {"bn_chan": 6, "num_blocks": 2, "upsampling_depth": 3, "n_filters": 8}
+    return _asteroid(SuDORMRFNet(2, **({} if published else small)), (40, 97, 333, 600, 801))
+
+
+@case
+def asteroid_sudormrf_improved(published: bool) -> Theirs:
+    """SuDORMRFImprovedNet of asteroid with its own defaults."""
+    from asteroid.models import SuDORMRFImprovedNet
+
+    small = {"bn_chan": 6, "num_blocks": 2, "upsampling_depth": 3, "n_filters": 8}
+    return _asteroid(SuDORMRFImprovedNet(2, **({} if published else small)), (40, 97, 333, 600, 801))
+
+
+@case
+def asteroid_lstm(published: bool) -> Theirs:
+    """LSTMTasNet of asteroid with its own defaults."""
+    from asteroid.models import LSTMTasNet
+
+    small = {"n_layers": 2, "hid_size": 5, "n_filters": 8, "kernel_size": 8, "stride": 4}
+    return _asteroid(LSTMTasNet(2, **({} if published else small)), (40, 97, 333, 600, 801))
+
+
+@case
+def asteroid_lstm_forward(published: bool) -> Theirs:
+    """The same forwards alone."""
+    from asteroid.models import LSTMTasNet
+
+    small = {"n_layers": 2, "hid_size": 5, "n_filters": 8, "kernel_size": 8, "stride": 4}
+    return _asteroid(LSTMTasNet(2, bidirectional=False, **({} if published else small)), (40, 97, 333, 600, 801))
+
+
+def _dcunet(architecture: str) -> Theirs:
+    from asteroid.models import DCUNet
+
+    net = DCUNet(architecture, fix_length_mode="pad", sample_rate=16000)
+    return _asteroid(net, (1024, 1300, 2048, 2561, 4000))
+
+
+@case
+def dcunet(published: bool) -> Theirs:
+    """DCUNet_Libri1Mix_enhsingle_16k."""
+    return _dcunet("Large-DCUNet-20" if published else "mini")
+
+
+@case
+def dcunet_10(published: bool) -> Theirs:
+    """The smallest of the paper."""
+    return _dcunet("DCUNet-10" if published else "mini")
+
+
+@case
+def dccrnet(published: bool) -> Theirs:
+    """DCCRNet_Libri1Mix_enhsingle_16k."""
+    from asteroid.masknn import recurrent
+    from asteroid.models import DCCRNet
+
+    made = recurrent.DCCRMaskNetRNN
+    recurrent.DCCRMaskNetRNN = lambda size: made(int(size))  # torch takes no integers of numpy any more
+    try:
+        net = DCCRNet("DCCRN-CL" if published else "mini", **({} if published else {"stft_n_filters": 64,
+                      "stft_kernel_size": 48, "stft_stride": 12}))  # fmt: skip
+    finally:
+        recurrent.DCCRMaskNetRNN = made
+    return _asteroid(net, (120, 401, 640, 1000, 1333))
 
 
 def _sudormrf(file: str, name: str, consistent: bool, **sizes: int) -> Theirs:

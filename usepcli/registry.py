@@ -14,6 +14,7 @@ MODELS = {
     "cond_unet": "usepcli.models.cond_unet:CondUNet",
     "conformer_mask": "usepcli.models.conformer_mask:ConformerMask",
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
+    "dcunet": "usepcli.models.dcunet:DCUNet",
     "dprnn": "usepcli.models.dprnn:DPRNN",
     "hdemucs": "usepcli.models.hdemucs:HDemucs",
     "htdemucs": "usepcli.models.htdemucs:HTDemucs",

@@ -34,9 +34,17 @@ VARIANTS = {
     ],
     "sudormrf": [
         {"variant": "original", "activation": "relu", "decoder": "each", "mask": "softmax"},
-        {"groups": 4, "decoder": "shared", "depth": 1},
+        {"groups": 4, "decoder": "shared", "depth": 1}, {"slopes": "each", "decoder": "shared", "unit": 4},
     ],
-    "tasnet": [CAUSAL, {"mask": "relu", "stride": 5, "layers": 3}],
+    "tasnet": [
+        CAUSAL, {"mask": "relu", "stride": 5, "layers": 3},
+        {"mask": "sigmoid", "stride": 4, "norm": "gln", "skips": False, "padding": "none"},
+        {**CAUSAL, "mask": "sigmoid", "stride": 4, "norm": "cumln", "skips": False, "padding": "none"},
+    ],
+    "dcunet": [
+        {"padding": "none", "bound": "sigmoid"},
+        {"layers": [[8, 5, 2, 2, 1], [8, 5, 2, 2, 1]], "hidden": 4, "nyquist": False, "activation": "prelu"},
+    ],
     "upit": [{**CAUSAL, "stages": 2, "mask": "softmax"}, {"mask": "tanh", "features": "magnitude", "stages": 2}],
     "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
     "mossformer2": [{"mask": "sigmoid", "padding": "none", "stride": 4}],

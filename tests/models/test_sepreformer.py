@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from usepcli.errors import ConfigError
+from usepcli.models.batch_norm import BatchNorm
 from usepcli.models.sepreformer import SepReformer
-from usepcli.models.sepreformer_parts import Among, BatchNorm, Far, Split
+from usepcli.models.sepreformer_parts import Among, Far, Split
 
 
 def tiny(**options: object) -> SepReformer:

@@ -76,7 +76,7 @@ def test_masks_of_the_original_are_filters_along_the_basis():
 @torch.no_grad()
 def test_resolutions_are_repeated_and_added():
     torch.manual_seed(0)
-    block, x = Block(4, 6, 3, original=False), torch.randn(2, 4, 16)
+    block, x = Block(4, 6, 3, original=False, each=False), torch.randn(2, 4, 16)
     fine = block.filters[0](block.widen(x))
     half = block.filters[1](fine)
     quarter = block.filters[2](half)

@@ -112,17 +112,20 @@ class GatedBasis(LearnedBasis):
     """Analysis of every frame at the length of one, ReLU(U x / |x|) * sigmoid(V x / |x|), times its length |x|.
 
     (Luo & Mesgarani 2018, equations 4 and 5.) The decoder is linear, so what it makes of masked weights has the level
-    of the frame.
+    of the frame. Not `levelled`, frames are heard as they are: ReLU(U x) * sigmoid(V x), as asteroid has it.
     """
 
-    def __init__(self, filters: int, kernel: int, stride: int, padding: Padding = "end") -> None:
+    def __init__(self, filters: int, kernel: int, stride: int, padding: Padding = "end", levelled: bool = True) -> None:
         """Take the number of filters, their length and their hop in samples."""
         super().__init__(filters, kernel, stride, "relu", padding)
         self.gate = nn.Conv1d(1, filters, kernel, self.hop, bias=False)
+        self.levelled = levelled
 
     def _weights(self, wave: Tensor) -> Tensor:
         with full_precision(wave):
             x = wave[:, None]
+            if not self.levelled:
+                return torch.relu(self.encoder(x)) * torch.sigmoid(self.gate(x))
             energy = F.avg_pool1d(x.square(), self.kernel, self.hop) * self.kernel
             length = (energy + _SILENT).sqrt()  # (B, 1, L)
             values: Tensor = torch.relu(self.encoder(x) / length) * torch.sigmoid(self.gate(x) / length)

@@ -168,6 +168,8 @@ class Memory(nn.Module):
 class MossFormer2(SeparationModel):
     """Encoder, layers of gated attention and memory, one mask per output, decoder; the defaults are as published."""
 
+    rates: Tensor
+
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "small": {
@@ -208,6 +210,7 @@ class MossFormer2(SeparationModel):
         self.basis = LearnedBasis(filters, kernel, stride, "relu", padding)
         self.inlet = nn.Sequential(GlobalNorm(filters), nn.Conv1d(filters, dim, 1, bias=False))
         self.place = nn.Parameter(torch.ones(1))
+        self.register_buffer("rates", turns(dim), persistent=False)
         self.attention = nn.ModuleList(GatedAttention(dim, keys, group, block_kernel, dropout) for _ in range(layers))
         self.memory = nn.ModuleList(Memory(dim, width, block_kernel, memory, dropout) for _ in range(layers))
         self.last, self.level = nn.LayerNorm(dim, eps=1e-6), GlobalNorm(dim)
@@ -229,7 +232,7 @@ class MossFormer2(SeparationModel):
     def _core(self, x: Tensor) -> Tensor:
         """Return features (B, dim, L) of x (B, dim, L)."""
         x = x.float().mT
-        angle = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)[:, None] * turns(x.shape[2]).to(x.device)
+        angle = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)[:, None] * self.rates
         x = x + self.place * torch.cat([angle.sin(), angle.cos()], -1)
         y = x
         for attention, memory in zip(self.attention, self.memory, strict=True):

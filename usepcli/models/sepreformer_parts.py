@@ -16,27 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from usepcli.models.attention import RelativeAttention
+from usepcli.models.batch_norm import BatchNorm
 from usepcli.models.depthwise import DepthwiseConv
 
 _GAIN = 1e-5  # of a gain at first
-
-
-class BatchNorm(nn.Module):
-    """A norm of every feature over the batch and its frames, (R, dim, L) to the same, without a count of batches."""
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
-        self.register_buffer("running_mean", torch.zeros(dim))
-        self.register_buffer("running_var", torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x over the deviations of this batch in training, over those of the training else."""
-        learning = self.training and len(x) * x.shape[-1] > 1
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, learning)
 
 
 class Feed(nn.Module):

@@ -23,6 +23,7 @@ from usepcli.models.sudormrf_parts import Block, Decoder, PooledBasis, Talk
 from usepcli.models.tcn import GlobalNorm
 
 Variant = Literal["improved", "original"]
+Slopes = Literal["one", "each"]
 
 # Resolutions; the signal is filled up to a multiple of 2^depth frames.
 DEEPEST = 12
@@ -68,11 +69,15 @@ class SuDoRMRF(SeparationModel):
         groups: int = 1,
         mask: RealMask = "relu",
         decoder: Decoder = "joint",
+        slopes: Slopes | None = None,
+        unit: int = 0,
         **common: Unpack[Common],
     ) -> None:
         """Take sizes: kernel and stride in samples, depth in resolutions; ConfigError if they do not fit.
 
-        decoder: one for all outputs (shared), one for each, or a joint one that reads the masked bases of all.
+        decoder: one for all outputs (shared), one for each, or a joint one that reads the masked bases of all; slopes:
+        one for all channels before a block's last convolution, or one for each; unit: frames are filled up to a
+        multiple of it. Of these two, None and 0 are what the variant's authors do.
         """
         super().__init__(hop=stride, **common)
         masks.check(mask, masks.REAL)
@@ -80,14 +85,19 @@ class SuDoRMRF(SeparationModel):
         self.mask, self.groups = mask, groups
         original = variant == "original"
         # Zeros count in the norms: the original fills up to the coarsest frame, the improved one to two of these.
-        unit = 2 ** (depth - 1 if original else depth)
+        unit = unit or 2 ** (depth - 1 if original else depth)
+        if unit < 1 or unit % 2 ** (depth - 1):
+            raise ConfigError(f"model.unit: found {unit}; expected a multiple of {2 ** (depth - 1)} frames, or 0")
+        if slopes not in (None, "one", "each"):
+            raise ConfigError(f"model.slopes: {choices('kind', str(slopes), ('one', 'each'))}")
+        each = original if slopes is None else slopes == "each"
         self.basis = PooledBasis(filters, kernel, stride, activation, self.n_src, decoder, unit, bias=original)
         self.inlet = nn.Sequential(GlobalNorm(filters), nn.Conv1d(filters, dim, 1))
         self.blocks = nn.ModuleList()
         for _ in range(blocks):
             if groups > 1:
                 self.blocks.append(Talk(dim // groups, 3 * dim // groups, groups))
-            self.blocks.append(Block(dim // groups, hidden // groups, depth, original))
+            self.blocks.append(Block(dim // groups, hidden // groups, depth, original, each))
         self.head = FilterHead(dim, filters, self.n_src) if original else PointHead(dim, filters, self.n_src)
         self.learn_shares(dim)
 

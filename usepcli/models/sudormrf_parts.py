@@ -69,15 +69,16 @@ class Filtered(nn.Sequential):
 class Block(nn.Module):
     """1x1 expansion, filters at 1, 1/2, 1/4, ... of the frames, their sum at the finest, 1x1 back, residual.
 
-    `original` slopes every channel by itself, and ends in norms and a slope beyond the residual.
+    `original` slopes every channel by itself, and ends in norms and a slope beyond the residual; `each` does the former
+    before the last convolution.
     """
 
-    def __init__(self, dim: int, hidden: int, depth: int, original: bool) -> None:
+    def __init__(self, dim: int, hidden: int, depth: int, original: bool, each: bool) -> None:
         super().__init__()
-        slopes = hidden if original else 1
-        self.widen = nn.Sequential(nn.Conv1d(dim, hidden, 1), GlobalNorm(hidden), nn.PReLU(slopes))
+        first, last = (hidden if apart else 1 for apart in (original, each))
+        self.widen = nn.Sequential(nn.Conv1d(dim, hidden, 1), GlobalNorm(hidden), nn.PReLU(first))
         self.filters = nn.ModuleList(Filtered(hidden, 2 if level else 1) for level in range(depth))
-        self.norm = nn.Sequential(GlobalNorm(hidden), nn.PReLU(slopes))
+        self.norm = nn.Sequential(GlobalNorm(hidden), nn.PReLU(last))
         self.narrow: nn.Module = nn.Conv1d(hidden, dim, 1)
         self.last: nn.Module = nn.Identity()
         if original:

@@ -3,12 +3,13 @@
 Segments of 5 ms follow each other without overlap. Each is heard at the length of one, and gets its own length back:
     w = ReLU(U x / |x|) * sigmoid(V x / |x|),     s_n = B (M_n w) |x|
 with masks M = softmax over the sources of a linear map of LSTMs on the normalised w. What the second layer gives is
-added to what every second layer after it gives.
+added to what every second layer after it gives. With another norm than that of single frames, these are heard as they
+are.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,11 +17,15 @@ from torch import Tensor, nn
 from usepcli.dsp import masks
 from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.parts import Parts
-from usepcli.errors import ConfigError
-from usepcli.models.basis import GatedBasis
+from usepcli.errors import ConfigError, choices
+from usepcli.models.basis import GatedBasis, Padding
 from usepcli.models.recurrent import Lstm
-from usepcli.models.separator import Common, SeparationModel
+from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.streaming import Run, Walk, at_once, silence
+from usepcli.models.tcn import CumulativeNorm, GlobalNorm
+
+Norm = Literal["frame", "gln", "cumln"]
+_NORMS = {"frame": nn.LayerNorm, "gln": GlobalNorm, "cumln": CumulativeNorm}
 
 
 class Kept(NamedTuple):
@@ -56,19 +61,29 @@ class TasNet(SeparationModel):
         layers: int = 4,
         bidirectional: bool = True,
         mask: RealMask = "softmax",
+        norm: Norm = "frame",
+        skips: bool = True,
+        padding: Padding = "end",
         dropout: float = 0.0,
         **common: Unpack[Common],
     ) -> None:
-        """Take sizes: kernel and stride in samples (0: no overlap), hidden per direction; dropout between layers."""
+        """Take sizes: kernel and stride in samples (0: no overlap), hidden per direction; dropout between layers.
+
+        norm: of single frames, of the whole input, or of all frames so far; skips: whether second layers are added up.
+        """
         super().__init__(hop=stride or kernel, **common)
         masks.check(mask, masks.REAL)
         if not 0 <= dropout < 1:
             raise ConfigError(f"model.dropout: found {dropout}; expected 0 or more, below 1")
         if layers < 1:
             raise ConfigError(f"model.layers: found {layers}; expected at least one")
-        self.mask = mask
-        self.basis = GatedBasis(filters, kernel, stride or kernel)
-        self.norm = nn.LayerNorm(filters)
+        if norm not in _NORMS:
+            raise ConfigError(f"model.norm: {choices('norm', norm, _NORMS)}")
+        if self.causal and norm == "gln":
+            reject_causal("model.norm 'gln', which reads the whole input; set model.norm: cumln or frame")
+        self.mask, self.framed, self.skips = mask, norm == "frame", skips
+        self.basis = GatedBasis(filters, kernel, stride or kernel, padding, levelled=self.framed)
+        self.norm = _NORMS[norm](filters)
         both = bidirectional and not self.causal
         width = hidden * (2 if both else 1)
         self.layers = nn.ModuleList(Lstm(width if i else filters, hidden, 1, both) for i in range(layers))
@@ -85,12 +100,15 @@ class TasNet(SeparationModel):
 
     def _masks(self, weights: Tensor, run: Run) -> tuple[Tensor, Tensor]:
         """Return the masks (B, N, filters, L) of weights (B, filters, L), and the features (B, L, C) behind them."""
-        # The norm of a segment's weights knows nothing of its level, which is on them here already.
-        x = self.norm(F.normalize(weights, dim=1).mT * weights.shape[1] ** 0.5)
+        if self.framed:
+            # The norm of a segment's weights knows nothing of its level, which is on them here already.
+            x = self.norm(F.normalize(weights, dim=1).mT * weights.shape[1] ** 0.5)
+        else:
+            x = run(self.norm, weights).mT
         skip: Tensor | None = None
         for number, layer in enumerate(self.layers):
             x = run(layer, self.drop(x) if number else x)
-            if number % 2:
+            if number % 2 and self.skips:
                 x = skip = x if skip is None else x + skip
         scores = self.head(x).unflatten(-1, (self.n_src, -1)).permute(0, 2, 3, 1)
         return masks_of(scores, self.mask), x

@@ -35,9 +35,12 @@ def told(name: str) -> dict[str, Any]:
 
 def states(facts: dict[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
     """Return the tensors of every file; buffers, which nothing may read, are zeros."""
+    same = facts.get("same", {})
     return {
         file: {
-            facts["prefix"] + name: torch.zeros(shape) if base is None else tensor(f"{file}:{name}", shape, base)
+            facts["prefix"] + name: torch.zeros(shape)
+            if base is None
+            else tensor(f"{file}:{same.get(name, name)}", shape, base)
             for name, (shape, base) in names.items()
         }
         for file, names in facts["layout"].items()
@@ -107,6 +110,52 @@ def test_sepreformer_takes_the_last_epoch_and_compares_stages(tmp_path: Path):
         foreign.read(folder)
     with pytest.raises(UsageError, match="leave --mask and --blocks out"):
         foreign.read(folder, stated=Stated(mask="relu"))
+
+
+def asteroid(model_name: str, **args: object) -> dict[str, object]:
+    return {"model_name": model_name, "model_args": {"sample_rate": 8000, **args}, "state_dict": {"a": torch.ones(1)}}
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (asteroid("SuDORMRFNet", n_src=2, kernel_size=16), "kernel_size 16 and upsampling_depth 4 cut frames apart"),
+        (asteroid("SuDORMRFImprovedNet", n_src=2, stride=5), "stride is 5; usep has half the kernel alone, 10"),
+        (asteroid("LSTMTasNet", n_src=2, mask_act="softmax"), "mask_act is 'softmax'"),
+        (asteroid("LSTMTasNet", n_src=2, encoder_activation="relu"), "encoder_activation is relu"),
+        (asteroid("DCUNet", architecture="mini", fix_length_mode="trim"), "fix_length_mode is 'trim'"),
+        (asteroid("DCUNet", architecture="DCUNet-11"), "architecture is 'DCUNet-11'"),
+        (asteroid("DCCRNet", architecture="mini", n_freqs=100), "n_freqs is 100; expected (256|half)"),
+        (asteroid("DCCRNet", architecture="mini", mask_bound="relu"), "mask_bound is 'relu'"),
+    ],
+)
+def test_settings_of_asteroid_without_a_counterpart_are_named(held: dict[str, object], said: str, tmp_path: Path):
+    torch.save(held, tmp_path / "model.pth")
+    with pytest.raises(BadInput, match=said) as caught:
+        foreign.read(tmp_path / "model.pth")
+    assert "\n" not in str(caught.value)
+
+
+@torch.no_grad()
+def test_an_original_of_one_size_has_a_step_that_changes_nothing(tmp_path: Path):
+    """Where the channels of the blocks are as many as the filters, asteroid leaves out the step before the masks."""
+    facts = told("asteroid_sudormrf")
+    held = states(facts)["pytorch_model.bin"]
+    eye, none = torch.eye(8)[..., None], torch.zeros(8)
+    for name, tensor in list(held.items()):
+        if tensor.shape[:1] == (6,):
+            held[name] = torch.cat([tensor, tensor[:2]])
+        if tensor.dim() > 1 and tensor.shape[1] == 6:
+            held[name] = torch.cat([tensor, tensor[:, :2]], 1)
+    args = {**facts["more"]["model_args"], "bn_chan": 8}
+    found = []
+    for more in ({}, {"masker.reshape_before_masks.weight": eye, "masker.reshape_before_masks.bias": none}):
+        state = {k: v for k, v in held.items() if "reshape" not in k} | more
+        torch.save({"model_name": "SuDORMRFNet", "model_args": args, "state_dict": state}, tmp_path / "model.pth")
+        found.append(foreign.read(tmp_path / "model.pth"))
+    assert found[0].model == found[1].model and found[0].model["dim"] == found[0].model["filters"]
+    assert found[0].state.keys() == found[1].state.keys()
+    assert all(torch.equal(value, found[1].state[name]) for name, value in found[0].state.items())
 
 
 def test_stored_outputs_are_small():
