@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
+SEEN = 0.01  # of a score, dB or percent: what two decimals show
+
+
 class Finding(NamedTuple):
     """A claim of a paper: a score of one row minus that of another, which sign it has there, and their figures."""
 
@@ -74,12 +77,17 @@ class Study:
 
 
 def verdict(sign: int, low: float, high: float, margin: float) -> str:
-    """Say whether an interval of a difference bears out a sign: more, less, or the same within a margin."""
+    """Say whether an interval of a difference bears out a sign: more, less, or the same within a margin.
+
+    Of two rows that do the same thing the interval is a point beside 0: less than SEEN bears out nothing.
+    """
     if sign == 0:
         if max(-low, high) <= margin:
             return "came back"
         return "did not: better" if low > 0 else "did not: worse" if high < 0 else "open"
     low, high = (low, high) if sign > 0 else (-high, -low)
+    if max(-low, high) < SEEN:
+        return "no difference"
     return "came back" if low > 0 else "did not: the other way" if high < 0 else "open"
 
 

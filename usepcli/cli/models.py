@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # What a list of names does not say; docs/models.md says more.
 _RELEASED = (
     "those that come with usep take two people apart who talk at once, up to 4 kHz (live: 8 kHz);",
-    "they do not separate music, the sounds of a street, or more than two talkers",
+    "universal takes sounds of any kind apart, a little;",
+    "they do not separate music, or more than two talkers",
 )
 
 
