@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 SEEN = 0.01  # of a score, dB or percent: what two decimals show
 
 
