@@ -20,6 +20,7 @@ import torch
 from tests.engine.training.test_train import ENV, curve
 from usepcli.engine.training import distributed, place, run, states, status, train
 from usepcli.engine.training.train import Trainer
+from usepcli.errors import OutputError
 from usepcli.profile.load import load_profile
 from usepcli.weights import store
 
@@ -271,7 +272,16 @@ def test_ranks_that_lose_their_launcher_save_and_one_process_goes_on(
     how = until(lambda: (found := status.read(out))["state"] != "running" and found, "the end of the ranks")
     assert (how["state"], how["code"]) == ("stopped", 75), how
     step = states.load_state(out / "last.ckpt")["step"]
-    trainer = Trainer(load_profile(str(profile_file), [f"train.max_steps={step + 1}", "train.epochs=1000"]), out)
+    settings = [f"train.max_steps={step + 1}", "train.epochs=1000"]
+
+    def begun() -> Trainer | None:
+        try:  # a rank has said that it stopped, and may hold the folder for a moment more
+            return Trainer(load_profile(str(profile_file), settings), out)
+        except OutputError as fault:
+            assert "in use by" in str(fault)
+            return None
+
+    trainer = until(begun, "the folder of the ranks")
     assert "1 rank in place of 2: a step takes the same examples" in capsys.readouterr().err
     trainer.fit()
     assert curve(out)[-1][0] == str(step + 1)

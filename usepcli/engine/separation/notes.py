@@ -106,7 +106,9 @@ def null(record: Record, how: How = USUAL) -> str:
     It is no measure of quality: two copies of the input at half its level would pass.
     """
     if math.isnan(record.null_db):
-        kept = f"source {', '.join(record.left_out)} was" if record.left_out else "some sources were"
+        several = len(record.left_out) > 1
+        named = f"source{'s' * several} {', '.join(record.left_out)} {'were' if several else 'was'}"
+        kept = named if record.left_out else "some sources were"
         return f"no sum check: {kept} not written, so the files do not add up to the input"
     whole = {"mix": "the mean of the input's channels", "first": "the input's first channel"}
     goal = whole.get(how.channels, "the input")
