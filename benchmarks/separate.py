@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -23,8 +21,22 @@ import tempfile
 import time
 from pathlib import Path
 
+import turns
+
 RATE, WINDOW_S = 8000, 10
-COLUMNS = ["system", "audio", "minutes", "seconds", "x_real_time", "peak_mib", "idle_mib", "note", "threads", "machine"]
+COLUMNS = [
+    "system",
+    "audio",
+    "minutes",
+    "seconds",
+    "processor_s",
+    "x_real_time",
+    "peak_mib",
+    "idle_mib",
+    "note",
+    "threads",
+    "machine",
+]
 # One network, spelled in the arguments of each: usep's, torchaudio's, asteroid's.
 SIZES = {
     "paper": {"filters": 512, "bottleneck": 128, "hidden": 512, "skip": 128, "blocks": 8, "repeats": 3},
@@ -35,6 +47,11 @@ SIZES = {
 
 def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def now() -> tuple[float, float]:
+    """Return the time by the wall and of the processor."""
+    return time.perf_counter(), time.process_time()
 
 
 def make_recording(path: Path, minutes: float, rate: int, channels: int) -> None:
@@ -50,8 +67,8 @@ def make_recording(path: Path, minutes: float, rate: int, channels: int) -> None
             file.write(0.05 * burst * (draw.uniform(size=(1, 10)).repeat(rate, 1) > 0.3).astype(np.float32))
 
 
-def run_usep(path: Path, model: str, size: str, threads: int) -> tuple[float, float]:
-    """Return (seconds, idle MiB) of separating a file with a released model or with the network of this size."""
+def run_usep(path: Path, model: str, size: str, threads: int) -> tuple[tuple[float, float], float]:
+    """Separate a file with a released model or the network of this size; return (when it began, idle MiB)."""
     from usepcli import device
     from usepcli.engine.separation import inputs, jobs
     from usepcli.engine.separation.separate_files import separate_files
@@ -71,14 +88,14 @@ def run_usep(path: Path, model: str, size: str, threads: int) -> tuple[float, fl
     def fail(job: jobs.Job, fault: Exception) -> None:
         raise fault
 
-    begin = time.perf_counter()
+    began = now()
     for record in separate_files(separator, plan, overwrite=True, failed=fail):
         assert record.duration_s > 0
-    return time.perf_counter() - begin, idle
+    return began, idle
 
 
-def run_torchaudio(path: Path, size: str, threads: int) -> tuple[float, float]:
-    """Return (seconds, idle MiB) of the whole file in one tensor through one forward pass."""
+def run_torchaudio(path: Path, size: str, threads: int) -> tuple[tuple[float, float], float]:
+    """Send the whole file in one tensor through one forward pass; return (when it began, idle MiB)."""
     import torch
     import torchaudio
 
@@ -91,8 +108,8 @@ def run_torchaudio(path: Path, size: str, threads: int) -> tuple[float, float]:
     return through(path, model)
 
 
-def run_asteroid(path: Path, size: str, threads: int) -> tuple[float, float]:
-    """Return (seconds, idle MiB) of asteroid's overlap-add with reordered chunks."""
+def run_asteroid(path: Path, size: str, threads: int) -> tuple[tuple[float, float], float]:
+    """Run asteroid's overlap-add with reordered chunks; return (when it began, idle MiB)."""
     import torch
     from asteroid.dsp.overlap_add import LambdaOverlapAdd
     from asteroid.models import ConvTasNet
@@ -106,19 +123,19 @@ def run_asteroid(path: Path, size: str, threads: int) -> tuple[float, float]:
     return through(path, LambdaOverlapAdd(model, 2, WINDOW_S * RATE))
 
 
-def through(path: Path, model: object) -> tuple[float, float]:
+def through(path: Path, model: object) -> tuple[tuple[float, float], float]:
     """Read the whole file, run the model on it, write its sources as float files."""
     import torch
 
     from usepcli.audio import io
 
-    idle, begin = peak_mib(), time.perf_counter()
+    idle, began = peak_mib(), now()
     wave, rate = io.read(path)
     with torch.inference_mode():
         sources = model(torch.from_numpy(wave)[None])[0].numpy()  # type: ignore[operator]
     for k, source in enumerate(sources):
         io.write(path.parent / f"whole_{k}.wav", source, rate, "FLOAT", overwrite=True)
-    return time.perf_counter() - begin, idle
+    return began, idle
 
 
 def child(system: str, path: Path, asked: argparse.Namespace) -> None:
@@ -126,20 +143,13 @@ def child(system: str, path: Path, asked: argparse.Namespace) -> None:
     if asked.peers:
         sys.path.append(asked.peers)
     if system == "torchaudio":
-        seconds, idle = run_torchaudio(path, asked.size, asked.threads)
+        began, idle = run_torchaudio(path, asked.size, asked.threads)
     elif system == "asteroid":
-        seconds, idle = run_asteroid(path, asked.size, asked.threads)
+        began, idle = run_asteroid(path, asked.size, asked.threads)
     else:
-        seconds, idle = run_usep(path, system, asked.size, asked.threads)
-    print(json.dumps({"seconds": seconds, "idle_mib": idle, "peak_mib": peak_mib()}))
-
-
-def machine() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    cpu = names[0] if names else platform.processor() or platform.machine()
-    return f"{cpu}, {os.cpu_count()} cores, {platform.system()}"
+        began, idle = run_usep(path, system, asked.size, asked.threads)
+    wall, processor = (end - begin for end, begin in zip(now(), began, strict=True))
+    print(json.dumps({"seconds": wall, "processor_s": processor, "idle_mib": idle, "peak_mib": peak_mib()}))
 
 
 def measure(system: str, path: Path, asked: argparse.Namespace) -> dict[str, object]:
@@ -191,7 +201,7 @@ def main() -> None:
             row |= {"system": system, "minutes": minutes, "audio": f"{rate // 1000} kHz x {channels}"}
             if "seconds" in row:
                 row["x_real_time"] = float(str(row["seconds"])) / minutes / 60
-            row |= {"threads": asked.threads or "default", "machine": machine()}
+            row |= {"threads": asked.threads or "default", "machine": turns.machine()}
             table.writerow({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
             file.flush()
             print({k: row[k] for k in COLUMNS[:-2] if k in row}, flush=True)

@@ -1,10 +1,10 @@
-"""User time that a command takes before it does anything: help, lists, wrong lines; beside two other programs.
+"""Processor time that a command takes before it does anything: help, lists, wrong lines; beside two other programs.
 
     python benchmarks/startup.py [--runs 7] [--usep PATH]
 
-User time, not wall time: what a busy machine adds to the latter says nothing. Each line runs in a fresh process and an
-empty folder, once to fill the caches and then `--runs` times; printed are the least and the median of those, and the
-exit code. A program that is not installed is said to be so.
+Not time by the wall: what a busy machine adds to that says nothing. Each line runs in a fresh process and an empty
+folder, once to fill the caches and then `--runs` times; printed are the least and the median of those, and the exit
+code. A program that is not installed is said to be so.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ LINES = (
 OTHERS = ("audio-separator --help", "demucs --help")
 
 
-def user_s(command: list[str], folder: str) -> tuple[float, int]:
-    """Return the seconds of user time that a command and its children took, and its exit code."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+def processor_s(command: list[str], folder: str) -> tuple[float, int]:
+    """Return the seconds of the processor that a command and its children took, and its exit code."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before, done.returncode
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.returncode
 
 
 def row(command: list[str], runs: int) -> str:
@@ -41,8 +42,8 @@ def row(command: list[str], runs: int) -> str:
     if shutil.which(command[0]) is None:
         return f"{shown:<58}  not installed"
     with tempfile.TemporaryDirectory() as folder:
-        user_s(command, folder)
-        found = [user_s(command, folder) for _ in range(runs)]
+        processor_s(command, folder)
+        found = [processor_s(command, folder) for _ in range(runs)]
     if "--help" in command and found[0][1]:
         return f"{shown:<58}  installed, but cannot start"
     times = [seconds for seconds, _ in found]

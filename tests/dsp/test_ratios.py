@@ -75,12 +75,13 @@ def test_only_full_single_precision_on_a_processor_is_narrowed() -> None:
     assert 0 < ratios.rounding([x, x]) < 1e-4
     assert ratios.rounding([x, x.double()]) == ratios.rounding([x.bfloat16()]) == 0
     assert ratios.rounding([x.to("meta")]) == 0
-    before = torch.get_float32_matmul_precision()
+    before = torch.backends.mkldnn.matmul.fp32_precision
     try:
-        torch.set_float32_matmul_precision("medium")
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
         assert ratios.rounding([x]) == 0
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.backends.mkldnn.matmul.fp32_precision = before
+    assert ratios.rounding([x]) > 0
 
 
 def test_residual_gradient_is_the_numerical_one() -> None:
