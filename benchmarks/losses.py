@@ -121,7 +121,7 @@ def asteroid_mixit() -> Objective:
 
 PIT: dict[str, Callable[[], Objective]] = {
     turns.OURS: lambda: our_pit, turns.BOUND: lambda: bound_pit, "asteroid": asteroid_pit,
-    "torchmetrics": torchmetrics_pit, "speechbrain": speechbrain_pit,
+    "torchmetrics": torchmetrics_pit, "SpeechBrain": speechbrain_pit,
 }  # fmt: skip
 MIXIT: dict[str, Callable[[], Objective]] = {
     turns.OURS: lambda: our_mixit, turns.BOUND: lambda: bound_mixit, "least squares": lambda: least_squares,
@@ -157,7 +157,7 @@ def works() -> Iterator[turns.Work]:
         for n in sizes:
             torch.manual_seed(0)
             signals = draw(n)
-            able = {who: make for who, make in contenders.items() if (who, n) != ("speechbrain", 8)}  # 8 s a pass
+            able = {who: make for who, make in contenders.items() if (who, n) != ("SpeechBrain", 8)}  # 8 s a pass
             makers = {who: _maker(make, signals) for who, make in able.items()}
             yield turns.Work("losses", f"{kind}, {n} outputs, batch 16 x 4 s", makers, turns=15)
 

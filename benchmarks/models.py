@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from separate import SIZES, asteroid_net
 from study import Study, cell, figures, machine, read, summary, write
 
 RATE, BATCH, SEGMENT_S = 8000, 4, 2.0
@@ -38,8 +39,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # Ten seconds of the published sizes, which both makers' code is built with, too.
 PUBLISHED = {
-    "convtasnet": {"name": "convtasnet", "filters": 512, "bottleneck": 128, "hidden": 512, "skip": 128, "blocks": 8,
-                   "repeats": 3},
+    "convtasnet": {"name": "convtasnet", **SIZES["paper"]},
     "sepformer": {"name": "sepformer"},
 }  # fmt: skip
 
@@ -208,17 +208,9 @@ def speechbrain_sepformer() -> Callable[[Any], Any]:
     return separate
 
 
-def asteroid_convtasnet() -> Callable[[Any], Any]:
-    """Return asteroid's Conv-TasNet at the published size."""
-    from asteroid.models import ConvTasNet
-
-    return ConvTasNet(
-        n_src=2, n_filters=512, bn_chan=128, hid_chan=512, skip_chan=128, n_blocks=8, n_repeats=3, sample_rate=RATE
-    ).eval()
-
-
 PEERS: dict[str, tuple[str, Callable[[], Callable[[Any], Any]]]] = {
-    "convtasnet": ("asteroid", asteroid_convtasnet), "sepformer": ("SpeechBrain", speechbrain_sepformer),
+    "convtasnet": ("asteroid", lambda: asteroid_net("paper").eval()),
+    "sepformer": ("SpeechBrain", speechbrain_sepformer),
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import turns
 
@@ -108,19 +109,24 @@ def run_torchaudio(path: Path, size: str, threads: int) -> tuple[tuple[float, fl
     return through(path, model)
 
 
+def asteroid_net(size: str) -> Any:
+    """Return asteroid's Conv-TasNet of this size."""
+    from asteroid.models import ConvTasNet
+
+    net = SIZES[size]
+    return ConvTasNet(
+        n_src=2, n_filters=net["filters"], bn_chan=net["bottleneck"], hid_chan=net["hidden"], skip_chan=net["skip"],
+        n_blocks=net["blocks"], n_repeats=net["repeats"], sample_rate=RATE,
+    )  # fmt: skip
+
+
 def run_asteroid(path: Path, size: str, threads: int) -> tuple[tuple[float, float], float]:
     """Run asteroid's overlap-add with reordered chunks; return (when it began, idle MiB)."""
     import torch
     from asteroid.dsp.overlap_add import LambdaOverlapAdd
-    from asteroid.models import ConvTasNet
 
     torch.set_num_threads(threads or torch.get_num_threads())
-    net = SIZES[size]
-    model = ConvTasNet(
-        n_src=2, n_filters=net["filters"], bn_chan=net["bottleneck"], hid_chan=net["hidden"], skip_chan=net["skip"],
-        n_blocks=net["blocks"], n_repeats=net["repeats"], sample_rate=RATE,
-    ).eval()  # fmt: skip
-    return through(path, LambdaOverlapAdd(model, 2, WINDOW_S * RATE))
+    return through(path, LambdaOverlapAdd(asteroid_net(size).eval(), 2, WINDOW_S * RATE))
 
 
 def through(path: Path, model: object) -> tuple[tuple[float, float], float]:

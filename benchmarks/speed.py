@@ -118,20 +118,26 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     shown = [row for row in rows if row["usep_over_least"]]
-    works = list(dict.fromkeys(f"{row['work']}" for row in shown))
-    others = sorted({row["contender"] for row in shown} - {turns.BOUND})
-    figure, axis = plt.subplots(figsize=(9.5, 0.34 * len(works) + 1.6), layout="constrained")
-    for number, who in enumerate([turns.BOUND, *others]):
+    works = list(dict.fromkeys(row["work"] for row in shown))
+    others = list(dict.fromkeys(row["contender"] for row in shown if row["contender"] != turns.BOUND))
+    figure, axis = plt.subplots(figsize=(9.5, 0.34 * len(works) + 1.4), layout="constrained")
+    for number, who in enumerate([*others, turns.BOUND]):
         found = [(float(row["usep_over_least"]), works.index(row["work"])) for row in shown if row["contender"] == who]
-        looks = {"marker": "|", "color": "black", "s": 120} if who == turns.BOUND else {"color": f"C{number % 10}"}
+        if not found:
+            continue
+        looks: dict[str, Any] = {"marker": "os^D"[number % 4], "color": f"C{number % 10}", "s": 40}
+        if who == turns.BOUND:
+            looks = {"marker": "|", "color": "black", "s": 160}
         axis.scatter(*zip(*found, strict=True), label=who, zorder=3, **looks)
     axis.axvline(1, color="0.5", lw=1)
-    axis.set(xscale="log", yticks=range(len(works)), yticklabels=works, xlabel="time of usep / time of the other")
+    axis.set(xscale="log", yticks=range(len(works)), yticklabels=works)
+    axis.set_xlabel("time of usep / time of the other (left of 1, usep is faster)")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.invert_yaxis()
     axis.grid(color="0.92")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

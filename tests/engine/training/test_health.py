@@ -30,6 +30,10 @@ class Shares(SeparationModel):
         return self.shares[:, None] * mix[:, None]
 
 
+def shares(est: Tensor, mix: Tensor) -> dict[str, list[float]]:
+    return health.shares(est.square().sum(-1), mix)
+
+
 def outputs(*amplitudes: float) -> tuple[Tensor, Tensor]:
     """Orthogonal outputs of these amplitudes (1, N, T), and their sum."""
     est = torch.zeros(1, len(amplitudes), 40 * len(amplitudes))
@@ -48,7 +52,7 @@ def outputs(*amplitudes: float) -> tuple[Tensor, Tensor]:
     ],
 )
 def test_shares_of_known_outputs(amplitudes: tuple[float, ...], loudest: float, evenness: float, silent: float) -> None:
-    found = health.shares(*outputs(*amplitudes))
+    found = shares(*outputs(*amplitudes))
     assert found["loudest_share"] == pytest.approx([loudest])
     assert found["activity_entropy"] == pytest.approx([evenness])
     assert found["silent_share"] == [silent]
@@ -57,8 +61,8 @@ def test_shares_of_known_outputs(amplitudes: tuple[float, ...], loudest: float, 
 def test_an_output_falls_silent_at_thirty_decibels() -> None:
     # Energies 1 and e of a mixture of 1 + e: the border lies where e / (1 + e) = 1 / 1000.
     border = math.sqrt(1 / 999)
-    assert health.shares(*outputs(1, 1.01 * border))["silent_share"] == [0.0]
-    assert health.shares(*outputs(1, 0.99 * border))["silent_share"] == [0.5]
+    assert shares(*outputs(1, 1.01 * border))["silent_share"] == [0.0]
+    assert shares(*outputs(1, 0.99 * border))["silent_share"] == [0.5]
 
 
 def test_the_channel_that_training_hears_is_the_one_that_is_scored(tmp_path: Path) -> None:
@@ -70,9 +74,9 @@ def test_the_channel_that_training_hears_is_the_one_that_is_scored(tmp_path: Pat
 
 
 def test_silence_has_no_shares() -> None:
-    found = health.shares(torch.zeros(1, 2, 10), torch.zeros(1, 10))
+    found = shares(torch.zeros(1, 2, 10), torch.zeros(1, 10))
     assert all(math.isnan(values[0]) for values in found.values())
-    dead = health.shares(torch.zeros(1, 2, 10), torch.ones(1, 10))
+    dead = shares(torch.zeros(1, 2, 10), torch.ones(1, 10))
     assert dead["silent_share"] == [1.0] and math.isnan(dead["loudest_share"][0])
 
 
@@ -111,6 +115,24 @@ def test_figures_are_means_over_the_mixtures_of_a_manifest(corpus: Path) -> None
     assert found["teacher_agreement"] == pytest.approx(health.AGREEMENT_MAX_DB, abs=0.1)
     assert list(health.from_mixtures(Shares(1.0), manifest)) == []
     assert health.from_mixtures(Shares(0.8, 0.4), manifest, seconds=0.1)["loudest_share"] == pytest.approx(0.8)
+
+
+def test_mixtures_that_were_separated_already_are_not_separated_again(corpus: Path) -> None:
+    manifest, model = Manifest.read(corpus).split("valid"), Shares(0.8, 0.4)
+    whole = health.from_mixtures(model, manifest)
+    calls: list[int] = []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    with health.Overheard(model) as overheard:
+        health.from_mixtures(model, manifest)
+        once = len(calls)
+        assert health.from_mixtures(model, manifest, overheard=overheard) == whole
+        assert len(calls) == once == len(manifest.rows)
+        health.from_mixtures(model, manifest, seconds=0.1, overheard=overheard)  # other signals
+        taught = health.from_mixtures(model, manifest, teacher=Shares(0.3, 0.7), overheard=overheard)
+        assert len(calls) == 3 * once and "teacher_agreement" in taught
+    torch.nn.init.zeros_(model.shares)
+    health.from_mixtures(model, manifest)
+    assert overheard.powers(torch.zeros(1, 5)) is None  # nothing is heard outside
 
 
 class Off(Shares):

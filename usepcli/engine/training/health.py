@@ -10,6 +10,7 @@ With p_n the power of output n for a mixture of power p, averaged over mixtures:
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -30,6 +31,7 @@ from usepcli.engine.scoring import momi
 from usepcli.errors import BadInput, choices
 from usepcli.metrics.align import permutation
 from usepcli.models.queried import Model
+from usepcli.models.separator import SeparationModel
 from usepcli.profile.schema import BLIND, JUDGED
 from usepcli.report import stats
 
@@ -43,11 +45,48 @@ FALL_DB = 0.5
 AGREEMENT_MAX_DB = 60.0
 
 
+class Overheard:
+    """The powers of the outputs for every mixture that a model separates in this context, so that none is done twice.
+
+    Of models by query nothing is kept: their outputs hang by more than the mixture.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._powers: dict[bytes, Tensor] = {}
+
+    def __enter__(self) -> Overheard:
+        hears = isinstance(self.model, SeparationModel)
+        self._hook = self.model.register_forward_hook(self._hear) if hears else None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._hook:
+            self._hook.remove()
+
+    def _hear(self, model: Any, given: tuple[Any, ...], est: Tensor) -> None:
+        del model
+        if given[0].ndim == 2 and est.ndim == 3:
+            for wave, power in zip(given[0].cpu(), ratios.energy(est.double()).cpu(), strict=True):
+                self._powers[_digest(wave)] = power
+
+    def powers(self, mix: Tensor) -> Tensor | None:
+        """Return the powers (B, N) of the outputs for mix (B, T), None where one of them was not heard."""
+        known = [self._powers.get(_digest(wave)) for wave in mix]
+        heard = [power for power in known if power is not None]
+        return torch.stack(heard) if len(heard) == len(known) else None
+
+
+def _digest(wave: Tensor) -> bytes:
+    return hashlib.blake2b(wave.contiguous().numpy().tobytes(), digest_size=16).digest()
+
+
 def from_mixtures(
     model: Model,
     manifest: Manifest,
     *,
     teacher: Model | None = None,
+    overheard: Overheard | None = None,
     device: str | torch.device = "cpu",
     seconds: float = 0,
     channels: str = "mix",
@@ -56,15 +95,18 @@ def from_mixtures(
 
     channels: what is heard of several, "mix" or "first".
     Models with one output have none of a share; teacher_agreement is there with a teacher.  What cannot be read is left
-    out.
+    out.  overheard: of mixtures that the model separated meanwhile; without a teacher they are not separated again.
     """
     found: dict[str, list[float]] = {}
     reader = Reader(manifest, model.sample_rate, seconds, channels=channels)
     heard = momi.heard(reader, model, manifest.rows)
     for batch in momi.batches(heard, model.sample_rate, device):
         mix = torch.from_numpy(np.stack([one.wave for one in batch]))
-        est = momi.separate(model, mix, device, batch[0].queries)
-        figures = shares(est, mix) if est.shape[1] > 1 else {}
+        power = overheard.powers(mix) if overheard and teacher is None else None
+        if power is None:
+            est = momi.separate(model, mix, device, batch[0].queries)
+            power = ratios.energy(est.double())
+        figures = shares(power, mix) if power.shape[1] > 1 else {}
         if teacher is not None:
             taught = project(momi.separate(teacher, mix, device, batch[0].queries), mix)
             pairs = zip(est.numpy(), taught.numpy(), strict=True)
@@ -74,11 +116,11 @@ def from_mixtures(
     return {name: _mean(values) for name, values in found.items()}
 
 
-def shares(est: Tensor, mix: Tensor) -> dict[str, list[float]]:
-    """Return per mixture of mix (B, T) the shares of the outputs est (B, N, T), N > 1; nan where a power is zero."""
-    power, whole = ratios.energy(est.double()), ratios.energy(mix.double())[:, None]  # (B, N), (B, 1)
+def shares(power: Tensor, mix: Tensor) -> dict[str, list[float]]:
+    """Return per mixture of mix (B, T) the shares of outputs of powers (B, N), N > 1; nan where a power is zero."""
+    whole = ratios.energy(mix.double())[:, None]  # (B, 1)
     part = power / power.sum(-1, keepdim=True)
-    entropy = -torch.xlogy(part, part).sum(-1) / math.log(est.shape[1])
+    entropy = -torch.xlogy(part, part).sum(-1) / math.log(power.shape[1])
     silent = (power < whole * 10 ** (-SILENT_DB / 10)).double().mean(-1)
     silent = torch.where(whole[:, 0] > 0, silent, float("nan"))
     return {

@@ -105,7 +105,11 @@ class Validator:
         self.model.load_state_dict(state)
         self.model.to(self.device).eval()
         self.unscored, self.items = {}, {}
-        found = self._of_its_own(self.own) if self.own else {**self._referenced(), **self._blind(teacher)}
+        if self.own:
+            found = self._of_its_own(self.own)
+        else:
+            with health.Overheard(self.model) as overheard:
+                found = {**self._referenced(), **self._blind(teacher, overheard)}
         self.step, self.figures = step, {**found, "skipped": skipped}
         score = float(step)
         if self.metric:
@@ -191,7 +195,7 @@ class Validator:
         self.unscored |= {row["id"]: row["reason"] for row in found if row["reason"].startswith(FAILED)}
         return {row["metric"]: row["mean"] for row in evaluate.summary(found, names)}
 
-    def _blind(self, teacher: SeparationModel | None) -> dict[str, float]:
+    def _blind(self, teacher: SeparationModel | None, overheard: health.Overheard) -> dict[str, float]:
         """Return the scores of mixtures alone: no row's sources are opened."""
         figures: dict[str, float] = {}
         if isinstance(self.model, AudioText):  # separates nothing
@@ -204,7 +208,9 @@ class Validator:
         if self.split.pairs and self.split.mixtures is not None:
             figures["momi"] = self._momi(self.split.mixtures, where)
         if self.split.single is not None:
-            figures |= health.from_mixtures(self.model, self.split.single, teacher=teacher, **where)
+            figures |= health.from_mixtures(
+                self.model, self.split.single, teacher=teacher, overheard=overheard, **where
+            )
         return figures
 
     def _momi(self, mixtures: Manifest, where: dict[str, Any]) -> float:
