@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("sounds", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--packages", type=Path, help="where pip --target put the two packages")
+    parser.add_argument("--csv", default="", help="the list of SOUNDS, where it is not the folders' own names")
     parser.add_argument("--ridge", type=float, default=100.0)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True)
@@ -59,7 +60,7 @@ def main() -> None:
     words = Sentence(str(asked.out / WORDS))
     size = words.pooled_dim
     write(asked.out, told, torch.zeros(size, 2 * widths[-1]), torch.zeros(size), torch.zeros(size))
-    rows = Labelled().scan(asked.sounds)
+    rows = Labelled(csv=asked.csv).scan(asked.sounds)
     sets = {split: [row for row in rows if row.split == split] for split in ("train", "valid")}
     judge = TaggerJudge(str(asked.out))
     sounds = {split: embedded(judge, asked.sounds, rows) for split, rows in sets.items()}

@@ -19,24 +19,19 @@ Level: the paper takes magnitudes as they come; `input_norm: none` does, `std` m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from usepcli import registry
 from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
-from usepcli.encoders.base import Conditioner
-from usepcli.encoders.prompts import Prompted
-from usepcli.encoders.traits import Traited
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.models.cond_blocks import Words
-from usepcli.models.fixed import Fixed
 from usepcli.models.mask_levels import MaskLevels, Sizes, check_counts, repeated, widths
-from usepcli.models.queried import Conditions, QueriedModel
+from usepcli.models.queried import Conditions
 from usepcli.models.refine import Refine
+from usepcli.models.worded import WordedModel, conditioner_of
 
 Head = Literal["inner", "none"]
 Norm = Literal["none", "std", "mean_std"]
@@ -46,7 +41,7 @@ When = Literal["always", "eval"]
 _TOGETHER = 4  # queries whose own part runs at once where no gradient is wanted; memory is bounded by it
 
 
-class CondUNet(MaskLevels, QueriedModel):
+class CondUNet(MaskLevels, WordedModel):
     """Masks in (0, 1) for queries, with the mixture's phase; the defaults are the published network at 11025 Hz.
 
     ngf: channels of the first level, doubled to eight times as many. The words are heard in the levels after
@@ -126,7 +121,7 @@ class CondUNet(MaskLevels, QueriedModel):
         _check(condition_head, attends or bottleneck_concat)
         self.stft = STFT(n_fft, n_fft, hop)
         given = (conditioner_path, classes, cond_dim, emb_dim, conditioner_sha256)
-        self._take(_conditioner(conditioner, given, prompts, context), traits, mask_padding)
+        self.take(conditioner_of(conditioner, given, prompts, context), traits, mask_padding)
         sizes = Sizes(
             widths(ngf, levels), head_levels, out_channels, res_convs, sa_blocks, heads, mlp_ratio, ca_blocks,
             self.words.token_dim, late_levels, late_res_convs, self.words.pooled_dim if bottleneck_concat else 0,
@@ -139,58 +134,11 @@ class CondUNet(MaskLevels, QueriedModel):
         channels = before.out_channels if self.first else 1
         self.refine = Refine(channels, self.words.token_dim, self.words.pooled_dim) if refine else None
 
-    def _take(self, made: Conditioner, traits: Sequence[str], mask_padding: bool) -> None:
-        """Keep the conditioner: one that learns, or is stored, as a part; any other frozen and stored nowhere."""
-        if not mask_padding and not made.length:
-            raise ConfigError(
-                f"model.mask_padding: false, and conditioner {made.name} pads each phrase to the longest beside it; "
-                "set it to true"
-            )
-        self.mask_padding = mask_padding
-        kept = made.learns or made.stored
-        part: nn.Module = made if kept else Fixed(made, made.reference, made.sha256)
-        self.conditioner = Traited(made, part, traits) if traits else part
-
-    @property
-    def words(self) -> Conditioner:
-        """The part that turns queries into conditions."""
-        found = self.conditioner.module if isinstance(self.conditioner, Fixed) else self.conditioner
-        assert isinstance(found, Conditioner)
-        return found
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The closed list of its conditioner."""
-        return self.words.classes
-
-    def settled(self) -> dict[str, Any]:
-        """Return the settings that making the model has found: list and widths of the conditioner, and its sha256."""
-        found = self.words.settled()
-        return {
-            "classes": list(found["phrases"]),
-            "cond_dim": found["token_dim"],
-            "emb_dim": found["pooled_dim"],
-            "conditioner_sha256": found["sha256"],
-            "context": self.words.vectors,
-        }
-
-    def encode(self, queries: Sequence[str]) -> Conditions:
-        """Return tokens (Q, N, D), which of them are words (Q, N), and the whole (Q, E); BadInput as of `words`."""
-        return tuple(part.to(self.bias.device) for part in self.words.encode(queries))
-
     def listen(self, wave: Tensor, rate: int) -> Conditions:
         """Return the conditions (1, ...) of a clip (T,) at `rate` Hz, by a conditioner that hears; BadInput else."""
         if self.weigh is None:
             raise BadInput("model.condition_head none: an example reaches nothing of this model; ask in words")
-        return tuple(part.to(self.bias.device) for part in self.words.hear(wave[None], rate))
-
-    def blank(self, count: int) -> Conditions:
-        """Return conditions (1, count, ...) of nothing, to count arithmetic and memory with."""
-        tokens = self.words.length or 16
-        at = self.bias.device
-        mask = torch.ones(1, count, tokens, dtype=torch.bool, device=at)
-        whole = torch.zeros(1, count, self.words.pooled_dim, device=at)
-        return torch.zeros(1, count, tokens, self.words.token_dim, device=at), mask, whole
+        return super().listen(wave, rate)
 
     def transform(self, wave: Tensor) -> Tensor:
         """Return the spectra (..., F, L) of waves (..., T)."""
@@ -236,21 +184,6 @@ class CondUNet(MaskLevels, QueriedModel):
         if features.shape[1] == 1:
             return torch.einsum("bnc,bcfl->bnfl", scaled, features[:, 0]) + self.bias
         return torch.einsum("bnc,bncfl->bnfl", scaled, features) + self.bias
-
-
-def _conditioner(name: str, given: tuple[Any, ...], prompts: str, context: int) -> Conditioner:
-    """Return the conditioner of a name, behind learned vectors where any are asked for; ConfigError for no such one."""
-    kind = registry.load("conditioner", name)
-    if (context or prompts) and not kind.takes_context:
-        key = "prompts" if prompts else "context"
-        raise ConfigError(
-            f"model.{key}: found {prompts or context}, and model.conditioner {name} reads no words behind learned "
-            "vectors; take conditioner clap, or leave it out"
-        )
-    made: Conditioner = kind(*given)
-    if context or prompts:
-        return Prompted(made, Fixed(made, made.reference, made.sha256), context, prompts)
-    return made
 
 
 def _check(condition_head: str, hears: bool) -> None:

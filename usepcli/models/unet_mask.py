@@ -90,9 +90,15 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor, levels: list[Tensor]) -> Tensor:
         """Return (B, C, L) of the first level."""
-        for up, block, level in zip(self.up, self.blocks, reversed(levels), strict=True):
-            x = up(F.interpolate(x, size=level.shape[-1], mode="linear"))
-            x = block(torch.cat([x, level], 1))
+        return self.run(x, levels, range(len(levels)))
+
+    def run(self, x: Tensor, levels: list[Tensor], which: range, count: int = 1) -> Tensor:
+        """Return (B count, C, L) of the last of some stages; each of the encoder's levels serves `count` items."""
+        for k in which:
+            level = levels[-1 - k]
+            level = level if count == 1 else level.repeat_interleave(count, 0)
+            x = self.up[k](F.interpolate(x, size=level.shape[-1], mode="linear"))
+            x = self.blocks[k](torch.cat([x, level], 1))
         return x
 
 
@@ -136,7 +142,9 @@ class UNetMask(SpectralModel):
         if self.causal:
             reject_causal("unet_mask, which reads the whole input; use model.name: convtasnet, preset: causal")
         bins = n_fft // 2
-        _check(bins, channels, kernel, heads, groups, features)
+        check_sizes(bins, channels, kernel, heads, groups)
+        if features not in ("magnitude", "log_magnitude"):
+            raise ConfigError(f"model.features: {choices('features', features, ('magnitude', 'log_magnitude'))}")
         self.features = features
         self.inlet = nn.Conv1d(bins, channels[0], 1)
         self.encoder = Encoder(channels[0], channels, kernel, groups)
@@ -167,7 +175,8 @@ class UNetMask(SpectralModel):
         return torch.cat([found, found[:, :, :, -1:]], 3)
 
 
-def _check(bins: int, channels: tuple[int, ...], kernel: int, heads: int, groups: int, features: str) -> None:
+def check_sizes(bins: int, channels: tuple[int, ...], kernel: int, heads: int, groups: int) -> None:
+    """Raise ConfigError, by the key at fault, for sizes of which no such U-Net can be made."""
     if groups < 1:
         raise ConfigError(f"model.groups: found {groups}; expected at least 1")
     if not channels or any(width < 1 or width % groups for width in channels):
@@ -180,5 +189,3 @@ def _check(bins: int, channels: tuple[int, ...], kernel: int, heads: int, groups
         raise ConfigError(f"model.kernel: found {kernel}; expected an odd number of frames")
     if bins < 2:
         raise ConfigError(f"model.n_fft: found {2 * bins}; expected at least 4")
-    if features not in ("magnitude", "log_magnitude"):
-        raise ConfigError(f"model.features: {choices('features', features, ('magnitude', 'log_magnitude'))}")

@@ -211,6 +211,7 @@ class Profile(Section):
     licence: str = ""
     credits: str = ""
     init_from: str = ""
+    init_parts: list[str] = []  # the parts of that model that are taken, all else begins anew; []: all of it
     data: Data = Data()
     model: Part = Part()
     loss: Part = Part(name="snr")

@@ -8,7 +8,7 @@ meta device would do so, too, but its first use takes seconds, half a minute on 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
@@ -131,6 +131,33 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
         module.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
     except (BadInput, MissingDependency) as fault:  # of a network that opens what it is given, a graph
         raise type(fault)(f"{where}: {fault}") from fault
+
+
+def load_parts(module: nn.Module, state: Mapping[str, Tensor], parts: Sequence[str], where: str) -> int:
+    """Copy the tensors that lie in some parts, by dotted names, and return how many; each part strictly.
+
+    BadInput names a part that either side lacks, with those that it has, or the first tensors that do not fit.
+    """
+    own = module.state_dict()
+    taken: dict[str, Tensor] = {}
+    for part in parts:
+        ours, theirs = _inside(own, part), _inside(state, part)
+        for side, found, names in (("the model", ours, own), ("the file", theirs, state)):
+            if not found:
+                raise BadInput(f"{where}: {_short(part)!r} is no part of {side}, which has {_parts_of(names)}")
+        compare(ours, theirs, f"{where}: {_short(part)}")
+        taken |= {name: value.to(own[name].dtype) for name, value in theirs.items()}
+    module.load_state_dict(own | taken)
+    return len(taken)
+
+
+def _inside(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name == part or name.startswith(f"{part}.")}
+
+
+def _parts_of(names: Iterable[str]) -> str:
+    parts = list(dict.fromkeys(name.split(".")[0] for name in names))
+    return ", ".join(map(_short, parts[:8])) + (f" and {len(parts) - 8} more" if len(parts) > 8 else "")
 
 
 def compare(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:

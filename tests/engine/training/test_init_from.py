@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from usepcli.cli.app import app
 from usepcli.engine.training.run import settings
 from usepcli.engine.training.train import Trainer
-from usepcli.errors import BadInput, InputNotFound
+from usepcli.errors import BadInput, ConfigError, InputNotFound
 from usepcli.profile.load import load_profile
 from usepcli.weights import store
 
@@ -63,3 +63,37 @@ def test_the_model_that_comes_with_usep_is_at_hand(profile_file: Path) -> None:
     profile = settings(str(profile_file), "default")
     assert (profile.model["dim"], profile.model["layers"], profile.init_from) == (128, 6, "default")
     assert profile.origin["model.dim"] == "--init-from" and profile.data.segment_s == 0.25
+
+
+def test_parts_of_a_model_are_taken_and_all_else_begins_anew(begun: Path, profile_file: Path, tmp_path: Path) -> None:
+    theirs = store.read_weights(begun / "best.safetensors")
+    part = next(iter(theirs)).split(".")[0]
+    sets = [f"init_from={begun}", f"init_parts=[{part}]", "seed=7", "model.layers=2", "train.max_steps=1"]
+    profile = load_profile(str(profile_file), sets)
+    trainer = Trainer(profile, tmp_path / "run")
+    own = trainer.student.state_dict()
+    trainer._close()
+    inside = {key for key in own if key.startswith(f"{part}.")}
+    assert inside and all(torch.equal(own[key], theirs[key]) for key in inside)
+    assert any(key in theirs and not torch.equal(own[key], theirs[key]) for key in own.keys() - inside)
+    line = ["train", "-p", str(profile_file), "-o", str(tmp_path / "tuned")]
+    done = CliRunner().invoke(app, line + [word for one in sets for word in ("--set", one)])
+    assert done.exit_code == 0
+    assert f"{len(inside)} of the model's {len(own)} tensors come from {begun} ({part})" in " ".join(
+        done.stderr.split()
+    )
+
+
+def test_a_part_that_one_side_lacks_or_that_does_not_fit_is_named(
+    begun: Path, profile_file: Path, tmp_path: Path
+) -> None:
+    def begin(*sets: str) -> None:
+        Trainer(load_profile(str(profile_file), [*sets]), tmp_path / "run")
+
+    with pytest.raises(BadInput, match=r"init_parts: \S+: 'encodr' is no part of the model, which has \w+, "):
+        begin(f"init_from={begun}", "init_parts=[encodr]")
+    parts = sorted({key.split(".")[0] for key in store.read_weights(begun / "best.safetensors")})
+    with pytest.raises(BadInput, match=r"init_parts: .* do not fit.*model\.ffn: 24 there"):
+        begin(f"init_from={begun}", f"init_parts=[{','.join(parts)}]")
+    with pytest.raises(ConfigError, match=r"init_parts: found stem, of no model; set init_from"):
+        begin("init_parts=[stem]")

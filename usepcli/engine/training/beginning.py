@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from usepcli.engine.training.average import part_file
-from usepcli.errors import BadInput, InputNotFound
+from usepcli.errors import BadInput, ConfigError, InputNotFound
 from usepcli.models.fixed import Fixed
 from usepcli.models.queried import Model
 from usepcli.objectives.base import MAIN, Objective
@@ -18,11 +18,13 @@ from usepcli.weights import build, cards, fitting, reach, store
 
 
 def first_weights(profile: Any, student: Model) -> list[str]:
-    """Load the weights of `init_from`, if any, into the student; return what to say of settings that differ.
+    """Load the weights of `init_from`, if any, into the student, or those of `init_parts`; return what to say of it.
 
     InputNotFound or BadInput name the key, and the settings of the model in which the weights do not fit.
     """
     if not profile.init_from:
+        if profile.init_parts:
+            raise ConfigError(f"init_parts: found {', '.join(profile.init_parts)}, of no model; set init_from")
         return []
     weights = _find("init_from", profile.init_from)
     card, ours = cards.read_card(weights)[0], build.config_of(student)
@@ -33,11 +35,20 @@ def first_weights(profile: Any, student: Model) -> list[str]:
     rate = theirs.get("sample_rate", student.sample_rate)
     if rate != student.sample_rate:
         raise BadInput(f"init_from: {weights}: weights for {rate} Hz, and the model's rate is another{advice}")
+    state, parts = store.read_weights(weights), profile.init_parts
     try:
-        fitting.load_into(student, store.read_weights(weights), f"init_from: {weights}")
+        if parts:
+            count = fitting.load_parts(student, state, parts, f"init_parts: {weights}")
+        else:
+            fitting.load_into(student, state, f"init_from: {weights}")
     except BadInput as fault:
         raise BadInput(f"{fault}{advice}") from fault
     said = [f"init_from: {profile.init_from} was trained with other settings ({differ})"] if differ else []
+    if parts:
+        said.append(
+            f"init_parts: {count} of the model's {len(student.state_dict())} tensors come from {profile.init_from} "
+            f"({', '.join(parts)}); the others begin anew"
+        )
     if card.licence and card.licence not in profile.licence:
         said.append(
             f"init_from: what learns from {profile.init_from} carries its licence ({card.licence}) and its credits: "

@@ -1,0 +1,171 @@
+"""U-Net over STFT frames that is asked: words set the gain and offset of its outer decoder's channels.
+
+    h <- (1 + a_k(c)) * h + b_k(c)       c = SiLU(W [w ; z]),   z = attention of w to the deepest frames
+    s(q) = iSTFT( sigmoid(head(SiLU(h))) |X| exp(j arg X) )
+with w a query, its whole beside the mean of its words, and h the channels of a level k of the decoder (feature-wise
+linear modulation, Perez et al. 2018; in a U-Net that separates what it is told, Meseguer-Brocal & Peeters 2019). What z
+adds: a query hears whether, and as what, its sound is in the recording before the frames are weighed.
+
+All stages but the `late_levels` outermost of the decoder run once for all queries; a query costs these and the head.
+Its stages have the names and the sizes of `unet_mask` (models/unet_mask.py), and every a and b begins near zero: with
+`init_from` and `init_parts: [inlet, encoder, middle, decoder]` it begins as a network that separates, and learns which
+of the sounds is meant.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from usepcli.dsp.parts import Parts
+from usepcli.dsp.stft import STFT
+from usepcli.errors import ConfigError
+from usepcli.models.queried import Conditions
+from usepcli.models.spectral import LOG_FLOOR
+from usepcli.models.unet_mask import Decoder, Encoder, Residual, SelfAttention, check_sizes
+from usepcli.models.worded import WordedModel, conditioner_of
+
+Norm = Literal["none", "std", "mean_std"]
+Kind = Literal["none", "uniform", "magsq"]
+When = Literal["always", "eval"]
+
+
+class Film(nn.Module):
+    """Gain and offset of channels by a condition, at first near one and zero."""
+
+    def __init__(self, condition: int, channels: int) -> None:
+        super().__init__()
+        self.both = nn.Linear(condition, 2 * channels)
+        nn.init.normal_(self.both.weight, std=0.1 * condition**-0.5)
+        nn.init.zeros_(self.both.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Return (Q, C, L) from x (Q, C, L) and conditions (Q, E)."""
+        gain, offset = self.both(condition)[..., None].chunk(2, 1)
+        return (1 + gain) * x + offset
+
+
+class Listening(nn.Module):
+    """What a query is told of a recording: its words, and the deepest frames that answer to them."""
+
+    def __init__(self, words: int, deep: int, condition: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.ask, self.answer = nn.Linear(words, deep), nn.Linear(deep, 2 * deep)
+        self.tell = nn.Linear(words + deep, condition)
+
+    def forward(self, whole: Tensor, deep: Tensor) -> Tensor:
+        """Return conditions (B, N, E) of queries (B, N, W) from the deepest level (B, C, L)."""
+        query = self.ask(whole)
+        key, value = self.answer(deep.mT).chunk(2, -1)
+        split = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        found = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)  # (B, N, C)
+        return F.silu(self.tell(torch.cat([whole, found], -1)))
+
+
+class FilmUNet(WordedModel):
+    """Masks in (0, 1) for queries, with the mixture's phase, by a fast network over frames.
+
+    The network has n_fft / 2 bins; the highest gets the mask of its neighbour. `channels` names one level each.
+    """
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "small": {"channels": (96, 128, 160, 160), "kernel": 5, "condition": 128, "late_levels": 1},
+        "tiny": {
+            "sample_rate": 8000, "n_fft": 64, "hop": 32, "channels": (16, 24), "kernel": 3, "heads": 2, "condition": 16,
+            "late_levels": 1,
+        },
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        conditioner: str = "labels",
+        conditioner_path: str = "",
+        conditioner_sha256: str = "",
+        prompts: str = "",
+        context: int = 0,
+        classes: tuple[str, ...] = (),
+        traits: tuple[str, ...] = (),
+        cond_dim: int = 0,
+        emb_dim: int = 0,
+        n_fft: int = 512,
+        hop: int = 128,
+        channels: tuple[int, ...] = (256, 512, 512, 512),
+        kernel: int = 7,
+        heads: int = 8,
+        groups: int = 8,
+        late_levels: int = 2,
+        condition: int = 256,
+        sample_rate: int = 16000,
+        input_norm: Norm = "std",
+        consistency: Kind = "none",
+        consistency_when: When = "always",
+    ) -> None:
+        """Take n_fft and hop in samples, kernel in frames, channels of each level; ConfigError if sizes clash.
+
+        late_levels: of the decoder, that hear the query; condition: the width of what they hear. The conditioner and
+        its keys are those of `cond_unet`.
+        """
+        super().__init__(
+            sample_rate=sample_rate, hop=hop, input_norm=input_norm, consistency=consistency,
+            consistency_when=consistency_when,
+        )  # fmt: skip
+        if consistency == "learned":
+            raise ConfigError("model.consistency: learned, for which film_unet has no layer; take magsq or uniform")
+        bins = n_fft // 2
+        check_sizes(bins, channels, kernel, heads, groups)
+        if not 0 <= late_levels <= len(channels):
+            raise ConfigError(f"model.late_levels: found {late_levels}; expected 0 to {len(channels)}, all of channels")
+        if condition < 1:
+            raise ConfigError(f"model.condition: found {condition}; expected 1 or more")
+        self.stft = STFT(n_fft, n_fft, hop)
+        given = (conditioner_path, classes, cond_dim, emb_dim, conditioner_sha256)
+        self.take(conditioner_of(conditioner, given, prompts, context), traits, True)
+        deep, self.late = channels[-1], late_levels
+        self.inlet = nn.Conv1d(bins, channels[0], 1)
+        self.encoder = Encoder(channels[0], channels, kernel, groups)
+        self.middle = nn.Sequential(
+            Residual(deep, deep, kernel, groups), SelfAttention(deep, heads), Residual(deep, deep, kernel, groups)
+        )
+        self.decoder = Decoder(channels, kernel, groups)
+        self.listening = Listening(self.words.pooled_dim + self.words.token_dim, deep, condition, heads)
+        heard = channels[: late_levels + 1][::-1] if late_levels < len(channels) else (deep, *channels[::-1])
+        self.films = nn.ModuleList(Film(condition, width) for width in heard)
+        self.norm = nn.GroupNorm(groups, channels[0])
+        self.head = nn.Conv1d(channels[0], bins, 1)
+
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T)."""
+        return self.stft(wave)
+
+    def estimate_parts(self, mix: Tensor, *conditions: Tensor) -> Parts:
+        """Return estimates (B, N, T), masks (B, N, F, L) and the mixture's spectrum (B, F, L)."""
+        spec = self.stft(mix)
+        masks = torch.sigmoid(self.logits(spec, conditions).float())
+        return Parts(self.stft.inverse(masks * spec[:, None], mix.shape[-1]), masks, spec)
+
+    def logits(self, spec: Tensor, conditions: Conditions) -> Tensor:
+        """Return mask logits (B, N, F, L) from the mixture's spectrum (B, F, L) and conditions (B, N, ...)."""
+        deep, levels = self.encoder(self.inlet(torch.log(spec[:, :-1].abs() + LOG_FLOOR)))
+        deep = self.middle(deep)
+        tokens, mask, whole = conditions
+        heard = mask[..., None].to(tokens)
+        mean = (tokens * heard).sum(-2) / heard.sum(-2).clamp_min(1)
+        told = self.listening(torch.cat([whole, mean], -1), deep)  # (B, N, E)
+        count, first = told.shape[1], len(levels) - self.late
+        shared = self.decoder.run(deep, levels, range(first))
+        told = told.flatten(0, 1)
+        x = self.films[0](_repeated(shared, count), told)
+        for k, film in zip(range(first, len(levels)), self.films[1:], strict=True):
+            x = film(self.decoder.run(x, levels, range(k, k + 1), count), told)
+        found = self.head(F.silu(self.norm(x))).unflatten(0, (-1, count))  # (B, N, F - 1, L)
+        return torch.cat([found, found[:, :, -1:]], 2)
+
+
+def _repeated(x: Tensor, count: int) -> Tensor:
+    """Return (B count, C, L) from (B, C, L), each item `count` times in a row."""
+    return x[:, None].expand(-1, count, *x.shape[1:]).flatten(0, 1)
