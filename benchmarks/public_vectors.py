@@ -459,9 +459,8 @@ def tfgridnet2_apart(published: bool) -> Theirs:
     return _gridnet("tfgridnetv2", "TFGridNetV2", published, emb_ks=4, emb_hs=4)
 
 
-@case
-def tiger(published: bool) -> Theirs:
-    """TIGER-speech, -small; look2hear of a fork in $USEP_THEIRS, whose tiger_base.py is the original's class."""
+def _tigers(file: str, klass: str) -> Callable[..., nn.Module]:
+    """Return a class of look2hear, which lies in $USEP_THEIRS, without the rest of that package."""
     base = Path(os.environ["USEP_THEIRS"]) / "look2hear"
     sys.modules["theirs_tiger"] = root = types.ModuleType("theirs_tiger")
     root.__path__ = [str(base)]
@@ -471,7 +470,14 @@ def tiger(published: bool) -> Theirs:
         setattr(root, name, part)
     for name in ("activations", "normalizations"):
         setattr(root.layers, name, importlib.import_module(f"theirs_tiger.layers.{name}"))
-    net = importlib.import_module("theirs_tiger.models.tiger_base").TIGER_BASELINE
+    made: Callable[..., nn.Module] = getattr(importlib.import_module(f"theirs_tiger.models.{file}"), klass)
+    return made
+
+
+@case
+def tiger(published: bool) -> Theirs:
+    """TIGER-speech, -small; look2hear of a fork in $USEP_THEIRS, whose tiger_base.py is the original's class."""
+    net = _tigers("tiger_base", "TIGER_BASELINE")
     conf = {"out_channels": 128, "in_channels": 256, "num_blocks": 8, "upsampling_depth": 5, "win": 640, "stride": 160,
             "num_sources": 2, "sample_rate": 16000}  # fmt: skip
     if not published:
@@ -480,6 +486,28 @@ def tiger(published: bool) -> Theirs:
     return Theirs(
         {"model.safetensors": module}, {"config.json": json.dumps(conf)}, lambda mix: module(mix),
         version="suyccc/TIGER at 5d3bc40", lengths=(400, 641, 960, 1333, 1600),
+    )  # fmt: skip
+
+
+@case
+def tiger_dnr(published: bool) -> Theirs:
+    """TIGER-DnR: what its class keeps of each of its networks, of one piece; the same fork in $USEP_THEIRS."""
+    net = _tigers("tiger_dnr", "TIGERDNR")
+    conf = {"out_channels": 132, "in_channels": 256, "num_blocks": 8, "upsampling_depth": 5, "att_n_head": 4,
+            "att_hid_chan": 4, "att_kernel_size": 8, "att_stride": 1, "win": 2048, "stride": 512, "num_sources": 3,
+            "sample_rate": 44100}  # fmt: skip
+    if not published:
+        conf |= {"out_channels": 12, "in_channels": 6, "num_blocks": 2, "upsampling_depth": 3, "win": 1024,
+                 "stride": 256}  # fmt: skip
+    with contextlib.redirect_stdout(sys.stderr):  # it prints its bands
+        module: Any = net(**conf).eval()
+
+    def run(mix: Tensor) -> Tensor:
+        return torch.stack([module.dialog(mix)[:, 2], module.effect(mix)[:, 1], module.music(mix)[:, 0]], 1)
+
+    return Theirs(
+        {"model.safetensors": module}, {"config.json": json.dumps(conf)}, run, version="suyccc/TIGER at 5d3bc40",
+        lengths=(514, 601, 700, 801, 1033),
     )  # fmt: skip
 
 

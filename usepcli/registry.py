@@ -28,6 +28,7 @@ MODELS = {
     "tfgridnet": "usepcli.models.tfgridnet:TFGridNet",
     "tflocoformer": "usepcli.models.tflocoformer:TFLocoformer",
     "tiger": "usepcli.models.tiger:TIGER",
+    "tiger_stems": "usepcli.models.tiger_stems:TigerStems",
     "uncond_unet": "usepcli.models.uncond_unet:UncondUNet",
     "unet_mask": "usepcli.models.unet_mask:UNetMask",
     "upit": "usepcli.models.upit:UPIT",

@@ -50,7 +50,7 @@ class StemBag(StereoModel):
             raise ConfigError(
                 f"model.bag, model.n_src: found {bag} and {self.n_src}; expected at most {_MOST} of either"
             )
-        self.stems, self.segment_s, self.latency = _stems(stems, self.n_src), _segment(segment_s), n_fft
+        self.stems, self.segment_s, self.latency = stems_of(stems, self.n_src), segment_of(segment_s), n_fft
         self.weights = _weights(weights, bag, self.n_src)
 
     def fill(self, net: Callable[[], nn.Module], dim: int) -> None:
@@ -83,13 +83,15 @@ def check_levels(stride: int, width: int, compress: int) -> None:
         raise ConfigError(f"model.compress: found {compress}; expected 1 to model.width = {width}")
 
 
-def _segment(seconds: float) -> float:
+def segment_of(seconds: float) -> float:
+    """Return the seconds of a segment, 0 for any; ConfigError for a length that no network is made for."""
     if seconds and not 1 <= seconds <= _LONGEST_S:
         raise ConfigError(f"model.segment_s: found {seconds}; expected 1 to {_LONGEST_S:g} seconds, or 0: any length")
     return float(seconds)
 
 
-def _stems(told: tuple[str, ...], n_src: int) -> tuple[str, ...]:
+def stems_of(told: tuple[str, ...], n_src: int) -> tuple[str, ...]:
+    """Return the names of the outputs, () for none; ConfigError unless they are names and one for each output."""
     if why := names.refusal(told):
         raise ConfigError(f"model.stems: {why}")
     if told and len(told) != n_src:

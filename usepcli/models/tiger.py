@@ -7,29 +7,35 @@ are x <- x + norm(attention(multi-scale filters(x))), along the bands and then a
 from __future__ import annotations
 
 from itertools import accumulate, groupby, pairwise
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from usepcli.dsp.stft import Edges, Window
-from usepcli.errors import ConfigError
+from usepcli.errors import ConfigError, choices
 from usepcli.models.band_path import BandLinear
 from usepcli.models.separator import Common, reject_causal
 from usepcli.models.spectral import SpectralModel
 from usepcli.models.tiger_parts import InterleavedPath
 
+Widths = Literal["speech", "sound"]
 # Widths in Hz and how many bands have them, from 0 Hz on; one more band takes the rest.
-_BANDS = ((25, 40), (100, 10), (250, 8), (500, 8))
+_BANDS: dict[str, tuple[tuple[int, int], ...]] = {
+    "speech": ((25, 40), (100, 10), (250, 8), (500, 8)),
+    "sound": ((50, 20), (100, 10), (250, 8), (500, 8), (1000, 8), (2000, 2)),
+}
 
 # Resolutions; the coarsest has 2^(1 - depth) of the frames.
 DEEPEST = 12
 
 
-def band_widths(bins: int, sample_rate: int) -> list[int]:
-    """Return the numbers of STFT bins of the bands, which add up to `bins`."""
+def band_widths(bins: int, sample_rate: int, table: Widths = "speech") -> list[int]:
+    """Return the numbers of STFT bins of the bands, which add up to `bins`; ConfigError for an unknown table."""
+    if table not in _BANDS:
+        raise ConfigError(f"model.widths: {choices('widths', table, _BANDS)}")
     widths: list[int] = []
-    for hz, count in _BANDS:
+    for hz, count in _BANDS[table]:
         width = max(1, 2 * hz * bins // sample_rate)
         for _ in range(count):
             left = bins - sum(widths)
@@ -113,17 +119,19 @@ class TIGER(SpectralModel):
         heads: int = 4,
         key: int = 4,
         dropout: float = 0.1,
+        widths: Widths = "speech",
         **common: Unpack[Common],
     ) -> None:
         """Take sizes: n_fft, win, hop in samples, depth in resolutions, key of one head; blocks: runs of the one block.
 
-        ConfigError if sizes do not fit.
+        widths names the table of bands, fine below 4 kHz or up to 20 kHz; ConfigError if sizes do not fit.
         """
         super().__init__(
             n_fft=n_fft, win=win, hop=hop, window=window, edges=edges, mask="tanh_complex", mask_scale=2.0, **common
         )  # fmt: skip
         _check(dim, heads, key, depth, blocks, dropout, self.n_src, self.causal)
-        runs = [(len(list(same)), width) for width, same in groupby(band_widths(self.stft.bins, self.sample_rate))]
+        found = band_widths(self.stft.bins, self.sample_rate, widths)
+        runs = [(len(list(same)), width) for width, same in groupby(found)]
         self.bins, self.bands = [count * width for count, width in runs], [count for count, _ in runs]
         self.splits = nn.ModuleList(Split(count, width, dim) for count, width in runs)
         self.across = InterleavedPath(dim, hidden, depth, heads, key, dropout)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,37 @@ def test_an_original_of_one_size_has_a_step_that_changes_nothing(tmp_path: Path)
     assert found[0].model == found[1].model and found[0].model["dim"] == found[0].model["filters"]
     assert found[0].state.keys() == found[1].state.keys()
     assert all(torch.equal(value, found[1].state[name]) for name, value in found[0].state.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state, config: config.update(num_sources=2), "num_sources is 2; expected 3, one for each of its netw"),
+        (lambda state, config: state.update(voice=torch.ones(1)), "no network: voice; networks without tensors: none"),
+        (
+            lambda state, config: [state.pop(key) for key in list(state) if key.startswith("effect.")],
+            "tensors of no network: none; networks without tensors: effect; expected dialog, effect, music alone",
+        ),
+    ],
+)
+def test_tiger_dnr_has_three_networks(change: Callable[..., Any], said: str, tmp_path: Path):
+    facts = told("tiger_dnr")
+    held, config = states(facts), json.loads(facts["texts"]["config.json"])
+    change(held["model.safetensors"], config)
+    facts["texts"]["config.json"] = json.dumps(config)
+    with pytest.raises(BadInput, match=said) as caught:
+        foreign.read(lay_out(facts, held, tmp_path / "theirs"))
+    assert "\n" not in str(caught.value)
+
+
+def test_tiger_dnr_names_its_stems(tmp_path: Path):
+    facts = told("tiger_dnr")
+    config = json.loads(facts["texts"]["config.json"])
+    del config["sample_rate"]  # its class has one without a word
+    facts["texts"]["config.json"] = json.dumps(config)
+    found = foreign.read(lay_out(facts, states(facts), tmp_path / "theirs"))
+    assert found.origin == "TIGER-DnR" and found.model["sample_rate"] == 44100
+    assert found.model["stems"] == ["dialog", "effect", "music"] and found.model["takes"] == [2, 1, 0]
 
 
 def test_stored_outputs_are_small():

@@ -1,5 +1,6 @@
 """TIGER as its authors publish it on the Hub: config.json with the constructor's arguments beside the weights.
 
+TIGER-DnR is three networks in one file, dialog., effect. and music., of each of which its class keeps one output.
 Every band has layers of its own there; bands of one width are one layer here. The selections of the coarsest
 resolution, through which nothing runs, are dropped by name.
 """
@@ -10,19 +11,27 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from usepcli.engine.exchange.foreign_parts import Found, Stated, numbered, rate_of, renamed, whole
+from usepcli.engine.exchange.foreign_parts import Found, Stated, numbered, rate_of, renamed, some, whole
 from usepcli.engine.exchange.foreign_source import Source
 from usepcli.errors import BadInput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ABOUT = "TIGER for speech"
+ABOUT = "TIGER for speech, TIGER-DnR"
 CODE = "Apache-2.0"
 _DEFAULTS = {
     "out_channels": 128, "in_channels": 512, "num_blocks": 16, "upsampling_depth": 4, "att_n_head": 4,
     "att_hid_chan": 4, "win": 2048, "stride": 512, "num_sources": 2,
 }  # fmt: skip
+# Of TIGER-DnR: the defaults, the networks, and which output of each is the stem it is named for.
+_DNR = {
+    "out_channels": 132, "in_channels": 256, "num_blocks": 8, "upsampling_depth": 5, "att_n_head": 4,
+    "att_hid_chan": 4, "win": 2048, "stride": 512, "num_sources": 3,
+}  # fmt: skip
+_STEMS = {"dialog": 2, "effect": 1, "music": 0}
+_SEGMENT_S = 12.0
+_KNOWN = "separator.concat_block.0.weight"
 _FILES = (r"model\.safetensors", r"pytorch_model\.bin")
 _SELECT = (("local_embedding", "own"), ("global_act", "gate"), ("global_embedding", "value"))
 _ASKS = (("Queries", "query"), ("Keys", "key"), ("Values", "value"))
@@ -79,24 +88,64 @@ def knows(source: Source) -> bool:
     if "config.json" not in source.names or not {"num_blocks", "upsampling_depth"} <= set(source.json("config.json")):
         return False
     file = source.first(*_FILES)
-    return bool(file) and "separator.concat_block.0.weight" in source.tensors(file)
+    return bool(file) and any(_KNOWN in (name, name.partition(".")[2]) for name in source.tensors(file))
 
 
 def read(source: Source, stated: Stated) -> Found:
     """Return settings from config.json and the weights, bands of one width together; BadInput where they disagree."""
     where, file = source.at("config.json"), source.first(*_FILES)
-    config = source.json("config.json")
-    args = {key: whole(where, key, config.get(key, value), 1) for key, value in _DEFAULTS.items()}
+    config, state = source.json("config.json"), source.state(file)
+    several = _KNOWN not in state
+    defaults, rate = (_DNR, config.get("sample_rate", 44100)) if several else (_DEFAULTS, config.get("sample_rate"))
+    args = {key: whole(where, key, config.get(key, value), 1) for key, value in defaults.items()}
     model = {
-        "name": "tiger", "sample_rate": rate_of(config.get("sample_rate"), stated, where),
+        "name": "tiger", "sample_rate": rate_of(rate, stated, where),
         "n_src": args["num_sources"], "n_fft": args["win"], "win": args["win"], "hop": args["stride"],
         "window": "hann", "edges": "reflect", "dim": args["out_channels"], "hidden": args["in_channels"],
         "blocks": args["num_blocks"], "depth": args["upsampling_depth"], "heads": args["att_n_head"],
         "key": args["att_hid_chan"], "dropout": 0.0,
     }  # fmt: skip
-    unheard = rf"separator\.(?:freq|frame)_path\.0\.loc_glo_fus\.{args['upsampling_depth'] - 1}\..+"
-    state = renamed(source.state(file), _RULES, source.at(file), (unheard,))
-    return Found("TIGER", model, _together(state, model, source.at(file)), gain=())
+    if several:
+        if args["num_sources"] != len(_STEMS):
+            raise BadInput(
+                f"{where}: num_sources is {args['num_sources']}; expected {len(_STEMS)}, one for each of its networks "
+                f"{', '.join(_STEMS)}"
+            )
+        model |= {
+            "name": "tiger_stems", "stems": list(_STEMS), "takes": list(_STEMS.values()), "segment_s": _SEGMENT_S,
+            "widths": "sound",
+        }  # fmt: skip
+        return Found("TIGER-DnR", model, _several(state, model, source.at(file)), gain=())
+    return Found("TIGER", model, _network(state, model, source.at(file)), gain=())
+
+
+def _several(state: dict[str, Tensor], model: dict[str, Any], where: str) -> dict[str, Tensor]:
+    """Return the tensors of all networks; BadInput for those of none, and for a network without any."""
+    parts: dict[str, dict[str, Tensor]] = {stem: {} for stem in _STEMS}
+    others = []
+    for name, tensor in state.items():
+        stem, _, rest = name.partition(".")
+        if stem in parts:
+            parts[stem][rest] = tensor
+        else:
+            others.append(name)
+    lacking = [stem for stem, held in parts.items() if not held]
+    if others or lacking:
+        raise BadInput(
+            f"{where}: tensors of no network: {some(others) or 'none'}; networks without tensors: "
+            f"{some(lacking) or 'none'}; expected {', '.join(_STEMS)} alone"
+        )
+    return {
+        f"nets.{k}.{key}": tensor
+        for k, (stem, held) in enumerate(parts.items())
+        for key, tensor in _network(held, model, f"{where}, {stem}").items()
+    }
+
+
+def _network(state: dict[str, Tensor], model: dict[str, Any], where: str) -> dict[str, Tensor]:
+    """Return the tensors of one network in our names and shapes."""
+    unheard = rf"separator\.(?:freq|frame)_path\.0\.loc_glo_fus\.{model['depth'] - 1}\..+"
+    return _together(renamed(state, _RULES, where, (unheard,)), model, where)
 
 
 def _together(state: dict[str, Tensor], model: dict[str, Any], where: str) -> dict[str, Tensor]:
@@ -104,7 +153,7 @@ def _together(state: dict[str, Tensor], model: dict[str, Any], where: str) -> di
     from usepcli.models.tiger import band_widths
 
     out, parts = numbered(state)
-    widths = band_widths(model["win"] // 2 + 1, model["sample_rate"])
+    widths = band_widths(model["win"] // 2 + 1, model["sample_rate"], model.get("widths", "speech"))
     lacking = [key for key, held in parts.items() if key.startswith(("splits.", "joins.")) and len(held) != len(widths)]
     if lacking:
         found = len(parts[lacking[0]])
