@@ -40,7 +40,7 @@ def test_five_queries_cost_less_than_three_times_one() -> None:
 
 @torch.no_grad()
 def test_it_begins_as_the_network_without_words_whose_parts_it_takes() -> None:
-    options = {**UNetMask.PRESETS["tiny"], "features": "log_magnitude"}
+    options = {**UNetMask.PRESETS["tiny"], "features": "log_magnitude", "attention_norm": True}
     torch.manual_seed(1)
     theirs, net = UNetMask(**options).eval(), build()
     count = fitting.load_parts(net, theirs.state_dict(), TRUNK, "a.safetensors")

@@ -1,10 +1,10 @@
 """U-Net over STFT frames that is asked: words set the gain and offset of its outer decoder's channels.
 
-    h <- (1 + a_k(c)) * h + b_k(c)       c = SiLU(W [w ; z]),   z = attention of w to the deepest frames
+    h <- (1 + a_k(c)) * norm(h) + b_k(c)       c = SiLU(W [w ; z]),   z = attention of w to the deepest frames
     s(q) = iSTFT( sigmoid(head(SiLU(h))) |X| exp(j arg X) )
-with w a query, its whole beside the mean of its words, and h the channels of a level k of the decoder (feature-wise
-linear modulation, Perez et al. 2018; in a U-Net that separates what it is told, Meseguer-Brocal & Peeters 2019). What z
-adds: a query hears whether, and as what, its sound is in the recording before the frames are weighed.
+with w a query, its whole beside the mean of its words, and h what a norm of those levels is given (feature-wise linear
+modulation, Perez et al. 2018; in a U-Net that separates what it is told, Meseguer-Brocal & Peeters 2019). What z adds:
+a query hears whether, and as what, its sound is in the recording before the frames are weighed.
 
 All stages but the `late_levels` outermost of the decoder run once for all queries; a query costs these and the head.
 Its stages have the names and the sizes of `unet_mask` (models/unet_mask.py), and every a and b begins near zero: with
@@ -14,6 +14,7 @@ of the sounds is meant.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -25,7 +26,7 @@ from usepcli.dsp.stft import STFT
 from usepcli.errors import ConfigError
 from usepcli.models.queried import Conditions
 from usepcli.models.spectral import LOG_FLOOR
-from usepcli.models.unet_mask import Decoder, Encoder, Residual, SelfAttention, check_sizes
+from usepcli.models.unet_mask import Decoder, Encoder, check_sizes, middle
 from usepcli.models.worded import WordedModel, conditioner_of
 
 Norm = Literal["none", "std", "mean_std"]
@@ -60,7 +61,7 @@ class Listening(nn.Module):
     def forward(self, whole: Tensor, deep: Tensor) -> Tensor:
         """Return conditions (B, N, E) of queries (B, N, W) from the deepest level (B, C, L)."""
         query = self.ask(whole)
-        key, value = self.answer(deep.mT).chunk(2, -1)
+        key, value = self.answer(F.layer_norm(deep.mT, deep.shape[1:2])).chunk(2, -1)
         split = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
         found = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)  # (B, N, C)
         return F.silu(self.tell(torch.cat([whole, found], -1)))
@@ -128,13 +129,12 @@ class FilmUNet(WordedModel):
         deep, self.late = channels[-1], late_levels
         self.inlet = nn.Conv1d(bins, channels[0], 1)
         self.encoder = Encoder(channels[0], channels, kernel, groups)
-        self.middle = nn.Sequential(
-            Residual(deep, deep, kernel, groups), SelfAttention(deep, heads), Residual(deep, deep, kernel, groups)
-        )
+        self.middle = middle(deep, heads, kernel, groups, normed=True)
         self.decoder = Decoder(channels, kernel, groups)
         self.listening = Listening(self.words.pooled_dim + self.words.token_dim, deep, condition, heads)
-        heard = channels[: late_levels + 1][::-1] if late_levels < len(channels) else (deep, *channels[::-1])
-        self.films = nn.ModuleList(Film(condition, width) for width in heard)
+        # Two norms of each late block, the first of what comes up beside the encoder's level; then the last norm.
+        heard = [width for k in reversed(range(late_levels)) for width in (2 * channels[k], channels[k])]
+        self.films = nn.ModuleList(Film(condition, width) for width in (*heard, channels[0]))
         self.norm = nn.GroupNorm(groups, channels[0])
         self.head = nn.Conv1d(channels[0], bins, 1)
 
@@ -157,12 +157,16 @@ class FilmUNet(WordedModel):
         mean = (tokens * heard).sum(-2) / heard.sum(-2).clamp_min(1)
         told = self.listening(torch.cat([whole, mean], -1), deep)  # (B, N, E)
         count, first = told.shape[1], len(levels) - self.late
-        shared = self.decoder.run(deep, levels, range(first))
-        told = told.flatten(0, 1)
-        x = self.films[0](_repeated(shared, count), told)
-        for k, film in zip(range(first, len(levels)), self.films[1:], strict=True):
-            x = film(self.decoder.run(x, levels, range(k, k + 1), count), told)
-        found = self.head(F.silu(self.norm(x))).unflatten(0, (-1, count))  # (B, N, F - 1, L)
+        x = self.decoder.run(deep, levels, range(first))
+        between = [partial(film, condition=told.flatten(0, 1)) for film in self.films]
+        for k in range(first, len(levels)):
+            x = self.decoder.raised(x, levels, k)
+            if k == first:
+                x = _repeated(x, count)
+            both = torch.cat([x, _repeated(levels[-1 - k], count)], 1)
+            x = self.decoder.blocks[k](both, between[2 * (k - first) :][:2])
+        x = self.norm(x) if self.late else _repeated(self.norm(x), count)
+        found = self.head(F.silu(between[-1](x))).unflatten(0, (-1, count))  # (B, N, F - 1, L)
         return torch.cat([found, found[:, :, -1:]], 2)
 
 

@@ -11,6 +11,7 @@ twice, beside a 1x1 convolution; attention of 8 heads without a projection at it
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Unpack
 
 import torch
@@ -26,7 +27,10 @@ Features = Literal["magnitude", "log_magnitude"]
 
 
 class Residual(nn.Module):
-    """Twice group norm, SiLU and a convolution over frames, beside a 1x1 convolution: (B, C, L) to (B, D, L)."""
+    """Twice group norm, SiLU and a convolution over frames, beside a 1x1 convolution: (B, C, L) to (B, D, L).
+
+    What else may come between a norm and its SiLU is given to `forward`, one function for each of both.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, groups: int) -> None:
         super().__init__()
@@ -36,28 +40,43 @@ class Residual(nn.Module):
         )  # fmt: skip
         self.past = nn.Conv1d(inputs, outputs, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, between: Sequence[Callable[[Tensor], Tensor]] = ()) -> Tensor:
         """Return (B, D, L) from x (B, C, L)."""
-        return self.past(x) + self.body(x)
+        y, told = x, iter(between)
+        for layer in self.body:
+            y = layer(y)
+            if between and isinstance(layer, nn.GroupNorm):
+                y = next(told)(y)
+        found: Tensor = self.past(x) + y
+        return found
 
 
 class SelfAttention(nn.Module):
-    """Every frame asks all others, in several heads: (B, C, L) to (B, C, L)."""
+    """Every frame asks all others, in several heads: (B, C, L) to (B, C, L).
 
-    def __init__(self, dim: int, heads: int) -> None:
+    normed: what asks and what is asked is at level one. What comes from residual blocks is not, and grows in training:
+    attention to it ends as a choice of one frame, and its gradient in numbers that are none.
+    """
+
+    def __init__(self, dim: int, heads: int, normed: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.normed = heads, normed
         self.queries, self.keys, self.values = (nn.Linear(dim, dim) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with what its frames learned from each other added."""
         frames = x.mT
-        parts = (f(frames).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in self._layers())
+        asked = F.layer_norm(frames, frames.shape[-1:]) if self.normed else frames
+        found = self.queries(asked), self.keys(asked), self.values(frames)
+        parts = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in found)
         heard = F.scaled_dot_product_attention(*parts)  # (B, heads, L, C / heads)
         return x + heard.transpose(1, 2).flatten(2).mT
 
-    def _layers(self) -> tuple[nn.Module, ...]:
-        return self.queries, self.keys, self.values
+
+def middle(dim: int, heads: int, kernel: int, groups: int, normed: bool) -> nn.Sequential:
+    """Return the bottleneck: attention between two residual blocks; normed as of SelfAttention."""
+    ends = (Residual(dim, dim, kernel, groups) for _ in range(2))
+    return nn.Sequential(next(ends), SelfAttention(dim, heads, normed), next(ends))
 
 
 class Encoder(nn.Module):
@@ -92,14 +111,16 @@ class Decoder(nn.Module):
         """Return (B, C, L) of the first level."""
         return self.run(x, levels, range(len(levels)))
 
-    def run(self, x: Tensor, levels: list[Tensor], which: range, count: int = 1) -> Tensor:
-        """Return (B count, C, L) of the last of some stages; each of the encoder's levels serves `count` items."""
+    def run(self, x: Tensor, levels: list[Tensor], which: range) -> Tensor:
+        """Return (B, C, L) of the last of some stages."""
         for k in which:
-            level = levels[-1 - k]
-            level = level if count == 1 else level.repeat_interleave(count, 0)
-            x = self.up[k](F.interpolate(x, size=level.shape[-1], mode="linear"))
-            x = self.blocks[k](torch.cat([x, level], 1))
+            x = self.blocks[k](torch.cat([self.raised(x, levels, k), levels[-1 - k]], 1))
         return x
+
+    def raised(self, x: Tensor, levels: list[Tensor], k: int) -> Tensor:
+        """Return x at the length of stage k, its own half of what the block hears."""
+        y: Tensor = self.up[k](F.interpolate(x, size=levels[-1 - k].shape[-1], mode="linear"))
+        return y
 
 
 class UNetMask(SpectralModel):
@@ -135,9 +156,13 @@ class UNetMask(SpectralModel):
         mask: Mask = "softmax",
         mask_scale: float = 1.5,
         features: Features = "magnitude",
+        attention_norm: bool = False,
         **common: Unpack[Common],
     ) -> None:
-        """Take n_fft, win, hop in samples, kernel in frames, channels of each level; ConfigError if sizes clash."""
+        """Take n_fft, win, hop in samples, kernel in frames, channels of each level; ConfigError if sizes clash.
+
+        attention_norm: attention asks at level one (SelfAttention), which no released model does.
+        """
         super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, mask=mask, mask_scale=mask_scale, **common)
         if self.causal:
             reject_causal("unet_mask, which reads the whole input; use model.name: convtasnet, preset: causal")
@@ -149,9 +174,7 @@ class UNetMask(SpectralModel):
         self.inlet = nn.Conv1d(bins, channels[0], 1)
         self.encoder = Encoder(channels[0], channels, kernel, groups)
         deep = channels[-1]
-        self.middle = nn.Sequential(
-            Residual(deep, deep, kernel, groups), SelfAttention(deep, heads), Residual(deep, deep, kernel, groups)
-        )
+        self.middle = middle(deep, heads, kernel, groups, attention_norm)
         self.decoder = Decoder(channels, kernel, groups)
         self.head = nn.Conv1d(channels[0], self.n_src * bins * self.mask_values, 1)
         if mask == "tanh_complex":
