@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from usepcli.engine.scoring.protocols import OWN
 from usepcli.profile.load import load_profile
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--data", required=True, help="what the model learned from, in words")
     parser.add_argument("--test", required=True, help="what it was scored on, in words")
+    parser.add_argument("--tried", type=Path, help="folder that usep evaluate --by query wrote: what was asked for")
     parser.add_argument("--profile", help="profile that the run repeats: its text, licence and credits are stored")
     given = parser.parse_args()
     best = reach.find_model(given.run)
@@ -60,9 +62,20 @@ def main() -> None:
         }
         for row in rows
     ]
+    if given.tried:
+        card.tried = asked_for(given.tried, given.test)
     out = Path(__file__).resolve().parents[1] / "usepcli" / "pretrained" / f"{given.name}.safetensors"
     store.save_model(out, store.read_weights(best), card, "float16")
     print(out, out.stat().st_size, "bytes")
+
+
+def asked_for(scores: Path, data: str) -> dict[str, Any]:
+    """Return what a card says of the phrases that a test asked for: mean of the first score and mixtures of each."""
+    with open(scores / "stats.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["by"] == "query" and row["condition"] != "pooled"]
+    metric = rows[0]["metric"]
+    means = {row["condition"]: [round(float(row["mean"]), 1), int(row["n"])] for row in rows if row["metric"] == metric}
+    return {"metric": metric, "data": data, "phrases": means}
 
 
 if __name__ == "__main__":

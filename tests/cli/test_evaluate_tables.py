@@ -243,6 +243,26 @@ def test_by_takes_columns_of_the_manifest(usep: Usep) -> None:
     assert (row["by"], row["condition"], row["n"]) == ("label", "read English", "3")
 
 
+def test_by_query_tells_what_each_source_is_asked_by(usep: Usep) -> None:
+    Path("asked").mkdir()
+    lines = [line.split(",") for line in (TESTSET / "manifest.csv").read_text().splitlines()]
+    mixture, sources = lines[0].index("mixture"), lines[0].index("sources")
+    for number, cells in enumerate(lines[1:]):
+        cells[mixture] = str(TESTSET / cells[mixture])
+        cells[sources] = ";".join(str(TESTSET / name) for name in cells[sources].split(";"))
+        cells.append("a man;a woman" if number else "a woman;a child")
+    lines[0].append("queries")
+    Path("asked/manifest.csv").write_text("".join(",".join(cells) + "\n" for cells in lines))
+    assert (
+        usep(ONE[0], "--data", "asked", *ONE[3:], "--metric", "si-snr", "--by", "query", "-o", "scores", "-q").code == 0
+    )
+    items, stats = table("scores/items.csv"), {row["condition"]: row for row in table("scores/stats.csv")}
+    assert {name: int(row["n"]) for name, row in stats.items()} == {"a child": 1, "a man": 2, "a woman": 3, "pooled": 6}
+    assert float(stats["a child"]["mean"]) == pytest.approx(float(items[1]["si-snr"]), abs=1e-6)
+    answer = usep(*ONE, "--metric", "si-snr", "--by", "query", "-o", "none", "-q")
+    assert answer.code == 2 and "--by query: the manifest has no queries" in answer.err and not Path("none").exists()
+
+
 def test_compare_shows_the_scores_and_refuses_other_data(usep: Usep) -> None:
     answer = usep(*ONE, "--protocol", "saijo2023", "--compare", "fuss_remixit", "-o", "scores", "--json")
     assert answer.code == 65 and "corpus fuss was expected, this is speakers" in answer.err

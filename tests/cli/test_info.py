@@ -84,6 +84,20 @@ def test_long_lists_are_cut_in_text_and_whole_in_json(tmp_path: Path):
     assert _json(tmp_path / "m.safetensors")["settings"]["classes"] == words
 
 
+def test_what_a_model_by_query_was_asked_for_stands_the_best_first(tmp_path: Path):
+    model = build.model({"name": "cond_unet", "preset": "tiny", "conditioner": "labels", "classes": ["dog", "rain"]})
+    phrases = {"rain": [-0.5, 3], "dog": [4.25, 12]}
+    card = cards.Card(name="m", model=build.config_of(model), sample_rate=8000)
+    card.tried = {"metric": "si-snri", "data": "toy test", "phrases": phrases}
+    store.save_model(tmp_path / "m.safetensors", model.state_dict(), card)
+    shown = " ".join(RUNNER.invoke(app, ["info", str(tmp_path / "m.safetensors")]).stdout.split())
+    assert "tried 2 phrases on toy test, si-snri (items): dog 4.2 (12), rain -0.5 (3)" in shown
+    assert _json(tmp_path / "m.safetensors")["tried"]["phrases"] == phrases
+    for wrong in ({"phrases": {"dog": 4}}, {"phrases": {"dog": [True, 1]}}, {"data": "toy"}):
+        with pytest.raises(ValueError, match=r"tried: found .*; expected metric, data, phrases"):
+            cards.Card.from_json(cards.Card(tried=wrong).to_json())
+
+
 def test_run_before_its_first_validation(run_folder: Path):
     facts = _json(run_folder)
     assert (facts["step"], facts["epoch"], facts["skipped"]) == (40, 2, 1)

@@ -211,7 +211,8 @@ def evaluate(
     by: Annotated[
         str,
         typer.Option(
-            "--by", help="Tell conditions apart by a column: n_src, k, source, label, origin, speakers, condition."
+            "--by",
+            help="Tell conditions apart by a column: n_src, k, source, query, label, origin, speakers, condition.",
         ),
     ] = "",
     report: Annotated[

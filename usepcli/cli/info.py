@@ -9,7 +9,7 @@ from usepcli import registry
 from usepcli.cli import _options as options
 from usepcli.errors import BadInput, ConfigError, InputNotFound
 from usepcli.files import read_json
-from usepcli.weights import cards, reach, readers
+from usepcli.weights import cards, reach, readers, tried
 
 if TYPE_CHECKING:
     from usepcli.models.queried import Model
@@ -75,6 +75,7 @@ def _of_model(ref: str) -> dict[str, Any]:
         "sha256": header.sha256,
         **({"fixed": card.fixed} if card.fixed else {}),
         **({"presence": card.presence or "not calibrated"} if card.model.get("name") in registry.QUERIED else {}),
+        **({"tried": card.tried} if card.tried else {}),
         **({"silence": card.silence} if card.silence else {}),
         **_pulled(path),
     }
@@ -167,6 +168,7 @@ def info(
     if not as_json:
         scores = facts.get("scores", [])
         facts |= {"scores": options.Sentences(map(cards.score_sentence, scores)) or "none"} if "scores" in facts else {}
+        facts |= {"tried": tried.sentence(facts["tried"])} if "tried" in facts else {}
         facts |= {"outputs": facts["outputs"] or "by query"} if "outputs" in facts else {}
         facts = {key: "" if value is None else value for key, value in facts.items()}
     options.report(facts, as_json)

@@ -20,6 +20,7 @@ from usepcli.audio import stems
 from usepcli.audio.rates import HIGHEST_RATE
 from usepcli.errors import BadInput
 from usepcli.files import parse_json
+from usepcli.weights import tried
 
 FORMAT = 1
 # Bytes of a header; one with a card and a thousand tensors has 200 000.
@@ -64,6 +65,8 @@ class Card:
     fixed: dict[str, dict[str, str]] = field(default_factory=dict)
     # Of a model by query: how its answers tell whether a sound is there at all, see `calibration`.
     presence: dict[str, Any] = field(default_factory=dict)
+    # Of a model by query: {"metric", "data", "phrases": {phrase: [mean, items]}}, what it was asked for in a test.
+    tried: dict[str, Any] = field(default_factory=dict)
     # Of a model with outputs of its own: which of them count as silent, see `silent_db`.
     silence: dict[str, Any] = field(default_factory=dict)
 
@@ -91,6 +94,7 @@ class Card:
             if not 0 <= getattr(card, key) <= most:
                 raise ValueError(f"{key} is {str(getattr(card, key))[:40]}, expected 0 to {most}")
         cost(card)
+        tried.sentence(card.tried)
         calibration(card)
         silent_db(card)
         if why := stems.refusal(card.model.get("stems", ())):

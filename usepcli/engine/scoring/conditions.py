@@ -18,12 +18,13 @@ from usepcli.errors import UsageError, choices
 from usepcli.report import stats
 
 if TYPE_CHECKING:
+    from usepcli.data.manifest import Manifest
     from usepcli.engine.scoring.jobs import Measures
 
 COLUMNS = (
     "metric", "by", "condition", "kind", "n", "mean", "sd", "band95", "ci95_low", "ci95_high", "dropped",
 )  # fmt: skip
-BY = ("label", "origin", "speakers", "split", "condition", "n_src", "source", "k")
+BY = ("label", "origin", "speakers", "split", "condition", "n_src", "source", "query", "k")
 NOTES = {
     "n": "items; the score of an item is the mean over its sources",
     "sd": "kind within: what is left when each item's mean over conditions is made equal (Cousineau 2005, with the "
@@ -51,6 +52,12 @@ def check(wanted: Measures, spread: bool, by: str, versus: Sequence[Path], compa
 
         if compare not in profiles():
             raise UsageError(choices("profile with published numbers", compare, profiles()))
+
+
+def check_queries(by: str, manifest: Manifest | None) -> None:
+    """UsageError for `--by query` of a manifest that says of no source what it is asked by."""
+    if by == "query" and manifest is not None and not any(any(row.queries) for row in manifest.rows):
+        raise UsageError("--by query: the manifest has no queries; those of the corpora labelled and music have")
 
 
 def split_by(rows: Sequence[Scores], labels: Mapping[tuple[str, str], str]) -> dict[str, list[Scores]]:

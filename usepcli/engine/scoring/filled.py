@@ -259,6 +259,8 @@ def _labels(by: str, job: Job, rows: Rows) -> dict[tuple[str, str], str]:
         return {(row["id"], ""): str(row[by]) for row in rows}
     if job.manifest is None:
         raise UsageError(f"--by {by} is a column of manifests; separated files have n_src and source")
+    if by == "query":
+        return {(row.id, f"s{k}"): query for row in job.manifest.rows for k, query in enumerate(row.queries, 1)}
     of = {row.id: getattr(row, by) for row in job.manifest.rows}
     return {(item, ""): ";".join(value) if isinstance(value, tuple) else str(value) for item, value in of.items()}
 

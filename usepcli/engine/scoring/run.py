@@ -151,6 +151,7 @@ def evaluate(
             job = jobs.files_job(folders, wanted, means)
         else:
             job = jobs.model_job(model, data, split, wanted, means)
+        conditions.check_queries(by, job.manifest)
         from usepcli.engine.scoring import results
         from usepcli.engine.scoring import versus as earlier
 
