@@ -152,6 +152,15 @@ def test_the_number_of_talkers_is_drawn_evenly_or_is_one(tmp_path: Path) -> None
         DynamicMixtures([speech], RATE, 0.5, 0, 8, n_talkers=2, min_talkers=3)
 
 
+def test_a_talker_is_drawn_by_a_power_of_its_number_of_utterances(tmp_path: Path) -> None:
+    speech = pool(tmp_path, ["much"] * 16 + ["some"] * 4 + ["one"], frames=100)
+    for power, shares in ((0.0, (1, 1, 1)), (0.5, (4, 2, 1)), (1.0, (16, 4, 1))):
+        data = DynamicMixtures([speech], RATE, 0.1, seed=0, n_items=8, n_talkers=1, talker_power=power)
+        ends = dict(zip(map(data.voices.name, range(3)), np.diff(data.cumulated, prepend=0), strict=True))
+        want = np.array(shares) / sum(shares)
+        np.testing.assert_allclose([ends["much"], ends["some"], ends["one"]], want, rtol=1e-12)
+
+
 def test_unnamed_utterances_of_one_origin_never_meet(tmp_path: Path) -> None:
     named, unnamed = pool(tmp_path / "n", ["a"]), pool(tmp_path / "u", [""] * 30)
     data = DynamicMixtures([named, unnamed], RATE, 0.5, 0, 8)

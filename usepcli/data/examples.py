@@ -189,10 +189,11 @@ class Part(NamedTuple):
 class DynamicMixtures(Replacing):
     """Fresh mixtures of different talkers from pools of single-talker utterances.
 
-    Every draw takes `n_talkers` talkers, or `min_talkers` to so many, each number as often (0: always `n_talkers`), one
-    utterance each (played at one of `speeds`, which also makes new voices), places them in `segment_s` seconds, and
-    spreads their levels over `level_db`. A source brings the query of its utterance along; utterances with the same
-    query should bear the same talker's name, so that they never meet.
+    Every draw takes `n_talkers` talkers, or `min_talkers` to so many, each number as often (0: always `n_talkers`), a
+    talker of n utterances as often as n^talker_power says; of each one utterance, played at one of `speeds` (which also
+    makes new voices), is placed in `segment_s` seconds, and the levels are spread over `level_db`. A source brings the
+    query of its utterance along; utterances with the same query should bear the same talker's name, so
+    that they never meet.
     """
 
     def __init__(
@@ -204,6 +205,7 @@ class DynamicMixtures(Replacing):
         n_items: int,
         n_talkers: int = 2,
         min_talkers: int = 0,
+        talker_power: float = 0.0,
         level_db: float = 5.0,
         speeds: Sequence[float] = (1.0,),
         join_prob: float = 0.0,
@@ -229,7 +231,8 @@ class DynamicMixtures(Replacing):
         self.noise, self.noise_snr_db, self.noise_prob = noise, noise_snr_db, noise_prob
         self.store, self.seek = AudioStore(rate, kept, channels), seek
         self.voices = Voices(pools)
-        self.cumulated = np.cumsum(self.voices.weight) / np.sum(self.voices.weight)
+        weight = self.voices.weight * self.voices.counts**talker_power
+        self.cumulated = np.cumsum(weight) / np.sum(weight)
         found = len(np.unique(self.voices.group))
         if found < n_talkers:
             raise ConfigError(

@@ -63,6 +63,11 @@ class Voices:
         self._ends = np.cumsum(np.bincount(self._whose, minlength=len(order)))
         self._asked = any(lazy.given(pool.rows, "query").any() for pool in pools)
 
+    @property
+    def counts(self) -> np.ndarray:
+        """Utterances of each talker (talkers,)."""
+        return np.diff(self._ends, prepend=0)
+
     def name(self, talker: int) -> str:
         """Return a talker's name as its pool has it, '' for one without a name."""
         return self.talkers[talker].partition("/")[2] if self._named[talker] else ""

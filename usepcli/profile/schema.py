@@ -73,6 +73,7 @@ class Data(Section):
     segment_s 0: whole utterances, of which `bucket` batches at a time are sorted by length (0: by chance).  order
     shards: tar by tar, shard_window side by side, an item up to shard_reach places from its own (data/order.py).
     min_talkers: each mixture has so many to `talkers`, drawn evenly (0: always `talkers`).
+    talker_power: a talker, or a label, is drawn as often as its number of recordings to this power (0: all alike).
     phrases: so many of each caption, some left out or twice (0: as many as it has; data/phrases.py).
     shots: at most so many recordings of each label (0: all); where the validation split is the same, it has the others.
     cache: decoded audio stays in memory, 4 GiB or half of the machine's at most for all workers and ranks together.
@@ -87,6 +88,7 @@ class Data(Section):
     segment_s: Annotated[float, Field(ge=0)] = 4.0
     talkers: Positive = 2
     min_talkers: Count = 0
+    talker_power: Share = 0.0
     epoch_items: Count = 0
     crops: Literal["auto", "one", "length"] = "auto"
     channels: Literal["mix", "first"] = "mix"

@@ -9,7 +9,10 @@ from usepcli.profile.faults import Fault, ProfileError
 from usepcli.profile.schema import Data, Profile
 
 # What is drawn for fresh mixtures alone; all others are read whichever way is mixed.
-DYNAMIC = ("pool", "talkers", "min_talkers", "level_db", "speeds", "noise", "noise_snr_db", "noise_prob", "join_prob")
+DYNAMIC = (
+    "pool", "talkers", "min_talkers", "talker_power", "level_db", "speeds", "noise", "noise_snr_db", "noise_prob",
+    "join_prob",
+)  # fmt: skip
 # What orders recordings and chooses their phrases, which fresh mixtures have none of; and what is read where tars give
 # the order.
 FIXED, _SHARDS = ("order", "shard_window", "shard_reach", "bucket", "phrases", "shots"), ("shard_window", "shard_reach")
