@@ -108,6 +108,15 @@ def _common(args: Mapping[str, Any], common: dict[str, Any], where: str) -> dict
     return {**common, **on_basis(args, where), "padding": "none", "norm": norm}
 
 
+def _in_chunks(args: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the settings of the two that go along and across chunks."""
+    return {
+        "chunk": whole(where, "chunk_size", args["chunk_size"], 2, _LONGEST_CHUNK),
+        "chunk_hop": whole(where, "hop_size", args["hop_size"] or args["chunk_size"] // 2, 1, _LONGEST_CHUNK),
+        "repeats": whole(where, "n_repeats", args["n_repeats"], 1),
+    }
+
+
 def convtasnet(
     args: Mapping[str, Any], common: dict[str, Any], state: Mapping[str, Tensor], where: str
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -140,10 +149,7 @@ def dprnn(
         "name": "dprnn", **common, "bidirectional": both_ways,
         "causal": not both_ways and common["norm"] == "channel",
         "dim": whole(where, "bn_chan", args["bn_chan"], 1),
-        "hidden": whole(where, "hid_size", args["hid_size"], 1),
-        "chunk": whole(where, "chunk_size", args["chunk_size"], 2, _LONGEST_CHUNK),
-        "chunk_hop": whole(where, "hop_size", args["hop_size"] or args["chunk_size"] // 2, 1, _LONGEST_CHUNK),
-        "repeats": whole(where, "n_repeats", args["n_repeats"], 1),
+        "hidden": whole(where, "hid_size", args["hid_size"], 1), **_in_chunks(args, where),
         "layers": whole(where, "num_layers", args["num_layers"], 1),
         "rnn": one_of(where, "rnn_type", args["rnn_type"], _RNNS),
     }  # fmt: skip
@@ -161,10 +167,7 @@ def dptnet(
     model = {
         "name": "dprnn", **common, "path": "dptnet_rows", "bottleneck": False, "dim": common["filters"],
         "bidirectional": bool(args["bidirectional"]), "heads": whole(where, "n_heads", args["n_heads"], 1),
-        "hidden": whole(where, "ff_hid", args["ff_hid"], 1),
-        "chunk": whole(where, "chunk_size", args["chunk_size"], 2, _LONGEST_CHUNK),
-        "chunk_hop": whole(where, "hop_size", args["hop_size"] or args["chunk_size"] // 2, 1, _LONGEST_CHUNK),
-        "repeats": whole(where, "n_repeats", args["n_repeats"], 1),
+        "hidden": whole(where, "ff_hid", args["ff_hid"], 1), **_in_chunks(args, where),
     }  # fmt: skip
     weights = renamed(state, _DPTNET_RULES, where)
     same_depth(where, count(weights, "within"), model["repeats"])

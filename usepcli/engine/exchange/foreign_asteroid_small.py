@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from usepcli.engine.exchange.foreign_asteroid_nets import BASIS, on_basis, same_depth
 from usepcli.engine.exchange.foreign_parts import count, one_of, plain, renamed, size, whole
+from usepcli.engine.exchange.foreign_sudormrf import BLOCK
 from usepcli.errors import BadInput
 
 if TYPE_CHECKING:
@@ -27,11 +28,7 @@ LSTM = BASIS | {
 }  # fmt: skip
 
 _BLOCK = (
-    (r"proj_1x1\.conv\.(.+)", r"widen.0.\2"), (r"proj_1x1\.norm\.(.+)", r"widen.1.\2"),
-    (r"proj_1x1\.act\.(.+)", r"widen.2.\2"), (r"spp_dw\.(\d+)\.conv\.(.+)", r"filters.\2.0.\3"),
-    (r"spp_dw\.(\d+)\.norm\.(.+)", r"filters.\2.1.\3"), (r"final_norm\.norm\.(.+)", r"norm.0.\2"),
-    (r"final_norm\.act\.(.+)", r"norm.1.\2"), (r"res_conv\.(.+)", r"narrow.\2"),
-    (r"conv_1x1_exp\.conv\.(.+)", r"narrow.0.\2"), (r"conv_1x1_exp\.norm\.(.+)", r"narrow.1.\2"),
+    *BLOCK, (r"conv_1x1_exp\.conv\.(.+)", r"narrow.0.\2"), (r"conv_1x1_exp\.norm\.(.+)", r"narrow.1.\2"),
     (r"module_act\.norm\.(.+)", r"last.0.\2"), (r"module_act\.act\.(.+)", r"last.1.\2"),
 )  # fmt: skip
 _UCONV_RULES = (

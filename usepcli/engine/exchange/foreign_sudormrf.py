@@ -16,7 +16,8 @@ from usepcli.errors import BadInput
 ABOUT = "SuDoRM-RF of its authors (state dict)"
 CODE = "NCSA"
 
-_BLOCK = (
+# One U-shaped block, as asteroid has it, too.
+BLOCK = (
     (r"proj_1x1\.conv\.(.+)", r"widen.0.\2"), (r"proj_1x1\.norm\.(.+)", r"widen.1.\2"),
     (r"proj_1x1\.act\.(.+)", r"widen.2.\2"), (r"spp_dw\.(\d+)\.conv\.(.+)", r"filters.\2.0.\3"),
     (r"spp_dw\.(\d+)\.norm\.(.+)", r"filters.\2.1.\3"), (r"final_norm\.norm\.(.+)", r"norm.0.\2"),
@@ -30,7 +31,7 @@ _RULES = (
     (r"(encoder|decoder)\.weight", r"basis.\1.weight"),
     (r"ln\.(.+)", r"inlet.0.\1"),
     (r"bottleneck\.(.+)", r"inlet.1.\1"),
-    *((rf"sm\.(\d+)\.(?:UBlock\.)?{part}", rf"block.\1.{to}") for part, to in _BLOCK),
+    *((rf"sm\.(\d+)\.(?:UBlock\.)?{part}", rf"block.\1.{to}") for part, to in BLOCK),
     *((rf"sm\.(\d+)\.TAC\.{part}", rf"talk.\1.{to}") for part, to in _TALK),
     (r"mask_net\.(.+)", r"head.\1"),
 )
