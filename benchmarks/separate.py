@@ -84,7 +84,7 @@ def run_usep(path: Path, model: str, size: str, threads: int) -> tuple[tuple[flo
     else:
         separator = Separator.load(model, "cpu", threads)
     idle, out = peak_mib(), path.parent / "out"
-    plan = jobs.plan(inputs.find_sources([path], out), out, separator.n_src, overwrite=True)
+    plan = jobs.plan(inputs.find_sources([path], out), out, separator.names(), overwrite=True)
 
     def fail(job: jobs.Job, fault: Exception) -> None:
         raise fault
