@@ -58,7 +58,7 @@ GROUPS = {
     ),
     "Running": (
         *("--check", "--merge", "--resume", "--fail-fast", "--dry-run", "--load", "--seed", "--device", "--workers"),
-        *("--threads", "--ranks"),
+        *("--engine", "--threads", "--ranks"),
     ),
     "Messages": ("--json", "--quiet", "--version", "--install-completion", "--show-completion", "--help"),
 }
@@ -86,6 +86,7 @@ _VALUES = {
         "--model": "MODEL",
         "--metric": "METRIC",
         "--device": "DEVICE",
+        "--engine": "ENGINE",
         "--protocol": "PROTOCOL",
         "--init-from": "MODEL",
         "--track": "N",

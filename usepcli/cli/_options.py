@@ -113,6 +113,14 @@ Workers = Annotated[
 Threads = Annotated[
     int, typer.Option("--threads", min=0, max=MOST_THREADS, help="Threads of the computation; 0 decides by itself.")
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="What computes the network: torch; onnx or openvino, the same numbers; openvino-bf16, coarser.",
+        autocompletion=among("torch", "onnx", "openvino", "openvino-bf16"),
+    ),
+]
 Shard = Annotated[
     str,
     typer.Option(

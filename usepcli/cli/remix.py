@@ -148,6 +148,7 @@ def remix(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     threads: options.Threads = 0,
+    engine: options.Engine = "torch",
     shard: options.Shard = "",
     merge: options.Merge = False,
     overwrite: options.Overwrite = False,
@@ -210,6 +211,10 @@ def _check(given: set[str], asked: Mapping[str, Any], mix: Callable[..., Any], s
     if asked["inputs"]:
         raise UsageError(f"--shuffle takes its mixtures from the manifest; leave {asked['inputs'][0]} out")
     foreign = [name for name in names if name in of_gains - of_sets]
+    if "engine" in foreign:
+        raise UsageError(
+            "--engine belongs to the separation of one recording; with --shuffle torch computes, leave it out"
+        )
     if foreign:
         raise UsageError(f"{_flag(foreign[0])} has no meaning with --shuffle: all sources keep their levels")
     if asked["model"] is not None and "residual" in given:

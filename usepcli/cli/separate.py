@@ -158,6 +158,7 @@ def separate(
     ] = 0,
     device: options.Device = "auto",
     threads: options.Threads = 0,
+    engine: options.Engine = "torch",
     overwrite: options.Overwrite = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Skip files that outputs.csv says are done.")
@@ -200,6 +201,10 @@ def separate(
     What an outputs.csv in the folder of a file, or above it, names as an output is no input: it is skipped, however
     it is named, and so is the sound of report pages. Only one output named alone, with the -o of another folder, is
     separated again; copies in a folder without that table are recordings like any other.
+
+    --engine has the network computed by another runtime, from a graph that is written once, compared with torch and
+    kept in the folder of pulled models: the same sources, often sooner (onnx: usepcli[export], openvino:
+    usepcli[openvino]). openvino-bf16 computes in bfloat16 where the processor does, and prints how far it is off in dB.
 
     With --live one stream is separated while it comes in, by a causal model (`usep info MODEL` says live: true): a
     WAV stream of any length, raw samples (--pcm), or mic:, mic:2, mic:USB (pip install 'usepcli[live]'). Levels stay as

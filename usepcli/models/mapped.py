@@ -46,17 +46,22 @@ class MappedModel(SeparationModel):
         """Return features (B, L, F, dim) of features (B, L, F, dim)."""
         raise NotImplementedError
 
+    def network(self, spec: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what is learned, the sources' spectra (B, N, 2, L, F) of one (B, F, L), and the weights of a rest."""
+        heard = torch.stack([spec.real.mT, spec.imag.mT], 1)  # (B, 2, L, F)
+        # Spectra in bfloat16 would carry their noise into every sample, so autocast stops at either end.
+        with full_precision(heard):
+            x = self.inlet(heard).movedim(1, -1)
+        x = self.body(x)  # (B, L, F, dim)
+        with full_precision(heard):
+            found = self.outlet(x.float().movedim(-1, 1)).unflatten(1, (self.n_src, 2))
+        return found, self.shares_of(x)
+
     def estimate_parts(self, mix: Tensor) -> Parts:
         """Return estimates (B, N, T) of the mixture (B, T)."""
-        spec = self.stft(mix).mT  # (B, L, F)
-        # Spectra in bfloat16 would carry their noise into every sample, so autocast stops at either end.
-        with full_precision(mix):
-            x = self.inlet(torch.stack([spec.real, spec.imag], 1)).movedim(1, -1)
-        x = self.body(x)  # (B, L, F, dim)
-        with full_precision(mix):
-            found = self.outlet(x.float().movedim(-1, 1)).unflatten(1, (self.n_src, 2))  # (B, N, 2, L, F)
+        found, weights = self.network(self.stft(mix))
         waves = self.stft.inverse(torch.complex(found[:, :, 0], found[:, :, 1]).mT, mix.shape[-1])
-        return Parts(waves, weights=self.shares_of(x))
+        return Parts(waves, weights=weights)
 
     @property
     def latency_samples(self) -> int:

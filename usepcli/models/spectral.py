@@ -58,15 +58,17 @@ class SpectralModel(SeparationModel):
         """Return mask logits (B, L, N, F[, 2]) from the mixture's spectrum (B, F, L)."""
         return self.scores(self.core(spec))
 
+    def network(self, spec: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what is learned, all that lies between the STFT and the masks: `masks`, and the weights of a rest."""
+        if self.consistency != "learned":
+            return self.masks(spec), None
+        core = self.core(spec)
+        return self.scores(core), self.shares_of(core)
+
     def estimate_parts(self, mix: Tensor) -> Parts:
         """Return estimates (B, N, T) of the mixture (B, T), their masks (B, N, F, L) and its spectrum (B, F, L)."""
         spec = self.stft(mix)  # (B, F, L)
-        weights = None
-        if self.consistency == "learned":
-            core = self.core(spec)
-            logits, weights = self.scores(core), self.shares_of(core)
-        else:
-            logits = self.masks(spec)
+        logits, weights = self.network(spec)
         gains = self.gains(logits)
         waves = self.stft.inverse(self._scaled(spec, gains), mix.shape[-1])
         return Parts(waves, gains.permute(0, 2, 3, 1), spec, weights)

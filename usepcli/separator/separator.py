@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from usepcli.audio import io
 from usepcli.errors import BadInput, UsageError, WorkerDied
 from usepcli.models.queried import Bound, Example, Model, QueriedModel
 from usepcli.models.separator import SeparationModel
-from usepcli.separator import words
+from usepcli.separator import engines, words
 from usepcli.separator.examples import heard
 from usepcli.separator.flow import Flow, Intake, Rows, shifted
 from usepcli.separator.how import (
@@ -41,7 +40,7 @@ from usepcli.separator.live import LIVE, Live
 from usepcli.separator.presence import EVEN
 from usepcli.weights import cards, store
 
-__all__ = ["How", "Live", "Null", "Seam", "Separation", "Separator", "Trace", "Watch", "borrowed"]
+__all__ = ["How", "Live", "Null", "Seam", "Separation", "Separator", "Trace", "Watch"]
 
 _BLOCK_S = 4.0
 _RELEASE_S = 120.0  # of sound, after which the holes in the heap go back to the system
@@ -82,6 +81,7 @@ class Separator:
     """
 
     ref = ""  # where `load` found the model
+    engine = engines.TORCH  # what computes the network
     always = False  # whether what is judged absent sounds nevertheless
     _asked: tuple[words.Query, ...] = ()
 
@@ -105,14 +105,25 @@ class Separator:
         self._fits: float = self._chunk if model.segment_s else math.inf
 
     @classmethod
-    def load(cls, ref: str | Path = "default", device: str = "auto", threads: int = 0, chunk_s: float = 0.0) -> Self:
-        """Load a released model by name, a .safetensors file or a run folder; errors as in load_model."""
+    def load(
+        cls, ref: str | Path = "default", device: str = "auto", threads: int = 0, chunk_s: float = 0.0,
+        engine: str = engines.TORCH, say: Callable[[str], None] = lambda line: None,
+    ) -> Self:  # fmt: skip
+        """Load a released model by name, a .safetensors file or a run folder; errors as in load_model, engines.check.
+
+        engine: what computes the network, one of engines.NAMES; `say` is told how far its sources are from torch's.
+        """
+        engines.check(engine, str(ref), device)
         devices.keep_heap()
         devices.set_threads(threads)
         model, card = store.load_any(ref)
-        where = devices.pick("cpu" if device == "auto" and model.on_cpu else device)
+        where = devices.pick("cpu" if device == "auto" and (model.on_cpu or engine != engines.TORCH) else device)
         found = cls(model, card, where, chunk_s)
-        found.ref = str(ref)
+        found.ref, found.engine = str(ref), engine
+        if engine != engines.TORCH:
+            from usepcli.separator import graphs
+
+            graphs.engage(cast(SeparationModel, model), ref, engine, found.chunk_s, say)
         return found
 
     @property
@@ -387,13 +398,3 @@ class Separator:
         pieces = list(smaller._stream([waves[0]], self.rate, How(rest="leave"), Trace(), ask))
         self._fits = min(self._fits, smaller._fits)
         return np.concatenate(pieces, axis=-1)[None]  # (1, N, L) or (1, N, C, L)
-
-
-@contextmanager
-def borrowed(model: Model, device: torch.device | str) -> Iterator[Separator]:
-    """Yield a Separator on `device` around a model of somebody else's; it comes back to its mode and its device."""
-    was_training, home = model.training, next(iter(model.state_dict().values())).device
-    try:
-        yield Separator(model, device=device)
-    finally:
-        model.train(was_training).to(home)

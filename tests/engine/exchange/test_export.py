@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 import usepcli
 from usepcli import registry
 from usepcli.cli.app import app
-from usepcli.engine.exchange import export, export_targets, exportable
+from usepcli.engine.exchange import export, export_targets
 from usepcli.errors import BadInput, IOFault, MissingDependency, OutputError, UsageError
+from usepcli.models import exportable
 from usepcli.versions import EXTRAS
 from usepcli.weights import build, cards, store
 
@@ -213,7 +214,7 @@ def test_packages_that_cannot_be_loaded_end_it_before_the_trace(
 def test_openvino_reports_nothing_to_anybody() -> None:
     pytest.importorskip("openvino")
     code = (
-        "import sys; from usepcli.engine.exchange import export_targets as x; x._openvino();"
+        "import sys; from usepcli.weights import runtimes as x; x.openvino_precisions();"
         "print([name for name in sys.modules if name.startswith('openvino_telemetry.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -223,8 +224,8 @@ def test_openvino_reports_nothing_to_anybody() -> None:
 def test_onnxruntime_reports_nothing_to_anybody(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     code = (
-        "from pathlib import Path; from usepcli.engine.exchange import export_targets as x\n"
-        "try: x._open_onnx(Path('none.onnx'))\n"
+        "from pathlib import Path; from usepcli.weights import runtimes as x\n"
+        "try: x.onnxruntime_session(Path('none.onnx'))\n"
         "except Exception: import sys; print('onnxruntime' in sys.modules)"
     )
     env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}

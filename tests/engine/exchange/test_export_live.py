@@ -12,9 +12,9 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from usepcli.cli.app import app
-from usepcli.engine.exchange import export, export_live, export_targets, exportable
+from usepcli.engine.exchange import export, export_live, export_targets
 from usepcli.errors import BadInput, ConfigError, OutputError, UsageError
-from usepcli.models import streaming
+from usepcli.models import exportable, streaming
 from usepcli.versions import EXTRAS
 from usepcli.weights import build, cards, store
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from usepcli import device, files, guard, registry
-from usepcli.audio import io, resample
+from usepcli.audio import sample
 from usepcli.engine.exchange import export_targets, hub
 from usepcli.engine.exchange.export_targets import Target
 from usepcli.errors import BadInput, IOFault, MissingDependency, OutputError, UsageError
 from usepcli.versions import EXTRAS, versions
-from usepcli.weights import cards, reach
+from usepcli.weights import cards, reach, runtimes
 
 if TYPE_CHECKING:
     from usepcli.models.separator import SeparationModel
@@ -87,7 +86,9 @@ def export(
         if live:
             from usepcli.engine.exchange import export_live
 
-            facts |= export_live.made(loaded, target, place, notes, _speech(loaded.sample_rate), block, tolerance)
+            facts |= export_live.made(
+                loaded, target, place, notes, sample.two_talkers(loaded.sample_rate), block, tolerance
+            )
         else:
             facts |= _made(loaded, target, place, notes, seconds, tolerance, say)
         facts |= {"versions": _versions(target), "card": json.loads(card.to_json())}
@@ -152,7 +153,7 @@ def _made(
         except Exception as fault:  # converters raise whatever their layers do; the fixed length below tells
             if isinstance(fault, MissingDependency) or guard.stops(fault):
                 raise
-            why = _first_line(fault)
+            why = runtimes.first_line(fault)
         seconds = 2 * TRACED_S
         say(f"the length cannot stay open ({why}); exporting for exactly {seconds:g} s")
     try:
@@ -162,15 +163,10 @@ def _made(
     except Exception as fault:
         if guard.stops(fault):
             raise
-        raise BadInput(f"{path.name}: the model cannot be exported ({_first_line(fault)}); try another --to") from fault
+        raise BadInput(
+            f"{path.name}: the model cannot be exported ({runtimes.first_line(fault)}); try another --to"
+        ) from fault
     return {"length": checks[0]["samples"], "why_fixed": why, **_summary(checks)}
-
-
-def _first_line(fault: Exception) -> str:
-    """Return the first line that tells something: OpenVINO begins with a place in its own source."""
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith("Exception from")] or lines
-    return telling[0][:200] if telling else type(fault).__name__
 
 
 def _summary(checks: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -184,14 +180,14 @@ def _compared(
     """Write the file for the first length and return the largest differences at all of them."""
     import torch
 
-    speech = _speech(model.sample_rate)
+    speech = sample.two_talkers(model.sample_rate)
     frames = [round(length * model.sample_rate) for length in lengths_s]
-    made = target.make(model, torch.from_numpy(_cut(speech, frames[0], 0)), notes, len(frames) > 1)
+    made = target.make(model, torch.from_numpy(sample.cut(speech, frames[0], 0)), notes, len(frames) > 1)
     export_targets.put(made, path)
     run = target.open(path)
     # A fixed length is compared at two places, so that no answer is the trace's own by chance; and in silence.
     cuts = [(count, number * count // 3) for number, count in enumerate(frames if len(frames) > 1 else frames * 2)]
-    waves = [("speech", _cut(speech, count, start)) for count, start in cuts]
+    waves = [("speech", sample.cut(speech, count, start)) for count, start in cuts]
     waves.append(("silence", np.zeros_like(waves[0][1])))
     return [_check(model, run, kind, wave, path.name, tolerance) for kind, wave in waves]
 
@@ -215,14 +211,3 @@ def _check(
             f"{tolerance:g} was expected (--tolerance); nothing was written"
         )
     return {"samples": count, "signal": kind, "max_difference": worst, "peak": round(float(np.abs(own).max()), 4)}
-
-
-def _speech(rate: int) -> np.ndarray:
-    """Return two talkers as (T,) float32 at `rate` Hz."""
-    wave, own = io.read_mono(Path(str(resources.files("usepcli"))) / "samples" / "two_talkers.flac")
-    return np.ascontiguousarray(resample.resample(wave, own, rate), dtype=np.float32)
-
-
-def _cut(speech: np.ndarray, count: int, start: int) -> np.ndarray:
-    """Return (1, count) samples from `start` on, beginning again at the end of the recording."""
-    return np.take(speech, np.arange(start, start + count), mode="wrap")[None]

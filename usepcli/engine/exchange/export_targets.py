@@ -1,7 +1,6 @@
 """Writers and readers of the formats that a model is exported to: ONNX, torch.export, OpenVINO.
 
-OpenVINO reads the ONNX graph, because its own converter reports its use to a server; so does importing it, where
-the package openvino-telemetry is installed, and that package is hidden from it here. onnxruntime is told not to report.
+OpenVINO reads the ONNX graph, because its own converter reports its use to a server.
 
 A converter gives bytes and touches no disk: what these libraries do on a full one is between a wrong reason and the
 end of the process (torch's writer fails once more in its destructor). Python writes the bytes, and a fault is a fault.
@@ -10,22 +9,19 @@ end of the process (torch's writer fails once more in its destructor). Python wr
 from __future__ import annotations
 
 import io
-import logging
-import os
-import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from usepcli import versions
 from usepcli.errors import IOFault, MissingDependency
 from usepcli.files import fault
+from usepcli.weights import onnx_writing, runtimes
 
 if TYPE_CHECKING:  # whether a request can be met is answered without torch
     import torch
@@ -53,7 +49,7 @@ class Step:
         """Return the graph, traced on the model in the form that other runtimes take."""
         import torch
 
-        from usepcli.engine.exchange import exportable
+        from usepcli.models import exportable
 
         made = self.graph(exportable.exportable(self.model, onnx_layers))
         with torch.no_grad():
@@ -82,33 +78,14 @@ def require(target: str) -> Target:
 
 def load(target: Target) -> None:
     """Import what a target takes, before a long trace; MissingDependency for packages that do not fit together."""
-    # Both report to their makers over the network unless these stand first; onnxruntime keeps a device id in the cache.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    # None in its place makes `import openvino_telemetry` fail, and openvino falls back to sending nothing.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     if target.extra:
-        with _quiet():
-            versions.need(f"{target.suffix} files", target.extra)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # Exporters print their steps and warn of packages that nothing here uses.
-    log = logging.getLogger("torch")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
+        runtimes.load(f"{target.suffix} files", target.extra)
 
 
 def _trace(model: SeparationModel, example: torch.Tensor, dynamic: bool) -> torch.export.ExportedProgram:
     import torch
 
-    from usepcli.engine.exchange import exportable
+    from usepcli.models import exportable
 
     shapes = ({1: torch.export.Dim.DYNAMIC},) if dynamic else None
     with ExitStack() as stack:
@@ -145,14 +122,14 @@ def put(parts: Parts, path: Path) -> None:
 
 
 def _torch(model: SeparationModel, example: torch.Tensor, notes: dict[str, str], dynamic: bool) -> Parts:
-    from usepcli.engine.exchange import exportable
+    from usepcli.models import exportable
 
-    with _quiet():
+    with runtimes.quiet():
         return _saved_torch(_trace(exportable.exportable(model, onnx_layers=False), example, dynamic), notes)
 
 
 def _step_torch(step: Step, notes: dict[str, str]) -> Parts:
-    with _quiet():
+    with runtimes.quiet():
         return _saved_torch(step.traced(onnx_layers=False), notes)
 
 
@@ -167,7 +144,7 @@ def _saved_torch(program: torch.export.ExportedProgram, notes: dict[str, str]) -
 def _open_step_torch(path: Path) -> RunStep:
     import torch
 
-    with _quiet():
+    with runtimes.quiet():
         module = torch.export.load(path).module()
 
     def run(values: list[np.ndarray]) -> list[np.ndarray]:
@@ -180,7 +157,7 @@ def _open_step_torch(path: Path) -> RunStep:
 def _open_torch(path: Path) -> Run:
     import torch
 
-    with _quiet():
+    with runtimes.quiet():
         module = torch.export.load(path).module()
 
     def run(wave: np.ndarray) -> np.ndarray:
@@ -190,91 +167,34 @@ def _open_torch(path: Path) -> Run:
     return run
 
 
-def _recurrent_node(x: Any, w: Any, r: Any, b: Any, kind: str, hidden: int) -> Any:
-    from onnxscript import opset18 as op
-
-    both = "bidirectional" if w.shape[0] == 2 else "forward"
-    if kind == "GRU":
-        # linear_before_reset is the form that torch computes.
-        return op.GRU(x, w, r, b, direction=both, hidden_size=hidden, linear_before_reset=1)[0]
-    return op.LSTM(x, w, r, b, direction=both, hidden_size=hidden)[0]
-
-
-def _recurrent_on_node(x: Any, w: Any, r: Any, b: Any, h: Any, c: Any, kind: str, hidden: int) -> Any:
-    from onnxscript import opset18 as op
-
-    both = "bidirectional" if w.shape[0] == 2 else "forward"
-    if kind == "GRU":
-        y, h = op.GRU(x, w, r, b, None, h, direction=both, hidden_size=hidden, linear_before_reset=1)
-        return y, h, op.Identity(h)
-    return op.LSTM(x, w, r, b, None, h, c, direction=both, hidden_size=hidden)
-
-
 def _onnx(model: SeparationModel, example: torch.Tensor, notes: dict[str, str], dynamic: bool) -> Parts:
-    from usepcli.engine.exchange import exportable
+    from usepcli.models import exportable
 
-    with _quiet():
+    with runtimes.quiet():
         program = _trace(exportable.exportable(model, onnx_layers=True), example, dynamic)
-        return _saved_onnx(program, (example,), ("mixture",), ("sources",), notes)
+        return {".onnx": onnx_writing.written(program, (example,), ("mixture",), ("sources",), notes)}
 
 
 def _step_onnx(step: Step, notes: dict[str, str]) -> Parts:
-    with _quiet():
-        return _saved_onnx(step.traced(onnx_layers=True), step.examples, step.inputs, step.outputs, notes)
-
-
-def _saved_onnx(
-    program: torch.export.ExportedProgram, examples: tuple[torch.Tensor, ...], inputs: tuple[str, ...],
-    outputs: tuple[str, ...], notes: dict[str, str],
-) -> Parts:  # fmt: skip
-    import torch
-
-    # The exporter's optimiser takes "+ 1e-8" for "+ 0" and drops it: silence would become NaN.
-    made = torch.onnx.export(
-        program, examples, dynamo=True, optimize=False, verbose=False, input_names=inputs, output_names=outputs,
-        custom_translation_table={
-            torch.ops.usep.recurrent.default: _recurrent_node,
-            torch.ops.usep.recurrent_on.default: _recurrent_on_node,
-        },
-    )  # fmt: skip
-    if made is None:
-        raise RuntimeError("torch.onnx.export returned nothing")
-    made.model.metadata_props.update(notes)
-    return {".onnx": made.model_proto.SerializeToString()}
+    with runtimes.quiet():
+        traced = step.traced(onnx_layers=True)
+        return {".onnx": onnx_writing.written(traced, step.examples, step.inputs, step.outputs, notes)}
 
 
 def _open_onnx(path: Path) -> Run:
-    session = _session(path)
+    session = runtimes.onnxruntime_session(path)
     return lambda wave: session.run(None, {"mixture": wave})[0]
 
 
 def _open_step_onnx(path: Path) -> RunStep:
-    session = _session(path)
+    session = runtimes.onnxruntime_session(path)
     names = [each.name for each in session.get_inputs()]
     return lambda values: session.run(None, dict(zip(names, values, strict=True)))
 
 
-def _session(path: Path) -> Any:
-    load(TARGETS["onnx"])
-    import onnxruntime
-    import torch
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = torch.get_num_threads()
-    settings.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-
-
-def _openvino() -> Any:
-    load(TARGETS["openvino"])
-    import openvino
-
-    return openvino
-
-
 def _from_onnx(parts: Parts, notes: dict[str, str]) -> Parts:
     """Return OpenVINO's two files of an ONNX graph, in float32."""
-    library = _openvino()
+    library = runtimes.load(".xml files", "openvino", "openvino")
     read = library.Core().read_model(io.BytesIO(parts[".onnx"]))
     for key, value in notes.items():
         read.set_rt_info(value, [key])
@@ -290,21 +210,13 @@ def _from_onnx(parts: Parts, notes: dict[str, str]) -> Parts:
 
 
 def _open_openvino(path: Path) -> Run:
-    compiled = _compiled(path)
+    compiled = runtimes.openvino_compiled(path)
     return lambda wave: np.array(compiled(wave)[0])
 
 
 def _open_step_openvino(path: Path) -> RunStep:
-    compiled = _compiled(path)
+    compiled = runtimes.openvino_compiled(path)
     return lambda values: [np.array(each) for each in compiled(values).values()]
-
-
-def _compiled(path: Path) -> Any:
-    import torch
-
-    # Processors with bfloat16 would compute in it by default.
-    exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    return _openvino().Core().compile_model(str(path), "CPU", exact)
 
 
 TARGETS = {

@@ -20,7 +20,7 @@ from usepcli.engine.separation.ending import Ending
 from usepcli.engine.separation.notes import purpose
 from usepcli.errors import UsageError
 from usepcli.files import show, tried
-from usepcli.separator import words
+from usepcli.separator import engines, words
 from usepcli.separator.how import RESIDUAL, names_of
 from usepcli.weights import ensembles
 
@@ -55,6 +55,7 @@ def mix(
     subtype: str = "",
     device: str = "auto",
     threads: int = 0,
+    engine: str = engines.TORCH,
     overwrite: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
@@ -76,12 +77,16 @@ def mix(
     info, subtype = check_stems(stems.paths), subtype.upper()
     form = check_output(out, info, stems.paths, subtype, overwrite)
     ref = _model(model, inputs, stems, curves, {*(text.rpartition("=")[0] for text in (*gain, *pan)), *mute}, tell)
+    if ref is None and engine != engines.TORCH:
+        raise UsageError(f"--engine {engine}: computes a model, and these sources are separated already; leave it out")
+    if ref is not None:
+        engines.check(engine, ref, device)
     loaded: Separator | None = None
     names = stems.names
     if ref is not None:
         outputs = ensembles.find(ref).card.sources
         if not outputs:  # the card does not say, or the words do
-            loaded = _loaded(ref, device, threads)
+            loaded = _loaded(ref, device, threads, engine, tell)
             if loaded.by_query:
                 loaded = loaded.ask(_queries(ref, gain, mute, pan, curves), always)
             outputs = loaded.n_src if loaded.queries else loaded.sources
@@ -104,7 +109,7 @@ def mix(
         return Mixed(planned={"output": str(out), "subtype": form, "gains_db": decibels(names, mixer.gains)})
     tried(out.parent)
     tags = _tags(stems, out, info.rate, tell, say)
-    separator = loaded or (None if ref is None else _loaded(ref, device, threads))
+    separator = loaded or (None if ref is None else _loaded(ref, device, threads, engine, tell))
     if ref is not None:
         for line in ensembles.purpose(ref, purpose):
             tell(line)
@@ -172,10 +177,10 @@ def _model(
     return _USUAL_MODEL
 
 
-def _loaded(ref: str, device: str, threads: int) -> Separator:
+def _loaded(ref: str, device: str, threads: int, engine: str, tell: Callable[[str], None]) -> Separator:
     from usepcli.separator.separator import Separator
 
-    return Separator.load(ref, device, threads)
+    return Separator.load(ref, device, threads, engine=engine, say=tell)
 
 
 def _watch(quiet: bool, ending: Ending) -> Watch:

@@ -86,7 +86,7 @@ def measured(
     """Return what a card holds of presence, by the answers of a model to the queries of data called `name`."""
     from usepcli.engine.scoring import asking
     from usepcli.report.progress import progress
-    from usepcli.separator.separator import borrowed
+    from usepcli.separator.borrowing import borrowed
 
     with borrowed(net, device) as separator:
         if not separator.by_query:

@@ -326,7 +326,7 @@ def _separated(
     strict: raise for an item that cannot be read or separated; otherwise it comes without signals, and its note says
     why.  kinds: of consistency, under which the outputs come beside.
     """
-    from usepcli.separator.separator import borrowed
+    from usepcli.separator.borrowing import borrowed
 
     with borrowed(model, device) as separator:
         for batch in batches:

@@ -199,7 +199,7 @@ def score_presence(job: Job, means: Means, part: Part, seed: int, quiet: bool) -
     from dataclasses import replace
 
     from usepcli.engine.scoring import asking
-    from usepcli.separator.separator import borrowed
+    from usepcli.separator.borrowing import borrowed
     from usepcli.weights import cards
 
     if job.manifest is None:  # separated files have been refused

@@ -20,7 +20,7 @@ from usepcli.engine.scoring.asking import asked, queries_of
 from usepcli.errors import BadInput, ConfigError, MissingDependency, UsageError
 from usepcli.metrics import momi
 from usepcli.models.queried import Model
-from usepcli.separator.separator import borrowed
+from usepcli.separator.borrowing import borrowed
 
 # Audio in one batch on a GPU; on a CPU a batch saves nothing.
 BATCH_S = 60.0

@@ -38,7 +38,7 @@ def measured(
     """
     from usepcli.data.items import Reader
     from usepcli.report.progress import progress
-    from usepcli.separator.separator import borrowed
+    from usepcli.separator.borrowing import borrowed
 
     gaps: list[tuple[int, list[float]]] = []
     first = ""

@@ -18,6 +18,7 @@ from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish, separate_files
 from usepcli.engine.separation.source import Source
 from usepcli.errors import UsepError
+from usepcli.separator import engines
 from usepcli.separator.how import How
 from usepcli.separator.words import NOTHING, Asked
 from usepcli.weights import ensembles
@@ -30,7 +31,7 @@ ALGORITHM = 1  # goes up when the same settings give other samples
 
 def settings(
     model: str | Path, chunk_s: float, wish: Wish, names: Sequence[str], name: str, form: str, subtype: str,
-    asked: Asked = NOTHING,
+    asked: Asked = NOTHING, engine: str = engines.TORCH,
 ) -> dict[str, Any]:  # fmt: skip
     """Return all that changes what is written: not the device, not the number of threads."""
     _, card, weights = ensembles.find(model)
@@ -53,6 +54,7 @@ def settings(
         **more,
         **asked.settings(),
         **({"always": True} if wish.always else {}),
+        **({"engine": engine} if engine != engines.TORCH else {}),
     }
 
 

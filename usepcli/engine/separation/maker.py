@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli import device as devices
 from usepcli.errors import UsageError
+from usepcli.separator import engines
 from usepcli.separator.how import check_chunk, default_chunk_s
 from usepcli.separator.words import Query
 from usepcli.weights import cards, ensembles
@@ -19,22 +21,28 @@ if TYPE_CHECKING:
 class Maker:
     """The model by what its card says of it; it is loaded when something is to be separated."""
 
-    def __init__(self, ref: str, device: str, threads: int, chunk_s: float, queries: tuple[Query, ...] = ()) -> None:
+    def __init__(
+        self, ref: str, device: str, threads: int, chunk_s: float, queries: tuple[Query, ...] = (),
+        engine: str = engines.TORCH, say: Callable[[str], None] = lambda line: None,
+    ) -> None:  # fmt: skip
         devices.check(device)
+        engines.check(engine, ref, device)
         if chunk_s:
             check_chunk(chunk_s)
         self.ref, self.device, self.threads, self._chunk_s = ref, device, threads, chunk_s
-        self.queries = queries
+        self.queries, self.engine, self.say = queries, engine, say
         self.card = ensembles.find(ref).card
 
     @classmethod
     def of(
-        cls, model: str | Separator, device: str, threads: int, chunk_s: float, queries: tuple[Query, ...] = ()
-    ) -> Maker:
-        """Return the maker of a model in reach, or of one that is loaded, which keeps its device and its chunk."""
+        cls, model: str | Separator, device: str, threads: int, chunk_s: float, queries: tuple[Query, ...] = (),
+        engine: str = engines.TORCH, say: Callable[[str], None] = lambda line: None,
+    ) -> Maker:  # fmt: skip
+        """Return the maker of a model in reach, or of one that is loaded, which keeps device, engine and chunk."""
         if isinstance(model, (str, Path)):
-            return cls(str(model), device, threads, chunk_s, queries)
+            return cls(str(model), device, threads, chunk_s, queries, engine, say)
         found = cls(model.ref, "auto", 0, model.chunk_s, queries)
+        found.engine = model.engine
         found.__dict__["_loaded"] = model
         return found
 
@@ -85,7 +93,8 @@ class Maker:
         from usepcli.separator.separator import Separator
 
         # Where the chunk was settled by the card it holds, whatever the model would say.
-        return Separator.load(self.ref, self.device, self.threads, self.__dict__.get("chunk_s", self._chunk_s))
+        chunk_s = self.__dict__.get("chunk_s", self._chunk_s)
+        return Separator.load(self.ref, self.device, self.threads, chunk_s, self.engine, self.say)
 
 
 class Late:

@@ -34,7 +34,7 @@ from usepcli.engine.separation.separate_files import Wish
 from usepcli.engine.separation.shards import planned, state
 from usepcli.errors import BadInput, PartialFailure, UsageError, UsepError, choices
 from usepcli.files import show
-from usepcli.separator import words
+from usepcli.separator import engines, words
 from usepcli.separator.how import How, names_of
 from usepcli.stops import Ended, name_of
 from usepcli.weights import ensembles
@@ -86,6 +86,7 @@ def separate(
     track: int = 0,
     device: str = "auto",
     threads: int = 0,
+    engine: str = engines.TORCH,
     overwrite: bool = False,
     resume: bool = True,
     shard: str = "",
@@ -98,7 +99,7 @@ def separate(
 ) -> Done:
     """Separate sound files, folders and patterns into the folder `out`; the options are those of `usep separate`.
 
-    `model` is one in reach, or one that is loaded and then counts with its device, threads and chunk.
+    `model` is one in reach, or one that is loaded and then counts with its device, engine, threads and chunk.
     `done` is told of every file at once, `say` what a user should know; quiet leaves the notes and not the warnings.
     PartialFailure if some files failed, the file's own fault if it was the only one.
     """
@@ -122,13 +123,13 @@ def separate(
         stdin, faults = _standard_input(texts, dry_run, stack)
         found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1, share=share)
         found.faults |= faults
-        maker = Maker.of(model, device, threads, chunk_s, asked.queries)
+        maker = Maker.of(model, device, threads, chunk_s, asked.queries, engine, (lambda line: None) if quiet else say)
         names = names_of(maker.sources, wish.how)
         names = asked.names(residual) if asked else jobs.choose(names, keep)
         laid = partial(jobs.lay_out_some, found.sources, out, names, name=name, form=form, subtype=subtype)
         plan, everyone = planned(found.sources, share, laid, pages.wanted)
         pages.begin(everyone, len(found.sources) + found.unseen)
-        facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype, asked)
+        facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype, asked, maker.engine)
         wish = replace(wish, settings=batch.fingerprint(facts))
         if caption is not None and not quiet:
             say(f"--caption: asks for {'; '.join(words.phrases_of(caption))}")
