@@ -79,8 +79,10 @@ ModelOpt = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Model by name (see: usep models), .safetensors or .onnx file, or run folder; a+b: the mean of both.",
+        help="Model by name (see: usep models), .safetensors or .onnx file, or run folder; a+b: the mean of both. "
+        "Without one: default, with --live the model live, for a query words_small.",
         autocompletion=complete_model,
+        show_default=False,
     ),
 ]
 ModelArg = Annotated[str, model_argument(_MODEL_HELP)]

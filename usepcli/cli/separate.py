@@ -90,7 +90,7 @@ def separate(
         typer.Option("--files-from", metavar="LIST", help="File of paths, one per line; - for standard input."),
     ] = "",
     null: Annotated[bool, typer.Option("--null", "-0", help="Paths in LIST end in NUL, as from find -print0.")] = False,
-    model: options.ModelOpt = "default",
+    model: options.ModelOpt = "",
     channels: Annotated[str, _Channels] = "linked",
     queries: Annotated[
         list[str],
@@ -218,13 +218,13 @@ def separate(
       usep separate meeting.wav -o separated
       usep separate recordings/ talk.mp3 -o separated --format flac --json
       usep separate interview.wav -o separated --report --sources auto
-      usep separate street.wav --model NAME --query "a dog barking" -Q rain -o separated
-      usep separate talk.wav --model NAME --without wind -o clean
-      usep separate park.wav --model NAME --caption "a dog barks while children play" -o separated
+      usep separate street.wav --query "a dog barking" -Q rain -o separated
+      usep separate talk.wav --without wind -o clean
+      usep separate park.wav --caption "a dog barks while children play" -o separated
       find . -name '*.wav' -print0 | usep separate --files-from - -0 -o separated
-      usep separate mic: --live --model NAME -o talk --pipe 1=- | aplay -t raw -f FLOAT_LE -r 16000
-      ffmpeg -i call.webm -ac 1 -f wav - | usep separate - --live --model NAME -o call
-      arecord -t raw -f S16_LE -r 16000 | usep separate - --live --pcm 16000 --model NAME --keep 1 -o - > one.pcm
+      usep separate mic: --live -o talk --pipe 1=- | aplay -t raw -f FLOAT_LE -r 16000
+      ffmpeg -i call.webm -ac 1 -f wav - | usep separate - --live -o call
+      arecord -t raw -f S16_LE -r 16000 | usep separate - --live --pcm 16000 --keep 1 -o - > one.pcm
       sbatch --array=1-8 --wrap 'usep separate recordings/ -o separated --shard slurm'
     """
     asked = dict(locals())

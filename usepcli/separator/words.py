@@ -17,6 +17,7 @@ from usepcli.separator.how import RESIDUAL
 
 Query = str | Path
 
+USUAL, USUAL_ASKED, USUAL_LIVE = "default", "words_small", "live"  # the models that separate where none is named
 MOST_QUERIES, MOST_LETTERS = 100, 1000  # each query is an open file, and a stream of samples in memory
 _NAME_BYTES = 80
 # Windows takes these for devices, whatever their case and whatever suffix follows.

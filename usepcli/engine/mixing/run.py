@@ -27,8 +27,6 @@ from usepcli.weights import ensembles
 if TYPE_CHECKING:
     from usepcli.separator.separator import Separator, Watch
 
-_USUAL_MODEL = "default"
-
 
 @dataclass
 class Mixed:
@@ -164,7 +162,10 @@ def _model(
     named: set[str],
     tell: Callable[[str], None],
 ) -> str | None:
-    """Return the model that makes the sources: the one asked for, or `default` where one file's sources are named."""
+    """Return the model that makes the sources: the one asked for, or a usual one where one file's sources are named.
+
+    By number they are those of `default`; by words, those that `words_small` is asked for.
+    """
     single = len(inputs) == 1 and tuple(inputs) == stems.paths
     if model is not None and not single:
         raise UsageError(
@@ -173,8 +174,10 @@ def _model(
     # A file named by its own name is a stem.
     if model is not None or not single or not {*named, *curves} - {*stems.names, ""}:
         return model
-    tell(f"{show(inputs[0])}: its sources are named, so the model '{_USUAL_MODEL}' separates it first (see --model)")
-    return _USUAL_MODEL
+    numbered = all(name.isdecimal() for name in {*named, *curves} - {*stems.names, "", RESIDUAL})
+    usual = words.USUAL if numbered else words.USUAL_ASKED
+    tell(f"{show(inputs[0])}: its sources are named, so the model '{usual}' separates it first (see --model)")
+    return usual
 
 
 def _loaded(ref: str, device: str, threads: int, engine: str, tell: Callable[[str], None]) -> Separator:

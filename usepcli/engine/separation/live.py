@@ -36,6 +36,7 @@ from usepcli.engine.separation.source import Source
 from usepcli.errors import BadInput, IOFault, PartialFailure, UsageError, UsepError, choices
 from usepcli.files import sha256, show
 from usepcli.separator.how import How, names_of
+from usepcli.separator.words import USUAL_LIVE
 from usepcli.stops import name_of
 from usepcli.weights import cards
 
@@ -54,7 +55,7 @@ def separate_live(
     inputs: Sequence[str | Path],
     out: Path,
     *,
-    model: str | Separator = "default",
+    model: str | Separator = "",
     channels: str = "linked",
     rest: str = "",
     residual: bool = False,
@@ -86,7 +87,7 @@ def separate_live(
     _check_words(form, subtype, clip, block_ms)
     jobs.check_template(name)
     incoming.check(text)
-    maker = Maker.of(model, device, threads or _few(), 0.0)
+    maker = Maker.of(model or USUAL_LIVE, device, threads or _few(), 0.0)
     live_models.refuse(maker)
     names = names_of(maker.sources, how)
     chosen, piped = jobs.choose(names, keep), wanted(pipes, names)

@@ -61,7 +61,7 @@ def separate(
     *,
     files_from: str = "",
     null: bool = False,
-    model: str | Separator = "default",
+    model: str | Separator = "",
     channels: str = "linked",
     queries: Sequence[words.Query] = (),
     like: Sequence[Path] = (),
@@ -99,13 +99,14 @@ def separate(
 ) -> Done:
     """Separate sound files, folders and patterns into the folder `out`; the options are those of `usep separate`.
 
-    `model` is one in reach, or one that is loaded and then counts with its device, engine, threads and chunk.
+    `model` is one in reach, or one that is loaded and counts with its device, engine, threads, chunk; '' is a usual one.
     `done` is told of every file at once, `say` what a user should know; quiet leaves the notes and not the warnings.
     PartialFailure if some files failed, the file's own fault if it was the only one.
     """
     if residual and rest == "leave":
         raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
     asked = words.asked(queries, like, without, caption)
+    model = model or (words.USUAL_ASKED if asked else words.USUAL)
     asking.refuse(asked, rest, residual, keep or two_stems, always)
     residual, rest = residual or bool(asked and not rest), rest or "share"
     if rest not in _RESTS:  # How knows one more, by which --residual is done
