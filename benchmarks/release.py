@@ -18,6 +18,7 @@ from usepcli.engine.scoring.protocols import OWN
 from usepcli.profile.load import load_profile
 from usepcli.weights import cards, reach, store
 
+BEST = "best permutation"
 # What the weights depend on; paths, lengths and validation may be others.
 SAME = ("model", "loss", "objective", "optim")
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--data", required=True, help="what the model learned from, in words")
     parser.add_argument("--test", required=True, help="what it was scored on, in words")
+    parser.add_argument("--also", type=Path, action="append", default=[], help="one more folder of scores")
     parser.add_argument("--tried", type=Path, help="folder that usep evaluate --by query wrote: what was asked for")
     parser.add_argument("--profile", help="profile that the run repeats: its text, licence and credits are stored")
     given = parser.parse_args()
@@ -42,31 +44,36 @@ def main() -> None:
         if other := [key for key in SAME if card.profile[key] != settings[key]]:
             raise SystemExit(f"{best}: was trained with another {', '.join(other)} than {given.profile}")
         card.profile, card.about, card.licence, card.credits = settings, profile.about, profile.licence, profile.credits
-    # What the numbers mean is what the evaluation wrote of itself.
-    stated = json.loads((given.scores / "evaluate.json").read_text(encoding="utf-8"))["protocol"]
-    protocol = "mean over items and sources, best permutation"
-    if stated["name"] != OWN:
-        protocol = f"{stated['name']}: " + "; ".join(f"{key} {text}" for key, text in stated.items() if key != "name")
-    definitions = stated.get("metrics") or {}
-    with open(given.scores / "summary.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    card.scores = [
-        {
-            "metric": row["metric"],
-            "value": round(float(row["mean"]), 2),
-            "ci95": [round(float(row["ci95_low"]), 2), round(float(row["ci95_high"]), 2)],
-            "n": int(row["n"]),
-            "data": given.test,
-            "protocol": protocol,
-            **({"definition": definitions[row["metric"]]} if row["metric"] in definitions else {}),
-        }
-        for row in rows
-    ]
+    card.scores = [score for folder in (given.scores, *given.also) for score in scores_of(folder, given.test)]
     if given.tried:
         card.tried = asked_for(given.tried, given.test)
     out = Path(__file__).resolve().parents[1] / "usepcli" / "pretrained" / f"{given.name}.safetensors"
     store.save_model(out, store.read_weights(best), card, "float16")
     print(out, out.stat().st_size, "bytes")
+
+
+def scores_of(folder: Path, data: str) -> list[dict[str, Any]]:
+    """Return what a card says of the scores in a folder; what they mean is what the evaluation wrote of itself."""
+    stated = json.loads((folder / "evaluate.json").read_text(encoding="utf-8")).get("protocol") or {"name": OWN}
+    asked = stated.get("assignment", "").partition(":")[0]
+    protocol = f"mean over items and sources, {'each by its query' if asked.endswith('asked for') else BEST}"
+    if stated["name"] != OWN:
+        protocol = f"{stated['name']}: " + "; ".join(f"{key} {text}" for key, text in stated.items() if key != "name")
+    definitions = stated.get("metrics") or {}
+    with open(folder / "summary.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {
+            "metric": row["metric"],
+            "value": round(float(row["mean"]), 2),
+            "ci95": [round(float(row["ci95_low"]), 2), round(float(row["ci95_high"]), 2)],
+            "n": int(row["n"]),
+            "data": data,
+            "protocol": protocol,
+            **({"definition": definitions[row["metric"]]} if row["metric"] in definitions else {}),
+        }
+        for row in rows
+    ]
 
 
 def asked_for(scores: Path, data: str) -> dict[str, Any]:

@@ -330,7 +330,7 @@ NO_TORCH = {
         "separate one.wav -o out --engine abacus": 2, "separate one.wav -o out --engine onnx --device cuda": 2,
         "separate one.wav -o out --chunk-s 0.2": 2, "separate one.wav -o out --residual --rest leave": 2,
         "separate one.wav -o done": 73, "separate one.wav -o out --dry-run": 0,
-        "separate one.wav -o out --live": 2, "separate - -o out --live --pcm 8000:1:x": 2,
+        "separate one.wav -o out --live -m default": 2, "separate - -o out --live --pcm 8000:1:x": 2,
         "separate one.wav -o out --pcm 8000": 2, "separate none --live -o out": 66,
     },
     "evaluate": {

@@ -126,6 +126,7 @@ def test_full_disk_is_74_and_leaves_no_debris(tmp_path: Path, monkeypatch: pytes
 
 # The numbers of a released model never change under its name; its card may.
 RELEASED = {
+    "words_small": "86dd543c58fbeb357a64b2ffa11fbd6b50cde299f8dbc6cec1f004b47dcf4eb6",
     "universal": "00caa4ac090982b23cb2e962e688ca886e8c108a1c2acc5477e09178a5374deb",
     "default": "a1f95e5ec0770e879eba71dda5cb2d1a8e6109f35f2274b95369b1c3393e8b60",
     "live": "6277b8d296465a0160e48c2f8cc10ac60856ca3bff6703c0539e9eaa89a84b7b",
@@ -136,7 +137,7 @@ RELEASED = {
 def test_released_models_keep_their_weights_and_say_what_they_take() -> None:
     assert set(reach.released()) == set(RELEASED)
     for name, path in reach.released().items():
-        header, (model, card) = cards.read_header(path), store.load_model(name)
+        header, (model, card) = cards.read_header(path), store.load_any(name)
         assert (
             header.sha256
             == cards.digest(path.read_bytes())
@@ -188,14 +189,14 @@ def test_a_card_with_a_cost_that_cannot_be_is_refused(cost: dict[str, object]) -
 
 def test_released_models_load_and_state_their_licence() -> None:
     for name, path in reach.released().items():
-        model, card = store.load_model(name)
+        model, card = store.load_any(name)
         assert card.licence and card.training_data and card.profile and card.sample_rate == model.sample_rate
         for score in card.scores:
             low, high = score["ci95"]
             assert low < score["value"] < high and score["n"] > 1
             assert score["metric"] and score["data"] and score["protocol"]
         assert card.scores
-        assert path.stat().st_size <= 8e6
+        assert path.stat().st_size <= (12e6 if card.tried else 8e6)  # with its words, which take 2.7 MB
 
 
 def test_running_means_are_no_parameters(tmp_path: Path) -> None:

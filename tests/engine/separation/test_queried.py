@@ -246,14 +246,31 @@ def test_queries_that_are_none(tmp_path: Path, model: Path, recording: Path, que
     assert refused(found, UsageError, said) and not (tmp_path / "o").exists()
 
 
+def test_without_a_model_what_is_asked_for_comes_from_the_one_for_words(tmp_path: Path, recording: Path):
+    done = usep("separate", recording, "--query", DOG, "-Q", RAIN, "-o", tmp_path / "o", "--always")
+    assert done.exit_code == 0 and "model words_small: " in done.stderr
+    found = [io.read(tmp_path / "o" / f"in_{name}.wav")[0] for name in ("a_dog_barking", "rain", "residual")]
+    assert np.abs(np.sum(found, 0) - io.read(recording)[0]).max() < 3 / 32768  # three roundings to 16 bits
+    assert found[0].any() and not np.array_equal(found[0], found[1])
+    done = usep("remix", recording, "--gain", f"{DOG}=-12", "-o", tmp_path / "calm.wav", "--dry-run")
+    assert done.exit_code == 0 and "so the model 'words_small' separates it first" in " ".join(done.stderr.split())
+    done = usep("remix", recording, "--gain", "1=-12", "-o", tmp_path / "calm.wav", "--dry-run")
+    assert done.exit_code == 0 and "so the model 'default' separates it first" in " ".join(done.stderr.split())
+    done = usep("separate", recording, "--live", "-o", tmp_path / "live", "--dry-run")
+    assert done.exit_code == 0 and "in_2.wav" in done.stdout
+
+
+DEFAULT = ("--model", "default")
+
+
 def test_what_does_not_go_with_queries(tmp_path: Path, model: Path, recording: Path):
     for line, said in {
-        ("--query", RAIN): "takes no queries",
+        (*DEFAULT, "--query", RAIN): "takes no queries",
         ("--model", model, "--query", RAIN, "--rest", "share"): "--rest share",
         ("--model", model, "--query", RAIN, "--keep", "1"): "--keep",
         ("--model", model, "--query", RAIN, "--residual", "--rest", "leave"): "--residual",
-        ("--without", RAIN): "takes no queries",
-        ("--caption", "a dog barks"): "takes no queries",
+        (*DEFAULT, "--without", RAIN): "takes no queries",
+        (*DEFAULT, "--caption", "a dog barks"): "takes no queries",
         ("--model", model, "--caption", " "): "--caption: query 1 is empty",
         ("--model", model, "--without", ""): "is an empty text",
         ("--model", model, "--always"): "--always",
