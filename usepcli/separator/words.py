@@ -45,6 +45,11 @@ class Asked:
         return tuple(map(label, self.queries))
 
     @property
+    def usual_model(self) -> str:
+        """The model that separates where none is named."""
+        return USUAL_ASKED if self else USUAL
+
+    @property
     def subtracts(self) -> bool:
         """Whether the rest is what is asked for: the input without what is named."""
         return bool(self.without) and not self.wanted

@@ -106,7 +106,6 @@ def separate(
     if residual and rest == "leave":
         raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
     asked = words.asked(queries, like, without, caption)
-    model = model or (words.USUAL_ASKED if asked else words.USUAL)
     asking.refuse(asked, rest, residual, keep or two_stems, always)
     residual, rest = residual or bool(asked and not rest), rest or "share"
     if rest not in _RESTS:  # How knows one more, by which --residual is done
@@ -124,7 +123,15 @@ def separate(
         stdin, faults = _standard_input(texts, dry_run, stack)
         found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1, share=share)
         found.faults |= faults
-        maker = Maker.of(model, device, threads, chunk_s, asked.queries, engine, (lambda line: None) if quiet else say)
+        maker = Maker.of(
+            model or asked.usual_model,
+            device,
+            threads,
+            chunk_s,
+            asked.queries,
+            engine,
+            (lambda line: None) if quiet else say,
+        )
         names = names_of(maker.sources, wish.how)
         names = asked.names(residual) if asked else jobs.choose(names, keep)
         laid = partial(jobs.lay_out_some, found.sources, out, names, name=name, form=form, subtype=subtype)
