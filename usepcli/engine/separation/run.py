@@ -99,7 +99,7 @@ def separate(
 ) -> Done:
     """Separate sound files, folders and patterns into the folder `out`; the options are those of `usep separate`.
 
-    `model` is one in reach, or one that is loaded and counts with its device, engine, threads, chunk; '' is a usual one.
+    `model` is one in reach, or one that is loaded and counts with its device, engine and so on; '' is a usual one.
     `done` is told of every file at once, `say` what a user should know; quiet leaves the notes and not the warnings.
     PartialFailure if some files failed, the file's own fault if it was the only one.
     """
@@ -123,17 +123,9 @@ def separate(
         stdin, faults = _standard_input(texts, dry_run, stack)
         found = sounds.find(texts, out, stdin, alone=texts == typed and len(texts) == 1, share=share)
         found.faults |= faults
-        maker = Maker.of(
-            model or asked.usual_model,
-            device,
-            threads,
-            chunk_s,
-            asked.queries,
-            engine,
-            (lambda line: None) if quiet else say,
-        )
-        names = names_of(maker.sources, wish.how)
-        names = asked.names(residual) if asked else jobs.choose(names, keep)
+        tell = (lambda line: None) if quiet else say
+        maker = Maker.of(model or asked.usual_model, device, threads, chunk_s, asked.queries, engine, tell)
+        names = asked.names(residual) if asked else jobs.choose(names_of(maker.sources, wish.how), keep)
         laid = partial(jobs.lay_out_some, found.sources, out, names, name=name, form=form, subtype=subtype)
         plan, everyone = planned(found.sources, share, laid, pages.wanted)
         pages.begin(everyone, len(found.sources) + found.unseen)
