@@ -120,9 +120,9 @@ def test_one_file_whose_sources_are_named_is_separated_by_the_usual_model(
     asked: list[str] = []
     load = Separator.load
 
-    def loaded(ref: str, *rest: object) -> Separator:
+    def loaded(ref: str, *rest: object, **more: object) -> Separator:
         asked.append(ref)
-        return load(model_file, *rest)  # type: ignore[arg-type]
+        return load(model_file, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Separator, "load", loaded)
     tone("x.wav", 0.5)
