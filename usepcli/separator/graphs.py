@@ -33,7 +33,7 @@ from usepcli.audio import sample
 from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
 from usepcli.dsp.stft_conv import Pair
-from usepcli.errors import BadInput, IOFault, MissingDependency, OutputError
+from usepcli.errors import BadInput, IOFault, MissingDependency, OutputError, UsepError
 from usepcli.models import exportable
 from usepcli.models.ensemble import Ensemble
 from usepcli.models.mapped import MappedModel
@@ -247,7 +247,7 @@ def _settled(asked: _Asked, graph: bytes, own: Sequence[Tensor]) -> Compared:
     """Exchange the network and compare it; BadInput, with torch in its place again, where it is not the same."""
     exchanged = _exchanged(asked, graph)
     try:
-        found = compared(own, answers(asked.model, asked.lengths))
+        found = _measured(asked, own)
         if not exchanged.asked:
             raise asked.refused("has no network in one piece")
         if not ENGINES[asked.engine].coarse and not found.difference <= TOLERANCE:
@@ -258,6 +258,15 @@ def _settled(asked: _Asked, graph: bytes, own: Sequence[Tensor]) -> Compared:
         exchanged.undo()
         raise
     return found
+
+
+def _measured(asked: _Asked, own: Sequence[Tensor]) -> Compared:
+    try:
+        return compared(own, answers(asked.model, asked.lengths))
+    except Exception as fault:  # a graph that holds for the traced length gives other shapes, which torch stumbles over
+        if isinstance(fault, UsepError) or guard.stops(fault) or guard.short_of_memory(fault):
+            raise
+        raise asked.refused("has a graph that does not hold for other lengths", fault) from fault
 
 
 def _written(asked: _Asked, spelled: bool) -> bytes:
