@@ -189,7 +189,7 @@ def test_a_model_that_cannot_be_written_says_why_in_one_line(
     tmp_path: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     def stubborn(*_: object, **__: object) -> None:
-        raise ValueError("L must be 251\nand more")
+        raise RuntimeError("\x1b[96mstep 3/3\x1b[0m failed") from ValueError("\x1b[1mL\x1b[0m must be 251\nand more")
 
     monkeypatch.setattr(graphs.torch.export, "export", stubborn)
     with pytest.raises(BadInput) as caught:

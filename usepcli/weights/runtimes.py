@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from usepcli import versions
+
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 def unreporting() -> None:
@@ -84,8 +87,13 @@ def openvino_precisions() -> list[str]:
     return [str(kind) for kind in runtime.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
 
 
-def first_line(fault: Exception) -> str:
-    """Return the first line that tells something: OpenVINO begins with a place in its own source."""
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+def first_line(fault: BaseException) -> str:
+    """Return the first line that tells something, of what was at the bottom of a fault, without colours.
+
+    OpenVINO begins with a place in its own source, torch's exporter with advice to whoever mends the exporter.
+    """
+    while fault.__cause__ is not None and str(fault.__cause__).strip():
+        fault = fault.__cause__
+    lines = [line.strip() for line in _COLOUR.sub("", str(fault)).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith("Exception from")] or lines
     return telling[0][:200] if telling else type(fault).__name__
