@@ -161,6 +161,14 @@ def test_a_talker_is_drawn_by_a_power_of_its_number_of_utterances(tmp_path: Path
         np.testing.assert_allclose([ends["much"], ends["some"], ends["one"]], want, rtol=1e-12)
 
 
+def test_responses_colour_each_source_and_the_sum_stays_the_mixture(tmp_path: Path) -> None:
+    speech = pool(tmp_path, ["a", "b"])
+    plain, coloured = (DynamicMixtures([speech], RATE, 0.5, 0, 8, response_db=db)[0, 0] for db in (0.0, 12.0))
+    assert coloured.sources is not None and plain.sources is not None
+    assert np.abs(coloured.sources.sum(0) - coloured.mix).max() < 1e-6
+    assert np.abs(np.abs(np.fft.rfft(coloured.sources[0])) - np.abs(np.fft.rfft(plain.sources[0]))).max() > 0.1
+
+
 def test_unnamed_utterances_of_one_origin_never_meet(tmp_path: Path) -> None:
     named, unnamed = pool(tmp_path / "n", ["a"]), pool(tmp_path / "u", [""] * 30)
     data = DynamicMixtures([named, unnamed], RATE, 0.5, 0, 8)

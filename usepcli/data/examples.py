@@ -23,6 +23,7 @@ from usepcli.data.known import Halves, Split, known
 from usepcli.data.manifest import Manifest, Pool, Row
 from usepcli.data.phrases import Chosen, fixed
 from usepcli.data.promise import Promised, check_utterance
+from usepcli.data.responses import heard_through
 from usepcli.data.sampling import Key, rng
 from usepcli.data.store import LONG_S, AudioStore
 from usepcli.data.voices import Voices
@@ -191,9 +192,9 @@ class DynamicMixtures(Replacing):
 
     Every draw takes `n_talkers` talkers, or `min_talkers` to so many, each number as often (0: always `n_talkers`), a
     talker of n utterances as often as n^talker_power says; of each one utterance, played at one of `speeds` (which also
-    makes new voices), is placed in `segment_s` seconds, and the levels are spread over `level_db`. A source brings the
-    query of its utterance along; utterances with the same query should bear the same talker's name, so
-    that they never meet.
+    makes new voices) and through a response of +-`response_db`, is placed in `segment_s` seconds, and the levels are
+    spread over `level_db`. A source brings the query of its utterance along; utterances with the same query should bear
+    the same talker's name, so that they never meet.
     """
 
     def __init__(
@@ -209,6 +210,7 @@ class DynamicMixtures(Replacing):
         level_db: float = 5.0,
         speeds: Sequence[float] = (1.0,),
         join_prob: float = 0.0,
+        response_db: float = 0.0,
         noise: Pool | None = None,
         noise_snr_db: tuple[float, float] = (5.0, 20.0),
         noise_prob: float = 0.0,
@@ -228,6 +230,7 @@ class DynamicMixtures(Replacing):
         self.segments = n_items
         self.frames, self.rate = round(segment_s * rate), rate
         self.level_db, self.speeds, self.join_prob = level_db, list(speeds), join_prob
+        self.response_db = response_db
         self.noise, self.noise_snr_db, self.noise_prob = noise, noise_snr_db, noise_prob
         self.store, self.seek = AudioStore(rate, kept, channels), seek
         self.voices = Voices(pools)
@@ -292,6 +295,8 @@ class DynamicMixtures(Replacing):
                 other, _, length = self._utterance(said[int(draw.integers(len(said)))])
                 voice += [Part(None, speed, 0, pause), self._part(other, speed, draw, length)]
             wave = self._placed(voice, draw)
+            if self.response_db:
+                wave = heard_through(wave, self.rate, self.response_db, draw)
             rms = float(np.sqrt(np.mean(wave**2)))
             if rms >= 1e-5:
                 return wave / rms, query

@@ -74,6 +74,7 @@ class Data(Section):
     shards: tar by tar, shard_window side by side, an item up to shard_reach places from its own (data/order.py).
     min_talkers: each mixture has so many to `talkers`, drawn evenly (0: always `talkers`).
     talker_power: a talker, or a label, is drawn as often as its number of recordings to this power (0: all alike).
+    response_db: each source is heard through a frequency response of +- so many dB, drawn anew (data/responses.py).
     phrases: so many of each caption, some left out or twice (0: as many as it has; data/phrases.py).
     shots: at most so many recordings of each label (0: all); where the validation split is the same, it has the others.
     cache: decoded audio stays in memory, 4 GiB or half of the machine's at most for all workers and ranks together.
@@ -104,6 +105,7 @@ class Data(Section):
     noise_snr_db: Pair = [5.0, 20.0]
     noise_prob: Share = 0.0
     join_prob: Share = 0.0
+    response_db: Annotated[float, Field(ge=0, le=40)] = 0.0
     max_bad: Share = 0.01
     cache: bool = True
 

@@ -115,6 +115,7 @@ def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures
         data.level_db,
         data.speeds,
         data.join_prob,
+        data.response_db,
         noise_pool(data.noise, data.train_split) if data.noise else None,
         (data.noise_snr_db[0], data.noise_snr_db[1]),
         data.noise_prob,
