@@ -48,13 +48,14 @@ def made(name: str, settings: dict) -> SeparationModel:
     return build.model({"name": name.split(",")[0], **CAUSAL, **settings}).eval()
 
 
-def row(name: str, separator: Separator, block_ms: float, seconds: float) -> dict:
-    model = separator.model
-    stride = model.live_stride
-    size = max(1, -(-round(block_ms / 1000 * separator.rate) // stride)) * stride
-    live, times = separator.live(separator.rate), Times()
+def row(name: str, separator: Separator, block_ms: float, seconds: float, rate: int = 0) -> dict:
+    """Time blocks of a stream at `rate` Hz, 0 for the model's own, in whose strides blocks then are."""
+    model, rate = separator.model, rate or separator.rate
+    stride = model.live_stride if rate == separator.rate else 1
+    size = max(1, -(-round(block_ms / 1000 * rate) // stride)) * stride
+    live, times = separator.live(rate), Times()
     draw = np.random.default_rng(0)
-    for number in range(20 + round(seconds * separator.rate / size)):
+    for number in range(20 + round(seconds * rate / size)):
         block = 0.1 * draw.standard_normal(size).astype(np.float32)
         begin = time.process_time()
         live.push(block)
@@ -64,11 +65,11 @@ def row(name: str, separator: Separator, block_ms: float, seconds: float) -> dic
         "model": name,
         "parameters": model.n_params,
         "latency ms": 1e3 * live.latency_s,
-        "block ms": 1e3 * size / separator.rate,
+        "block ms": 1e3 * size / rate,
         "work ms": 1e3 * times.quantile(0.5),
         "p99": 1e3 * times.quantile(0.99),
         "longest": 1e3 * times.most,
-        "x real time": times.sum / (times.count * size / separator.rate),
+        "x real time": times.sum / (times.count * size / rate),
     }
 
 
@@ -111,13 +112,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", default=[], help="a model by name, file or run folder")
     parser.add_argument("--block-ms", type=float, default=10.0)
+    parser.add_argument("--rate", type=int, default=0, help="of the stream in Hz; the model's own without")
     parser.add_argument("--seconds", type=float, default=5.0, help="of sound through each model")
     parser.add_argument("--hour", type=int, nargs="?", const=HOUR_S, default=0, help="seconds of the long stream")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     able = {name: Separator.load(name, threads=1) for name in asked.model}
     able = able or {name: Separator(made(name, settings)) for name, settings in MODELS.items()}
-    print(render([row(name, each, asked.block_ms, asked.seconds) for name, each in able.items()], digits=2))
+    print(render([row(name, each, asked.block_ms, asked.seconds, asked.rate) for name, each in able.items()], digits=2))
     if asked.hour:
         print(render([hour(asked.hour)]))
 
