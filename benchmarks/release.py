@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--data", required=True, help="what the model learned from, in words")
     parser.add_argument("--test", required=True, help="what it was scored on, in words")
+    parser.add_argument("--words", type=int, default=0, help="of a lexicon, how many of its words are kept; 0: all")
     parser.add_argument("--also", type=Path, action="append", default=[], help="one more folder of scores")
     parser.add_argument("--tried", type=Path, help="folder that usep evaluate --by query wrote: what was asked for")
     parser.add_argument("--profile", help="profile that the run repeats: its text, licence and credits are stored")
@@ -48,7 +49,11 @@ def main() -> None:
     if given.tried:
         card.tried = asked_for(given.tried, given.test)
     out = Path(__file__).resolve().parents[1] / "usepcli" / "pretrained" / f"{given.name}.safetensors"
-    store.save_model(out, store.read_weights(best), card, "float16")
+    state = store.read_weights(best)
+    if given.words:
+        state["conditioner.table"] = state["conditioner.table"][: given.words].clone()
+        card.model["classes"] = card.model["classes"][: given.words]
+    store.save_model(out, state, card, "float16")
     print(out, out.stat().st_size, "bytes")
 
 

@@ -210,6 +210,11 @@ def test_the_engine_names_no_objective():
     assert not wrong, f"an objective is named in {wrong}"
 
 
+def test_the_package_stays_below_30_mb():
+    held = (path for path in (ROOT / "usepcli").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert sum(path.stat().st_size for path in held) < 30e6
+
+
 def test_module_sizes():
     sizes = {_name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     assert not {name: size for name, size in sizes.items() if size > 400}

@@ -75,7 +75,7 @@ Sets = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Set one profile key, e.g. train.epochs=3; may be repeated."),
 ]
 ModelOpt = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--model",
         "-m",

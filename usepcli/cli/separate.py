@@ -90,7 +90,7 @@ def separate(
         typer.Option("--files-from", metavar="LIST", help="File of paths, one per line; - for standard input."),
     ] = "",
     null: Annotated[bool, typer.Option("--null", "-0", help="Paths in LIST end in NUL, as from find -print0.")] = False,
-    model: options.ModelOpt = "",
+    model: options.ModelOpt = None,
     channels: Annotated[str, _Channels] = "linked",
     queries: Annotated[
         list[str],

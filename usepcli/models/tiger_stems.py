@@ -68,11 +68,10 @@ class TigerStems(SpectralModel):
             n_fft=n_fft, win=win, hop=hop, window=window, edges=edges, mask="tanh_complex", mask_scale=2.0, **common
         )  # fmt: skip
         self.stems, self.segment_s = stems_of(stems, self.n_src), segment_of(segment_s)
-        self.takes = tuple(takes) or tuple(range(self.n_src))
-        if sorted(self.takes) != list(range(self.n_src)):
-            raise ConfigError(
-                f"model.takes: found {list(self.takes)}; expected 0 to {self.n_src - 1}, each once, or none"
-            )
+        # No list of n_src numbers is made before the networks are: a file may claim any number of outputs.
+        if takes and (len(takes) != self.n_src or sorted(takes) != list(range(len(takes)))):
+            raise ConfigError(f"model.takes: found {list(takes)}; expected 0 to {self.n_src - 1}, each once, or none")
+        self.takes = takes or range(self.n_src)
         self.nets = nn.ModuleList(
             TIGER(
                 n_fft=n_fft, win=win, hop=hop, window=window, edges=edges, dim=dim, hidden=hidden, blocks=blocks,

@@ -7,7 +7,9 @@ from usepcli.separator.words import Asked
 
 
 def refuse(asked: Asked, rest: str, residual: bool, keep: str, always: bool) -> None:
-    """UsageError for options that do not go with what is asked for."""
+    """UsageError for options that do not go with what is asked for, or with each other."""
+    if residual and rest == "leave":
+        raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
     if asked and rest == "share" and not residual:
         if len(asked.queries) == 1:
             raise UsageError(

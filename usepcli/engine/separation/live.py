@@ -55,7 +55,7 @@ def separate_live(
     inputs: Sequence[str | Path],
     out: Path,
     *,
-    model: str | Separator = "",
+    model: str | Separator | None = None,
     channels: str = "linked",
     rest: str = "",
     residual: bool = False,

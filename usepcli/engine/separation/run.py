@@ -61,7 +61,7 @@ def separate(
     *,
     files_from: str = "",
     null: bool = False,
-    model: str | Separator = "",
+    model: str | Separator | None = None,
     channels: str = "linked",
     queries: Sequence[words.Query] = (),
     like: Sequence[Path] = (),
@@ -99,12 +99,10 @@ def separate(
 ) -> Done:
     """Separate sound files, folders and patterns into the folder `out`; the options are those of `usep separate`.
 
-    `model` is one in reach, or one that is loaded and counts with its device, engine and so on; '' is a usual one.
+    `model` is one in reach, or one that is loaded and counts with its device, engine and so on; None: a usual one.
     `done` is told of every file at once, `say` what a user should know; quiet leaves the notes and not the warnings.
     PartialFailure if some files failed, the file's own fault if it was the only one.
     """
-    if residual and rest == "leave":
-        raise UsageError("--residual: writes the rest that --rest leave leaves out; give one of them")
     asked = words.asked(queries, like, without, caption)
     asking.refuse(asked, rest, residual, keep or two_stems, always)
     residual, rest = residual or bool(asked and not rest), rest or "share"
@@ -125,7 +123,8 @@ def separate(
         found.faults |= faults
         tell = (lambda line: None) if quiet else say
         maker = Maker.of(model or asked.usual_model, device, threads, chunk_s, asked.queries, engine, tell)
-        names = asked.names(residual) if asked else jobs.choose(names_of(maker.sources, wish.how), keep)
+        known = names_of(maker.sources, wish.how)  # UsageError for queries that the model does not take
+        names = asked.names(residual) if asked else jobs.choose(known, keep)
         laid = partial(jobs.lay_out_some, found.sources, out, names, name=name, form=form, subtype=subtype)
         plan, everyone = planned(found.sources, share, laid, pages.wanted)
         pages.begin(everyone, len(found.sources) + found.unseen)
