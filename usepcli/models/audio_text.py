@@ -27,6 +27,7 @@ from usepcli.encoders.base import Conditioner, Judge
 from usepcli.errors import ConfigError
 from usepcli.models.fixed import Fixed
 from usepcli.models.queried import Conditions, QueriedModel
+from usepcli.models.worded import opened
 
 Norm = Literal["none", "std", "mean_std"]
 Kind = Literal["none", "uniform", "magsq"]
@@ -127,9 +128,7 @@ class AudioText(QueriedModel):
     @property
     def words(self) -> Conditioner:
         """The part that turns phrases into vectors."""
-        found = self.conditioner.module if isinstance(self.conditioner, Fixed) else self.conditioner
-        assert isinstance(found, Conditioner)
-        return found
+        return opened(self.conditioner)
 
     @property
     def scale(self) -> Tensor:

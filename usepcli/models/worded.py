@@ -42,9 +42,7 @@ class WordedModel(QueriedModel):
     @property
     def words(self) -> Conditioner:
         """The part that turns queries into conditions."""
-        found = self.conditioner.module if isinstance(self.conditioner, Fixed) else self.conditioner
-        assert isinstance(found, Conditioner)
-        return found
+        return opened(self.conditioner)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -77,6 +75,13 @@ class WordedModel(QueriedModel):
         mask = torch.ones(1, count, tokens, dtype=torch.bool, device=at)
         whole = torch.zeros(1, count, self.words.pooled_dim, device=at)
         return torch.zeros(1, count, tokens, self.words.token_dim, device=at), mask, whole
+
+
+def opened(part: nn.Module) -> Conditioner:
+    """Return the conditioner that a model keeps as a part, frozen or not."""
+    found = part.module if isinstance(part, Fixed) else part
+    assert isinstance(found, Conditioner)
+    return found
 
 
 def conditioner_of(name: str, given: tuple[Any, ...], prompts: str, context: int) -> Conditioner:
