@@ -29,7 +29,7 @@ VARIANTS = {
         {**CAUSAL, "norm": "none", "path": "gated", "kernel": 4, "output": "direct", "dim": 24},
     ],
     "tasnet": [{**CAUSAL, "stride": 3, "mask": "sigmoid", "n_src": 3}],
-    "upit": [{**CAUSAL, "stages": 2, "mask": "tanh", "n_src": 3}],
+    "upit": [{**CAUSAL, "stages": 2, "mask": "tanh", "n_src": 3}, {**CAUSAL, "levelled": True}],
 }  # fmt: skip
 
 

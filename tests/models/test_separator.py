@@ -45,7 +45,10 @@ VARIANTS = {
         {"padding": "none", "bound": "sigmoid"},
         {"layers": [[8, 5, 2, 2, 1], [8, 5, 2, 2, 1]], "hidden": 4, "nyquist": False, "activation": "prelu"},
     ],
-    "upit": [{**CAUSAL, "stages": 2, "mask": "softmax"}, {"mask": "tanh", "features": "magnitude", "stages": 2}],
+    "upit": [
+        {**CAUSAL, "stages": 2, "mask": "softmax", "levelled": True},
+        {"mask": "tanh", "features": "magnitude", "stages": 2},
+    ],
     "tdcnpp": [{"encoder": "stft", "n_fft": 64, "win": 64, "hop": 16, "final_dense": False}],
     "mossformer2": [{"mask": "sigmoid", "padding": "none", "stride": 4}],
     "chimera": [CAUSAL, {"mask": "sigmoid", "embedding": 2}, {"separate_by": "clusters"}],

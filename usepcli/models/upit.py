@@ -22,12 +22,14 @@ from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError, choices
 from usepcli.models.recurrent import Lstm
+from usepcli.models.running_level import RunningLevel
 from usepcli.models.separator import Common
 from usepcli.models.spectral import LOG_FLOOR
 from usepcli.models.spectral_live import LiveSpectralModel
 from usepcli.models.streaming import Run, at_once
 
 Features = Literal["magnitude", "log_magnitude"]
+MEMORY_S = 10.0  # of the level that `levelled` hears
 
 
 class UPIT(LiveSpectralModel):
@@ -63,14 +65,19 @@ class UPIT(LiveSpectralModel):
         features: Features = "magnitude",
         dropout: float = 0.5,
         zero_last: bool = False,
+        levelled: bool = False,
         **common: Unpack[Common],
     ) -> None:
-        """Take sizes (n_fft, win, hop in samples; hidden per direction); zero_last: all masks start equal."""
+        """Take sizes (n_fft, win, hop in samples; hidden per direction); zero_last: all masks start equal.
+
+        levelled: magnitudes are heard at the level of the last seconds, so that a causal net knows any loudness.
+        """
         masks.check(mask, masks.REAL)
         super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, mask=mask, mask_scale=1.5, **common)
         _check(stages, features, dropout)
         bins, both = self.stft.bins, bidirectional and not self.causal
         self.features = features
+        self.level = RunningLevel(MEMORY_S * self.sample_rate / hop) if levelled else None
         nets = [Lstm(bins, hidden, layers, both, dropout) for _ in range(stages)]
         heads = [nn.Linear(net.outputs, self.n_src * bins) for net in nets]
         for head in heads:
@@ -83,6 +90,8 @@ class UPIT(LiveSpectralModel):
     def core(self, spec: Tensor, run: Run = at_once) -> Tensor:
         """Return features (B, L, C) of the mixture's spectrum (B, F, L), for two stages (B, L, 1 + N, C)."""
         heard = spec.abs().mT  # (B, L, F)
+        if self.level is not None:
+            heard = run(self.level, heard)
         first = run(self.nets[0], self._read(heard))  # (B, L, C)
         if len(self.nets) == 1:
             return first
