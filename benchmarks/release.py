@@ -1,4 +1,4 @@
-"""Make a released model from a run: half-precision weights, the score that `usep evaluate` gave, training data as text.
+"""Make a released model from a run: weights in a byte each, the score that `usep evaluate` gave, training data as text.
 
     usep evaluate runs/two_talkers_8k --metric si-snri -o scores
     python benchmarks/release.py runs/two_talkers_8k scores default --data "LibriSpeech ..." --test "..."
@@ -53,7 +53,7 @@ def main() -> None:
     if given.words:
         state["conditioner.table"] = state["conditioner.table"][: given.words].clone()
         card.model["classes"] = card.model["classes"][: given.words]
-    store.save_model(out, state, card, "float16")
+    store.save_model(out, state, card, "int8")
     print(out, out.stat().st_size, "bytes")
 
 

@@ -148,6 +148,12 @@ def test_the_number_of_talkers_is_drawn_evenly_or_is_one(tmp_path: Path) -> None
     assert data.most_sources == 3
     always = [DynamicMixtures([speech], RATE, 0.1, 0, 8, n_talkers=3, min_talkers=k)[0, 1].mix for k in (0, 3)]
     assert np.array_equal(*always)
+    rarely = DynamicMixtures([speech], RATE, 0.1, seed=0, n_items=8, n_talkers=3, min_talkers=1, fewer_prob=0.2)
+    counts = [len(rarely[0, i].sources) for i in range(400)]
+    # One and two share a fifth: both counts are binomial, and five standard deviations are 40 and 30 of 400.
+    assert abs(counts.count(3) - 320) < 40 and abs(counts.count(1) - 40) < 30 and counts.count(2)
+    with pytest.raises(ConfigError, match=r"data\.fewer_prob: found 0\.2; set data\.min_talkers below 3"):
+        DynamicMixtures([speech], RATE, 0.5, 0, 8, n_talkers=3, fewer_prob=0.2)
     with pytest.raises(ConfigError, match=r"data\.min_talkers: found 3; expected at most data\.talkers, 2"):
         DynamicMixtures([speech], RATE, 0.5, 0, 8, n_talkers=2, min_talkers=3)
 

@@ -190,11 +190,12 @@ class Part(NamedTuple):
 class DynamicMixtures(Replacing):
     """Fresh mixtures of different talkers from pools of single-talker utterances.
 
-    Every draw takes `n_talkers` talkers, or `min_talkers` to so many, each number as often (0: always `n_talkers`), a
-    talker of n utterances as often as n^talker_power says; of each one utterance, played at one of `speeds` (which also
-    makes new voices) and through a response of +-`response_db`, is placed in `segment_s` seconds, and the levels are
-    spread over `level_db`. A source brings the query of its utterance along; utterances with the same query should bear
-    the same talker's name, so that they never meet.
+    Every draw takes `n_talkers` talkers, or `min_talkers` to so many, each number as often (0: always `n_talkers`) or
+    fewer than `n_talkers` with a chance of `fewer_prob`; a talker of n utterances as often as n^talker_power says. Of
+    each one utterance, played at one of `speeds` (which also makes new voices) and through a response of
+    +-`response_db`, is placed in `segment_s` seconds, and the levels are spread over `level_db`. A source brings the
+    query of its utterance along; utterances with the same query should bear the same talker's name, so that they never
+    meet.
     """
 
     def __init__(
@@ -206,6 +207,7 @@ class DynamicMixtures(Replacing):
         n_items: int,
         n_talkers: int = 2,
         min_talkers: int = 0,
+        fewer_prob: float = 0.0,
         talker_power: float = 0.0,
         level_db: float = 5.0,
         speeds: Sequence[float] = (1.0,),
@@ -225,7 +227,9 @@ class DynamicMixtures(Replacing):
         if min_talkers > n_talkers:
             raise ConfigError(f"data.min_talkers: found {min_talkers}; expected at most data.talkers, {n_talkers}")
         self.seed, self.n_items, self.n_talkers, self.most_sources = seed, n_items, n_talkers, n_talkers
-        self.min_talkers = min_talkers or n_talkers
+        self.min_talkers, self.fewer_prob = min_talkers or n_talkers, fewer_prob
+        if fewer_prob and self.min_talkers == n_talkers:
+            raise ConfigError(f"data.fewer_prob: found {fewer_prob:g}; set data.min_talkers below {n_talkers}, too")
         self.n_files = sum(len(pool.rows) for pool in (*pools, *([noise] if noise else [])))
         self.segments = n_items
         self.frames, self.rate = round(segment_s * rate), rate
@@ -252,9 +256,7 @@ class DynamicMixtures(Replacing):
     def draw(self, index: int, draw: np.random.Generator) -> Example:
         """Return one fresh mixture; `index` only names it."""
         chosen: list[int] = []
-        wanted = self.n_talkers
-        if self.min_talkers < wanted:
-            wanted = int(draw.integers(self.min_talkers, wanted + 1))
+        wanted = self._wanted(draw)
         while len(chosen) < wanted:
             talker = int(np.searchsorted(self.cumulated, draw.random(), side="right"))
             if self.voices.group[talker] not in self.voices.group[chosen]:
@@ -277,6 +279,16 @@ class DynamicMixtures(Replacing):
         # Two queries of one talker name the same kind of sound, in whatever words.
         kinds = ";".join(self.voices.name(talker) for talker in chosen)
         return Example(f"dynamic-{index}", *scaled, label=kinds, queries=tuple(queries))
+
+    def _wanted(self, draw: np.random.Generator) -> int:
+        """Return the number of talkers of a mixture."""
+        if self.min_talkers == self.n_talkers:
+            return self.n_talkers
+        if not self.fewer_prob:
+            return int(draw.integers(self.min_talkers, self.n_talkers + 1))
+        return (
+            int(draw.integers(self.min_talkers, self.n_talkers)) if draw.random() < self.fewer_prob else self.n_talkers
+        )
 
     def _voice(self, talker: int, draw: np.random.Generator) -> tuple[np.ndarray, str]:
         """Return a source (frames,) of unit rms, and its query; what is joined to it has the same query."""

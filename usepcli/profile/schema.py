@@ -72,7 +72,8 @@ class Data(Section):
     (auto) by their length where one of them is longer than 30 s.  Of several channels the mean is heard, or the first.
     segment_s 0: whole utterances, of which `bucket` batches at a time are sorted by length (0: by chance).  order
     shards: tar by tar, shard_window side by side, an item up to shard_reach places from its own (data/order.py).
-    min_talkers: each mixture has so many to `talkers`, drawn evenly (0: always `talkers`).
+    min_talkers: each mixture has so many to `talkers`, drawn evenly (0: always `talkers`), or a share of fewer_prob of
+    the mixtures fewer than `talkers` (0: each number as often).
     talker_power: a talker, or a label, is drawn as often as its number of recordings to this power (0: all alike).
     response_db: each source is heard through a frequency response of +- so many dB, drawn anew (data/responses.py).
     phrases: so many of each caption, some left out or twice (0: as many as it has; data/phrases.py).
@@ -89,6 +90,7 @@ class Data(Section):
     segment_s: Annotated[float, Field(ge=0)] = 4.0
     talkers: Positive = 2
     min_talkers: Count = 0
+    fewer_prob: Share = 0.0
     talker_power: Share = 0.0
     epoch_items: Count = 0
     crops: Literal["auto", "one", "length"] = "auto"

@@ -10,8 +10,8 @@ from usepcli.profile.schema import Data, Profile
 
 # What is drawn for fresh mixtures alone; all others are read whichever way is mixed.
 DYNAMIC = (
-    "pool", "talkers", "min_talkers", "talker_power", "level_db", "speeds", "noise", "noise_snr_db", "noise_prob",
-    "join_prob", "response_db",
+    "pool", "talkers", "min_talkers", "fewer_prob", "talker_power", "level_db", "speeds", "noise", "noise_snr_db",
+    "noise_prob", "join_prob", "response_db",
 )  # fmt: skip
 # What orders recordings and chooses their phrases, which fresh mixtures have none of; and what is read where tars give
 # the order.

@@ -34,6 +34,7 @@ _SUREST = math.log(1000)  # no few hundred scenes tell more
 _LONGEST_WINDOW_S = 60.0
 LEAST_SILENT_DB, MOST_SILENT_DB = 3.0, 60.0
 UNSTATED, IMPORTED = "unstated", "imported from"
+STEP = "step:"  # before a matrix's name, that of its rows' steps: see weights/packing.py
 MEASURES = ("level", "purity")  # of an answer to a query, in dB: see separator/presence.py
 
 
@@ -285,7 +286,7 @@ def _printable(value: Any) -> Any:
 
 
 class Header(NamedTuple):
-    """What a model file says before its numbers: the card, the sha256 of the weights, and every tensor's shape."""
+    """What a model file says before its numbers: the card, the sha256 of the weights, and every weight's shape."""
 
     card: Card
     sha256: str
@@ -308,7 +309,7 @@ def read_header(path: Path) -> Header:
     try:
         raw = _header(path)
         meta = raw.pop("__metadata__", {})
-        shapes = {name: tuple(part["shape"]) for name, part in raw.items()}
+        shapes = {name: tuple(part["shape"]) for name, part in raw.items() if not name.startswith(STEP)}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
         onnx = "an ONNX file; usep import makes a model file of it" if path.suffix == ".onnx" else ""
         raise BadInput(f"{path}: not a readable model file ({what_instead(path) or onnx or fault})") from fault

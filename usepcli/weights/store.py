@@ -18,7 +18,7 @@ from usepcli.files import write_bytes
 from usepcli.models.ensemble import Ensemble
 from usepcli.models.queried import Model, QueriedModel
 from usepcli.models.separator import SeparationModel
-from usepcli.weights import ensembles, fitting, onnx_files, readers
+from usepcli.weights import ensembles, fitting, onnx_files, packing, readers
 from usepcli.weights.cards import Card, read_card
 
 
@@ -40,7 +40,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise BadInput(f"{path}: not a readable model file ({fault}); fetch it again") from fault
     if _digest(state) != expected:
         raise BadInput(f"{path}: weights do not match their sha256; the file is damaged, fetch it again")
-    return state
+    return packing.unpacked(state, str(path))
 
 
 def load_model(ref: str | Path) -> tuple[SeparationModel, Card]:
@@ -85,7 +85,11 @@ def _loaded(path: Path, card: Card) -> Model:
 
 
 def save_model(path: Path, state: Mapping[str, Tensor], card: Card, dtype: str = "float32") -> None:
-    """Write weights and card; `dtype` float16 halves the file (loading converts back)."""
-    kind = {"float32": torch.float32, "float16": torch.float16}[dtype]
-    held = {k: (v.to(kind) if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in state.items()}
+    """Write weights and card; `dtype` float16 halves the file, int8 quarters it (loading converts back)."""
+    if dtype == "int8":
+        held = packing.packed(state)
+    else:
+        kind = {"float32": torch.float32, "float16": torch.float16}[dtype]
+        held = {k: v.to(kind) if v.is_floating_point() else v for k, v in state.items()}
+    held = {k: v.detach().cpu().contiguous() for k, v in held.items()}
     write_bytes(path, to_safetensors(held, {"usep": card.to_json(), "sha256": _digest(held)}))

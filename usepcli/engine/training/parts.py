@@ -111,6 +111,7 @@ def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures
         data.epoch_items or int(crops.weights(lengths, data.segment_s, data.crops).sum()),
         data.talkers,
         data.min_talkers,
+        data.fewer_prob,
         data.talker_power,
         data.level_db,
         data.speeds,
