@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,14 +189,30 @@ def test_unnamed_utterances_of_one_origin_never_meet(tmp_path: Path) -> None:
         DynamicMixtures([unnamed], RATE, 0.5, 0, 8)
 
 
-def test_noise_lies_at_the_asked_ratio_and_outside_the_sources(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"noises": 3, "speeds": [0.9, 1.1], "response_db": 6.0}])
+def test_noise_lies_at_the_asked_ratio_and_outside_the_sources(tmp_path: Path, more: dict[str, Any]) -> None:
     speech, noise = pool(tmp_path / "s", ["a", "b"]), pool(tmp_path / "n", ["", ""])
-    data = DynamicMixtures([speech], RATE, 0.5, 0, 4, noise=noise, noise_snr_db=(10.0, 10.0), noise_prob=1.0)
+    data = DynamicMixtures([speech], RATE, 0.5, 0, 4, noise=noise, noise_snr_db=(10.0, 10.0), noise_prob=1.0, **more)
     example = data[0, 0]
     assert example.sources is not None
     rest = example.mix - example.sources.sum(0)
     ratio = 10 * np.log10(np.sum(example.sources.sum(0) ** 2) / np.sum(rest**2))
     assert ratio == pytest.approx(10.0, abs=0.01)
+
+
+def test_up_to_so_many_noises_are_added_up(tmp_path: Path) -> None:
+    speech, noise = pool(tmp_path / "s", ["a", "b"]), pool(tmp_path / "n", ["", "", ""])
+    data = DynamicMixtures([speech], RATE, 0.5, 0, 4, noise=noise, noise_prob=1.0, noises=3)
+    drawn: list[int] = []
+    one = data._one_noise
+    data._one_noise = lambda draw: drawn.append(len(drawn)) or one(draw)  # type: ignore[func-returns-value,method-assign]
+    counts = []
+    for index in range(60):
+        drawn.clear()
+        data[0, index]
+        counts.append(len(drawn))
+    # Each number has a third of the draws: one is missing among 60 with a chance of 3 (2/3)^60 = 8e-11.
+    assert set(counts) == {1, 2, 3}
 
 
 def test_speed_changes_length_and_join_fills_the_segment(tmp_path: Path) -> None:

@@ -41,6 +41,16 @@ def test_every_output_is_compared_with_its_own_source_alone():
     assert PIT(Given(est.flip(1)), SNR()).losses(batch)["pit"] < value + 1e-4
 
 
+def test_of_a_single_kind_are_all_sources_and_no_words_are_asked_for():
+    sources = torch.randn(2, 3, 400)
+    est = torch.randn(2, 2, 400)
+    objective = FixedOrder(Given(est), SNR(), kinds=("speech",), residual=True)
+    assert "queries" not in objective.needs
+    batch = Batch(sources.sum(1) + 0.1, sources, ["a", "b"])
+    ref = torch.stack([sources.sum(1), torch.full((2, 400), 0.1)], 1)
+    torch.testing.assert_close(objective.losses(batch)["fixed"], SNR()(est, ref).mean())
+
+
 def test_sources_of_one_kind_are_added_up_and_a_kind_that_is_absent_is_silence():
     sources = torch.randn(2, 3, 400)
     sources[1, 2] = 0.0

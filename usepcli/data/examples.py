@@ -195,7 +195,7 @@ class DynamicMixtures(Replacing):
     each one utterance, played at one of `speeds` (which also makes new voices) and through a response of
     +-`response_db`, is placed in `segment_s` seconds, and the levels are spread over `level_db`. A source brings the
     query of its utterance along; utterances with the same query should bear the same talker's name, so that they never
-    meet.
+    meet. Noise, up to `noises` recordings of it, is played at one of the speeds and heard through a response as well.
     """
 
     def __init__(
@@ -216,6 +216,7 @@ class DynamicMixtures(Replacing):
         noise: Pool | None = None,
         noise_snr_db: tuple[float, float] = (5.0, 20.0),
         noise_prob: float = 0.0,
+        noises: int = 1,
         kept: Kept | None = None,
         needs: Collection[str] = (),
         seek: bool = True,
@@ -235,7 +236,7 @@ class DynamicMixtures(Replacing):
         self.frames, self.rate = round(segment_s * rate), rate
         self.level_db, self.speeds, self.join_prob = level_db, list(speeds), join_prob
         self.response_db = response_db
-        self.noise, self.noise_snr_db, self.noise_prob = noise, noise_snr_db, noise_prob
+        self.noise, self.noise_snr_db, self.noise_prob, self.noises = noise, noise_snr_db, noise_prob, noises
         self.store, self.seek = AudioStore(rate, kept, channels), seek
         self.voices = Voices(pools)
         weight = self.voices.weight * self.voices.counts**talker_power
@@ -352,10 +353,21 @@ class DynamicMixtures(Replacing):
         return place(np.concatenate(waves), self.frames, draw)
 
     def _noise(self, mix: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-        assert self.noise is not None
-        row = self.noise.rows[int(draw.integers(len(self.noise.rows)))]
-        noise = self._part(self.noise.resolve(row.path), 1.0, draw, Promised(row.sample_rate, row.frames))
-        wave = self._placed([noise] * -(-self.frames // noise.frames), draw)
+        """Return noise (frames,) of a level that is drawn below that of the talkers: one recording, or several."""
+        count = 1 if self.noises == 1 else int(draw.integers(1, self.noises + 1))
+        wave = sum((self._one_noise(draw) for _ in range(count)), np.zeros(self.frames))
         snr = draw.uniform(*self.noise_snr_db)
         scale = np.sqrt(np.mean(mix**2) / max(float(np.mean(wave**2)), 1e-10)) * 10 ** (-snr / 20)
         return wave * scale
+
+    def _one_noise(self, draw: np.random.Generator) -> np.ndarray:
+        """Return a noise (frames,) of unit rms, within 5 dB where there are several; a short one goes on anew."""
+        assert self.noise is not None
+        row = self.noise.rows[int(draw.integers(len(self.noise.rows)))]
+        speed = self.speeds[int(draw.integers(len(self.speeds)))]
+        part = self._part(self.noise.resolve(row.path), speed, draw, Promised(row.sample_rate, row.frames))
+        wave = self._placed([part] * -(-self.frames // part.frames), draw)
+        if self.response_db:
+            wave = heard_through(wave, self.rate, self.response_db, draw)
+        wave = wave / max(float(np.sqrt(np.mean(wave**2))), 1e-5)
+        return wave if self.noises == 1 else wave * 10 ** (draw.uniform(-2.5, 2.5) / 20)

@@ -43,8 +43,9 @@ class FixedOrder(Objective):
     ) -> None:
         """Name the kind of each output by the words that the data have for its sources; () goes by their order.
 
-        Sources of one kind are added up. residual: the output after those is what the references leave of the
-        mixture, its noise. zero_refs: what is silent counts with the zero-reference loss, or not at all.
+        Sources of one kind are added up; of a single kind are all, whatever words they have, if any. residual: the
+        output after those is what the references leave of the mixture, its noise. zero_refs: what is silent counts with
+        the zero-reference loss, or not at all.
         """
         super().__init__(model, loss)
         check_spectrum(model, loss)
@@ -58,7 +59,7 @@ class FixedOrder(Objective):
                 f"model.n_src to {len(kinds) + residual}"
             )
         self.kinds, self.zero_refs, self.residual = tuple(kinds), zero_refs, residual
-        if kinds:
+        if len(kinds) > 1:
             self.needs = FixedOrder.needs | {"queries"}
 
     def holds(self, n_src: int) -> None:
@@ -68,7 +69,7 @@ class FixedOrder(Objective):
 
     def knows(self, said: Callable[[], Mapping[str, str]]) -> None:
         """Raise BadInput for the first source of a kind that belongs to no output."""
-        if self.kinds:
+        if len(self.kinds) > 1:
             for words, item in said().items():
                 self._output(words, item)
 
@@ -90,6 +91,9 @@ class FixedOrder(Objective):
 
     def _of_kinds(self, ref: Tensor, batch: Batch) -> Tensor:
         """Return the sum (B, kinds[ + 1], T) of the references of each kind, and the residual behind them."""
+        if len(self.kinds) == 1:
+            talkers = ref.shape[1] - self.residual
+            return torch.cat([ref[:, :talkers].sum(1, keepdim=True), ref[:, talkers:]], 1)
         found = ref.new_zeros(ref.shape[0], len(self.kinds) + self.residual, ref.shape[-1])
         for b, (item, queries) in enumerate(zip(batch.ids, batch.queries, strict=True)):
             for k, words in enumerate(queries):

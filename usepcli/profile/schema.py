@@ -75,7 +75,9 @@ class Data(Section):
     min_talkers: each mixture has so many to `talkers`, drawn evenly (0: always `talkers`), or a share of fewer_prob of
     the mixtures fewer than `talkers` (0: each number as often).
     talker_power: a talker, or a label, is drawn as often as its number of recordings to this power (0: all alike).
-    response_db: each source is heard through a frequency response of +- so many dB, drawn anew (data/responses.py).
+    noises: up to so many recordings of noise are added up; they, too, are played at one of `speeds`.
+    response_db: each source and noise is heard through a frequency response of +- so many dB, drawn anew
+    (data/responses.py).
     phrases: so many of each caption, some left out or twice (0: as many as it has; data/phrases.py).
     shots: at most so many recordings of each label (0: all); where the validation split is the same, it has the others.
     cache: decoded audio stays in memory, 4 GiB or half of the machine's at most for all workers and ranks together.
@@ -106,6 +108,7 @@ class Data(Section):
     noise: str = ""
     noise_snr_db: Pair = [5.0, 20.0]
     noise_prob: Share = 0.0
+    noises: Positive = 1
     join_prob: Share = 0.0
     response_db: Annotated[float, Field(ge=0, le=40)] = 0.0
     max_bad: Share = 0.01

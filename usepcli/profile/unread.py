@@ -11,12 +11,12 @@ from usepcli.profile.schema import Data, Profile
 # What is drawn for fresh mixtures alone; all others are read whichever way is mixed.
 DYNAMIC = (
     "pool", "talkers", "min_talkers", "fewer_prob", "talker_power", "level_db", "speeds", "noise", "noise_snr_db",
-    "noise_prob", "join_prob", "response_db",
+    "noise_prob", "noises", "join_prob", "response_db",
 )  # fmt: skip
 # What orders recordings and chooses their phrases, which fresh mixtures have none of; and what is read where tars give
 # the order.
 FIXED, _SHARDS = ("order", "shard_window", "shard_reach", "bucket", "phrases", "shots"), ("shard_window", "shard_reach")
-_NOISE = ("noise_snr_db", "noise_prob")
+_NOISE = ("noise_snr_db", "noise_prob", "noises")
 
 
 def check_read(profile: Profile) -> None:

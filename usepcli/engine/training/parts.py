@@ -120,6 +120,7 @@ def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures
         noise_pool(data.noise, data.train_split) if data.noise else None,
         (data.noise_snr_db[0], data.noise_snr_db[1]),
         data.noise_prob,
+        data.noises,
         kept(profile),
         needs,
         data.crops != "one",
