@@ -103,8 +103,8 @@ def finished(folder: Path) -> bool:
 
 
 def summary(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
-    """Return the lines of summary.csv by system and metric."""
-    return {(line["system"], line["metric"]): line for line in read(folder / "summary.csv")}
+    """Return the lines of summary.csv by system and metric; a single system has no column of its own."""
+    return {(line.get("system", "separated"), line["metric"]): line for line in read(folder / "summary.csv")}
 
 
 def figures(found: Mapping[tuple[str, str], dict[str, str]], system: str, scores: tuple[str, ...]) -> dict[str, Any]:
