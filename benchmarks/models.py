@@ -107,7 +107,10 @@ class Models(Study):
     """The runs of a plan on the test split."""
 
     def scored(self, row: str, where: str, score: str) -> Path:
-        """Return the folder of a row's scores."""
+        """Return the folder of a row's scores, which a sweep that evaluates has made already."""
+        made = self.rows[row] / "sweep_scores"
+        if (made / "summary.csv").exists():
+            return made
         return self.evaluate(row, where, "si-snri", "--metric", "si-snri")
 
     def table(self) -> list[dict[str, Any]]:
