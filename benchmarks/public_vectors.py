@@ -53,6 +53,7 @@ class Theirs:
     more: dict[str, Any] = field(default_factory=dict)  # what a file holds beside the state
     rate: int = 0  # what no file says
     same: dict[str, str] = field(default_factory=dict)  # second names of tensors
+    asked: int = 0  # numbers of a query, of a network by words: `run` answers two that are drawn
 
 
 Case = Callable[[bool], Theirs]
@@ -126,6 +127,7 @@ def store(name: str) -> None:
         "layout": layout, "texts": theirs.texts, "wrap": theirs.wrap, "prefix": theirs.prefix,
         "version": theirs.version, "lengths": theirs.lengths, "more": theirs.more, "rate": theirs.rate,
         **({"same": theirs.same} if theirs.same else {}),
+        **({"asked": theirs.asked} if theirs.asked else {}),
     }  # fmt: skip
     est = {f"est_{length}": theirs.run(drawn.wave(length))[..., ::THIN].numpy() for length in theirs.lengths}
     STORED.mkdir(exist_ok=True)
@@ -154,6 +156,7 @@ def check(name: str, fresh: bool = False, exact: bool = False) -> None:
     from usepcli.dsp.stft import STFT
     from usepcli.engine.exchange import hub_pull
     from usepcli.models.dcunet_parts import WindowedFrames
+    from usepcli.models.queried import Bound, QueriedModel
     from usepcli.weights import store as weights
 
     torch.manual_seed(0)
@@ -164,10 +167,12 @@ def check(name: str, fresh: bool = False, exact: bool = False) -> None:
         draw(theirs)
     with tempfile.TemporaryDirectory() as temporary:
         folder = laid_out(theirs, Path(temporary) / "theirs")
+        text = drawn.clap(Path(temporary) / "clap", theirs.asked) if theirs.asked else ""
         done = hub_pull.pull(
-            str(folder), out=Path(temporary) / "models", sample_rate=theirs.rate, say=lambda line: None
-        )
-        model, card = weights.load_model(done["path"])
+            str(folder), out=Path(temporary) / "models", sample_rate=theirs.rate, text_encoder=str(text),
+            say=lambda line: None,
+        )  # fmt: skip
+        model, card = weights.load_any(done["path"])
     rate, most, level = card.sample_rate, 0.0, 0.0
     lengths = (rate // 10 + 3, rate // 5, rate // 3, rate // 2 + 7, rate + 1)
     if exact:
@@ -183,6 +188,10 @@ def check(name: str, fresh: bool = False, exact: bool = False) -> None:
                     part.window, part.scale = fresh.window, fresh.scale
                 elif type(part).__name__ == "STFTFB":
                     part._filters = type(part)(part.n_filters, part.kernel_size, part.stride)._filters
+    params = model.n_params
+    if isinstance(model, QueriedModel):
+        words = drawn.queries(theirs.asked).to(torch.float64 if exact else torch.float32)
+        model = Bound(model, (words[None, :, None], torch.ones(1, len(words), 1, dtype=torch.bool), words[None]))
     with doubled() if exact else contextlib.nullcontext():
         for length in lengths:
             mix = drawn.wave(length).to(torch.float64 if exact else torch.float32)
@@ -190,7 +199,7 @@ def check(name: str, fresh: bool = False, exact: bool = False) -> None:
             assert got.shape == want.shape and got.dtype == want.dtype == mix.dtype, (got.shape, want.dtype)
             most = max(most, float((got - want).abs().max()))
             level = max(level, float(want.abs().max()))
-    print(f"{name}: {model.n_params} parameters, largest difference {most:.1e} of {level:.3g} at {lengths} samples")
+    print(f"{name}: {params} parameters, largest difference {most:.1e} of {level:.3g} at {lengths} samples")
 
 
 def version(package: str) -> str:
@@ -703,6 +712,65 @@ def sepreformer(published: bool) -> Theirs:
 def sepreformer_each(published: bool) -> Theirs:
     """SepReformer_Large_DM_WHAM: a split for every stage."""
     return _sepreformer("SepReformer_Large_DM_WHAM", published, dim=256)
+
+
+AUDIOSEP = """---
+task_name: AudioSep
+
+data:
+    sampling_rate: {rate}
+    segment_seconds: 5
+
+model:
+    query_net: CLAP
+    condition_size: {asked}
+    model_type: ResUNet30
+    input_channels: 1
+    output_channels: 1
+"""
+
+
+@case
+def audiosep(published: bool) -> Theirs:
+    """audiosep_base_4M_steps.ckpt without its CLAP; models/resunet.py and base.py lie in $USEP_THEIRS/audiosep."""
+    _packages(Path(os.environ["USEP_THEIRS"]) / "audiosep" / "models", "models")
+    theirs: Any = importlib.import_module("models.resunet")
+    asked, rate = (512, 32000) if published else (12, 2000)
+    net = theirs.ResUNet30(1, 1, asked)
+    if not published:
+        _small_audiosep(theirs, net, asked)
+    net.eval()
+    queries = drawn.queries(asked)
+
+    def run(mix: Tensor) -> Tensor:
+        mixes = mix[:, None].expand(len(queries), -1, -1)
+        found: Tensor = net({"mixture": mixes, "condition": queries.to(mix.dtype)})["waveform"]
+        return found.transpose(0, 1)
+
+    return Theirs(
+        {"checkpoint/audiosep_base_4M_steps.ckpt": net},
+        {"config/audiosep_base.yaml": AUDIOSEP.format(rate=rate, asked=asked)}, run, wrap="state_dict",
+        prefix="ss_model.", version="Audio-AGI/AudioSep at 944583f", lengths=(97, 160, 333, 600, 801), asked=asked,
+        more={"epoch": 0, "global_step": 4000000, "pytorch-lightning_version": "2.0.2", "optimizer_states": []},
+    )  # fmt: skip
+
+
+def _small_audiosep(theirs: Any, net: Any, asked: int) -> None:
+    """Make the blocks of the maker's network anew, by its own classes: its sizes are written into it."""
+    base, widths, window = net.base, (3, 4, 5, 6, 7, 7), 128
+    transform = {"n_fft": window, "hop_length": 20, "win_length": window, "window": "hann", "center": True,
+                 "pad_mode": "reflect", "freeze_parameters": True}  # fmt: skip
+    base.stft, base.istft = theirs.STFT(**transform), theirs.ISTFT(**transform)
+    base.bn0 = nn.BatchNorm2d(window // 2 + 1)
+    base.pre_conv, base.after_conv = nn.Conv2d(1, widths[0], 1), nn.Conv2d(widths[0], 3, 1)
+    steps = [(2, 2)] * 5 + [(1, 2)]
+    more = {"kernel_size": (3, 3), "momentum": 0.01, "has_film": True}
+    for k, (above, width, step) in enumerate(zip((widths[0], *widths[:-1]), widths, steps, strict=True)):
+        below = (*widths, widths[-1])[k + 1]
+        setattr(base, f"encoder_block{k + 1}", theirs.EncoderBlockRes1B(above, width, downsample=step, **more))
+        setattr(base, f"decoder_block{6 - k}", theirs.DecoderBlockRes1B(below, width, upsample=step, **more))
+    base.conv_block7a = theirs.EncoderBlockRes1B(widths[-1], widths[-1], downsample=(1, 1), **more)
+    net.film = theirs.FiLM(theirs.get_film_meta(base), asked)
 
 
 def main() -> None:

@@ -173,11 +173,12 @@ def test_networks_are_those_that_exist_and_as_large() -> None:
     lines = rows(section)
     assert {name for line in lines for name in names_of(line[0])} == set(registry.MODELS)
     assert len(lines) == len(registry.MODELS)
+    asked = {"`film_unet`": {"classes": ["dog"]}, "`res_unet`": {"classes": ["dog"], "preset": "paper"}}
     for name, _, size, _, _ in lines:
         if name == "`cond_unet`":  # as published it takes a CLAP, which has to be there
             continue
         with torch.device("meta"):
-            model = build.model({"name": name.strip("`")} | ({"classes": ["dog"]} if name == "`film_unet`" else {}))
+            model = build.model({"name": name.strip("`")} | asked.get(name, {}))
         words = model.words.parameters() if isinstance(model, WordedModel) else ()
         count = model.n_params - sum(part.numel() for part in words)
         assert size.removeprefix("our own, ") == f"{count / 1e6:.2f} M", name

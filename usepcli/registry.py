@@ -20,6 +20,7 @@ MODELS = {
     "hdemucs": "usepcli.models.hdemucs:HDemucs",
     "htdemucs": "usepcli.models.htdemucs:HTDemucs",
     "mossformer2": "usepcli.models.mossformer2:MossFormer2",
+    "res_unet": "usepcli.models.res_unet:ResUNet",
     "sepformer": "usepcli.models.sepformer:SepFormer",
     "sepreformer": "usepcli.models.sepreformer:SepReformer",
     "sudormrf": "usepcli.models.sudormrf:SuDoRMRF",
@@ -34,7 +35,7 @@ MODELS = {
     "upit": "usepcli.models.upit:UPIT",
 }
 # Those of MODELS that separate what they are asked for (models/queried.py), and the others.
-QUERIED = ("audio_text", "cond_unet", "film_unet")
+QUERIED = ("audio_text", "cond_unet", "film_unet", "res_unet")
 UNASKED = tuple(name for name in MODELS if name not in QUERIED)
 # Networks that come finished, in a format that knows its own layers: no profile may name them.
 GRAPHS = {"onnx": "usepcli.models.onnx_net:OnnxNet"}
@@ -141,6 +142,7 @@ MAKERS = {
     "sudormrf": "usepcli.engine.exchange.foreign_sudormrf",
     "tiger": "usepcli.engine.exchange.foreign_tiger",
     "torchaudio": "usepcli.engine.exchange.foreign_torchaudio",
+    "audiosep": "usepcli.engine.exchange.foreign_audiosep",  # last: any checkpoint of Lightning may be one
 }
 CLUSTERS = {
     "slurm": "usepcli.engine.cluster.slurm:script",

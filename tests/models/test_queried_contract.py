@@ -54,7 +54,9 @@ def test_gradients_are_finite_and_reach_everything(name: str) -> None:
     model, mix = made(name).train(), torch.randn(2, 800)
     mix[1] = 0
     (model(mix, model.conditions([NAMES, NAMES[::-1]])) - mix[:, None] / 3).square().sum().backward()
-    grads = {key: p.grad for key, p in model.named_parameters()}
+    # Of a class res_unet hears the whole, and not its one token.
+    unheard = {"conditioner.tokens.weight"} if name == "res_unet" else set()
+    grads = {key: p.grad for key, p in model.named_parameters() if key not in unheard}
     assert all(g is not None and g.isfinite().all() for g in grads.values()), grads.keys()
     assert sum(float(g.abs().sum()) for g in grads.values() if g is not None) > 0
     assert model.n_params <= 100_000

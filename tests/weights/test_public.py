@@ -29,7 +29,8 @@ def test_a_line_is_whole(row: public.Row):
     assert re.fullmatch(r"[\w-]+/[\w.-]+", row.repo) and row.repo.split("/")[1] == row.name
     assert row.maker in registry.MAKERS and row.model in registry.MODELS
     assert row.licence_code == registry.maker(row.maker).CODE
-    assert row.rate in (8000, 16000, 44100) and 1 <= row.outputs <= 6 and 1 <= row.mbytes < 2000
+    assert row.rate in (8000, 16000, 32000, 44100) and row.outputs <= 6 and 1 <= row.mbytes < 2000
+    assert (row.outputs == 0) == (row.model in registry.QUERIED) == row.command().endswith(" --text-encoder FOLDER")
     assert row.task and row.training_data and row.licence_data and row.licence_weights
     # A score without data and protocol says nothing, and neither do data without a score.
     assert bool(row.metric) == (row.value is not None) == bool(row.data) == bool(row.protocol)

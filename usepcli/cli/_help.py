@@ -45,7 +45,7 @@ GROUPS = {
     "Comparison": ("--versus", "--compare", "--only", "--stats", "--by"),
     "Questions": ("--trials", "--against"),
     "Exported file": ("--to", "--live", "--block", "--tolerance"),
-    "Checkpoint": ("--kind", "--sample-rate", "--mask", "--blocks", "--fit-level"),
+    "Checkpoint": ("--kind", "--sample-rate", "--mask", "--blocks", "--text-encoder", "--fit-level"),
     "Card": ("--licence", "--licence-weights", "--licence-code", "--training-data", "--dataset"),
     "Job": (
         *("--time", "--nodes", "--ranks-per-node", "--gpus", "--cpus-per-task", "--mem", "--partition", "--account"),
@@ -99,6 +99,7 @@ _VALUES = {
         "--language": "LANGUAGE",
         "--file": "FILE",
         "--sample-rate": "HZ",
+        "--text-encoder": "FOLDER",
         "--rate": "HZ",
     },
     **{"--seconds": "SECONDS", "--chunk-s": "SECONDS", "--min-s": "SECONDS", "--max-s": "SECONDS", "--level-db": "DB"},

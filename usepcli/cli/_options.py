@@ -152,6 +152,14 @@ TrainingData = Annotated[
     typer.Option("--training-data", help="What it learned from, where the file does not say.", show_default=False),
 ]
 SampleRate = Annotated[int, typer.Option("--sample-rate", min=0, help="Rate in Hz, where the file states none (0).")]
+TextEncoder = Annotated[
+    str,
+    typer.Option(
+        "--text-encoder",
+        help="Folder of the tokenizer, or of a CLAP, for a model by words.",
+        show_default=False,
+    ),
+]
 FitLevel = Annotated[
     bool, typer.Option("--fit-level", help="Bring the sum of the outputs to the level of the input, by one gain.")
 ]

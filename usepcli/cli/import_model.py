@@ -33,6 +33,7 @@ def import_model(
     sample_rate: options.SampleRate = 0,
     mask: Annotated[str, typer.Option("--mask", help="Activation of the masks (torchaudio): sigmoid or relu.")] = "",
     blocks: Annotated[int, typer.Option("--blocks", min=0, help="Blocks in one repeat (torchaudio).")] = 0,
+    text_encoder: options.TextEncoder = "",
     fit_level: options.FitLevel = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,

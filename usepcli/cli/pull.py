@@ -39,6 +39,7 @@ def pull(
     licence_code: options.LicenceCode = "",
     training_data: options.TrainingData = "",
     sample_rate: options.SampleRate = 0,
+    text_encoder: options.TextEncoder = "",
     fit_level: options.FitLevel = False,
     out: Annotated[
         Path | None,
@@ -57,12 +58,14 @@ def pull(
 
     A repository of usep is taken as it is. One of another toolkit is known by its files, read as tensors and plain
     text alone, and becomes a model file of usep whose output is the toolkit's; a tensor without a place is refused.
-    `usep models --public` lists what can be had. The licences of code, weights and training data stand in its card.
+    One that is asked in words takes --text-encoder (docs/words.md). `usep models --public` lists what can be had. The
+    licences of code, weights and training data stand in its card.
 
     \b
     Examples:
       usep pull speechbrain/sepformer-wsj02mix
       usep separate meeting.wav -o separated --model sepformer-wsj02mix
+      usep pull nielsr/audiosep-demo --text-encoder ./roberta-base
       usep pull OWNER/two_talkers@4f2a9c1 --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
       usep pull ./two_talkers -o models
     """

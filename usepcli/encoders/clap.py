@@ -1,4 +1,4 @@
-"""CLAP from a folder as Hugging Face writes it: its text tower as conditioner, both towers as judge.
+"""CLAP from a folder as Hugging Face writes it: its text tower, or one alone, as conditioner, both towers as judge.
 
 tokens = H(q) (77, D)      pooled = P_t(H(q)) / |.|      hear(x) = P_a(A(mel(x))) / |.|      scale = exp(logit_scale_a)
 
@@ -29,6 +29,7 @@ from usepcli.errors import BadInput, ConfigError
 
 _WORDS = "config.json, model.safetensors and tokenizer.json (or vocab.json and merges.txt)"
 _SOUND = ("preprocessor_config.json", "processor_config.json")
+_TEXT = "clap_text_model"  # what transformers calls a text tower alone
 _UNNAMED = "a sound"
 _LENGTH = 77  # tokens of a phrase, padding included
 _FEWEST = 13  # of them left for words, marks included, by vectors before them
@@ -47,11 +48,10 @@ class Clap(Tower):
     def unpack(self) -> tuple[Path, Any, Any, int, int]:
         """Return the folder with its text tower alone, and the widths of hidden states and shared space."""
         folder = _found(self.path)
-        tokenizer, network = _opened(folder, "model.conditioner clap")
+        tokenizer, network = _words_of(folder, "model.conditioner clap")
         network.audio_model, network.audio_projection = nn.Identity(), nn.Identity()
         self.length = _most(network)
-        config = network.config
-        return folder, tokenizer, network, int(config.text_config.hidden_size), int(config.projection_dim)
+        return folder, tokenizer, network, int(_text(network).hidden_size), int(network.config.projection_dim)
 
     def read(self, phrases: Sequence[str]) -> Condition:
         """Return 77 hidden states of each phrase, which of them are words, and its place in the shared space."""
@@ -64,6 +64,8 @@ class Clap(Tower):
 
         What attends to words learns from a clip only that it is a sound; what it sounds like stands in the whole.
         """
+        if _is_text_alone(Path(self.path).expanduser()):
+            return super().hear(waves, rate)
         if self._ears is None:
             self._ears = (ClapJudge(self.path, self.sha256).to(self._place.device),)  # no part that is stored
         with torch.no_grad():
@@ -164,7 +166,7 @@ def said_behind(context: Tensor, tokenizer: Any, network: Any, phrases: Sequence
 
     ConfigError where the vectors leave no room, or are of another width.
     """
-    count, (most, width) = len(context), (_most(network), network.config.text_config.hidden_size)
+    count, (most, width) = len(context), (_most(network), _text(network).hidden_size)
     if context.shape[1] != width:
         raise ConfigError(f"model.context: vectors of {context.shape[1]} numbers, and this CLAP reads {width}")
     ids, own = _tokens(tokenizer, network, phrases, _left(count, most))
@@ -173,7 +175,7 @@ def said_behind(context: Tensor, tokenizer: Any, network: Any, phrases: Sequence
     embeds = torch.cat([words[:, :1], before.to(words), words[:, 1:]], 1)  # (Q, most, D)
     mask = torch.cat([own[:, :1], own.new_ones(len(own), count), own[:, 1:]], 1)
     # Places as the tower counts those of words itself: padding has none of its own.
-    places = mask.cumsum(1) * mask + network.config.text_config.pad_token_id
+    places = mask.cumsum(1) * mask + _text(network).pad_token_id
     found = network.text_model(inputs_embeds=embeds, attention_mask=mask, position_ids=places)
     return _condition(network, found, mask)
 
@@ -192,7 +194,7 @@ def _condition(network: Any, found: Any, mask: Tensor) -> Condition:
 def _most(network: Any) -> int:
     """Return to how many tokens phrases are padded: 77, or as many as the tower has places for."""
     # RoBERTa counts places from behind that of its padding, and CLAP's default for that is 1.
-    config = network.config.text_config
+    config = _text(network)
     return min(_LENGTH, int(config.max_position_embeddings) - 1 - int(config.pad_token_id))
 
 
@@ -219,6 +221,25 @@ def _found(path: str) -> Path:
 
 def _opened(folder: Path, key: str) -> tuple[Any, Any]:
     return open_in(folder, "ClapModel", "clap", key, "CLAP", _WORDS)
+
+
+def _words_of(folder: Path, key: str) -> tuple[Any, Any]:
+    """Return tokenizer and network of a folder with a CLAP, or with the text tower of one alone."""
+    if _is_text_alone(folder):
+        return open_in(folder, "ClapTextModelWithProjection", _TEXT, key, "text tower of a CLAP", _WORDS)
+    return _opened(folder, key)
+
+
+def _is_text_alone(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "config.json").read_text("utf-8")).get("model_type") == _TEXT)
+    except (OSError, ValueError, AttributeError):
+        return False  # whoever opens it says what is wrong
+
+
+def _text(network: Any) -> Any:
+    """Return the settings of a CLAP's text tower, which are all that there are of one alone."""
+    return getattr(network.config, "text_config", network.config)
 
 
 def front_end(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from usepcli import registry
 from usepcli.weights.cards import Card, barred
 
 FILE = Path(__file__).resolve().parents[1] / "published" / "public.csv"
@@ -39,7 +40,8 @@ class Row:
 
     def command(self) -> str:
         """Return the command that fetches it under its name."""
-        return f"usep pull {self.repo}"
+        words = " --text-encoder FOLDER" if self.model in registry.QUERIED else ""
+        return f"usep pull {self.repo}{words}"
 
     def commercial(self) -> str:
         """Say whether weights or training data are kept from commercial use, as far as their licences are known."""

@@ -5,8 +5,10 @@ numpy promises that RandomState draws the same numbers for ever.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,3 +25,20 @@ def tensor(name: str, shape: Sequence[int], base: float) -> Tensor:
 def wave(length: int) -> Tensor:
     """Return noise (1, length) at about the level of speech."""
     return torch.from_numpy(np.random.RandomState(length).standard_normal((1, length)).astype(np.float32) / 10)
+
+
+def queries(numbers: int) -> Tensor:
+    """Return two queries (2, numbers) of unit norm, as a text tower gives them."""
+    found = np.random.RandomState(numbers).standard_normal((2, numbers))
+    return torch.from_numpy((found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32))
+
+
+def clap(folder: Path, numbers: int) -> Path:
+    """Write a folder that looks like a CLAP of so many numbers, of which nobody opens more than its sizes."""
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "clap"}))
+    sizes = {"text_model.embeddings.word_embeddings": (5, 4), "text_projection.linear2": (numbers, numbers)}
+    save_file({f"{name}.weight": torch.zeros(size) for name, size in sizes.items()}, folder / "model.safetensors")
+    return folder

@@ -27,7 +27,7 @@ from usepcli.weights import cards
 from usepcli.weights.cards import UNSTATED
 
 if TYPE_CHECKING:
-    from usepcli.models.separator import SeparationModel
+    from usepcli.models.queried import Model
 
 
 class Maker(Protocol):
@@ -59,7 +59,7 @@ class Imported:
     """A written model file, its model, its card and what a user should know of the conversion."""
 
     path: Path
-    model: SeparationModel
+    model: Model
     card: cards.Card
     notes: list[str]
 
@@ -67,10 +67,10 @@ class Imported:
 def import_checkpoint(
     checkpoint: Path, out: Path, *, kind: str = "", licence: str = "", licence_weights: str = "",
     licence_code: str = "", training_data: str = "", name: str = "", sample_rate: int = 0, mask: str = "",
-    blocks: int = 0, fit_level: bool = False, overwrite: bool = False,
+    blocks: int = 0, text_encoder: str = "", fit_level: bool = False, overwrite: bool = False,
 ) -> Imported:  # fmt: skip
     """Do `import_model` with the options of `usep import`."""
-    stated = Stated(sample_rate, mask, blocks)
+    stated = Stated(sample_rate, mask, blocks, text_encoder)
     words = Words(name, licence, training_data, licence_code, licence_weights)
     return import_model(checkpoint, out, kind, stated, words, overwrite, fit_level)
 
@@ -88,40 +88,61 @@ def import_model(
         raise UsageError(f"{out}: expected a name that ends in .safetensors")
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: exists already; choose another name with -o, or --overwrite")
-    return convert(foreign_source.on_disk(checkpoint), out, kind, stated, words, fit_level)
+    return convert(foreign_source.on_disk(checkpoint), out, kind, stated, words, fit_level, overwrite=overwrite)
 
 
 def convert(
     source: Source, out: Path, kind: str = "", stated: Stated | None = None, words: Words | None = None,
     fit_level: bool = False, known: Words | None = None, scores: Sequence[dict[str, Any]] = (),
+    home: Path | None = None, overwrite: bool = False,
 ) -> Imported:  # fmt: skip
     """Write a checkpoint as a model file of usep; errors as for `import_model`.
 
-    known and scores: what is told elsewhere of this very checkpoint, where neither it nor `words` says anything.
+    known and scores: what is told elsewhere of this very checkpoint, where neither it nor `words` says anything.  home:
+    where the file will stand, if not at `out`; a text tower in the checkpoint comes to stand beside `out`, and the
+    model looks for it beside `home`.
     """
     words = words or Words()
     found = read_source(source, kind, stated)
-    from usepcli.engine.exchange import foreign_level
-    from usepcli.models.separator import SeparationModel
+    from usepcli.encoders.towers import sum_of
+    from usepcli.engine.exchange import foreign_tower
     from usepcli.weights import fitting, store
 
-    model = fitting.model(found.model, found.state, source.where)
-    assert isinstance(model, SeparationModel), "no foreign layout separates by query"
-    card = _card(found, model, source, words, known or Words(), words.name or out.stem)
-    card.scores = card.scores or list(scores)
-    level = foreign_level.measure(model)
-    if fit_level:
-        fitting.load_into(model, foreign_level.fit(model.state_dict(), level, source.where, found.gain), source.where)
-        card.origin += f", outputs times {level.gain:.6g}"
-    elif level.note:
-        found.notes.append(level.note)
-    store.save_model(out, model.state_dict(), card)
+    with foreign_tower.built(found.tower, out) as tower:
+        if tower:
+            place = foreign_tower.beside((home or out).resolve())
+            found.model |= {"conditioner_path": str(place), "conditioner_sha256": sum_of(tower)}
+        model = fitting.model(found.model, found.state, source.where)
+        card = _card(found, model, source, words, known or Words(), words.name or out.stem)
+        card.scores = card.scores or list(scores)
+        _levelled(found, model, card, source.where, fit_level)
+        if tower:
+            foreign_tower.moved(tower, foreign_tower.beside(out), overwrite)
+        store.save_model(out, model.state_dict(), card)
     said = {"--licence": card.licence, "--licence-weights": card.licences.get("weights", UNSTATED)}
     if lacking := [option for option, licence in said.items() if licence == UNSTATED]:
         whose = {"--licence": "the training data", "--licence-weights": "the weights"}
         what = " and ".join(f"{whose[option]} ({option})" for option in lacking)
         found.notes.append(f"nothing states the licence of {what}; the card now says 'unstated'")
     return Imported(out, model, card, found.notes)
+
+
+def _levelled(found: Found, model: Model, card: cards.Card, where: str, fit_level: bool) -> None:
+    """Note where the outputs stand, or put a gain into the model; one by words has no outputs that add up."""
+    from usepcli.engine.exchange import foreign_level
+    from usepcli.models.separator import SeparationModel
+    from usepcli.weights import fitting
+
+    if not isinstance(model, SeparationModel):
+        if fit_level:
+            raise UsageError(f"{where}: answers words, and answers do not add up to the input; leave --fit-level out")
+        return
+    level = foreign_level.measure(model)
+    if fit_level:
+        fitting.load_into(model, foreign_level.fit(model.state_dict(), level, where, found.gain), where)
+        card.origin += f", outputs times {level.gain:.6g}"
+    elif level.note:
+        found.notes.append(level.note)
 
 
 def check_kind(kind: str) -> None:
@@ -142,7 +163,10 @@ def read_source(source: Source, kind: str = "", stated: Stated | None = None) ->
         raise BadInput(f"{source.where}: {_seen(source)}; known are {known()}")
     if kind not in ("", name):
         raise BadInput(f"{source.where}: a checkpoint of {name}, not of {kind}; leave --kind out")
-    found = maker(name).read(source, stated or Stated())
+    stated = stated or Stated()
+    found = maker(name).read(source, stated)
+    if stated.text and found.model.get("name") not in registry.QUERIED:
+        raise UsageError(f"{source.where}: separates without words; leave --text-encoder out")
     found.code = found.code or maker(name).CODE
     return found
 
@@ -175,7 +199,7 @@ def _seen(source: Source) -> str:
     return f"{what} of an unknown kind ({', '.join(keys) or 'empty'})"
 
 
-def _card(found: Found, model: SeparationModel, source: Source, words: Words, known: Words, name: str) -> cards.Card:
+def _card(found: Found, model: Model, source: Source, words: Words, known: Words, name: str) -> cards.Card:
     from usepcli.weights import build
 
     for option, said, here in (

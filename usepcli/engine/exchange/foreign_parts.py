@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli.errors import BadInput, UsageError
@@ -23,6 +24,7 @@ class Stated:
     sample_rate: int = 0
     mask: str = ""
     blocks: int = 0
+    text: str = ""  # folder of what reads words
 
 
 @dataclass
@@ -43,6 +45,17 @@ class Found:
     weights: str = ""
     # Tensors that a common factor of all outputs goes into, () where none is one.
     gain: tuple[str, ...] = ("basis.decoder.weight",)
+    # What reads words, where the checkpoint holds it: it comes to stand in a folder beside the model.
+    tower: TextTower | None = None
+
+
+@dataclass
+class TextTower:
+    """The text tower of a CLAP as transformers names its parts, its settings, and the folder of its tokenizer."""
+
+    state: dict[str, Tensor]
+    config: dict[str, Any]
+    tokenizer: Path
 
 
 def plain(value: object) -> str:

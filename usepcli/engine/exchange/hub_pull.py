@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from usepcli import files
-from usepcli.engine.exchange import foreign, hub
+from usepcli.engine.exchange import foreign, foreign_tower, hub
 from usepcli.engine.exchange.foreign import Words
 from usepcli.engine.exchange.foreign_parts import Stated
 from usepcli.engine.exchange.foreign_source import Source, listed
@@ -31,16 +31,17 @@ _SMALL = (".json", ".yaml", ".yml", ".md", ".txt")
 
 def pull(
     repo: str, *, file: str = "", sha256: str = "", name: str = "", licence: str = "", licence_weights: str = "",
-    licence_code: str = "", training_data: str = "", sample_rate: int = 0, fit_level: bool = False,
-    out: Path | None = None, overwrite: bool = False, token_env: str = "HF_TOKEN", quiet: bool = False,
-    say: Callable[[str], None] = print,
+    licence_code: str = "", training_data: str = "", sample_rate: int = 0, text_encoder: str = "",
+    fit_level: bool = False, out: Path | None = None, overwrite: bool = False, token_env: str = "HF_TOKEN",
+    quiet: bool = False, say: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
     """Fetch a model into a folder of models and return what was fetched, which is kept in a .json beside it.
 
-    A checkpoint of another maker becomes a model file of usep on the way; licences, data, rate and fit_level are said
-    of such a one, as for `usep import`.  repo: as `hub.place` reads it, or a name of the public table.  file: the only
-    one to look at, '' for what the folder holds.  sha256: of the file of weights, as hex.  out: the cache by default.
-    quiet: no bars of progress.  BadInput if the file is not what was stated or no model; then nothing stays.
+    A checkpoint of another maker becomes a model file of usep on the way; licences, data, rate, text_encoder and
+    fit_level are said of such a one, as for `usep import`.  repo: as `hub.place` reads it, or a name of the public
+    table.  file: the only one to look at, '' for what the folder holds.  sha256: of the file of weights, as hex.  out:
+    the cache by default.  quiet: no bars of progress.  BadInput if the file is not what was stated or no model; then
+    nothing stays.
     """
     row = public.named(repo)
     source, folder = hub.place(row.repo if row else repo), out or reach.cache()
@@ -51,6 +52,7 @@ def pull(
         raise UsageError(f"--sha256 {sha256}: expected 64 hexadecimal digits")
     if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
         raise UsageError(f"--file {file}: expected a file inside the repository")
+    home = folder / (name + reach.SUFFIX)
     with hub.aside(folder, "pull", folder) as temporary:
         opened = _opened(source, file, temporary, token_env, quiet)
         wanted = file or hub.WEIGHTS
@@ -63,8 +65,9 @@ def pull(
             got, words = temporary / "converted.safetensors", Words(
                 name, licence, training_data, licence_code, licence_weights
             )  # fmt: skip
-            facts = opened.converted(got, words, Stated(sample_rate), fit_level, sha256, say)
-        facts |= {"name": name, "path": str(folder / (name + reach.SUFFIX))}
+            stated = Stated(sample_rate, text=text_encoder)
+            facts = opened.converted(got, home, words, stated, fit_level, sha256, say)
+        facts |= {"name": name, "path": str(home)}
         return facts | {"state": _placed(got, facts, overwrite)}
 
 
@@ -83,14 +86,18 @@ class _Opened:
         return self.facts | {"file": file, "sha256": found, "bytes": path.stat().st_size}
 
     def converted(
-        self, out: Path, words: Words, stated: Stated, fit_level: bool, sha256: str, say: Callable[[str], None]
-    ) -> dict[str, Any]:
-        """Write a checkpoint of another maker to `out` and return the facts of it; errors as for `import_model`."""
+        self, out: Path, home: Path, words: Words, stated: Stated, fit_level: bool, sha256: str,
+        say: Callable[[str], None],
+    ) -> dict[str, Any]:  # fmt: skip
+        """Write a checkpoint of another maker to `out`, from where it goes to `home`, and return the facts of it.
+
+        Errors as for `import_model`.
+        """
         where = self.source.where
         row = public.of(self.facts["repo"])
         told = row.words() if row else {}
         done = foreign.convert(
-            self.source, out, "", stated, words, fit_level, Words(**told), row.scores() if row else []
+            self.source, out, "", stated, words, fit_level, Words(**told), row.scores() if row else [], home
         )
         weights = {name: files.sha256(self.source.path(name)) for name in self.source.opened}
         if sha256 and len(weights) > 1:
@@ -190,6 +197,8 @@ def _placed(got: Path, facts: dict[str, Any], overwrite: bool) -> str:
         key: facts[key] for key in ("repo", "revision", "file", "files", "sha256", "bytes") if key in facts
     }
     stated["pulled_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+    if (tower := foreign_tower.beside(got)).is_dir():
+        foreign_tower.moved(tower, foreign_tower.beside(path), overwrite)
     # The model comes last: where it stands, its record stands too.
     files.write_bytes(beside, (json.dumps(stated, indent=1) + "\n").encode())
     files.place(got, path)
