@@ -1,16 +1,21 @@
-"""What a training step takes, in turns with asteroid, and what a training waits for: its data and its validations.
+"""What a training step takes, in turns with the makers of networks, and what a training waits for.
 
-    python benchmarks/steps.py                  # steps of Conv-TasNet at two sizes
+    python benchmarks/steps.py [--only dptnet] [--peers FOLDER]...      # steps
     python benchmarks/steps.py --waiting        # shares of a training's time, with 0 and with 2 data workers
 
-Steps: forward, SI-SNR with the best permutation, backward, AdamW; 2 x 4 s at 8 kHz, the same network in both, one
-thread. Waiting: the profile small_pit on talkers of noise, some steps and one validation; of an epoch as the profile
+Steps: forward, loss, backward, clipping, AdamW, one thread, the same network in both. Conv-TasNet stands beside
+asteroid's, each with its own toolkit's SI-SNR with the best permutation. Other makers' networks are laid out as they
+are published, with weights drawn, and pulled (the heads of public_vectors.py and demucs.py say how their packages are
+installed); the loss is usep's in both, dropout is off. --peers: more folders of packages.
+
+Waiting: the profile small_pit on talkers of noise, some steps and one validation; of an epoch as the profile
 has it, the share in which the loop waits for a batch, and the share of the validation.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import subprocess
@@ -19,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import turns
@@ -34,39 +39,131 @@ BATCH, SECONDS = 2, 4
 STEPS = 12  # of the measured training
 
 
+class Public(NamedTuple):
+    """A public network: its maker's package, items and seconds of a batch, how it is told in the table."""
+
+    package: str
+    batch: int
+    seconds: float
+    told: str
+
+
+# By their names in public_vectors.py.
+PUBLIC = {
+    "dptnet": Public("asteroid", 2, 1, "DPTNet"),
+    "asteroid_lstm": Public("asteroid", 2, 4, "LSTM-TasNet"),
+    "asteroid_sudormrf": Public("asteroid", 2, 2, "SuDoRM-RF"),
+    "asteroid_sudormrf_improved": Public("asteroid", 2, 2, "SuDoRM-RF improved"),
+    "dcunet_10": Public("asteroid", 2, 2, "DCUNet-10"),
+    "dccrnet": Public("asteroid", 2, 2, "DCCRN"),
+    "sepformer": Public("SpeechBrain", 1, 1, "SepFormer"),
+    "mossformer2": Public("ClearerVoice", 1, 1, "MossFormer2"),
+    "htdemucs": Public("demucs", 1, 2, "HTDemucs"),
+}
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def sisnr(est: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
+    """Return usep's negative SI-SNR at the best permutation."""
+    return match(SISNR(), est, ref, ref.sum(1)).loss.mean()
+
+
 def our_step(size: str) -> Callable[[], None]:
     model = build.model({"name": "convtasnet", "n_src": 2, "sample_rate": RATE, **SIZES[size]})
-    return _step(model, lambda est, ref: match(SISNR(), est, ref, ref.sum(1)).loss.mean())
+    return _step(model, model, sisnr, noise(BATCH, 2, SECONDS * RATE))
 
 
 def asteroid_step(size: str) -> Callable[[], None]:
     from asteroid.losses import PITLossWrapper, pairwise_neg_sisdr
 
-    return _step(asteroid_net(size), PITLossWrapper(pairwise_neg_sisdr, pit_from="pw_mtx"))
+    model = asteroid_net(size)
+    loss = PITLossWrapper(pairwise_neg_sisdr, pit_from="pw_mtx")
+    return _step(model, model, loss, noise(BATCH, 2, SECONDS * RATE))
 
 
-def _step(model: torch.nn.Module, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[[], None]:
-    torch.manual_seed(0)
-    ref = 0.1 * torch.randn(BATCH, 2, SECONDS * RATE)
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
+def noise(*shape: int) -> torch.Tensor:
+    """Return references of noise."""
+    return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
-    def run() -> None:
-        loss(model(ref.sum(1)), ref).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+
+def _step(run: Callable[..., torch.Tensor], net: torch.nn.Module, loss: Loss, ref: torch.Tensor) -> Callable[[], None]:
+    optimiser = torch.optim.AdamW(net.parameters(), 1e-3)
+    mix = ref.sum(1)
+
+    def step() -> None:
+        loss(run(mix), ref).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimiser.step()
         optimiser.zero_grad()
 
-    return run
+    return step
+
+
+class Pair:
+    """A public network twice, usep's and its maker's; both are made when the first of them is asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.public = name, PUBLIC[name]
+
+    @functools.cached_property
+    def nets(self) -> dict[str, tuple[Callable[..., torch.Tensor], torch.nn.Module]]:
+        """Return what runs and what learns of either."""
+        with tempfile.TemporaryDirectory() as place:
+            own, run, theirs = (_music if self.name == "htdemucs" else _pulled)(self.name, Path(place))
+        for part in (*own.train().modules(), *theirs.train().modules()):
+            if isinstance(part, torch.nn.Dropout):
+                part.p = 0.0
+            elif isinstance(getattr(part, "dropout", None), float):
+                part.dropout = 0.0
+        return {turns.OURS: (own, own), self.public.package: (run, theirs)}
+
+    def step(self, who: str) -> Callable[[], None]:
+        """Return the step of one of the two."""
+        (run, net), own = self.nets[who], self.nets[turns.OURS][0]
+        samples = round(self.public.seconds * own.sample_rate)  # type: ignore[attr-defined]
+        shape = (self.public.batch, own.n_src, *([2] if self.name == "htdemucs" else []), samples)  # type: ignore[attr-defined]
+        return _step(run, net, torch.nn.functional.l1_loss if self.name == "htdemucs" else sisnr, noise(*shape))
+
+
+def _pulled(name: str, folder: Path) -> tuple[Any, Callable[..., torch.Tensor], torch.nn.Module]:
+    import public_vectors
+
+    from usepcli.engine.exchange import hub_pull
+    from usepcli.weights import store
+
+    with torch.no_grad():
+        theirs = public_vectors.CASES[name](True)
+        public_vectors.draw(theirs)
+    public_vectors.laid_out(theirs, folder / "theirs")
+    found = hub_pull.pull(
+        str(folder / "theirs"), out=folder / "models", sample_rate=theirs.rate, say=lambda line: None
+    )  # fmt: skip
+    return store.load_model(found["path"])[0], theirs.run, torch.nn.ModuleList(theirs.modules.values())
+
+
+def _music(name: str, folder: Path) -> tuple[Any, Callable[..., torch.Tensor], torch.nn.Module]:
+    import makers
+
+    demucs = makers.music()
+    net = demucs.theirs(demucs.PUBLISHED)
+    own = demucs.imported(folder, demucs.PUBLISHED, net)
+    own.input_norm = "none"  # the maker's is outside of the network
+    return own, net, net
 
 
 def works() -> Iterator[turns.Work]:
-    """Yield a step at each size, then the waiting of a training."""
+    """Yield a step of Conv-TasNet at each size, and of every public network."""
     for size in ("small", "paper"):
         params = build.model({"name": "convtasnet", "n_src": 2, "sample_rate": RATE, **SIZES[size]}).n_params
         makers = {turns.OURS: lambda size=size: our_step(size), "asteroid": lambda size=size: asteroid_step(size)}
         yield turns.Work(
             "training", f"step, Conv-TasNet of {params / 1e6:.2f} M, {BATCH} x {SECONDS} s", makers, turns=5
         )
+    for name, public in PUBLIC.items():
+        pair = Pair(name)
+        told = f"step, {public.told}, {public.batch} x {public.seconds:g} s"
+        makers = {who: lambda who=who, pair=pair: pair.step(who) for who in (turns.OURS, public.package)}
+        yield turns.Work("training", told, makers, turns=3)
 
 
 def waiting() -> list[dict[str, Any]]:
@@ -149,8 +246,11 @@ def main() -> None:
     """Measure and print; benchmarks/speed.py writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--waiting", action="store_true")
+    parser.add_argument("--only", default="", help="steps whose name holds this")
+    parser.add_argument("--peers", action="append", default=[], help="a folder of packages")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    sys.path += asked.peers
     if asked.child is not None:
         return child(asked.child)
     if asked.waiting:
@@ -158,7 +258,7 @@ def main() -> None:
     else:
         device.keep_heap()
         torch.set_num_threads(1)
-        turns.table(works())
+        turns.table(work for work in works() if asked.only.lower() in work.name.lower())
     print(turns.machine())
 
 

@@ -40,8 +40,9 @@ class Metric:
         missing = np.array([bool(why) for why in reasons])
         out = np.full(len(ref), np.nan)
         if not missing.all():
-            # A non-finite sample would spoil more than its own source.
-            values = self._values(np.nan_to_num(est, nan=0.0, posinf=0.0, neginf=0.0), ref, mix)
+            # A non-finite sample, which is a reason, would spoil more than its own source.
+            clean = np.nan_to_num(est, nan=0.0, posinf=0.0, neginf=0.0) if missing.any() else est
+            values = self._values(clean, ref, mix)
             out[~missing] = values[~missing]
         return out, reasons
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.models.dense import Dense
 from usepcli.models.precision import full_precision
 
 
@@ -45,8 +46,8 @@ class RelativeAttention(nn.Module):
         """Take the model size, the number of heads (a divisor of it), and the dropout of the weights."""
         super().__init__()
         self.heads, self.dropout, self.causal = heads, dropout, causal
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.qkv = Dense(dim, 3 * dim)
+        self.out = Dense(dim, dim)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """Return (B, L, dim) from x (B, L, dim) and relative keys (2L - 1, dim / heads)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError
+from usepcli.models.dense import Dense
 from usepcli.models.recurrent import recur
 from usepcli.models.separator import Common
 from usepcli.models.spectral import LOG_FLOOR, Mask
@@ -49,7 +50,7 @@ class Path(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.lstm = nn.LSTM(dim, hidden, batch_first=True, bidirectional=both_ways)
-        self.out = nn.Linear(hidden * (2 if both_ways else 1), dim)
+        self.out = Dense(hidden * (2 if both_ways else 1), dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + projection of the LSTM over the middle axis of x (S, steps, dim)."""

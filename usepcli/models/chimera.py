@@ -20,6 +20,7 @@ from usepcli.dsp.masks import RealMask
 from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError, choices
+from usepcli.models.dense import Dense
 from usepcli.models.recurrent import Lstm
 from usepcli.models.separator import Common, reject_causal
 from usepcli.models.spectral import LOG_FLOOR
@@ -82,11 +83,11 @@ class Chimera(LiveSpectralModel):
         self.separate_by = separate_by
         bins, both = self.stft.bins, bidirectional and not self.causal
         self.net = Lstm(bins, hidden, layers, both, dropout)
-        self.head = nn.Linear(self.net.outputs, self.n_src * bins)
+        self.head = Dense(self.net.outputs, self.n_src * bins)
         if zero_last:
             nn.init.zeros_(self.head.weight)
         self.start_equal(self.head.bias.view(self.n_src, bins))
-        self.embed = nn.Linear(self.net.outputs, bins * embedding)
+        self.embed = Dense(self.net.outputs, bins * embedding)
         self.learn_shares(self.net.outputs)
 
     def core(self, spec: Tensor, run: Run = at_once) -> Tensor:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.models.dense import Dense
+
 
 class Words(NamedTuple):
     """What Q forward passes are asked for: tokens (Q, N, D), which of them count (Q, N) or None, whole (Q, E)."""
@@ -46,12 +48,12 @@ class Attention(nn.Module):
         self.heads, self.crossed = heads, token_dim > 0
         self.norm = nn.LayerNorm(width)
         if self.crossed:
-            self.ask, self.answer = nn.Linear(width, width), nn.Linear(token_dim, 2 * width)
+            self.ask, self.answer = Dense(width, width), Dense(token_dim, 2 * width)
         else:
-            self.both = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
+            self.both = Dense(width, 3 * width)
+        self.project = Dense(width, width)
         self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, mlp_ratio * width), nn.GELU(), nn.Linear(mlp_ratio * width, width)
+            nn.LayerNorm(width), Dense(width, mlp_ratio * width), nn.GELU(), Dense(mlp_ratio * width, width)
         )
 
     def forward(self, x: Tensor, words: Words | None = None) -> Tensor:

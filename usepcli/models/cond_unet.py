@@ -28,6 +28,7 @@ from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.models.cond_blocks import Words
+from usepcli.models.dense import Dense
 from usepcli.models.mask_levels import MaskLevels, Sizes, check_counts, repeated, widths
 from usepcli.models.queried import Conditions
 from usepcli.models.refine import Refine
@@ -127,7 +128,7 @@ class CondUNet(MaskLevels, WordedModel):
             self.words.token_dim, late_levels, late_res_convs, self.words.pooled_dim if bottleneck_concat else 0,
         )  # fmt: skip
         self.lay(sizes, self.stft.bins, log_freq)
-        self.weigh = nn.Linear(self.words.pooled_dim, out_channels) if condition_head == "inner" else None
+        self.weigh = Dense(self.words.pooled_dim, out_channels) if condition_head == "inner" else None
         self.scale, self.bias = nn.Parameter(torch.ones(out_channels)), nn.Parameter(torch.zeros(1))
         stages = [*self.encoder, *self.decoder]
         before: Any = stages[self.first - 1].conv if self.first else None  # the last stage that no word reaches

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError, choices
 from usepcli.models.attention import RelativeAttention, RelativeKeys
+from usepcli.models.dense import Dense
 from usepcli.models.separator import Common
 from usepcli.models.spectral import LOG_FLOOR, Mask, SpectralModel, relu_or_silu
 
@@ -24,8 +25,8 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, dim: int, hidden: int, activation: Activation, dropout: float) -> None:
         super().__init__(
-            nn.LayerNorm(dim), nn.Linear(dim, hidden), relu_or_silu(activation), nn.Dropout(dropout),
-            nn.Linear(hidden, dim), nn.Dropout(dropout),
+            nn.LayerNorm(dim), Dense(dim, hidden), relu_or_silu(activation), nn.Dropout(dropout),
+            Dense(hidden, dim), nn.Dropout(dropout),
         )  # fmt: skip
 
 
@@ -53,11 +54,11 @@ class ConvModule(nn.Module):
         super().__init__()
         scalar = conv == "scalar"
         self.norm = nn.LayerNorm(dim)
-        self.gate = ScalarPointwise(2) if scalar else nn.Linear(dim, 2 * dim)
+        self.gate = ScalarPointwise(2) if scalar else Dense(dim, 2 * dim)
         self.depth = nn.Conv1d(dim, dim, kernel, padding=0 if causal else kernel // 2, groups=dim)
         self.group = nn.GroupNorm(8, dim)
         self.act = relu_or_silu(activation)
-        self.point = ScalarPointwise(1) if scalar else nn.Linear(dim, dim)
+        self.point = ScalarPointwise(1) if scalar else Dense(dim, dim)
         self.drop = nn.Dropout(dropout)
         self.causal = causal
 
@@ -156,13 +157,13 @@ class ConformerMask(SpectralModel):
             )
         self.features = features
         self.inlet = nn.Sequential(
-            nn.Linear(self.stft.bins, dim), nn.LayerNorm(dim), nn.Dropout(dropout), relu_or_silu(activation)
+            Dense(self.stft.bins, dim), nn.LayerNorm(dim), nn.Dropout(dropout), relu_or_silu(activation)
         )
         self.keys = RelativeKeys(max_offset, dim // heads)
         self.layers = nn.ModuleList(
             ConformerLayer(dim, heads, ffn, kernel, activation, conv, dropout, self.causal) for _ in range(layers)
         )
-        self.head = nn.Linear(dim, self.n_src * self.stft.bins * self.mask_values)
+        self.head = Dense(dim, self.n_src * self.stft.bins * self.mask_values)
         if zero_last:
             nn.init.zeros_(self.head.weight)
         if zero_last or mask == "tanh_complex":

@@ -13,6 +13,7 @@ from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import Activation, LearnedBasis, Padding
+from usepcli.models.dense import Pointwise
 from usepcli.models.depthwise import DepthwiseConv
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.streaming import Run, Walk, at_once, silence
@@ -41,11 +42,11 @@ class Block(nn.Module):
         super().__init__()
         layer = NORMS[norm]
         self.body = nn.Sequential(
-            nn.Conv1d(bottleneck, hidden, 1), nn.PReLU(), layer(hidden),
+            Pointwise(bottleneck, hidden), nn.PReLU(), layer(hidden),
             DepthwiseConv(hidden, kernel, dilation, causal), nn.PReLU(), layer(hidden),
         )  # fmt: skip
         # The residual and the skip convolution read the same input: one product serves both.
-        self.out = nn.Conv1d(hidden, bottleneck + skip, 1)
+        self.out = Pointwise(hidden, bottleneck + skip)
         self.split = (bottleneck, skip)
 
     def forward(self, x: Tensor, run: Run = at_once) -> tuple[Tensor, Tensor]:
@@ -100,13 +101,13 @@ class ConvTasNet(SeparationModel):
         super().__init__(hop=stride or kernel // 2, **common)
         _check(norm, mask, block_kernel, self.causal)
         self.basis = LearnedBasis(filters, kernel, stride, activation, padding)
-        self.inlet = nn.Sequential(NORMS[norm](filters), nn.Conv1d(filters, bottleneck, 1))
+        self.inlet = nn.Sequential(NORMS[norm](filters), Pointwise(filters, bottleneck))
         self.blocks = nn.ModuleList(
             Block(bottleneck, hidden, skip, block_kernel, 2**i, norm, self.causal)
             for _ in range(repeats)
             for i in range(blocks)
         )
-        last = nn.Conv1d(skip or bottleneck, self.n_src * filters, 1)
+        last = Pointwise(skip or bottleneck, self.n_src * filters)
         if zero_last:
             start_level(last, masks.equal_score(mask, self.n_src))
         self.head = nn.Sequential(nn.PReLU(), last)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.models.dense import Dense
 from usepcli.models.transformer import positions
 
 _GAIN = 1e-4  # of the gains at first
@@ -26,8 +27,8 @@ class Attending(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.first = nn.LayerNorm(dim)
         self.other = nn.LayerNorm(dim) if crossed else None
-        self.query, self.known, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
-        self.second, self.wide, self.narrow = nn.LayerNorm(dim), nn.Linear(dim, ffn), nn.Linear(ffn, dim)
+        self.query, self.known, self.out = Dense(dim, dim), Dense(dim, 2 * dim), Dense(dim, dim)
+        self.second, self.wide, self.narrow = nn.LayerNorm(dim), Dense(dim, ffn), Dense(ffn, dim)
         self.heard, self.thought = nn.Parameter(torch.full((dim,), _GAIN)), nn.Parameter(torch.full((dim,), _GAIN))
         self.last = nn.GroupNorm(1, dim)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from usepcli.dsp import framing
 from usepcli.errors import ConfigError, choices
 from usepcli.models.batch_norm import BatchNorm
+from usepcli.models.dense import Dense
 from usepcli.models.precision import full_precision
 from usepcli.models.recurrent import Lstm
 
@@ -129,7 +130,7 @@ class ComplexRnn(nn.Module):
         super().__init__()
         sizes = [size, *[hidden] * layers]
         self.real, self.imag = (nn.ModuleList(Lstm(a, b, 1, False) for a, b in pairwise(sizes)) for _ in range(2))
-        self.out_real, self.out_imag = nn.Linear(hidden, size), nn.Linear(hidden, size)
+        self.out_real, self.out_imag = Dense(hidden, size), Dense(hidden, size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features behind the layers."""

@@ -19,6 +19,7 @@ from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import Activation, AveragedBasis, LearnedBasis, Padding
+from usepcli.models.dense import Dense, Pointwise
 from usepcli.models.dual_paths import AttentionPath, GatedPath, RowAttentionPath, added, rows_of
 from usepcli.models.recurrent import recur
 from usepcli.models.separator import Common, SeparationModel, reject_causal
@@ -54,7 +55,7 @@ class Path(nn.Module):
     def __init__(self, dim: int, hidden: int, layers: int, rnn: str, norm: str, both_ways: bool) -> None:
         super().__init__()
         self.rnn = RNNS[rnn](dim, hidden, layers, batch_first=True, bidirectional=both_ways)
-        self.out = nn.Linear(hidden * (2 if both_ways else 1), dim)
+        self.out = Dense(hidden * (2 if both_ways else 1), dim)
         self.norm = NORMS[norm](dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ class DPRNN(SeparationModel):
         self.direct, self.dim = output == "direct", dim
         basis = AveragedBasis if self.direct else LearnedBasis
         self.basis = basis(filters, kernel, stride, activation, padding)
-        enter: list[nn.Module] = [nn.Conv1d(filters, dim, 1)] if bottleneck else []
+        enter: list[nn.Module] = [Pointwise(filters, dim)] if bottleneck else []
         inlet = [] if self.direct else [NORMS[norm](filters), *enter]
         self.inlet = nn.Sequential(*inlet)
         across = bidirectional and not self.causal
@@ -135,8 +136,8 @@ class DPRNN(SeparationModel):
         self.across = nn.ModuleList(_path(path, heads, *sizes, across) for _ in range(repeats))
         self.spread = nn.Sequential(nn.PReLU(), nn.Conv2d(dim, self.n_src * dim, 1))
         if not self.direct:
-            self.value, self.gate = nn.Conv1d(dim, dim, 1), nn.Conv1d(dim, dim, 1)
-            self.head: nn.Module = nn.Conv1d(dim, filters, 1, bias=False) if bottleneck else nn.Identity()
+            self.value, self.gate = Pointwise(dim, dim), Pointwise(dim, dim)
+            self.head: nn.Module = Pointwise(dim, filters, bias=False) if bottleneck else nn.Identity()
         self.learn_shares(self.n_src * dim)
 
     def estimate_parts(self, mix: Tensor) -> Parts:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.models.dense import Dense
 from usepcli.models.recurrent import recur
 
 
@@ -34,8 +35,8 @@ class GatedPath(nn.Module):
         super().__init__()
         width = hidden * (2 if both_ways else 1)
         self.value, self.gate = make(dim), make(dim)
-        self.value_out, self.gate_out = nn.Linear(width, dim), nn.Linear(width, dim)
-        self.out = nn.Linear(2 * dim, dim)
+        self.value_out, self.gate_out = Dense(width, dim), Dense(width, dim)
+        self.out = Dense(2 * dim, dim)
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,11 +58,11 @@ class AttentionPath(nn.Module):
     def __init__(self, dim: int, hidden: int, make: Any, norm: nn.Module, both_ways: bool, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.inlet, self.outlet = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.inlet, self.outlet = Dense(dim, 3 * dim), Dense(dim, dim)
         self.first: nn.Module = nn.LayerNorm(dim)
         self.second: nn.Module = nn.LayerNorm(dim)
         self.rnn = make(dim)
-        self.out = nn.Linear(hidden * (2 if both_ways else 1), dim)
+        self.out = Dense(hidden * (2 if both_ways else 1), dim)
         self.norm = norm
 
     def along(self, rows: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
 from usepcli.errors import ConfigError
+from usepcli.models.dense import Dense, Pointwise
 from usepcli.models.queried import Conditions
 from usepcli.models.spectral import LOG_FLOOR
 from usepcli.models.unet_mask import Decoder, Encoder, check_sizes, middle
@@ -39,7 +40,7 @@ class Film(nn.Module):
 
     def __init__(self, condition: int, channels: int) -> None:
         super().__init__()
-        self.both = nn.Linear(condition, 2 * channels)
+        self.both = Dense(condition, 2 * channels)
         nn.init.normal_(self.both.weight, std=0.1 * condition**-0.5)
         nn.init.zeros_(self.both.bias)
 
@@ -55,8 +56,8 @@ class Listening(nn.Module):
     def __init__(self, words: int, deep: int, condition: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.ask, self.answer = nn.Linear(words, deep), nn.Linear(deep, 2 * deep)
-        self.tell = nn.Linear(words + deep, condition)
+        self.ask, self.answer = Dense(words, deep), Dense(deep, 2 * deep)
+        self.tell = Dense(words + deep, condition)
 
     def forward(self, whole: Tensor, deep: Tensor) -> Tensor:
         """Return conditions (B, N, E) of queries (B, N, W) from the deepest level (B, C, L)."""
@@ -127,7 +128,7 @@ class FilmUNet(WordedModel):
         given = (conditioner_path, classes, cond_dim, emb_dim, conditioner_sha256)
         self.take(conditioner_of(conditioner, given, prompts, context), traits, True)
         deep, self.late = channels[-1], late_levels
-        self.inlet = nn.Conv1d(bins, channels[0], 1)
+        self.inlet = Pointwise(bins, channels[0])
         self.encoder = Encoder(channels[0], channels, kernel, groups)
         self.middle = middle(deep, heads, kernel, groups, normed=True)
         self.decoder = Decoder(channels, kernel, groups)
@@ -136,7 +137,7 @@ class FilmUNet(WordedModel):
         heard = [width for k in reversed(range(late_levels)) for width in (2 * channels[k], channels[k])]
         self.films = nn.ModuleList(Film(condition, width) for width in (*heard, channels[0]))
         self.norm = nn.GroupNorm(groups, channels[0])
-        self.head = nn.Conv1d(channels[0], bins, 1)
+        self.head = Pointwise(channels[0], bins)
 
     def transform(self, wave: Tensor) -> Tensor:
         """Return the spectra (..., F, L) of waves (..., T)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from usepcli.errors import ConfigError
 from usepcli.models.cross_transformer import CrossTransformer
+from usepcli.models.dense import Dense
 from usepcli.models.hybrid_frames import Frames, normalised
 from usepcli.models.hybrid_parts import Down, Level, Up, even, smooth
 from usepcli.models.mapped import at_least
@@ -48,7 +49,7 @@ class Hybrid(nn.Module):
         even(self)
         dim = bottleneck or dims[-1]
         self.inlets, self.outlets = (
-            nn.ModuleList(nn.Linear(*sizes) if bottleneck else nn.Identity() for _ in range(2))
+            nn.ModuleList(Dense(*sizes) if bottleneck else nn.Identity() for _ in range(2))
             for sizes in ((dims[-1], dim), (dim, dims[-1]))
         )
         self.cross = CrossTransformer(dim, heads, ffn * dim, layers, dropout)

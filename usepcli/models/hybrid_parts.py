@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.models.dense import Pointwise
 from usepcli.models.nearby import Nearby, Windowed
 from usepcli.models.slabs import in_slabs
 
@@ -53,7 +54,7 @@ class Branch(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv1d(dim, hidden, 3, dilation=dilation, padding=dilation), nn.GroupNorm(1, hidden), nn.GELU(),
-            nn.Conv1d(hidden, 2 * dim, 1), nn.GroupNorm(1, 2 * dim), nn.GLU(1),
+            Pointwise(hidden, 2 * dim), nn.GroupNorm(1, 2 * dim), nn.GLU(1),
         )  # fmt: skip
         self.core = nn.Sequential(Windowed(hidden), Nearby(hidden)) if core else nn.Identity()
         self.gain = nn.Parameter(torch.full((dim,), _GAIN))

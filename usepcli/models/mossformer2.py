@@ -29,6 +29,7 @@ from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
 from usepcli.models.attention import turned, turns
 from usepcli.models.basis import LearnedBasis, Padding
+from usepcli.models.dense import Dense, Pointwise
 from usepcli.models.mapped import at_least
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.tcn import GlobalNorm
@@ -73,7 +74,7 @@ class Pass(nn.Module):
 
     def __init__(self, norm: nn.Module, inputs: int, outputs: int, kernel: int, dropout: float) -> None:
         super().__init__()
-        self.norm, self.point = norm, nn.Linear(inputs, outputs)
+        self.norm, self.point = norm, Dense(inputs, outputs)
         self.filter, self.drop = Filter(outputs, kernel), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,11 +149,11 @@ class Memory(nn.Module):
 
     def __init__(self, dim: int, width: int, kernel: int, memory: int, dropout: float) -> None:
         super().__init__()
-        self.inlet = nn.Sequential(nn.Linear(dim, width), nn.PReLU(), nn.LayerNorm(width))
+        self.inlet = nn.Sequential(Dense(dim, width), nn.PReLU(), nn.LayerNorm(width))
         self.value, self.gate = (Pass(nn.LayerNorm(width), width, width, kernel, dropout) for _ in range(2))
-        self.into = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width, bias=False))
+        self.into = nn.Sequential(Dense(width, width), nn.ReLU(), Dense(width, width, bias=False))
         self.first, self.second = FilterNorm(width, 1, memory, 1), FilterNorm(width, 2, memory, 2)
-        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim))
+        self.out = nn.Sequential(nn.LayerNorm(width), Dense(width, dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, L, C) from x (B, L, C)."""
@@ -208,15 +209,15 @@ class MossFormer2(SeparationModel):
         _check(dim, keys, block_kernel, memory, mask)
         self.mask = mask
         self.basis = LearnedBasis(filters, kernel, stride, "relu", padding)
-        self.inlet = nn.Sequential(GlobalNorm(filters), nn.Conv1d(filters, dim, 1, bias=False))
+        self.inlet = nn.Sequential(GlobalNorm(filters), Pointwise(filters, dim, bias=False))
         self.place = nn.Parameter(torch.ones(1))
         self.register_buffer("rates", turns(dim), persistent=False)
         self.attention = nn.ModuleList(GatedAttention(dim, keys, group, block_kernel, dropout) for _ in range(layers))
         self.memory = nn.ModuleList(Memory(dim, width, block_kernel, memory, dropout) for _ in range(layers))
         self.last, self.level = nn.LayerNorm(dim, eps=1e-6), GlobalNorm(dim)
-        self.spread = nn.Sequential(nn.PReLU(), nn.Conv1d(dim, self.n_src * dim, 1))
-        self.value, self.gate = nn.Conv1d(dim, dim, 1), nn.Conv1d(dim, dim, 1)
-        self.head = nn.Conv1d(dim, filters, 1, bias=False)
+        self.spread = nn.Sequential(nn.PReLU(), Pointwise(dim, self.n_src * dim))
+        self.value, self.gate = Pointwise(dim, dim), Pointwise(dim, dim)
+        self.head = Pointwise(dim, filters, bias=False)
         self.learn_shares(dim)
 
     def estimate_parts(self, mix: Tensor) -> Parts:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.models.dense import Dense
 from usepcli.models.recurrent import Lstm
 
 HEADS = 4
@@ -27,7 +28,7 @@ class Windowed(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.rnn = Lstm(dim, dim, 2, True)
-        self.out = nn.Linear(2 * dim, dim)
+        self.out = Dense(2 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with what the LSTMs make of it added."""
@@ -50,9 +51,9 @@ class Nearby(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.asked = nn.Linear(dim, 3 * dim)
-        self.fade = nn.Linear(dim, HEADS * _DECAYS)
-        self.out = nn.Linear(dim, dim)
+        self.asked = Dense(dim, 3 * dim)
+        self.fade = Dense(dim, HEADS * _DECAYS)
+        self.out = Dense(dim, dim)
         with torch.no_grad():
             self.fade.weight *= _FAINT
             self.fade.bias.fill_(_FRESH)

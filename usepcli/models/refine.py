@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from usepcli.models.dense import Dense
+
 
 class Refine(nn.Module):
     """Changes tokens (B, N, M, D) and wholes (B, N, E) of N conditions by features (B, C, ...) of each mixture."""
@@ -18,8 +20,8 @@ class Refine(nn.Module):
     def __init__(self, channels: int, token_dim: int, pooled_dim: int) -> None:
         super().__init__()
         self.token_dim = token_dim
-        self.hear = nn.Linear(channels + pooled_dim, 2 * pooled_dim)
-        self.change = nn.Linear(2 * pooled_dim, token_dim + pooled_dim)
+        self.hear = Dense(channels + pooled_dim, 2 * pooled_dim)
+        self.change = Dense(2 * pooled_dim, token_dim + pooled_dim)
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)
 

@@ -12,6 +12,7 @@ from usepcli.dsp.consistency import KINDS, Consistency, project
 from usepcli.dsp.parts import Parts
 from usepcli.errors import BadInput, ConfigError, choices
 from usepcli.models import cost
+from usepcli.models.dense import Dense
 from usepcli.models.streaming import Streaming
 
 InputNorm = Literal["none", "std", "sample_std", "mean_std"]
@@ -181,7 +182,7 @@ class SeparationModel(Streaming, nn.Module):
     def learn_shares(self, width: int) -> None:
         """Make the layer behind consistency 'learned', which starts uniform; a subclass calls this once built."""
         if self.consistency == "learned":
-            self.shares = nn.Linear(width, self.n_src)
+            self.shares = Dense(width, self.n_src)
             nn.init.zeros_(self.shares.weight)
             nn.init.zeros_(self.shares.bias)
 

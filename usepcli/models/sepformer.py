@@ -17,6 +17,7 @@ from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError
 from usepcli.models.basis import Activation, LearnedBasis, Padding
+from usepcli.models.dense import Dense, Pointwise, dense
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.tcn import GlobalNorm
 from usepcli.models.transformer import TransformerStack
@@ -85,12 +86,12 @@ class SepFormer(SeparationModel):
         _check(dim, heads, chunk, dropout, self.causal)
         self.chunk, self.mask = chunk, mask
         self.basis = LearnedBasis(filters, kernel, stride, activation, padding)
-        self.inlet = nn.Sequential(GlobalNorm(filters), nn.Conv1d(filters, dim, 1, bias=False))
+        self.inlet = nn.Sequential(GlobalNorm(filters), Pointwise(filters, dim, bias=False))
         self.within = nn.ModuleList(AttentivePath(dim, heads, ffn, layers, dropout) for _ in range(repeats))
         self.across = nn.ModuleList(AttentivePath(dim, heads, ffn, layers, dropout) for _ in range(repeats))
-        self.bend, self.spread = nn.PReLU(), nn.Linear(dim, self.n_src * dim)
-        self.value, self.gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.head = nn.Linear(dim, filters, bias=False)
+        self.bend, self.spread = nn.PReLU(), Dense(dim, self.n_src * dim)
+        self.value, self.gate = Dense(dim, dim), Dense(dim, dim)
+        self.head = Dense(dim, filters, bias=False)
         self.learn_shares(self.n_src * dim)
 
     def estimate_parts(self, mix: Tensor) -> Parts:
@@ -102,7 +103,7 @@ class SepFormer(SeparationModel):
             x = across(x.transpose(1, 2)).transpose(1, 2)
         x = self._join(self.bend(x), weights.shape[-1])  # (B, L, dim)
         # A linear layer of a sum is the sum of its outputs, with its bias once for either chunk.
-        core = F.linear(x, self.spread.weight, 2 * self.spread.bias)  # (B, L, N dim)
+        core = dense(x, self.spread.weight, 2 * self.spread.bias)  # (B, L, N dim)
         y = core.unflatten(-1, (self.n_src, -1))
         y = torch.tanh(self.value(y)) * torch.sigmoid(self.gate(y))
         found = masks_of(self.head(y).permute(0, 2, 3, 1), self.mask)  # (B, N, filters, L)

@@ -16,6 +16,7 @@ from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
 from usepcli.models.attention import RelativeKeys
 from usepcli.models.basis import LearnedBasis, Padding
+from usepcli.models.dense import Dense, Pointwise
 from usepcli.models.mapped import at_least
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.sepreformer_parts import Halve, Split, Stage
@@ -72,15 +73,15 @@ class SepReformer(SeparationModel):
             raise ConfigError(f"model.splits: {choices('kind', splits, ('shared', 'each'))}")
         self.unit = 2**stages
         self.basis = LearnedBasis(filters, kernel, stride, "gelu", padding)
-        self.inlet = nn.Sequential(nn.GroupNorm(1, filters, eps=1e-8), nn.Conv1d(filters, dim, 1, bias=False))
+        self.inlet = nn.Sequential(nn.GroupNorm(1, filters, eps=1e-8), Pointwise(filters, dim, bias=False))
         self.keys = RelativeKeys(reach, dim // heads)
         sizes = dim, heads, near, dropout
         self.down = nn.ModuleList(Stage(*sizes, _DOWN, False) for _ in range(stages + 1))
         self.halve = nn.ModuleList(Halve(dim, taps) for _ in range(stages))
         self.splits = nn.ModuleList(Split(dim, self.n_src) for _ in range(stages + 1 if splits == "each" else 1))
-        self.fuse = nn.ModuleList(nn.Linear(2 * dim, dim) for _ in range(stages))
+        self.fuse = nn.ModuleList(Dense(2 * dim, dim) for _ in range(stages))
         self.up = nn.ModuleList(Stage(*sizes, _UP, True) for _ in range(stages))
-        self.head = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GLU(), nn.Linear(2 * dim, filters))
+        self.head = nn.Sequential(Dense(dim, 4 * dim), nn.GLU(), Dense(2 * dim, filters))
         self.learn_shares(dim)
 
     def estimate_parts(self, mix: Tensor) -> Parts:

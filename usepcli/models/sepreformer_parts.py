@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from usepcli.models.attention import RelativeAttention
 from usepcli.models.batch_norm import BatchNorm
+from usepcli.models.dense import Dense
 from usepcli.models.depthwise import DepthwiseConv
 
 _GAIN = 1e-5  # of a gain at first
@@ -27,7 +28,7 @@ class Feed(nn.Module):
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
-        self.norm, self.wide, self.narrow = nn.LayerNorm(dim), nn.Linear(dim, 6 * dim), nn.Linear(3 * dim, dim)
+        self.norm, self.wide, self.narrow = nn.LayerNorm(dim), Dense(dim, 6 * dim), Dense(3 * dim, dim)
         self.filter, self.drop, self.gain = DepthwiseConv(6 * dim, 3), nn.Dropout(dropout), _gain(dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ class Far(nn.Module):
         super().__init__()
         self.norm, self.attention = nn.LayerNorm(dim), RelativeAttention(dim, heads, dropout)
         self.drop, self.gain = nn.Dropout(dropout), _gain(dim)
-        self.gate = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.Sigmoid())
+        self.gate = nn.Sequential(nn.LayerNorm(dim), Dense(dim, dim), nn.Sigmoid())
         self.feed = Feed(dim, dropout)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
@@ -60,9 +61,9 @@ class Near(nn.Module):
 
     def __init__(self, dim: int, kernel: int, dropout: float) -> None:
         super().__init__()
-        self.inlet = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GLU())
-        self.filter, self.wide, self.norm = DepthwiseConv(dim, kernel), nn.Linear(dim, 2 * dim), BatchNorm(2 * dim)
-        self.narrow, self.drop, self.gain = nn.Linear(2 * dim, dim), nn.Dropout(dropout), _gain(dim)
+        self.inlet = nn.Sequential(nn.LayerNorm(dim), Dense(dim, 2 * dim), nn.GLU())
+        self.filter, self.wide, self.norm = DepthwiseConv(dim, kernel), Dense(dim, 2 * dim), BatchNorm(2 * dim)
+        self.narrow, self.drop, self.gain = Dense(2 * dim, dim), nn.Dropout(dropout), _gain(dim)
         self.feed = Feed(dim, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class Among(nn.Module):
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.norm, self.qkv, self.out = nn.LayerNorm(dim), nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.norm, self.qkv, self.out = nn.LayerNorm(dim), Dense(dim, 3 * dim), Dense(dim, dim)
         self.drop, self.gain = nn.Dropout(dropout), _gain(dim)
         self.feed = Feed(dim, dropout)
 
@@ -130,7 +131,7 @@ class Split(nn.Module):
         super().__init__()
         self.n_src = n_src
         self.body = nn.Sequential(
-            nn.Linear(dim, 4 * n_src * dim), nn.GLU(), nn.Linear(2 * n_src * dim, n_src * dim)
+            Dense(dim, 4 * n_src * dim), nn.GLU(), Dense(2 * n_src * dim, n_src * dim)
         )  # fmt: skip
         self.norm = nn.GroupNorm(1, dim, eps=1e-8)
 

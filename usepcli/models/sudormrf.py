@@ -18,6 +18,7 @@ from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import Activation
+from usepcli.models.dense import Pointwise, pointwise
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.sudormrf_parts import Block, Decoder, PooledBasis, Talk
 from usepcli.models.tcn import GlobalNorm
@@ -92,7 +93,7 @@ class SuDoRMRF(SeparationModel):
             raise ConfigError(f"model.slopes: {choices('kind', str(slopes), ('one', 'each'))}")
         each = original if slopes is None else slopes == "each"
         self.basis = PooledBasis(filters, kernel, stride, activation, self.n_src, decoder, unit, bias=original)
-        self.inlet = nn.Sequential(GlobalNorm(filters), nn.Conv1d(filters, dim, 1))
+        self.inlet = nn.Sequential(GlobalNorm(filters), Pointwise(filters, dim))
         self.blocks = nn.ModuleList()
         for _ in range(blocks):
             if groups > 1:
@@ -123,7 +124,7 @@ class PointHead(nn.Sequential):
     """PReLU and a 1x1 convolution: (B, dim, L) to scores (B, N, filters, L)."""
 
     def __init__(self, dim: int, filters: int, n_src: int) -> None:
-        super().__init__(nn.PReLU(), nn.Conv1d(dim, n_src * filters, 1), nn.Unflatten(1, (n_src, filters)))
+        super().__init__(nn.PReLU(), Pointwise(dim, n_src * filters), nn.Unflatten(1, (n_src, filters)))
 
 
 class FilterHead(nn.Module):
@@ -134,7 +135,7 @@ class FilterHead(nn.Module):
 
     def __init__(self, dim: int, filters: int, n_src: int) -> None:
         super().__init__()
-        self.widen = nn.Conv1d(dim, filters, 1)
+        self.widen = Pointwise(dim, filters)
         bound = (filters + 1) ** -0.5
         self.weight = nn.Parameter(torch.empty(n_src, filters + 1).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(n_src).uniform_(-bound, bound))
@@ -145,7 +146,7 @@ class FilterHead(nn.Module):
         size = x.shape[1]
         # Row c of the matrix begins filters / 2 - c taps into the filter, which zeros surround.
         shifted = F.pad(self.weight, (size // 2 - 1, size // 2 - 1)).unfold(1, size, 1).flip(1)  # (N, filters, filters)
-        scores = F.conv1d(x, shifted.flatten(0, 1)[..., None]).unflatten(1, (-1, size))
+        scores = pointwise(x, shifted.flatten(0, 1)[..., None]).unflatten(1, (-1, size))
         return scores + self.bias[:, None, None]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import Activation, LearnedBasis
+from usepcli.models.dense import Pointwise, pointwise
 from usepcli.models.precision import full_precision
 from usepcli.models.tcn import GlobalNorm
 
@@ -76,10 +77,10 @@ class Block(nn.Module):
     def __init__(self, dim: int, hidden: int, depth: int, original: bool, each: bool) -> None:
         super().__init__()
         first, last = (hidden if apart else 1 for apart in (original, each))
-        self.widen = nn.Sequential(nn.Conv1d(dim, hidden, 1), GlobalNorm(hidden), nn.PReLU(first))
+        self.widen = nn.Sequential(Pointwise(dim, hidden), GlobalNorm(hidden), nn.PReLU(first))
         self.filters = nn.ModuleList(Filtered(hidden, 2 if level else 1) for level in range(depth))
         self.norm = nn.Sequential(GlobalNorm(hidden), nn.PReLU(last))
-        self.narrow: nn.Module = nn.Conv1d(hidden, dim, 1)
+        self.narrow: nn.Module = Pointwise(hidden, dim)
         self.last: nn.Module = nn.Identity()
         if original:
             self.narrow = nn.Sequential(self.narrow, GlobalNorm(dim))
@@ -109,9 +110,9 @@ class Talk(nn.Module):
         """Take the channels of a group, those in which groups meet, and the number of groups."""
         super().__init__()
         self.groups, self.hidden = groups, hidden
-        self.enter = nn.Sequential(nn.Conv1d(dim, hidden, 1), nn.PReLU())
-        self.share = nn.Sequential(nn.Conv1d(hidden, hidden, 1), nn.PReLU())
-        self.leave, self.bend = nn.Conv1d(2 * hidden, dim, 1), nn.PReLU()
+        self.enter = nn.Sequential(Pointwise(dim, hidden), nn.PReLU())
+        self.share = nn.Sequential(Pointwise(hidden, hidden), nn.PReLU())
+        self.leave, self.bend = Pointwise(2 * hidden, dim), nn.PReLU()
         self.norm = GlobalNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,6 +121,6 @@ class Talk(nn.Module):
         mean = self.share(own.unflatten(0, (-1, self.groups)).mean(1))  # (B, hidden, L)
         # The product with [own, mean] in two: what all groups share is computed once.
         mine, ours = self.leave.weight.split(self.hidden, 1)
-        common = F.conv1d(mean, ours, self.leave.bias)  # (B, dim, L)
-        y = F.conv1d(own, mine).unflatten(0, (-1, self.groups)) + common[:, None]
+        common = pointwise(mean, ours, self.leave.bias)  # (B, dim, L)
+        y = pointwise(own, mine).unflatten(0, (-1, self.groups)) + common[:, None]
         return x + self.norm(self.bend(y.flatten(0, 1)))

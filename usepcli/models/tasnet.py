@@ -19,6 +19,7 @@ from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import GatedBasis, Padding
+from usepcli.models.dense import Dense
 from usepcli.models.recurrent import Lstm
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.streaming import Run, Walk, at_once, silence
@@ -88,7 +89,7 @@ class TasNet(SeparationModel):
         width = hidden * (2 if both else 1)
         self.layers = nn.ModuleList(Lstm(width if i else filters, hidden, 1, both) for i in range(layers))
         self.drop = nn.Dropout(dropout)
-        self.head = nn.Linear(width, self.n_src * filters)
+        self.head = Dense(width, self.n_src * filters)
         self.learn_shares(width)
 
     def estimate_parts(self, mix: Tensor) -> Parts:

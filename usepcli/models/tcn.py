@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.models.dense import Pointwise, pointwise
+
 
 class GlobalNorm(nn.GroupNorm):
     """Norm over channels and frames of the whole input, gain and bias per channel: (B, C, L) to the same."""
@@ -86,17 +88,17 @@ class ScalarNorm(nn.Module):
         )
 
 
-class ScaledDense(nn.Conv1d):
+class ScaledDense(Pointwise):
     """1x1 convolution followed by one learned factor, which is folded into the weights."""
 
     def __init__(self, inputs: int, outputs: int, scale: float = 1.0, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, 1, bias=bias)
+        super().__init__(inputs, outputs, bias)
         self.scale = nn.Parameter(torch.tensor(float(scale)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, L) from x (B, inputs, L)."""
         bias = None if self.bias is None else self.bias * self.scale
-        return F.conv1d(x, self.weight * self.scale, bias)
+        return pointwise(x, self.weight * self.scale, bias)
 
 
 def start_level(layer: nn.Conv1d, level: float) -> None:

@@ -12,6 +12,7 @@ from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT, Window
 from usepcli.errors import ConfigError, choices
 from usepcli.models.basis import LearnedBasis
+from usepcli.models.dense import Pointwise
 from usepcli.models.depthwise import DepthwiseConv
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.tcn import ScalarNorm, ScaledDense, start_level, view_frames, view_samples
@@ -106,8 +107,8 @@ class TDCNpp(SeparationModel):
         self.level = nn.Identity() if learned else ScalarNorm(groups=1, eps=1e-8)
         self.inlet = ScaledDense(rows, width)
         self.tcn = ResidualTCN(width, hidden, block_kernel, blocks, repeats, dense_bias)
-        self.final = nn.Conv1d(width, width, 1) if final_dense else nn.Identity()
-        self.head = nn.Conv1d(width, self.n_src * rows, 1)
+        self.final = Pointwise(width, width) if final_dense else nn.Identity()
+        self.head = Pointwise(width, self.n_src * rows)
         if zero_last:
             start_level(self.head, masks.equal_score(mask, self.n_src))
         self.learn_shares(width)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from usepcli.dsp.stft import Edges, Window
 from usepcli.errors import ConfigError
+from usepcli.models.dense import Dense, dense
 from usepcli.models.mapped import MappedModel, at_least, in_slabs
 from usepcli.models.precision import full_precision
 from usepcli.models.separator import Common
@@ -52,7 +53,7 @@ class Path(nn.Module):
         count = (steps - self.kernel) // self.stride + 1
         starts = [slice(k, k + (count - 1) * self.stride + 1, self.stride) for k in range(self.kernel)]
         y = self._recur(torch.cat([y[:, at] for at in starts], -1))  # (S, count, 2 hidden)
-        spread = (y @ self.weight.flatten(1)).unflatten(-1, (self.kernel, -1))  # (S, count, kernel, C)
+        spread = dense(y, self.weight.flatten(1).mT).unflatten(-1, (self.kernel, -1))  # (S, count, kernel, C)
         if self.stride == self.kernel:
             return x + (spread + self.bias).flatten(1, 2)
         x = x + self.bias
@@ -76,7 +77,7 @@ class FrameViews(nn.Module):
 
     def __init__(self, dim: int, heads: int, bins: int, size: int) -> None:
         super().__init__()
-        self.point = nn.Linear(dim, heads * size)
+        self.point = Dense(dim, heads * size)
         self.slope = nn.Parameter(torch.full((heads,), 0.25))
         self.weight = nn.Parameter(torch.ones(heads, bins, size))
         self.bias = nn.Parameter(torch.zeros(heads, bins, size))
@@ -97,7 +98,7 @@ class FrameAttention(nn.Module):
         super().__init__()
         self.queries, self.keys = FrameViews(dim, heads, bins, keys), FrameViews(dim, heads, bins, keys)
         self.values = FrameViews(dim, heads, bins, dim // heads)
-        self.out = nn.Sequential(nn.Linear(dim, dim), nn.PReLU(), nn.LayerNorm((bins, dim)))
+        self.out = nn.Sequential(Dense(dim, dim), nn.PReLU(), nn.LayerNorm((bins, dim)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, L, F, C) from x (B, L, F, C)."""

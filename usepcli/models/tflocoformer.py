@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from usepcli.dsp.stft import Edges, Window
 from usepcli.errors import ConfigError
 from usepcli.models.attention import turned, turns
+from usepcli.models.dense import Dense, dense
 from usepcli.models.mapped import MappedModel, at_least, in_slabs
 from usepcli.models.separator import Common
 
@@ -65,8 +66,8 @@ class ConvSwiGLU(nn.Module):
         rows = F.pad(F.pad(x, (0, 0, 0, more)).flatten(0, 1), (0, 0, more, 0))
         size = count * (steps + more)
         near = torch.cat([rows[k : k + size] for k in range(self.kernel)], 1)  # (S (steps + more), kernel C)
-        value, gate = torch.addmm(self.bias_in, near, self.weight_in.flatten(0, 1)).chunk(2, 1)
-        spread = (value * F.silu(gate)) @ self.weight_out.flatten(1)
+        value, gate = dense(near, self.weight_in.flatten(0, 1).mT, self.bias_in).chunk(2, 1)
+        spread = dense(value * F.silu(gate), self.weight_out.flatten(1).mT)
         spread = spread.view(count, steps + more, self.kernel, dim)
         # What row j gives by tap k belongs to the step j + k - more.
         y = spread[:, more:, 0]
@@ -90,8 +91,8 @@ class RotaryAttention(nn.Module):
         super().__init__()
         width = width or dim
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * width, bias=False)
-        self.out = nn.Linear(width, dim, bias=False)
+        self.qkv = Dense(dim, 3 * width, bias=False)
+        self.out = Dense(width, dim, bias=False)
         # They follow from the sizes, so checkpoints need not carry them.
         self.register_buffer("turns", turns(width // heads), persistent=False)
 

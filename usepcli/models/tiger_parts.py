@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.models.dense import Dense, Pointwise
 from usepcli.models.slabs import in_slabs
 from usepcli.models.sudormrf_parts import Filtered
 from usepcli.models.tcn import GlobalNorm
@@ -57,16 +58,16 @@ class MultiScale(nn.Module):
 
     def __init__(self, dim: int, hidden: int, depth: int, dropout: float) -> None:
         super().__init__()
-        self.widen = nn.Sequential(nn.Conv1d(dim, hidden, 1), GlobalNorm(hidden), nn.PReLU())
+        self.widen = nn.Sequential(Pointwise(dim, hidden), GlobalNorm(hidden), nn.PReLU())
         self.filters = nn.ModuleList(Filtered(hidden, 2 if level else 1) for level in range(depth))
         self.summary = nn.Sequential(
-            nn.Conv1d(hidden, hidden, 1, bias=False), GlobalNorm(hidden),
+            Pointwise(hidden, hidden, bias=False), GlobalNorm(hidden),
             nn.Conv1d(hidden, hidden, 5, padding=2, groups=hidden), nn.ReLU(), nn.Dropout(dropout),
-            nn.Conv1d(hidden, hidden, 1, bias=False), GlobalNorm(hidden), nn.Dropout(dropout),
+            Pointwise(hidden, hidden, bias=False), GlobalNorm(hidden), nn.Dropout(dropout),
         )  # fmt: skip
         self.informed = nn.ModuleList(Select(hidden, 1) for _ in range(depth - 1))
         self.merged = nn.ModuleList(Select(hidden, 5) for _ in range(depth - 1))
-        self.narrow = nn.Conv1d(hidden, dim, 1)
+        self.narrow = Pointwise(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return rows (S, L, dim) from rows x (S, L, dim), each by itself."""
@@ -107,9 +108,9 @@ class SliceAttention(nn.Module):
         """Take the channels, a number of heads that divides them, and the key's numbers per head and step."""
         super().__init__()
         self.heads, self.sizes = heads, [heads * key, heads * key, dim]
-        self.enter = nn.Linear(dim, sum(self.sizes))
+        self.enter = Dense(dim, sum(self.sizes))
         self.query, self.key, self.value = HeadNorm(heads, key), HeadNorm(heads, key), HeadNorm(heads, dim // heads)
-        self.leave = nn.Sequential(nn.Linear(dim, dim), nn.PReLU(), nn.LayerNorm(dim))
+        self.leave = nn.Sequential(Dense(dim, dim), nn.PReLU(), nn.LayerNorm(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, slices, steps, dim) from x (B, slices, steps, dim)."""

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.models.dense import Dense
 from usepcli.models.slabs import in_slabs
 
 EPS = 1e-6
 
 # Steps of all sequences together that run through a stack at once.
-_SLAB_STEPS = 2048
+_SLAB_STEPS = 4096
 
 
 class TransformerLayer(nn.Module):
@@ -28,15 +29,15 @@ class TransformerLayer(nn.Module):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.first, self.second = nn.LayerNorm(dim, EPS), nn.LayerNorm(dim, EPS)
-        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.wide, self.narrow = nn.Linear(dim, ffn), nn.Linear(ffn, dim)
+        self.qkv, self.out = Dense(dim, 3 * dim), Dense(dim, dim)
+        self.wide, self.narrow = Dense(dim, ffn), Dense(ffn, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the next layer's input (S, L, dim)."""
         q, k, v = self.qkv(self.first(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (S, H, L, D)
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout * self.training)
         x = x + self._drop(self.out(y.transpose(1, 2).flatten(2)))
-        return x + self._drop(self.narrow(self._drop(torch.relu(self.wide(self.second(x))))))
+        return x + self._drop(self.narrow(self._drop(torch.relu_(self.wide(self.second(x))))))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

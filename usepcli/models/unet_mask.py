@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError, choices
+from usepcli.models.dense import Dense, Pointwise
 from usepcli.models.separator import Common, reject_causal
 from usepcli.models.spectral import LOG_FLOOR, Mask, SpectralModel
 
@@ -38,7 +39,7 @@ class Residual(nn.Module):
             nn.GroupNorm(groups, inputs), nn.SiLU(), nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2),
             nn.GroupNorm(groups, outputs), nn.SiLU(), nn.Conv1d(outputs, outputs, kernel, padding=kernel // 2),
         )  # fmt: skip
-        self.past = nn.Conv1d(inputs, outputs, 1)
+        self.past = Pointwise(inputs, outputs)
 
     def forward(self, x: Tensor, between: Sequence[Callable[[Tensor], Tensor]] = ()) -> Tensor:
         """Return (B, D, L) from x (B, C, L)."""
@@ -61,7 +62,7 @@ class SelfAttention(nn.Module):
     def __init__(self, dim: int, heads: int, normed: bool = False) -> None:
         super().__init__()
         self.heads, self.normed = heads, normed
-        self.queries, self.keys, self.values = (nn.Linear(dim, dim) for _ in range(3))
+        self.queries, self.keys, self.values = (Dense(dim, dim) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with what its frames learned from each other added."""
@@ -171,12 +172,12 @@ class UNetMask(SpectralModel):
         if features not in ("magnitude", "log_magnitude"):
             raise ConfigError(f"model.features: {choices('features', features, ('magnitude', 'log_magnitude'))}")
         self.features = features
-        self.inlet = nn.Conv1d(bins, channels[0], 1)
+        self.inlet = Pointwise(bins, channels[0])
         self.encoder = Encoder(channels[0], channels, kernel, groups)
         deep = channels[-1]
         self.middle = middle(deep, heads, kernel, groups, attention_norm)
         self.decoder = Decoder(channels, kernel, groups)
-        self.head = nn.Conv1d(channels[0], self.n_src * bins * self.mask_values, 1)
+        self.head = Pointwise(channels[0], self.n_src * bins * self.mask_values)
         if mask == "tanh_complex":
             assert self.head.bias is not None
             self.start_equal(self.head.bias.detach().view(self.n_src, bins, -1))

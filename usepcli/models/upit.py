@@ -21,6 +21,7 @@ from usepcli.dsp import masks
 from usepcli.dsp.masks import RealMask, masks_of
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError, choices
+from usepcli.models.dense import Dense
 from usepcli.models.recurrent import Lstm
 from usepcli.models.running_level import RunningLevel
 from usepcli.models.separator import Common
@@ -79,7 +80,7 @@ class UPIT(LiveSpectralModel):
         self.features = features
         self.level = RunningLevel(MEMORY_S * self.sample_rate / hop) if levelled else None
         nets = [Lstm(bins, hidden, layers, both, dropout) for _ in range(stages)]
-        heads = [nn.Linear(net.outputs, self.n_src * bins) for net in nets]
+        heads = [Dense(net.outputs, self.n_src * bins) for net in nets]
         for head in heads:
             if zero_last:
                 nn.init.zeros_(head.weight)
