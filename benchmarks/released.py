@@ -57,7 +57,7 @@ SETS: dict[str, list[Asked]] = {
     "live": TALKERS,
     "speech_unsupervised": TALKERS,
     "universal": [
-        Asked("near", "200 scenes of one to four sounds in simulated rooms", "msi", ("--protocol", "fuss-google")),
+        Asked("near", "200 scenes of one to four sounds in simulated rooms", "MSi", ("--protocol", "fuss-google")),
         TALKERS[0],
     ],
     "words_small": [Asked("sounds/set", SOUNDS), Asked("sounds/set", SOUNDS, "sdri")],

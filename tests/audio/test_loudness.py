@@ -6,7 +6,7 @@ import numpy as np
 import pyloudnorm
 import pytest
 
-from usepcli.audio.loudness import LoudnessMeter, gain_to
+from usepcli.audio.loudness import LoudnessMeter, gain_to, loudness
 
 
 def measure(wave: np.ndarray, rate: int, block: int) -> float:
@@ -54,3 +54,17 @@ def test_effects_channel_does_not_count_and_the_sides_count_more():
             wave[index] = tone
             expected = -math.inf if offset is None else alone + offset
             assert measure(wave, 48_000, 48_000) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("rate", [60, 1000, 2000, 3000, 3200])
+def test_a_slow_recording_is_as_loud_as_at_a_usual_rate(rate: int):
+    # Its band ends below the shelf, or near it; the filter made for its rate would run away (below 3000 Hz).
+    seconds = np.arange(8 * rate) / rate
+    low = rate / 8 if rate > 800 else rate / 2.2
+    wave, fine = (
+        np.sin(2 * np.pi * low * at) + np.sin(2 * np.pi * 2.1 * low * at)
+        for at in (seconds, np.arange(8 * 48000) / 48000)
+    )
+    found, usual = loudness(wave, rate), loudness(fine, 48000)
+    assert np.isfinite(found)
+    assert rate < 800 or abs(found - usual) < 0.5

@@ -26,7 +26,8 @@ class LoudnessMeter:
         import pyloudnorm  # it and the filters of scipy take a second to import, help and wrong lines none
 
         self.rate, self.channels = rate, channels
-        filters = pyloudnorm.Meter(rate)._filters.values()
+        # The shelf at 1500 Hz of a slower recording lies above all that it holds, and as a filter would not be stable.
+        filters = [f for f in pyloudnorm.Meter(rate)._filters.values() if f.fc < rate / 2]
         self._sections = [(f.b, f.a, np.zeros((channels, max(len(f.a), len(f.b)) - 1))) for f in filters]
         self._weights = np.array(_WEIGHTS.get(channels, (1,) * channels), float)
         self._edges = 0  # number of 100 ms steps cut so far
