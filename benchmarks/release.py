@@ -16,9 +16,9 @@ from typing import Any
 
 from usepcli.engine.scoring.protocols import OWN
 from usepcli.profile.load import load_profile
-from usepcli.weights import cards, reach, store
+from usepcli.weights import build, cards, fitting, reach, store
 
-BEST = "best permutation"
+BEST, FIXED = "best permutation", "outputs as the model has them"
 # What the weights depend on; paths, lengths and validation may be others.
 SAME = ("model", "loss", "objective", "optim")
 
@@ -53,6 +53,7 @@ def main() -> None:
     if given.words:
         state["conditioner.table"] = state["conditioner.table"][: given.words].clone()
         card.model["classes"] = card.model["classes"][: given.words]
+    card.cost = build.cost_of(fitting.model(card.model, state, str(best)))  # the code may have changed since
     store.save_model(out, state, card, "int8")
     print(out, out.stat().st_size, "bytes")
 
@@ -61,7 +62,8 @@ def scores_of(folder: Path, data: str) -> list[dict[str, Any]]:
     """Return what a card says of the scores in a folder; what they mean is what the evaluation wrote of itself."""
     stated = json.loads((folder / "evaluate.json").read_text(encoding="utf-8")).get("protocol") or {"name": OWN}
     asked = stated.get("assignment", "").partition(":")[0]
-    protocol = f"mean over items and sources, {'each by its query' if asked.endswith('asked for') else BEST}"
+    how = "each by its query" if asked.endswith("asked for") else BEST
+    protocol = f"mean over items and sources, {FIXED if stated.get('assign') == 'default' else how}"
     if stated["name"] != OWN:
         protocol = f"{stated['name']}: " + "; ".join(f"{key} {text}" for key, text in stated.items() if key != "name")
     definitions = stated.get("metrics") or {}

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # What a list of names does not say; docs/models.md says more.
 _RELEASED = (
     "those that come with usep take two people apart who talk at once, up to 4 kHz (live: 8 kHz);",
-    "universal takes sounds of any kind apart, words_small those that words name, both a little;",
-    "they do not separate music, or more than two talkers",
+    "denoise takes one voice out of the rest, universal sounds of any kind apart, words_small",
+    "what words name, each a little; they do not separate music, or more than two talkers",
 )
 
 
