@@ -56,6 +56,8 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _by_convolution(x: Tensor, weight: Tensor) -> bool:
+    if torch.compiler.is_compiling():
+        return False  # before any size is asked for: a graph is to hold for others, too
     return (
         x.numel() > _INPUTS
         and x.numel() * weight.shape[0] >= _PRODUCTS
@@ -63,7 +65,6 @@ def _by_convolution(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and bool(torch.backends.mkldnn.enabled)  # type: ignore[attr-defined]
         and _held_back()
     )

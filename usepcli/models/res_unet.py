@@ -91,6 +91,7 @@ class ResUNet(WordedModel):
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"cond_dim": 768, "emb_dim": 512},
+        "small": {"sample_rate": 16000, "n_fft": 512, "hop": 160, "channels": (16, 32, 64, 96, 96, 96)},
         "tiny": {"sample_rate": 8000, "n_fft": 64, "hop": 16, "channels": (4, 6, 8), "time_levels": 2},
     }
 
