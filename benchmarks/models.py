@@ -124,7 +124,7 @@ class Models(Study):
         return sorted(lines, key=lambda line: -float(line["si-snri"]))
 
 
-def cost(path: Path, seconds: int = 20) -> dict[str, Any]:
+def cost(path: Path, seconds: int = 8) -> dict[str, Any]:
     """Return parameters, arithmetic, delay and processor seconds for a second of sound, one thread, of a model."""
     import torch
 
@@ -171,15 +171,16 @@ def picture(table: list[dict[str, Any]], path: Path) -> None:
         "parameters": "parameters",
         "x_real_time": "x real time, one thread",
     }
-    figure, axes = plt.subplots(1, len(axes_of), figsize=(15, 5), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, len(axes_of), figsize=(15, 8), sharey=True, layout="constrained")
     for axis, (key, label) in zip(axes, axes_of.items(), strict=True):
         for line in table:
             low, mid, high = (float(line[name]) for name in ("si-snri_low", "si-snri", "si-snri_high"))
             colour = "C1" if line["latency_ms"] != "" else "C0"
             axis.plot([line[key]] * 2, [low, high], color=colour, lw=1)
             axis.plot([line[key]], [mid], "o", color=colour, ms=5)
-            axis.annotate(line["row"], (line[key], mid), xytext=(5, 3), textcoords="offset points", fontsize=8)
+            axis.annotate(line["row"], (line[key], mid), xytext=(5, 3), textcoords="offset points", fontsize=7)
         axis.set(xscale="log", xlabel=label)
+        axis.xaxis.set_minor_formatter(plt.NullFormatter())
         axis.grid(color="0.9")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("SI-SNRi (dB); orange: causal")
