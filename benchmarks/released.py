@@ -32,6 +32,7 @@ import numpy as np
 from study import figures, machine, read, summary, write
 
 from usepcli import Separator
+from usepcli.dsp.decibels import si_snr_db
 from usepcli.weights import cards, reach
 
 
@@ -132,12 +133,6 @@ def alone(name: str, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def si_snr(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """Return the scale-invariant ratio in dB of waves (T,)."""
-    target = reference * (estimate @ reference) / (reference @ reference)
-    return float(10 * np.log10((target @ target) / np.sum((estimate - target) ** 2)))
-
-
 def three(name: str, folder: Path) -> dict[str, Any]:
     """Return what two outputs make of three talkers: how often one is alone in an output, and their SI-SNRi then."""
     model, gains, split = Separator.load(name, "cpu", 1), [], 0
@@ -151,7 +146,7 @@ def three(name: str, folder: Path) -> dict[str, Any]:
         if len(set(where)) == 2:
             split += 1
             one = next(k for k in range(3) if where.count(where[k]) == 1)
-            gains.append(si_snr(est[where[one]], talkers[one]) - si_snr(mix, talkers[one]))
+            gains.append(float(si_snr_db(est[where[one]], talkers[one]) - si_snr_db(mix, talkers[one])))
     mean = float(np.mean(gains))
     spread = 1.96 * float(np.std(gains, ddof=1)) / len(gains) ** 0.5
     return {

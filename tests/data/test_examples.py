@@ -153,7 +153,9 @@ def test_the_number_of_talkers_is_drawn_evenly_or_is_one(tmp_path: Path) -> None
     counts = [len(rarely[0, i].sources) for i in range(400)]
     # One and two share a fifth: both counts are binomial, and five standard deviations are 40 and 30 of 400.
     assert abs(counts.count(3) - 320) < 40 and abs(counts.count(1) - 40) < 30 and counts.count(2)
-    with pytest.raises(ConfigError, match=r"data\.fewer_prob: found 0\.2; set data\.min_talkers below 3"):
+    with pytest.raises(
+        ConfigError, match=r"data\.fewer_prob: found 0\.2; expected 0, or data\.min_talkers of 1 .* data\.talkers, 3"
+    ):
         DynamicMixtures([speech], RATE, 0.5, 0, 8, n_talkers=3, fewer_prob=0.2)
     with pytest.raises(ConfigError, match=r"data\.min_talkers: found 3; expected at most data\.talkers, 2"):
         DynamicMixtures([speech], RATE, 0.5, 0, 8, n_talkers=2, min_talkers=3)

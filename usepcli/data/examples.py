@@ -230,7 +230,10 @@ class DynamicMixtures(Replacing):
         self.seed, self.n_items, self.n_talkers, self.most_sources = seed, n_items, n_talkers, n_talkers
         self.min_talkers, self.fewer_prob = min_talkers or n_talkers, fewer_prob
         if fewer_prob and self.min_talkers == n_talkers:
-            raise ConfigError(f"data.fewer_prob: found {fewer_prob:g}; set data.min_talkers below {n_talkers}, too")
+            raise ConfigError(
+                f"data.fewer_prob: found {fewer_prob:g}; expected 0, or data.min_talkers of 1 or more beside it, below "
+                f"data.talkers, {n_talkers}"
+            )
         self.n_files = sum(len(pool.rows) for pool in (*pools, *([noise] if noise else [])))
         self.segments = n_items
         self.frames, self.rate = round(segment_s * rate), rate

@@ -2,8 +2,8 @@
 
     w_ij ~ step_i q_ij,      q_ij = round(w_ij / step_i),      step_i = max_j |w_ij| / 127
 A row is what one output of a layer, or one word of a lexicon, has along the first axis. The error of a weight is at
-most half a step: it lies some 42 dB below the weights of the released models, and what they separate differs from
-what float16 gives by 35 dB and more below it. Small tensors and vectors stay half-precision numbers.
+most half a step: it lies some 42 dB below the weights of the released models. Small tensors and vectors stay
+half-precision numbers.
 """
 
 from __future__ import annotations
