@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from usepcli.data.responses import heard_through
+from usepcli.data.responses import heard_through, low_passed
 
 RATE = 16000
 
@@ -29,3 +29,13 @@ def test_each_draw_is_another_and_none_at_0_db_changes_anything() -> None:
     first, second = (heard_through(wave, RATE, 6.0, draw) for _ in range(2))
     assert first.shape == wave.shape and np.abs(first - second).max() > 0.1
     np.testing.assert_allclose(heard_through(wave, RATE, 0.0, draw), wave, atol=1e-12)
+
+
+def test_nothing_is_left_above_a_cut_and_all_below_it() -> None:
+    waves = np.random.default_rng(3).standard_normal((2, 1600))  # bins of 10 Hz
+    found, freqs = low_passed(waves, RATE, 3000.0), np.fft.rfftfreq(1600, 1 / RATE)
+    gain = np.fft.rfft(found) / np.fft.rfft(waves)
+    assert np.abs(gain[:, freqs > 3300]).max() < 1e-12 and np.abs(gain[:, freqs <= 3000] - 1).max() < 1e-12
+    # Between them cos^2, which is a half in the middle.
+    np.testing.assert_allclose(gain[:, freqs == 3150], 0.5, atol=1e-12)
+    np.testing.assert_allclose(low_passed(waves, RATE, 8000.0), waves, atol=1e-12)

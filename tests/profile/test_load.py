@@ -252,6 +252,10 @@ def test_paths_are_written_out_wherever_they_are_set(
         (["data.noise=x", "data.noise_prob=0.5"], "data.noise", "since data.mixing is 'fixed'"),
         (["data.mixing=dynamic", "data.noise=x"], "data.noise", "expected data.noise_prob above 0"),
         (["data.mixing=dynamic", "data.noise_snr_db=[1, 2]"], "data.noise_snr_db", "expected data.noise beside it"),
+        (["data.mixing=dynamic", "data.rooms=x"], "data.rooms", "expected data.rooms_prob above 0"),
+        (["data.mixing=dynamic", "data.rooms_prob=0.5"], "data.rooms_prob", "expected data.rooms beside it"),
+        (["data.mixing=dynamic", "data.low_pass_hz=[1, 2]"], "data.low_pass_hz", "expected data.low_pass_prob above 0"),
+        (["data.low_pass_prob=0.5"], "data.low_pass_prob", "since data.mixing is 'fixed'"),
     ],
 )
 def test_a_setting_that_nothing_reads_is_a_fault(write: Write, sets: list[str], key: str, said: str) -> None:

@@ -17,13 +17,14 @@ from usepcli import guard
 from usepcli.data import lazy, rttm, words
 from usepcli.data.batch import Example, Unusable
 from usepcli.data.crops import Deal, How, held, seconds, weights
+from usepcli.data.echoes import Echoes
 from usepcli.data.items import Reader
 from usepcli.data.kept import Kept
 from usepcli.data.known import Halves, Split, known
 from usepcli.data.manifest import Manifest, Pool, Row
 from usepcli.data.phrases import Chosen, fixed
 from usepcli.data.promise import Promised, check_utterance
-from usepcli.data.responses import heard_through
+from usepcli.data.responses import heard_through, low_passed
 from usepcli.data.sampling import Key, rng
 from usepcli.data.store import LONG_S, AudioStore
 from usepcli.data.voices import Voices
@@ -196,6 +197,8 @@ class DynamicMixtures(Replacing):
     +-`response_db`, is placed in `segment_s` seconds, and the levels are spread over `level_db`. A source brings the
     query of its utterance along; utterances with the same query should bear the same talker's name, so that they never
     meet. Noise, up to `noises` recordings of it, is played at one of the speeds and heard through a response as well.
+    Of a share of rooms_prob the talkers are in one of `rooms`; a share of low_pass_prob has nothing above a frequency
+    that is drawn evenly over its logarithm.
     """
 
     def __init__(
@@ -217,6 +220,10 @@ class DynamicMixtures(Replacing):
         noise_snr_db: tuple[float, float] = (5.0, 20.0),
         noise_prob: float = 0.0,
         noises: int = 1,
+        rooms: Echoes | None = None,
+        rooms_prob: float = 0.0,
+        low_pass_hz: tuple[float, float] = (3400.0, 8000.0),
+        low_pass_prob: float = 0.0,
         kept: Kept | None = None,
         needs: Collection[str] = (),
         seek: bool = True,
@@ -240,6 +247,8 @@ class DynamicMixtures(Replacing):
         self.level_db, self.speeds, self.join_prob = level_db, list(speeds), join_prob
         self.response_db = response_db
         self.noise, self.noise_snr_db, self.noise_prob, self.noises = noise, noise_snr_db, noise_prob, noises
+        self.rooms, self.rooms_prob = rooms, rooms_prob
+        self.low_pass_hz, self.low_pass_prob = low_pass_hz, low_pass_prob
         self.store, self.seek = AudioStore(rate, kept, channels), seek
         self.voices = Voices(pools)
         weight = self.voices.weight * self.voices.counts**talker_power
@@ -271,10 +280,16 @@ class DynamicMixtures(Replacing):
             wave, query = self._voice(talker, draw)
             waves.append(wave * 10 ** (draw.uniform(-half, half) / 20))
             queries.append(query)
+        if self.rooms is not None and draw.random() < self.rooms_prob:
+            waves = self.rooms(waves, draw)
         sources = np.stack(waves)
         mix = sources.sum(0)
         if self.noise is not None and draw.random() < self.noise_prob:
             mix = mix + self._noise(mix, draw)
+        if self.low_pass_prob and draw.random() < self.low_pass_prob:
+            cut = float(np.exp(draw.uniform(*np.log(self.low_pass_hz))))
+            *parts, mix = low_passed(np.stack([*sources, mix]), self.rate, cut)
+            sources = np.stack(parts)
         # One common level: 0.1 rms, where int16 recordings of speech usually lie.
         gain = 0.1 / max(float(np.sqrt(np.mean(mix**2))), 1e-6)
         scaled = (mix * gain).astype(np.float32), (sources * gain).astype(np.float32)

@@ -1,6 +1,7 @@
-"""A recording as another microphone would hear it: random frequency responses, so that none is known by its own.
+"""A recording as another microphone or line would give it: random frequency responses, and less of the band.
 
 X(f) <- X(f) 10^(g(f) / 20)        g: straight lines over log f between points an octave apart, each in [-d, d] dB
+X(f) <- X(f) h(f / c)              h: 1 below the cut, falling as cos^2 to 0 within a tenth of it
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 _LOWEST_HZ = 62.5
+_SKIRT = 0.1  # of the cut
 
 
 def heard_through(wave: np.ndarray, rate: int, most_db: float, draw: np.random.Generator) -> np.ndarray:
@@ -20,3 +22,10 @@ def heard_through(wave: np.ndarray, rate: int, most_db: float, draw: np.random.G
     freqs = np.fft.rfftfreq(wave.size, 1 / rate)
     gain = np.interp(np.log2(np.maximum(freqs, _LOWEST_HZ)), points, gains)
     return np.fft.irfft(np.fft.rfft(wave) * 10 ** (gain / 20), wave.size)
+
+
+def low_passed(waves: np.ndarray, rate: int, cut_hz: float) -> np.ndarray:
+    """Return waves (..., T) at `rate` Hz without what lies above cut_hz, as a telephone or a coder leaves them."""
+    freqs = np.fft.rfftfreq(waves.shape[-1], 1 / rate)
+    gain = np.cos(np.pi / 2 * np.clip((freqs / cut_hz - 1) / _SKIRT, 0, 1)) ** 2
+    return np.fft.irfft(np.fft.rfft(waves) * gain, waves.shape[-1])

@@ -78,6 +78,9 @@ class Data(Section):
     noises: up to so many recordings of noise are added up; they, too, are played at one of `speeds`.
     response_db: each source and noise is heard through a frequency response of +- so many dB, drawn anew
     (data/responses.py).
+    rooms: a folder of room responses, or a set that prepare-data made in rooms; a share of rooms_prob of the mixtures
+    is heard in one of them, each source at a place of its own; what is heard is the reference (data/echoes.py).
+    low_pass_hz: of a share of low_pass_prob of the mixtures nothing above a frequency within it is left.
     phrases: so many of each caption, some left out or twice (0: as many as it has; data/phrases.py).
     shots: at most so many recordings of each label (0: all); where the validation split is the same, it has the others.
     cache: decoded audio stays in memory, 4 GiB or half of the machine's at most for all workers and ranks together.
@@ -111,6 +114,10 @@ class Data(Section):
     noises: Positive = 1
     join_prob: Share = 0.0
     response_db: Annotated[float, Field(ge=0, le=40)] = 0.0
+    rooms: str = ""
+    rooms_prob: Share = 0.0
+    low_pass_hz: Pair = [3400.0, 8000.0]
+    low_pass_prob: Share = 0.0
     max_bad: Share = 0.01
     cache: bool = True
 
@@ -118,6 +125,8 @@ class Data(Section):
     def _ordered(self) -> Data:
         if self.noise_snr_db[0] > self.noise_snr_db[1]:
             raise ValueError("noise_snr_db as [low, high] with low <= high")
+        if not 0 < self.low_pass_hz[0] <= self.low_pass_hz[1]:
+            raise ValueError("low_pass_hz as [low, high] with 0 < low <= high")
         return self
 
 

@@ -11,12 +11,16 @@ from usepcli.profile.schema import Data, Profile
 # What is drawn for fresh mixtures alone; all others are read whichever way is mixed.
 DYNAMIC = (
     "pool", "talkers", "min_talkers", "fewer_prob", "talker_power", "level_db", "speeds", "noise", "noise_snr_db",
-    "noise_prob", "noises", "join_prob", "response_db",
+    "noise_prob", "noises", "join_prob", "response_db", "rooms", "rooms_prob", "low_pass_hz", "low_pass_prob",
 )  # fmt: skip
 # What orders recordings and chooses their phrases, which fresh mixtures have none of; and what is read where tars give
 # the order.
 FIXED, _SHARDS = ("order", "shard_window", "shard_reach", "bucket", "phrases", "shots"), ("shard_window", "shard_reach")
-_NOISE = ("noise_snr_db", "noise_prob", "noises")
+# What is read beside another setting alone, and the chance without which that one is not read.
+_BESIDE = {
+    "noise": (("noise_snr_db", "noise_prob", "noises"), "noise_prob", "noise"),
+    "rooms": (("rooms_prob",), "rooms_prob", "a room"),
+}  # fmt: skip
 
 
 def check_read(profile: Profile) -> None:
@@ -45,11 +49,15 @@ def _unread(data: Data) -> Iterator[tuple[str, Any, str]]:
         if (value := getattr(data, name)) != getattr(usual, name):
             expected = f"{_text(getattr(usual, name))}, since data.mixing is 'dynamic', which does not read it"
             yield f"data.{name}", value, expected
-    if data.noise and not data.noise_prob:
-        yield "data.noise", data.noise, "data.noise_prob above 0, without which no mixture has noise"
-    for name in _NOISE if not data.noise else ():
-        if (value := getattr(data, name)) != getattr(usual, name):
-            yield f"data.{name}", value, "data.noise beside it, without which it is not read"
+    for of, (names, chance, thing) in _BESIDE.items():
+        given = getattr(data, of)
+        if given and not getattr(data, chance):
+            yield f"data.{of}", given, f"data.{chance} above 0, without which no mixture has {thing}"
+        for name in names if not given else ():
+            if (value := getattr(data, name)) != getattr(usual, name):
+                yield f"data.{name}", value, f"data.{of} beside it, without which it is not read"
+    if data.low_pass_hz != usual.low_pass_hz and not data.low_pass_prob:
+        yield "data.low_pass_hz", data.low_pass_hz, "data.low_pass_prob above 0, without which it is not read"
 
 
 def _text(value: Any) -> str:

@@ -46,20 +46,23 @@ def test_rows_of_training_of_validation_and_others_are_told_apart(tmp_path: Path
     assert not changes(begun, marks(Data(manifest=str(tmp_path)))[0])[0]
 
 
-def test_pools_and_noise_are_learned_from_where_mixtures_are_made_afresh(tmp_path: Path) -> None:
+def test_pools_noise_and_rooms_are_learned_from_where_mixtures_are_made_afresh(tmp_path: Path) -> None:
     pool = "id,split,path,sample_rate,frames\nx,train,x.wav,8000,5\ny,test,y.wav,8000,5\n"
     (tmp_path / "pool.csv").write_text(pool)
     (tmp_path / "hum").mkdir()
     (tmp_path / "hum/n.wav").touch()
+    (tmp_path / "halls").mkdir()
     more = {"mixing": "dynamic", "pool": [str(tmp_path)], "noise": str(tmp_path / "hum")}
+    more |= {"rooms": str(tmp_path / "halls")}
     begun = of(tmp_path, ROWS, **more)
     assert "train" not in begun["data.manifest"]
     (tmp_path / "pool.csv").write_text(pool.replace("y.wav", "z.wav"))
     assert changes(begun, of(tmp_path, ROWS[1:], **more))[0] == []
     (tmp_path / "pool.csv").write_text(pool.replace("x.wav", "z.wav"))
     (tmp_path / "hum/o.wav").touch()
+    (tmp_path / "halls/o.wav").touch()
     learned, _ = changes(begun, of(tmp_path, ROWS, **more))
-    assert [line.split(":")[0] for line in learned] == ["data.noise", "data.pool[0]"]
+    assert [line.split(":")[0] for line in learned] == ["data.noise", "data.pool[0]", "data.rooms"]
 
 
 def test_a_run_goes_on_with_what_it_began_with_or_says_so(

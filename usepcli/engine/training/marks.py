@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from usepcli.audio.formats import AUDIO_SUFFIXES
+from usepcli.data import echoes
 from usepcli.data.lazy import Lazy
 from usepcli.data.manifest import Manifest, Pool
 from usepcli.data.sheet import BLOCK
@@ -35,6 +36,8 @@ def marks(data: Any) -> tuple[dict[str, Mark], list[Any]]:
             lists.append(("data.noise", data.noise, Pool))
         elif data.noise:
             found["data.noise"] = _folder(noise)
+        if data.rooms:
+            found["data.rooms"] = _folder(echoes.place(Path(data.rooms)))
     for key, place, kind in lists:
         kind = Manifest if Path(place).name == Manifest.FILE else kind  # a pool of a manifest's sources
         table = kind.read(place)

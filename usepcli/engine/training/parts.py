@@ -12,6 +12,7 @@ import numpy as np
 from usepcli import device, registry
 from usepcli.audio import io
 from usepcli.data import crops
+from usepcli.data.echoes import echoes
 from usepcli.data.examples import DynamicMixtures, FixedMixtures
 from usepcli.data.kept import Kept
 from usepcli.data.known import Halves, Split
@@ -121,6 +122,10 @@ def _dynamic(profile: Any, rate: int, needs: Collection[str]) -> DynamicMixtures
         (data.noise_snr_db[0], data.noise_snr_db[1]),
         data.noise_prob,
         data.noises,
+        echoes(Path(data.rooms), data.train_split, rate, profile.seed) if data.rooms else None,
+        data.rooms_prob,
+        (data.low_pass_hz[0], data.low_pass_hz[1]),
+        data.low_pass_prob,
         kept(profile),
         needs,
         data.crops != "one",
