@@ -42,7 +42,11 @@ def main() -> None:
     if given.profile:
         profile = load_profile(given.profile)
         settings = profile.as_dict()
-        if other := [key for key in SAME if card.profile[key] != settings[key]]:
+        # What goes on from another model has every argument written out.
+        said, run = (
+            {key: told[key] for key in SAME} | {"model": whole(told["model"])} for told in (settings, card.profile)
+        )
+        if other := [key for key in SAME if said[key] != run[key]]:
             raise SystemExit(f"{best}: was trained with another {', '.join(other)} than {given.profile}")
         card.profile, card.about, card.licence, card.credits = settings, profile.about, profile.licence, profile.credits
     card.scores = [score for folder in (given.scores, *given.also) for score in scores_of(folder, given.test)]
@@ -56,6 +60,11 @@ def main() -> None:
     card.cost = build.cost_of(fitting.model(card.model, state, str(best)))  # the code may have changed since
     store.save_model(out, state, card, "int8")
     print(out, out.stat().st_size, "bytes")
+
+
+def whole(section: dict[str, Any]) -> dict[str, Any]:
+    """Return a profile's model with every argument."""
+    return build.config_of(build.model({key: value for key, value in section.items() if key != "preset" or value}))
 
 
 def scores_of(folder: Path, data: str) -> list[dict[str, Any]]:

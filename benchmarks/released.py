@@ -98,8 +98,10 @@ def note(path: Path, asked: Asked, line: Mapping[str, Any]) -> None:
         "metric": asked.score, "value": numbers[0], "ci95": numbers[1:], "n": int(line["n"]), "data": asked.text,
         "protocol": "usep evaluate" + "".join(f" {word}" for word in asked.words),
     }  # fmt: skip
-    others = [one for one in card.scores if (one.get("metric"), one.get("data")) != (asked.score, asked.text)]
-    card.scores = [*others, score]
+    same = [(one.get("metric"), one.get("data")) == (asked.score, asked.text) for one in card.scores]
+    at = same.index(True) if True in same else len(same)
+    others = [one for one, known in zip(card.scores, same, strict=True) if not known]
+    card.scores = [*others[:at], score, *others[at:]]
     path.write_bytes(cards.with_card(path.read_bytes(), card))
 
 
