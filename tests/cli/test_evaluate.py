@@ -228,7 +228,7 @@ def test_default_model_scores_the_shipped_test_set(usep: Usep) -> None:
     assert answer.code == 0 and "model: default" in answer.err
     found = json.loads(answer.out)
     assert (found["data"]["manifest"], found["data"]["split"]) == (str(TESTSET / "manifest.csv"), "test")
-    assert (found["data"]["corpus"], found["data"]["sample_rate"]) == ("speakers", 8000)
+    assert (found["data"]["corpus"], found["data"]["sample_rate"]) == ("speakers", 16000)
     assert found["summary"][0]["mean"] > 3 and Path("evaluation/items.csv").is_file()
 
 
