@@ -56,7 +56,7 @@ def test_training_in_bfloat16_has_the_same_outputs_and_gradients(
 def test_bfloat16_is_for_training_under_its_autocast_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recurrent, "_computes_in_bfloat16", lambda: True)
     rnn, x = nn.LSTM(5, 7, batch_first=True), torch.randn(1, 9, 5)
-    assert not recurrent._coarse(rnn, x)
+    assert not recurrent._coarse(rnn, x) and not recurrent._coarse(rnn, x.to("meta"))
     with torch.autocast("cpu", torch.bfloat16):
         assert recurrent._coarse(rnn, x)
         assert not recurrent._coarse(nn.LSTM(5, 7, proj_size=3), x) and not recurrent._coarse(rnn, x[:, :0])

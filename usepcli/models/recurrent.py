@@ -31,8 +31,10 @@ def recur(rnn: nn.RNNBase, x: Tensor, past: Any = None) -> tuple[Tensor, Any]:
 
 def _coarse(rnn: nn.LSTM, x: Tensor) -> bool:
     """Whether an LSTM is trained under bfloat16's autocast, on a processor that computes in it."""
-    asked = torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type) is torch.bfloat16
-    fit = torch.is_grad_enabled() and not rnn.proj_size and x.device.type == "cpu" and x.numel() > 0
+    if x.device.type != "cpu":  # some know no autocast, and may not be asked
+        return False
+    asked = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
+    fit = torch.is_grad_enabled() and not rnn.proj_size and x.numel() > 0
     return asked and fit and not torch.compiler.is_compiling() and _computes_in_bfloat16()
 
 
