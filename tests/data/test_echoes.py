@@ -111,6 +111,16 @@ def test_fresh_mixtures_are_the_sum_of_what_is_heard(tmp_path: Path) -> None:
     assert abs(echo[0]) < 0.1 and echo[1] > 0.4  # 0.9 / (1 + 0.81) = 0.50 of white noise
 
 
+def test_a_response_that_cannot_be_read_is_named_and_others_take_its_place(tmp_path: Path) -> None:
+    speech, there = pool(tmp_path / "s", ["a", "b"]), tmp_path / "rooms" / "train"
+    bad = write(there / "two" / "bad.wav", response((0, 1.0)))
+    write(there / "one" / "good.wav", response((0, 1.0)))
+    rooms = echoes.echoes(tmp_path / "rooms", "train", RATE, 0)
+    bad.write_bytes(b"no sound")
+    data = DynamicMixtures([speech], RATE, 0.5, 0, 4, rooms=rooms, rooms_prob=1.0)
+    assert {one.item for index in range(20) for one in data[0, index].bad_files} == {str(bad)}
+
+
 def test_a_share_of_fresh_mixtures_has_nothing_above_a_frequency(tmp_path: Path) -> None:
     data = DynamicMixtures([pool(tmp_path, ["a", "b"])], RATE, 0.5, 0, 4, low_pass_hz=(1000, 2000), low_pass_prob=0.5)
     shares = []

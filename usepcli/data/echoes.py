@@ -38,6 +38,7 @@ class Echoes:
 
     def __init__(self, rooms: Sequence[Sequence[Echo]], rate: int) -> None:
         self.rooms, self.rate = [list(room) for room in rooms], rate
+        self.read_last = Path()  # the file that was asked for last
 
     def __call__(self, waves: Sequence[np.ndarray], draw: np.random.Generator) -> list[np.ndarray]:
         """Return waves (T,) as they sound in a room that is drawn, no two at one place while it has another."""
@@ -46,6 +47,7 @@ class Echoes:
         return [self._heard(wave, room[places[k % len(room)]]) for k, wave in enumerate(waves)]
 
     def _heard(self, wave: np.ndarray, echo: Echo) -> np.ndarray:
+        self.read_last = Path(echo.path)
         found = through(wave, _response(echo, self.rate))
         level, now = (float(np.sqrt(np.mean(np.square(each)))) for each in (wave, found))
         return found * (level / now) if now else found

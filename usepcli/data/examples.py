@@ -281,7 +281,11 @@ class DynamicMixtures(Replacing):
             waves.append(wave * 10 ** (draw.uniform(-half, half) / 20))
             queries.append(query)
         if self.rooms is not None and draw.random() < self.rooms_prob:
-            waves = self.rooms(waves, draw)
+            try:
+                waves = self.rooms(waves, draw)
+            except BadInput:
+                self.store.read_last = self.rooms.read_last  # the culprit is no voice
+                raise
         sources = np.stack(waves)
         mix = sources.sum(0)
         if self.noise is not None and draw.random() < self.noise_prob:
