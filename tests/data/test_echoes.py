@@ -12,7 +12,7 @@ from usepcli.data import echoes
 from usepcli.data.echoes import Echo, Echoes
 from usepcli.data.examples import DynamicMixtures
 from usepcli.data.manifest import Pool
-from usepcli.errors import BadInput
+from usepcli.errors import BadInput, InputNotFound
 
 RATE = 8000
 
@@ -84,6 +84,8 @@ def test_a_set_in_simulated_rooms_gives_its_reverberant_channels_of_a_split(tmp_
     assert echoes.place(tmp_path) == tmp_path / "rooms"
     with pytest.raises(BadInput, match="no room response for split 'valid'"):
         echoes.echoes(tmp_path, "valid", RATE, 0)
+    with pytest.raises(InputNotFound, match=r"data\.rooms: .*nowhere: no such folder"):
+        echoes.echoes(tmp_path / "nowhere", "train", RATE, 0)
 
 
 def test_measured_rooms_are_told_apart_by_folders_and_heard_at_the_rate_asked_for(tmp_path: Path) -> None:

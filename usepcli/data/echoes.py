@@ -19,7 +19,7 @@ from usepcli.audio.resample import resample
 from usepcli.data.corpora.base import Bad
 from usepcli.data.corpora.responses import responses_in
 from usepcli.data.heard_scenes import through
-from usepcli.errors import BadInput
+from usepcli.errors import BadInput, InputNotFound
 from usepcli.files import show
 
 _RATIOS = (0.8, 0.1, 0.1)  # of rooms whose splits nobody names, as for recordings
@@ -61,8 +61,10 @@ def place(folder: Path) -> Path:
 def echoes(folder: Path, split: str, rate: int, seed: int) -> Echoes:
     """Return the rooms of a split in a folder of responses, or those that prepare-data simulated for a set.
 
-    BadInput where there is none.
+    InputNotFound where there is no such folder, BadInput where it holds none.
     """
+    if not folder.is_dir():
+        raise InputNotFound(f"data.rooms: {show(folder)}: no such folder; expected one of room responses")
     if (there := place(folder)) != folder:
         # Of every place the response and its direct sound alone (data/rooms.py).
         files = sorted(there.glob(f"{split}_*.wav"))
