@@ -47,7 +47,7 @@ def _computes_in_bfloat16() -> bool:
 def _in_bfloat16(rnn: nn.LSTM, x: Tensor) -> tuple[Tensor, Any]:
     """Return what an LSTM returns, computed in bfloat16 (sums in float32), 2 to 3 decimal digits.
 
-    1.6 to 2.8 times as fast forwards and backwards; the rates of Adam are far above what this leaves out.
+    On an EPYC 1.2 to 1.8 times as fast, forwards and backwards, for batches of 8 to 32 and 128 to 320 cells.
     """
     kind = torch.bfloat16
     states = x.new_zeros(rnn.num_layers * (1 + rnn.bidirectional), len(x), rnn.hidden_size, dtype=kind)
