@@ -42,9 +42,29 @@ def test_inputs_longer_than_the_table_of_offsets():
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("dim", 36), ("heads", 3), ("kernel", 8), ("conv", "half"), ("features", "phase"), ("max_offset", 0),
-    ("activation", "gelu"),
+    ("dim", 36), ("heads", 3), ("kernel", 8), ("conv", "half"), ("features", "phase"),
+    ("max_offset", 0), ("look_back", -1), ("activation", "gelu"),
 ])  # fmt: skip
 def test_wrong_settings(key, value):
     with pytest.raises(ConfigError, match=rf"model\.{'dim' if key == 'heads' else key}"):
         ConformerMask(**{**ConformerMask.PRESETS["tiny"], key: value})
+
+
+def test_a_causal_model_that_keeps_all_frames_takes_no_blocks():
+    options = {**ConformerMask.PRESETS["tiny"], "causal": True, "input_norm": "none"}
+    assert ConformerMask(**options, look_back=9).live
+    with pytest.raises(ConfigError, match=r"no live separation: model\.look_back 0"):
+        ConformerMask(**options).begin()
+
+
+@torch.no_grad()
+def test_levelled_hears_what_a_model_hears_whose_input_is_normalised():
+    """Of noise, whose level is the same at all times, both make the same of any loudness."""
+    options = {**ConformerMask.PRESETS["tiny"], "max_offset": 4, "consistency": "none"}
+    told, heard = (
+        ConformerMask(**{**options, "input_norm": norm, "levelled": norm == "none"}).eval() for norm in ("std", "none")
+    )
+    heard.load_state_dict(told.state_dict())
+    mix = 0.02 * torch.randn(1, 40_000)
+    one, other = told(mix)[..., 20_000:], heard(mix)[..., 20_000:]
+    assert (one - other).square().mean() < 1e-3 * one.square().mean()

@@ -19,6 +19,10 @@ LARGEST = 10_000_000
 TRIED = [{}, {"norm": "channel"}, {"norm": "cumln"}]
 VARIANTS = {
     "band_path": [{**CAUSAL, "mask": "sigmoid", "n_fft": 64, "win": 40, "hop": 16, "window": "hann"}],
+    "conformer_mask": [
+        {**CAUSAL, "look_back": 3}, {**CAUSAL, "look_back": 40, "levelled": True, "mask": "sigmoid", "max_offset": 9},
+        {**CAUSAL, "look_back": 5, "conv": "scalar", "n_src": 3, "consistency": "none", "win": 40, "hop": 16},
+    ],
     "convtasnet": [
         {**CAUSAL, "norm": "cumln", "padding": "none", "skip": 0, "stride": 4},
         {**CAUSAL, "norm": "channel", "stride": 16, "consistency": "none", "n_src": 3},
@@ -83,6 +87,7 @@ def test_the_models_that_should_be_live_are_found():
     assert {name for name, _, _ in CASES} == {
         "band_path",
         "chimera",
+        "conformer_mask",
         "convtasnet",
         "dprnn",
         "recurrent_net",

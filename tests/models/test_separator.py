@@ -19,7 +19,8 @@ CAUSAL = {"causal": True, "input_norm": "none"}
 VARIANTS = {
     "band_path": [{"mask": "sigmoid"}, CAUSAL],
     "conformer_mask": [
-        CAUSAL, {"mask": "sigmoid", "conv": "scalar", "activation": "relu", "features": "magnitude"},
+        CAUSAL, {**CAUSAL, "look_back": 4, "levelled": True},
+        {"mask": "sigmoid", "conv": "scalar", "activation": "relu", "features": "magnitude"},
     ],
     "convtasnet": [
         {**CAUSAL, "norm": "cumln"}, {"mask": "relu"}, {**CAUSAL, "norm": "channel", "padding": "none", "skip": 0},

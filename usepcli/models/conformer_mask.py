@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Unpack
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +12,13 @@ from torch import Tensor, nn
 
 from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError, choices
-from usepcli.models.attention import RelativeAttention, RelativeKeys
+from usepcli.models.attention import Heard, RelativeAttention, RelativeKeys
 from usepcli.models.dense import Dense
+from usepcli.models.running_level import MEMORY_S, RunningLevel
 from usepcli.models.separator import Common
-from usepcli.models.spectral import LOG_FLOOR, Mask, SpectralModel, relu_or_silu
+from usepcli.models.spectral import LOG_FLOOR, Mask, relu_or_silu
+from usepcli.models.spectral_live import LiveSpectralModel
+from usepcli.models.streaming import Run, at_once
 
 Activation = Literal["relu", "silu"]
 Pointwise = Literal["scalar", "full"]
@@ -64,14 +69,34 @@ class ConvModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, L, dim) from x (B, L, dim)."""
-        y = F.glu(self.gate(self.norm(x)), -1).mT  # (B, dim, L)
         if self.causal:
-            y = self.depth(F.pad(y, (self.depth.kernel_size[0] - 1, 0))).mT
-            # Statistics of one frame at a time: those of the whole input would look ahead.
-            y = self.group(y.flatten(0, 1)).view_as(y)
-        else:
-            y = self.group(self.depth(y)).mT
-        return self.drop(self.point(self.act(y)))
+            return self.step(x)[0]
+        return self._finished(self.group(self.depth(self._gated(x))).mT)
+
+    def step(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the same for the next frames x (B, L, dim), causal, and the frames (B, dim, kernel - 1) kept."""
+        y = self._gated(x)
+        past = y.new_zeros(*y.shape[:2], self.depth.kernel_size[0] - 1) if past is None else past
+        whole = torch.cat([past, y], -1)
+        y = self.depth(whole).mT
+        # Statistics of one frame at a time: those of the whole input would look ahead.
+        y = self.group(y.flatten(0, 1)).view_as(y)
+        return self._finished(y), whole[..., x.shape[1] :]
+
+    def _gated(self, x: Tensor) -> Tensor:
+        """Return (B, dim, L) from x (B, L, dim)."""
+        return F.glu(self.gate(self.norm(x)), -1).mT
+
+    def _finished(self, x: Tensor) -> Tensor:
+        """Return (B, L, dim) from x (B, L, dim)."""
+        return self.drop(self.point(self.act(x)))  # type: ignore[no-any-return]
+
+
+class Kept(NamedTuple):
+    """What a layer keeps of the frames before."""
+
+    heard: Heard
+    filtered: Tensor  # (B, dim, kernel - 1)
 
 
 class ConformerLayer(nn.Module):
@@ -79,12 +104,12 @@ class ConformerLayer(nn.Module):
 
     def __init__(
         self, dim: int, heads: int, ffn: int, kernel: int, activation: Activation, conv: Pointwise,
-        dropout: float, causal: bool,
+        dropout: float, causal: bool, look_back: int,
     ) -> None:  # fmt: skip
         super().__init__()
         self.first = FeedForward(dim, ffn, activation, dropout)
         self.norm = nn.LayerNorm(dim)
-        self.attention = RelativeAttention(dim, heads, dropout, causal)
+        self.attention = RelativeAttention(dim, heads, dropout, causal, look_back)
         self.drop = nn.Dropout(dropout)
         self.conv = ConvModule(dim, kernel, activation, conv, dropout, causal)
         self.second = FeedForward(dim, ffn, activation, dropout)
@@ -98,15 +123,39 @@ class ConformerLayer(nn.Module):
         x = x + 0.5 * self.second(x)
         return self.last(x)
 
+    def step(self, x: Tensor, keys: Tensor, past: Kept | None = None) -> tuple[Tensor, Kept]:
+        """Return the same for the next frames x (B, L, dim), causal, and what is kept of them."""
+        x = x + 0.5 * self.first(x)
+        y, heard = self.attention.step(self.norm(x), keys, past and past.heard)
+        y, filtered = self.conv.step(x := x + self.drop(y), past and past.filtered)
+        x = x + y
+        x = x + 0.5 * self.second(x)
+        return self.last(x), Kept(heard, filtered)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A layer that is told where frames lie, as something to be run along the frames."""
+
+    layer: ConformerLayer
+    keys: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.layer(x, self.keys)  # type: ignore[no-any-return]
+
+    def step(self, x: Tensor, past: Kept | None) -> tuple[Tensor, Kept]:
+        return self.layer.step(x, self.keys, past)
+
 
 _MOST_FRAMES = 1000  # in a second; the paper has 100
 
 
-class ConformerMask(SpectralModel):
+class ConformerMask(LiveSpectralModel):
     """Masks from a Conformer over STFT frames; the defaults are the published separator.
 
     One table of relative keys serves all layers. `conv: scalar` gates with two numbers per layer as
-    published, `conv: full` with complete 1x1 convolutions, which suits small models better.
+    published, `conv: full` with complete 1x1 convolutions, which suits small models better. With `causal: true` and
+    some frames to `look_back` at it takes blocks; each layer looks back by so many.
     """
 
     COMMON: ClassVar[Common] = {"n_src": 3, "input_norm": "mean_std"}
@@ -144,24 +193,34 @@ class ConformerMask(SpectralModel):
         features: Features = "log_magnitude",
         max_offset: int = 1000,
         zero_last: bool = False,
+        levelled: bool = False,
+        look_back: int = 0,
         dropout: float = 0.1,
         **common: Unpack[Common],
     ) -> None:
-        """Take n_fft, win, hop in samples, kernel and max_offset in frames; ConfigError if sizes clash."""
+        """Take n_fft, win, hop in samples, kernel, max_offset, look_back in frames; ConfigError if sizes clash.
+
+        look_back: how far back attention goes, 0 for all that there is.
+        levelled: magnitudes are heard at the level of the last seconds, so that a causal net knows any loudness.
+        """
         super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, mask=mask, mask_scale=mask_scale, **common)
-        _check(dim, heads, kernel, conv, features, max_offset)
+        _check(dim, heads, kernel, conv, features, max_offset, look_back)
         if self.sample_rate > _MOST_FRAMES * hop:
             raise ConfigError(
                 f"model.hop: found {hop}; expected at least {-(-self.sample_rate // _MOST_FRAMES)} samples at "
                 f"{self.sample_rate} Hz: attention takes the square of the frames"
             )
-        self.features = features
+        self.features, self.look_back = features, look_back
+        self.level = RunningLevel(MEMORY_S * self.sample_rate / hop) if levelled else None
+        # The level in a frame of a wave of variance one, sqrt(sum w^2), which `input_norm: std` would give.
+        self.unit = math.sqrt(win * (1 / 2 if window == "sqrt_hann" else 3 / 8))
         self.inlet = nn.Sequential(
             Dense(self.stft.bins, dim), nn.LayerNorm(dim), nn.Dropout(dropout), relu_or_silu(activation)
         )
         self.keys = RelativeKeys(max_offset, dim // heads)
         self.layers = nn.ModuleList(
-            ConformerLayer(dim, heads, ffn, kernel, activation, conv, dropout, self.causal) for _ in range(layers)
+            ConformerLayer(dim, heads, ffn, kernel, activation, conv, dropout, self.causal, look_back)
+            for _ in range(layers)
         )
         self.head = Dense(dim, self.n_src * self.stft.bins * self.mask_values)
         if zero_last:
@@ -170,13 +229,20 @@ class ConformerMask(SpectralModel):
             self.start_equal(self.head.bias.view(self.n_src, self.stft.bins, -1))
         self.learn_shares(dim)
 
-    def core(self, spec: Tensor) -> Tensor:
+    def hindrances(self) -> list[str]:
+        """Return what keeps the model from taking blocks: without a number to look back by it keeps all frames."""
+        found = super().hindrances()
+        return found if self.look_back else [*found, "model.look_back 0 hears all frames again (train with a number)"]
+
+    def core(self, spec: Tensor, run: Run = at_once) -> Tensor:
         """Return features (B, L, dim) of the mixture's spectrum (B, F, L)."""
-        level = spec.abs().mT
-        x = self.inlet(level if self.features == "magnitude" else torch.log(level + LOG_FLOOR))
-        keys = self.keys(x.shape[1])
+        heard = spec.abs().mT
+        if self.level is not None:
+            heard = run(self.level, heard) * self.unit
+        x = self.inlet(heard if self.features == "magnitude" else torch.log(heard + LOG_FLOOR))
+        keys = self.keys(x.shape[1], 0 if run is at_once else self.look_back)
         for layer in self.layers:
-            x = layer(x, keys)
+            x = run(_Told(layer, keys), x)  # type: ignore[arg-type]
         return x
 
     def scores(self, core: Tensor) -> Tensor:
@@ -185,13 +251,15 @@ class ConformerMask(SpectralModel):
         return self.head(core).unflatten(-1, parts)
 
 
-def _check(dim: int, heads: int, kernel: int, conv: str, features: str, max_offset: int) -> None:
+def _check(dim: int, heads: int, kernel: int, conv: str, features: str, max_offset: int, look_back: int) -> None:
     if dim % heads or dim % 8:
         raise ConfigError(f"model.dim: found {dim}; expected a multiple of 8 and of model.heads = {heads}")
     if kernel % 2 == 0:
         raise ConfigError(f"model.kernel: found {kernel}; expected an odd number of frames")
     if max_offset < 1:
         raise ConfigError(f"model.max_offset: found {max_offset}; expected at least one frame")
+    if look_back < 0:
+        raise ConfigError(f"model.look_back: found {look_back}; expected a number of frames, or 0 for all")
     for key, found, known in (
         ("conv", conv, ("scalar", "full")),
         ("features", features, ("magnitude", "log_magnitude")),

@@ -130,8 +130,8 @@ class _TwoPassScalarNorm(ScalarNorm):
 
 
 def _group_norm(x: Tensor, groups: int, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Normalise x (B, C, ...) in groups of channels over all that follows; gain and bias (C,) or (1,)."""
-    flat = x.flatten(2)
+    """Normalise x (B, C, ...) in groups of channels over all that follows, if any; gain and bias (C,) or (1,)."""
+    flat = x.flatten(2) if x.dim() > 2 else x[..., None]
     parts = flat.unflatten(1, (groups, -1))  # (B, G, C / G, L)
     left = parts - parts.mean(-1, keepdim=True).mean(2, keepdim=True)
     power = left.square().mean(-1, keepdim=True).mean(2, keepdim=True)

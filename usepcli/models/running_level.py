@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MEMORY_S = 10.0  # of the level that `levelled` models hear
 BLOCK = 256  # frames that one product takes; more would cost more arithmetic, fewer more calls
 
 

@@ -143,7 +143,7 @@ class Walk:
         """What to hand to the next walk."""
         return tuple(self._new)
 
-    def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def __call__(self, layer: Layer, x: Tensor) -> Tensor:
         """Return what the layer makes of x."""
         if isinstance(layer, nn.Sequential):
             for part in layer:
@@ -157,10 +157,11 @@ class Walk:
         return x
 
 
-Run = Callable[[nn.Module, Tensor], Tensor]  # a walk, or `at_once`
+Layer = Callable[[Tensor], Tensor]
+Run = Callable[[Layer, Tensor], Tensor]  # a walk, or `at_once`
 
 
-def at_once(layer: nn.Module, x: Tensor) -> Tensor:
+def at_once(layer: Layer, x: Tensor) -> Tensor:
     """Run a layer on a whole signal: the walk that keeps nothing."""
     return layer(x)
 

@@ -23,14 +23,13 @@ from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError, choices
 from usepcli.models.dense import Dense
 from usepcli.models.recurrent import Lstm
-from usepcli.models.running_level import RunningLevel
+from usepcli.models.running_level import MEMORY_S, RunningLevel
 from usepcli.models.separator import Common
 from usepcli.models.spectral import LOG_FLOOR
 from usepcli.models.spectral_live import LiveSpectralModel
 from usepcli.models.streaming import Run, at_once
 
 Features = Literal["magnitude", "log_magnitude"]
-MEMORY_S = 10.0  # of the level that `levelled` hears
 
 
 class UPIT(LiveSpectralModel):

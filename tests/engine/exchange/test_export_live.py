@@ -22,10 +22,12 @@ RUNNER = CliRunner()
 CAUSAL = {"causal": True, "input_norm": "none"}
 SMALL = {
     "convtasnet": {**CAUSAL, "norm": "cumln", "blocks": 2, "repeats": 1},
+    "conformer_mask": {**CAUSAL, "look_back": 20, "levelled": True, "mask": "sigmoid"},
     "band_path": {**CAUSAL, "n_fft": 64, "win": 40, "hop": 16},
     "dprnn": {**CAUSAL, "norm": "channel", "rnn": "gru", "repeats": 1, "layers": 2},
 }
 CASES = [("convtasnet", to) for to in export_targets.TARGETS]
+CASES += [("conformer_mask", to) for to in export_targets.TARGETS]
 CASES += [("band_path", "onnx"), ("band_path", "torch-export"), ("dprnn", "onnx")]
 
 
