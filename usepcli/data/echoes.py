@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.signal import oaconvolve
 
 from usepcli.audio import io
 from usepcli.audio.resample import resample
 from usepcli.data.corpora.base import Bad
 from usepcli.data.corpora.responses import responses_in
-from usepcli.data.heard_scenes import through
+from usepcli.data.rooms import arrival
 from usepcli.errors import BadInput, InputNotFound
 from usepcli.files import show
 
@@ -48,7 +49,7 @@ class Echoes:
 
     def _heard(self, wave: np.ndarray, echo: Echo) -> np.ndarray:
         self.read_last = Path(echo.path)
-        found = through(wave, _response(echo, self.rate))
+        found = oaconvolve(wave, _response(echo, self.rate))[: len(wave)]
         level, now = (float(np.sqrt(np.mean(np.square(each)))) for each in (wave, found))
         return found * (level / now) if now else found
 
@@ -85,9 +86,10 @@ def echoes(folder: Path, split: str, rate: int, seed: int) -> Echoes:
 
 @functools.lru_cache(maxsize=_REMEMBERED)
 def _response(echo: Echo, rate: int) -> np.ndarray:
-    """Return a response (L,) at a rate; BadInput for one that is silent."""
+    """Return a response (L,) at a rate from its direct sound on, float32; BadInput for one that is silent."""
     waves, own = io.read(echo.path)
     wave = waves[echo.channel]
     if not wave.any():
         raise BadInput(f"{show(echo.path)}: channel {echo.channel + 1} is silent, a room response was expected")
-    return wave if own == rate else resample(wave, own, rate)
+    heard = wave if own == rate else resample(wave, own, rate)
+    return heard[arrival(heard) :].astype(np.float32)
