@@ -61,3 +61,12 @@ def test_steps_of_any_length_give_what_the_whole_gives(look_back):
         assert past.keys.shape == past.values.shape == (2, 2, look_back, 4)
     assert int(past.frames) == min(20, look_back)
     torch.testing.assert_close(torch.cat(given, 1), layer(x, keys(20)), atol=1e-12, rtol=0)
+
+
+def test_biases_that_learn_and_biases_that_do_not_give_the_same():
+    torch.manual_seed(0)
+    layer, keys, x = RelativeAttention(8, 2).double(), RelativeKeys(4, 4).double(), torch.randn(2, 9, 8).double()
+    with torch.no_grad():
+        want = layer(x, keys(9))
+    torch.testing.assert_close(layer(x, keys(9)).detach(), want, atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(lambda a: layer(a, keys(9)), x.requires_grad_())

@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from usepcli.models.depthwise import DepthwiseConv, _Shifted
+from usepcli.models.depthwise import DepthwiseConv, _Shifted, along, planes
 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dilation", [1, 2, 16])
-@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 9, 31])
 @pytest.mark.parametrize("length", [1, 2, 31, 100])
 def test_equals_the_library_convolution(length, kernel, dilation, causal):
     torch.manual_seed(0)
@@ -53,3 +53,40 @@ def test_a_causal_filter_goes_on_where_it_stopped(dilation):
         assert past.shape == (2, 3, 2 * dilation)
         parts.append(y)
     torch.testing.assert_close(torch.cat(parts, -1), conv(x), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("left", "right"), [(4, 4), (8, 0), (0, 0), (2, 7)])
+@pytest.mark.parametrize(("length", "dilation"), [(9, 1), (40, 1), (71, 1), (38, 2), (41, 3)])
+def test_planes_and_their_gradient_are_those_of_the_library(length, dilation, left, right):
+    torch.manual_seed(0)
+    x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 9, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    if dilation == 1:
+        padded = F.pad(x.mT, (left, right))
+        want = F.conv1d(padded, weight[:, None], bias, groups=3).mT
+        torch.testing.assert_close(along(x, weight, bias, left, right), want)
+    elif left + right == 8:  # of phases that keep their length
+        padded = F.pad(x.mT, (left * dilation, right * dilation))
+        want = F.conv1d(padded, weight[:, None], bias, dilation=dilation, groups=3).mT
+    else:
+        return
+    found = planes(x, weight, bias, left, right, dilation)
+    torch.testing.assert_close(found, want)
+    grad = torch.randn_like(want)
+    for one, other in zip(*(torch.autograd.grad(y, (x, weight, bias), grad) for y in (found, want)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_planes_without_a_bias_and_in_bfloat16():
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 50, 4, requires_grad=True), torch.randn(4, 17, requires_grad=True)
+    want = planes(x, weight, None, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = planes(x, weight, None, 8, 8)
+    assert found.dtype == torch.bfloat16
+    size = float(want.detach().abs().max())
+    torch.testing.assert_close(found.float(), want, atol=0.02 * size, rtol=0)
+    one, other = (torch.autograd.grad(y.float().square().sum(), (x, weight)) for y in (found, want))
+    for a, b in zip(one, other, strict=True):
+        assert a.dtype == torch.float32 and (a - b).norm() < 0.03 * b.norm()

@@ -14,6 +14,7 @@ from usepcli.dsp.stft import Window
 from usepcli.errors import ConfigError, choices
 from usepcli.models.attention import Heard, RelativeAttention, RelativeKeys
 from usepcli.models.dense import Dense
+from usepcli.models.depthwise import along
 from usepcli.models.running_level import MEMORY_S, RunningLevel
 from usepcli.models.separator import Common
 from usepcli.models.spectral import LOG_FLOOR, Mask, relu_or_silu
@@ -60,7 +61,7 @@ class ConvModule(nn.Module):
         scalar = conv == "scalar"
         self.norm = nn.LayerNorm(dim)
         self.gate = ScalarPointwise(2) if scalar else Dense(dim, 2 * dim)
-        self.depth = nn.Conv1d(dim, dim, kernel, padding=0 if causal else kernel // 2, groups=dim)
+        self.depth = nn.Conv1d(dim, dim, kernel, groups=dim)
         self.group = nn.GroupNorm(8, dim)
         self.act = relu_or_silu(activation)
         self.point = ScalarPointwise(1) if scalar else Dense(dim, dim)
@@ -71,21 +72,26 @@ class ConvModule(nn.Module):
         """Return (B, L, dim) from x (B, L, dim)."""
         if self.causal:
             return self.step(x)[0]
-        return self._finished(self.group(self.depth(self._gated(x))).mT)
+        half = self.depth.kernel_size[0] // 2
+        return self._finished(self.group(self._filtered(self._gated(x), half).mT).mT)
 
     def step(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the same for the next frames x (B, L, dim), causal, and the frames (B, dim, kernel - 1) kept."""
+        """Return the same for the next frames x (B, L, dim), causal, and the frames (B, kernel - 1, dim) kept."""
         y = self._gated(x)
-        past = y.new_zeros(*y.shape[:2], self.depth.kernel_size[0] - 1) if past is None else past
-        whole = torch.cat([past, y], -1)
-        y = self.depth(whole).mT
+        past = y.new_zeros(len(y), self.depth.kernel_size[0] - 1, y.shape[2]) if past is None else past
+        whole = torch.cat([past, y], 1)
+        y = self._filtered(whole, 0)
         # Statistics of one frame at a time: those of the whole input would look ahead.
         y = self.group(y.flatten(0, 1)).view_as(y)
-        return self._finished(y), whole[..., x.shape[1] :]
+        return self._finished(y), whole[:, x.shape[1] :]
 
     def _gated(self, x: Tensor) -> Tensor:
-        """Return (B, dim, L) from x (B, L, dim)."""
-        return F.glu(self.gate(self.norm(x)), -1).mT
+        """Return (B, L, dim) from x (B, L, dim)."""
+        return F.glu(self.gate(self.norm(x)), -1)
+
+    def _filtered(self, x: Tensor, both: int) -> Tensor:
+        """Return x (B, L, dim) filtered over frames, `both` zeros at either end."""
+        return along(x, self.depth.weight[:, 0], self.depth.bias, both, both)
 
     def _finished(self, x: Tensor) -> Tensor:
         """Return (B, L, dim) from x (B, L, dim)."""
@@ -96,7 +102,7 @@ class Kept(NamedTuple):
     """What a layer keeps of the frames before."""
 
     heard: Heard
-    filtered: Tensor  # (B, dim, kernel - 1)
+    filtered: Tensor  # (B, kernel - 1, dim)
 
 
 class ConformerLayer(nn.Module):

@@ -30,17 +30,14 @@ from usepcli.errors import ConfigError, choices
 from usepcli.models.attention import turned, turns
 from usepcli.models.basis import LearnedBasis, Padding
 from usepcli.models.dense import Dense, Pointwise
+from usepcli.models.depthwise import planes
 from usepcli.models.mapped import at_least
 from usepcli.models.separator import Common, SeparationModel, reject_causal
 from usepcli.models.tcn import GlobalNorm
 
 
 class Filter(nn.Module):
-    """One filter per channel over frames, without bias, to equal length: (B, L, C) to the same.
-
-    As a convolution over a plane whose channels lie side by side in memory, columns being the dilation's phases: CPU
-    libraries have fast code for that, and slow code for the same filter over frames.
-    """
+    """One filter per channel over frames, without bias, to equal length: (B, L, C) to the same."""
 
     def __init__(self, channels: int, kernel: int, dilation: int = 1) -> None:
         super().__init__()
@@ -49,10 +46,8 @@ class Filter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the filtered (B, L, C) of x (B, L, C)."""
-        frames, kernel = x.shape[1], self.weight.shape[1]
-        plane = F.pad(x, (0, 0, 0, -frames % self.dilation)).unflatten(1, (-1, self.dilation)).permute(0, 3, 1, 2)
-        y = F.conv2d(plane, self.weight[:, None, :, None], None, 1, (kernel // 2, 0), 1, x.shape[2])
-        return y.permute(0, 2, 3, 1).flatten(1, 2)[:, :frames]
+        half = self.weight.shape[1] // 2
+        return planes(x, self.weight, None, half, half, self.dilation)
 
 
 class UnitLength(nn.Module):
