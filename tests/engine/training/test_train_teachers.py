@@ -101,6 +101,19 @@ def test_a_run_of_an_earlier_version_goes_on_with_what_it_began_with(profile_fil
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
+def test_a_setting_of_a_part_that_came_since_stands_at_its_default(profile_file: Path, tmp_path: Path) -> None:
+    run = ("objective.name=mixit", "model.n_src=4")
+    trainer(profile_file, tmp_path / "run", *run, "train.max_steps=2").fit()
+    record = tmp_path / "run" / "run.json"
+    facts = json.loads(record.read_text())
+    del facts["defaults"]["model.look_back"]
+    record.write_text(json.dumps(facts))
+    trainer(profile_file, tmp_path / "run", *run, "train.max_steps=3").fit()
+    record.write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match=r"model\.look_back: 0 then, 5 now.*--set"):
+        trainer(profile_file, tmp_path / "run", *run, "model.look_back=5")
+
+
 def test_a_stored_model_teaches_and_refines(profile_file: Path, tmp_path: Path) -> None:
     trainer(profile_file, tmp_path / "first", "objective.name=mixit", "model.n_src=4", "train.epochs=1").fit()
     taught = trainer(

@@ -215,10 +215,12 @@ class RunFolder(Folder):
             for kind, parts in registry.FORMER.items():
                 former = parts.get(str((nested.get(kind) or {}).get("name")), {})
                 told |= {f"{kind}.{key}": value for key, value in former.items()}
-        # Keys that came since stand at their defaults; a key that is set to its default is no other setting.
-        fixed = flatten(Profile().as_dict())
+        # Keys that came since, of the profile or of a part, stand at their defaults; a key that is set to its default
+        # is no other setting.
+        parts = {kind: {"name": (self.facts["profile"].get(kind) or {}).get("name", "")} for kind in OPEN}
+        fixed = {**flatten(Profile().as_dict()), **json.loads(json.dumps(defaults(parts)))}
         before = {**fixed, **told, **then}
-        now = {**fixed, **self.facts["defaults"], **flatten(self.facts["profile"])}
+        now = {**fixed, **flatten(self.facts["profile"])}
         changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and k not in FREE]
         return "; ".join(f"{k}: {_brief(before.get(k))} then, {_brief(now.get(k))} now" for k in changed[:8])
 
