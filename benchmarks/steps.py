@@ -9,13 +9,15 @@ are published, with weights drawn, and pulled (the heads of public_vectors.py an
 installed); the loss is usep's in both, dropout is off. --peers: more folders of packages.
 
 Waiting: the profile small_pit on talkers of noise, some steps and one validation; of an epoch as the profile
-has it, the share in which the loop waits for a batch, and the share of the validation.
+has it, the share in which the loop waits for a batch, and the share of the validation; as it is, and with every
+mixture in a room.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import statistics
 import subprocess
@@ -169,30 +171,33 @@ def works() -> Iterator[turns.Work]:
 def waiting() -> list[dict[str, Any]]:
     """Return rows for the shares of a training's time in which it waits for data, and in which it validates."""
     rows = []
-    for workers in (0, 2):
-        command = [sys.executable, __file__, "--child", str(workers)]
+    for workers, rooms in itertools.product((0, 2), (False, True)):
+        command = [sys.executable, __file__, "--child", str(workers), *(["--rooms"] if rooms else [])]
+        name = f"small_pit{' in rooms' if rooms else ''}, {workers} workers"
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         base = dict.fromkeys(turns.COLUMNS, "") | {"group": "waiting", "contender": turns.OURS, "turns": 1}
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            rows.append(base | {"work": f"small_pit, {workers} workers", "note": last[:120]})
+            rows.append(base | {"work": name, "note": last[:120]})
             continue
         shares = json.loads(done.stdout.splitlines()[-1])
         for what in ("data", "validation"):
             note = f"{100 * shares[what]:.1f} % of an epoch"
-            rows.append(base | {"work": f"small_pit, {workers} workers: {what}", "note": note})
+            rows.append(base | {"work": f"{name}: {what}", "note": note})
     for row in rows:
         print(turns.line(row), flush=True)
     return rows
 
 
-def child(workers: int) -> None:
+def child(workers: int, rooms: bool) -> None:
     """Train for some steps, and print the shares of an epoch as JSON."""
     with tempfile.TemporaryDirectory() as folder:
         _talkers(Path(folder) / "speech")
         words = ["prepare-data", "speech", "-o", "two", "--corpus", "speakers", "-q"]
         subprocess.run([sys.executable, "-m", "usepcli", *words], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        print(json.dumps(_shares(Path(folder), workers)))
+        if rooms:
+            _responses(Path(folder) / "rooms")
+        print(json.dumps(_shares(Path(folder), workers, rooms)))
 
 
 def _talkers(folder: Path) -> None:
@@ -208,12 +213,27 @@ def _talkers(folder: Path) -> None:
             io.write(folder / f"t{talker:02}" / f"{take}.wav", (0.05 * wave).astype(np.float32), RATE)
 
 
-def _shares(folder: Path, workers: int) -> dict[str, float]:
+def _responses(folder: Path) -> None:
+    """Write four responses that die away within 0.6 s for each of ten rooms."""
+    import numpy as np
+
+    from usepcli.audio import io
+
+    draw, fade = np.random.default_rng(1), 10 ** (-3 * np.arange(round(0.6 * RATE)) / (0.6 * RATE))
+    for room in range(10):
+        for place in range(4):
+            wave = 0.1 * draw.standard_normal((1, len(fade))) * fade
+            wave[:, 0] = 1.0
+            io.write(folder / f"r{room}" / f"{place}.wav", (0.5 * wave).astype(np.float32), RATE)
+
+
+def _shares(folder: Path, workers: int, rooms: bool) -> dict[str, float]:
     from usepcli.engine.training.train import Trainer
     from usepcli.profile.load import load_profile
 
     sets = [f"data.manifest={folder}/two", f"data.pool=[{folder}/two]", f"train.workers={workers}"]
     sets += [f"train.max_steps={STEPS}", "train.epochs=1", "train.threads=1"]
+    sets += [f"data.rooms={folder}/rooms", "data.rooms_prob=1"] if rooms else []
     waits, works, validations = list[float](), list[float](), list[float]()
 
     class Watched(Trainer):
@@ -249,10 +269,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="steps whose name holds this")
     parser.add_argument("--peers", action="append", default=[], help="a folder of packages")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--rooms", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     sys.path += asked.peers
     if asked.child is not None:
-        return child(asked.child)
+        return child(asked.child, asked.rooms)
     if asked.waiting:
         waiting()
     else:
