@@ -72,9 +72,9 @@ SETS: dict[str, list[Asked]] = {
 TWO = ("default", "live", "speech_unsupervised")
 
 
-def scored(model: str, asked: Asked, data: Path, out: Path) -> dict[str, Any]:
-    """Return a line with a model's score on a set, made once."""
-    place = out / f"{model}_{asked.folder.replace('/', '_')}_{asked.score}"
+def scored(model: str, sha256: str, asked: Asked, data: Path, out: Path) -> dict[str, Any]:
+    """Return a line with a model's score on a set, made once for its weights."""
+    place = out / f"{model}_{sha256}_{asked.folder.replace('/', '_')}_{asked.score}"
     if not (place / "summary.csv").exists():
         metric = ["--metric", asked.score] if "--protocol" not in asked.words else []
         command = [sys.executable, "-m", "usepcli", "evaluate", model, "--data", data / asked.folder, "--split", "test"]
@@ -185,13 +185,13 @@ def main() -> None:
         sha256 = cards.read_header(path).sha256[:16]
         for asked in SETS[model]:
             if (given.data / asked.folder).exists():
-                lines.append(scored(model, asked, given.data.resolve(), given.out.resolve()))
+                lines.append(scored(model, sha256, asked, given.data.resolve(), given.out.resolve()))
                 if given.cards:
                     note(path, asked, lines[-1])
         for kind in (alone, three):
             folder = given.data / kind.__name__
             if model in TWO and folder.exists():
-                place = given.out / f"{model}_{kind.__name__}.json"
+                place = given.out / f"{model}_{sha256}_{kind.__name__}.json"
                 if not place.exists():
                     place.write_text(json.dumps(kind(model, folder)), encoding="utf-8")
                 lines.append(json.loads(place.read_text(encoding="utf-8")))
