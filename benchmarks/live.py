@@ -39,6 +39,10 @@ MODELS = {
     "tasnet": {"preset": "small", "kernel": 80, "filters": 256, "hidden": 256},
     "dprnn": {"preset": "small", "norm": "channel", "kernel": 32, "chunk": 32},
     "band_path": {"preset": "small"},
+    "conformer_mask": {
+        "preset": "small", "n_fft": 512, "win": 512, "hop": 256, "ffn": 256, "mask": "sigmoid", "levelled": True,
+        "look_back": 250, "max_offset": 250,
+    },
 }  # fmt: skip
 HOUR_S, MINUTE_S = 3600, 60
 

@@ -56,6 +56,7 @@ SOUNDS = "300 mixtures of two and three sounds, 4 s, of recordings that no train
 SETS: dict[str, list[Asked]] = {
     "default": TALKERS,
     "live": TALKERS,
+    "live_5ms": TALKERS,
     "speech_unsupervised": TALKERS,
     "universal": [
         Asked("near", "200 scenes of one to four sounds in simulated rooms", "MSi", ("--protocol", "fuss-google")),
@@ -69,7 +70,7 @@ SETS: dict[str, list[Asked]] = {
               words=("--assign", "default")),
     ],
 }  # fmt: skip
-TWO = ("default", "live", "speech_unsupervised")
+TWO = ("default", "live", "live_5ms", "speech_unsupervised")
 
 
 def scored(model: str, sha256: str, asked: Asked, data: Path, out: Path) -> dict[str, Any]:
