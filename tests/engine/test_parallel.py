@@ -69,6 +69,21 @@ def test_workers_go_when_the_parent_is_killed(tmp_path: Path, until: Callable[..
                 os.kill(pid, signal.SIGKILL)
 
 
+def test_nothing_begins_once_the_end_is_wanted() -> None:
+    """However often a lock is released and taken again at once: who waits for it need not get it in between."""
+    script = (
+        "import threading, time\nfrom usepcli.engine.working import at_work\n"
+        "wanted = threading.Event()\n"
+        "threading.Thread(target=lambda: (wanted.wait(), at_work.end()), daemon=True).start()\n"
+        "for number in range(10):\n    with at_work:\n        print(number, flush=True)\n"
+        "        if number == 3:\n            wanted.set()\n"
+        "            while not at_work._over.is_set():\n                time.sleep(0.001)\n"
+    )
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert done.stdout.split() == ["0", "1", "2", "3"] and (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_is_the_parents_affair(tmp_path: Path, until: Callable[..., Any], number: int):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import connection
-from typing import Any
+from typing import Any, NoReturn
 
 from usepcli.audio import reading
 from usepcli.engine import lines
@@ -24,7 +24,33 @@ from usepcli.errors import Unforeseen
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-at_work = threading.Lock()  # held while a file may be half written
+
+
+class AtWork:
+    """Held while a file may be half written: who wants the end of this process gets it before the next `with`.
+
+    A lock alone is not enough: who releases one and takes it again at once mostly gets it before those who wait.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._over = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> None:
+        if self._over.is_set():
+            os._exit(1)
+        self._lock.acquire()
+
+    def __exit__(self, *fault: object) -> None:
+        self._lock.release()
+
+    def end(self) -> NoReturn:
+        """End this process once nothing is under way; whoever asked kills it when that takes too long."""
+        self._over.set()
+        self._lock.acquire()
+        os._exit(1)
+
+
+at_work = AtWork()
 
 
 def work(
@@ -90,5 +116,4 @@ def _follow(parent: int, asked: Any) -> None:
             break
         if os.getppid() != parent:
             os._exit(1)
-    at_work.acquire()  # the parent kills it when it takes too long
-    os._exit(1)
+    at_work.end()
