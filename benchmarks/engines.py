@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import turns
 
-MODELS = ("default", "live", "speech_unsupervised", "universal")
+MODELS = ("default", "live", "live_5ms", "speech_unsupervised", "universal")
 COLUMNS = [*turns.COLUMNS, "sdr_db", "peak_mib", "machine"]
 WORDS = {1: "1 thread", 2: "2 threads"}
 
