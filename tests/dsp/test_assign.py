@@ -190,3 +190,16 @@ def test_remixed_outputs_take_the_gradient_of_their_mixture() -> None:
     expected = torch.nn.functional.one_hot(owner, 3).mT.double() @ est
     torch.testing.assert_close(assign.remix(est, owner, 3), expected)
     assert torch.autograd.gradcheck(lambda e: assign.remix(e, owner, 3), (est,))
+
+
+def test_what_dealt_outputs_miss_is_the_energy_of_the_difference() -> None:
+    rng = torch.Generator().manual_seed(0)
+    est = torch.randn(2, 4, 5, dtype=torch.float64, generator=rng, requires_grad=True)
+    x = torch.randn(2, 3, 5, dtype=torch.float64, generator=rng)
+    owner = torch.tensor([[0, 1, 2, 1], [2, 2, 0, 2]])  # nothing for the second mixture of the second example
+    expected = (assign.remix(est, owner, 3) - x).square().sum(-1)
+    torch.testing.assert_close(assign.missed(est, owner, x), expected)
+    assert torch.autograd.gradcheck(lambda e: assign.missed(e, owner, x), (est,))
+    narrow = assign.missed(est.detach().half(), owner, x.half())
+    assert narrow.dtype == torch.float32
+    torch.testing.assert_close(narrow.double(), assign.missed(est.half().double(), owner, x.half().double()))

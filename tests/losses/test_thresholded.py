@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from usepcli.dsp import assign, ratios
 from usepcli.errors import ConfigError
 from usepcli.losses.base import Loss
+from usepcli.losses.multires import MultiResolutionL1
 from usepcli.losses.scale_invariant import SISNR
 from usepcli.losses.thresholded import SNR, LogMSE
 
@@ -53,6 +55,21 @@ def test_pairwise_holds_what_the_waveforms_give(loss: Loss) -> None:
     assert table.shape == (2, 3, 4)
     direct = loss(est[:, None], ref[:, :, None], mix[:, None, None])
     torch.testing.assert_close(table.float(), direct, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["sounding", "silent"])
+@pytest.mark.parametrize("loss", [*LOSSES, MultiResolutionL1()], ids=[*IDS, "multi_resolution_l1"])
+def test_outputs_that_are_dealt_out_cost_what_their_sums_do(loss: Loss, silent: bool) -> None:
+    est, ref = (signals(2, n, 9000, seed=n).double() for n in (4, 2))
+    ref[1, 0] *= not silent
+    est.requires_grad_()
+    mix, owner = ref.sum(1), torch.tensor([[0, 1, 1, 0], [1, 1, 1, 1]])
+    energies = ratios.energy(ref), ratios.energy(mix)[:, None]
+    expected = loss(assign.remix(est, owner, 2), ref, mix[:, None])
+    found = loss.dealt(est, owner, ref, *energies)
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(loss_of.sum(), est)[0] for loss_of in (found, expected)]
+    torch.testing.assert_close(*slopes)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=IDS)

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from usepcli.dsp import ratios
+from usepcli.dsp import assign, ratios
 from usepcli.dsp.parts import Parts
 from usepcli.errors import ConfigError
 
@@ -100,6 +100,10 @@ class Loss:
         quiet = self._log(ratios.energy(est) + self.tau_zero * mix_energy)
         # Whatever the unused branch computes for a silent reference, it stays finite: eps > 0.
         return torch.where(active, self._active_direct(est, ref, ref_energy), quiet)
+
+    def dealt(self, est: Tensor, owner: Tensor, ref: Tensor, ref_energy: Tensor, mix_energy: Tensor | None) -> Tensor:
+        """Return the loss (B, K) of the sums of est (B, N, T) that owner (B, N) gives to each of ref (B, K, T)."""
+        return self.direct(assign.remix(est, owner, ref.shape[1]), ref, ref_energy, mix_energy)
 
     def pairwise(self, est: Tensor, ref: Tensor, mix: Tensor | None = None) -> Tensor:
         """Return the loss of every pair of est (B, N, T) and ref (B, K, T) as (B, K, N) float64.

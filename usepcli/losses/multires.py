@@ -17,7 +17,7 @@ from torch import Tensor
 
 from usepcli.dsp.stft import STFT
 from usepcli.errors import ConfigError, choices
-from usepcli.losses.base import SILENCE_RMS, Products
+from usepcli.losses.base import SILENCE_RMS, Loss, Products
 from usepcli.losses.thresholded import SNR
 
 
@@ -63,6 +63,11 @@ class MultiResolutionL1(SNR):
         level = self._level(mix_energy, ref)
         shape = self._difference(self._views(est), self._views(ref), level)
         return super().direct(est, ref, ref_energy, mix_energy) + shape
+
+    def dealt(self, est: Tensor, owner: Tensor, ref: Tensor, ref_energy: Tensor, mix_energy: Tensor | None) -> Tensor:
+        """Return the loss (B, K) of the sums of est (B, N, T) that owner (B, N) gives to each of ref (B, K, T)."""
+        # Spectra are of the sums themselves, of which `snr` knows the errors alone.
+        return Loss.dealt(self, est, owner, ref, ref_energy, mix_energy)
 
     def from_products(self, p: Products) -> Tensor:
         """Return the loss by which assignments are searched, without gradient; ValueError where it lacks waveforms."""

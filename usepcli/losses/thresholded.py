@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from usepcli.dsp import ratios
+from usepcli.dsp import assign, ratios
 from usepcli.losses.base import Loss, Products, tau
 
 
@@ -31,6 +31,12 @@ class SNR(Loss):
 
     def _active_direct(self, est: Tensor, ref: Tensor, ref_energy: Tensor) -> Tensor:
         return self._value(ratios.residual_energy(est, ref), ref_energy)
+
+    def dealt(self, est: Tensor, owner: Tensor, ref: Tensor, ref_energy: Tensor, mix_energy: Tensor | None) -> Tensor:
+        """Return the loss (B, K) of the sums of est (B, N, T) that owner (B, N) gives to each of ref (B, K, T)."""
+        if not bool(self.active(ref_energy, mix_energy, ref.shape[-1]).all()):
+            return super().dealt(est, owner, ref, ref_energy, mix_energy)
+        return self._value(assign.missed(est, owner, ref), ref_energy)
 
     def _active_products(self, p: Products) -> Tensor:
         return self._value((p.ref - 2 * p.cross + p.est).clamp_min(0), p.ref)

@@ -49,13 +49,12 @@ def deal(
     with torch.autocast(est.device.type, enabled=False):
         est = est if est.dtype == torch.float64 else est.float()
         owner, products = _search(loss, est, mixtures, mom, assign, rules)
-        remixed = assignment.remix(est, owner, mixtures.shape[1])  # (B, P, T)
         ref_energy, mom_energy = (energy.to(est.dtype) for energy in (products.ref, products.mom))
-        pair_db = loss.direct(remixed, mixtures, ref_energy, mom_energy)
+        pair_db = loss.dealt(est, owner, mixtures, ref_energy, mom_energy)
         error = products.errors(owner)
         blurred = error < 100 * products.off(owner)
         if bool(blurred.any()):
-            direct = ratios.residual_energy(remixed.detach(), mixtures.to(est.dtype)).double()
+            direct = assignment.missed(est.detach(), owner, mixtures).double()
             error = torch.where(blurred, direct, error)
     active = loss.active(products.ref, products.mom, mom.shape[-1])
     return Dealt(pair_db.mean(-1), owner, pair_db, active, snr_db(products.ref, error), products.est)
@@ -73,18 +72,16 @@ class _Products(NamedTuple):
 
     def errors(self, owner: Tensor) -> Tensor:
         """Return the energy (B, P) of what the outputs dealt out by owner (B, N) lack of each mixture."""
-        matrix = _matrix(owner, self.ref.shape[1])
+        matrix = self._matrix(owner)
         return self.ref - 2 * (matrix * self.cross).sum(-1) + (matrix @ self.gram * matrix).sum(-1)
 
     def off(self, owner: Tensor) -> Tensor:
         """Return by how much (B, P) these may be off at most."""
-        norms = (_matrix(owner, self.ref.shape[1]) @ self.est.clamp_min(0).sqrt()[..., None])[..., 0]  # (B, P)
+        norms = (self._matrix(owner) @ self.est.clamp_min(0).sqrt()[..., None])[..., 0]  # (B, P)
         return self.rounding * (norms + self.ref.sqrt()).square()
 
-
-def _matrix(owner: Tensor, n_mix: int) -> Tensor:
-    """Return A (B, P, N) float64 of zeros and ones, of which every column has a one where owner says."""
-    return (owner[:, None] == torch.arange(n_mix, device=owner.device)[:, None]).double()
+    def _matrix(self, owner: Tensor) -> Tensor:
+        return assignment.dealt_out(owner, self.ref.shape[1]).double()
 
 
 def _products(signals: Sequence[Tensor], narrow: bool) -> _Products:
