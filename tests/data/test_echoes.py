@@ -71,6 +71,21 @@ def test_voices_share_a_room_and_no_place_while_there_is_another(tmp_path: Path)
     assert met == {101, 102, 103, 201, 202, 203}  # seeds are fixed; of others 0.4 % would miss one
 
 
+@pytest.mark.parametrize(("sizes", "ring"), [((700,), 250), ((900, 333, 512), 2000)], ids=["alone", "long ring"])
+def test_voices_of_any_length_are_convolved(tmp_path: Path, sizes: tuple[int, ...], ring: int) -> None:
+    draw = np.random.default_rng(2)
+    waves = [draw.standard_normal(size).astype(np.float32) for size in sizes]
+    taps = draw.standard_normal(ring).astype(np.float32)
+    taps[0] = 10  # the direct sound
+    room = Echoes([[Echo(str(write(tmp_path / "r.wav", taps)), 0)]], RATE)
+    for wave, found in zip(waves, room(waves, np.random.default_rng(0)), strict=True):
+        want = np.convolve(wave.astype(float), taps)[: wave.size]
+        want *= np.sqrt(np.mean(wave.astype(float) ** 2) / np.mean(want**2))
+        # A transform of n samples errs by a few eps times log2 n of the largest.
+        np.testing.assert_allclose(found, want, atol=20 * 12 * 2.0**-24 * np.abs(want).max())
+        assert found.dtype == np.float32
+
+
 def test_a_set_in_simulated_rooms_gives_its_reverberant_channels_of_a_split(tmp_path: Path) -> None:
     (tmp_path / "prepare.json").write_text("{}")
     for name in ("train_00000", "train_00001", "test_00000"):

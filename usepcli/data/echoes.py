@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import oaconvolve
+import torch
+from torch import Tensor
 
 from usepcli.audio import io
 from usepcli.audio.resample import resample
@@ -25,6 +26,7 @@ from usepcli.files import show
 
 _RATIOS = (0.8, 0.1, 0.1)  # of rooms whose splits nobody names, as for recordings
 _REMEMBERED = 1000  # responses; a second of each is 64 kB at 16 kHz
+_TRANSFORMED = 250  # spectra of responses; one for segments of three seconds takes 229 kB at 16 kHz
 
 
 class Echo(NamedTuple):
@@ -45,13 +47,38 @@ class Echoes:
         """Return waves (T,) as they sound in a room that is drawn, no two at one place while it has another."""
         room = self.rooms[int(draw.integers(len(self.rooms)))]
         places = draw.permutation(len(room))
-        return [self._heard(wave, room[places[k % len(room)]]) for k, wave in enumerate(waves)]
+        return self._heard(waves, [room[places[k % len(room)]] for k in range(len(waves))])
 
-    def _heard(self, wave: np.ndarray, echo: Echo) -> np.ndarray:
+    def _heard(self, waves: Sequence[np.ndarray], where: Sequence[Echo]) -> list[np.ndarray]:
+        """Return each wave as it sounds at a place, all of them transformed together."""
+        length = max(wave.size for wave in waves)
+        responses = [self._response(echo) for echo in where]
+        size = _size(length + min(length, max(response.size for response in responses)) - 1)
+        # A row alone takes a transform longer than two do.
+        rows = np.zeros((max(2, len(waves)), length), np.result_type(np.float32, *waves))
+        for row, wave in zip(rows, waves, strict=False):
+            row[: wave.size] = wave
+        spec = torch.fft.rfft(torch.from_numpy(rows), size)
+        for row, echo in zip(spec, where, strict=False):
+            row *= _spectrum(echo, self.rate, length, size)
+        heard = torch.fft.irfft(spec, size).numpy()
+        return [_as_loud(found[: wave.size], wave) for found, wave in zip(heard, waves, strict=False)]
+
+    def _response(self, echo: Echo) -> np.ndarray:
         self.read_last = Path(echo.path)
-        found = oaconvolve(wave, _response(echo, self.rate))[: len(wave)]
-        level, now = (float(np.sqrt(np.mean(np.square(each)))) for each in (wave, found))
-        return found * (level / now) if now else found
+        return _response(echo, self.rate)
+
+
+def _as_loud(found: np.ndarray, wave: np.ndarray) -> np.ndarray:
+    """Return what is heard of a wave at the level of that wave."""
+    level, now = (float(np.sqrt(np.mean(np.square(each)))) for each in (wave, found))
+    return found * (level / now) if now else found
+
+
+def _size(least: int) -> int:
+    """Return a length of quick transforms, of few there are: 4, 5, 6 or 7 times a power of two, at least `least`."""
+    step = 1 << max(0, (least - 1).bit_length() - 3)
+    return -(-least // step) * step
 
 
 def place(folder: Path) -> Path:
@@ -93,3 +120,9 @@ def _response(echo: Echo, rate: int) -> np.ndarray:
         raise BadInput(f"{show(echo.path)}: channel {echo.channel + 1} is silent, a room response was expected")
     heard = wave if own == rate else resample(wave, own, rate)
     return heard[arrival(heard) :].astype(np.float32)
+
+
+@functools.lru_cache(maxsize=_TRANSFORMED)
+def _spectrum(echo: Echo, rate: int, length: int, size: int) -> Tensor:
+    """Return the spectrum (size / 2 + 1,) of as much of a response as is heard within `length` samples, complex64."""
+    return torch.fft.rfft(torch.from_numpy(_response(echo, rate)[:length]), size)
