@@ -4,9 +4,10 @@
     pip install hyperpyyaml requests
     python benchmarks/speed.py -o benchmarks/speed.csv --figure benchmarks/figures/speed.png [--only losses]
 
-Losses, scores, training steps, what a training waits for, separation and start-up: everything is measured in turns with
-those who do the same (turns.py), on one thread, and a peer that is not installed has a row that says so. `bound` is the
-least that a work can take as it is done here. Read the columns of shares: seconds are those of one machine.
+Losses, scores, pieces of networks, training steps, what a training waits for, separation and start-up: everything is
+measured in turns with those who do the same (turns.py), on one thread, and a peer that is not installed has a row that
+says so. `bound` is the least that a work can take as it is done here. Read the columns of shares: seconds are those of
+one machine.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import losses
 import models
+import pieces
 import scores
 import separate
 import startup
@@ -36,7 +38,7 @@ from study import read, write
 
 from usepcli import device
 
-GROUPS = ["losses", "scores", "training", "separation", "start", "waiting"]
+GROUPS = ["losses", "scores", "pieces", "training", "separation", "start", "waiting"]
 MINUTES, FORWARD_S = 1.0, 4
 Run = Callable[[], float | None]
 USEP = str(Path(sys.executable).with_name("usep"))
@@ -162,7 +164,7 @@ def alone(group: str) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         works: dict[str, Callable[[], Iterator[turns.Work]]] = {
-            "losses": losses.works, "scores": scores.works, "training": steps.works,
+            "losses": losses.works, "scores": scores.works, "pieces": pieces.works, "training": steps.works,
             "separation": lambda: separation(Path(folder)), "start": start,
         }  # fmt: skip
         rows = steps.waiting() if group == "waiting" else turns.table(works[group]())
