@@ -1,4 +1,4 @@
-"""What `--overlap` and `--shifts` gain, and what they cost: pairs of test talkers of a speech folder, 24 s each.
+"""What `--overlap`, `--shifts` and `--speeds` gain, and what they cost: pairs of test talkers of a speech folder, 24 s.
 
 Speech of the test talkers is joined as in image.py, at the model's rate, levels within 5 dB. SI-SDRi is the mean over
 sources in the better order over the whole mixture; the gain is that over the usual settings on the same mixture, its
@@ -23,7 +23,7 @@ from usepcli import How, Separator
 SECONDS = 24
 SETTINGS = {
     "usual": How(), "--overlap 0.5": How(overlap=0.5), "--shifts 2": How(shifts=2), "--shifts 5": How(shifts=5),
-    "--overlap 0.5 --shifts 5": How(overlap=0.5, shifts=5),
+    "--speeds 3": How(speeds=3), "--speeds 5": How(speeds=5), "--speeds 3 --shifts 2": How(speeds=3, shifts=2),
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ GROUPS = {
     ),
     "Separation": (
         *("--model", "--channels", "--rest", "--residual", "--sources", "--keep", "--chunk-s", "--overlap"),
-        *("--shifts", "--track", "--two-stems"),
+        *("--shifts", "--speeds", "--track", "--two-stems"),
     ),
     "Live": ("--pcm", "--pipe", "--block-ms"),
     "Queries": ("--query", "--like", "--without", "--caption", "--always"),

@@ -152,6 +152,10 @@ def separate(
         int,
         typer.Option("--shifts", min=1, max=100, help="Hear every chunk N times, shifted, and average: N x the time."),
     ] = 1,
+    speeds: Annotated[
+        int,
+        typer.Option("--speeds", min=1, max=5, help="Hear every chunk at N speeds, and average: N x the time."),
+    ] = 1,
     track: Annotated[
         int,
         typer.Option("--track", min=0, metavar="N", help="Which track of sound of a film, from 1; 0 takes the first."),

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Iterator
 import numpy as np
 from torch import Tensor
 
-from usepcli.audio.resample import StreamResampler
+from usepcli.audio.resample import StreamResampler, resample
 from usepcli.dsp import image, rest
 from usepcli.dsp.overlap import Chunker, best_order, similarity
 from usepcli.errors import BadInput
-from usepcli.separator.how import How, Trace, two_of
+from usepcli.separator.how import SPEEDS, How, Trace, two_of
 from usepcli.separator.presence import Evidence
 from usepcli.separator.stitch import Stitcher, link_channels
 
@@ -72,20 +72,45 @@ def _checked(block: np.ndarray, ndim: int) -> np.ndarray:
 def shifted(rows: Rows, shifts: int, rate: int, ordered: bool = False) -> Rows:
     """Return rows that are asked `shifts` times, each time later by another part of half a second, and averaged.
 
-    What depends on where the model's frames fall differs between the answers and shrinks in their mean; the outputs of
-    each are brought into the order of the first, unless the model keeps one.
+    What depends on where the model's frames fall differs between the answers and shrinks in their mean.
+    """
+    delays = [round(k * _SHIFT_S * rate / shifts) | 1 for k in range(1, shifts)]  # odd: between the frames of any model
+
+    def answers(waves: np.ndarray) -> Iterator[np.ndarray]:
+        for late in delays:
+            yield rows(np.pad(waves, (*((0, 0),) * (waves.ndim - 1), (late, 0))))[..., late:]
+
+    return _averaged(rows, answers, ordered) if delays else rows
+
+
+def sped(rows: Rows, speeds: int, ordered: bool = False) -> Rows:
+    """Return rows that are asked at `speeds` speeds, the true one among them, and averaged at the true one.
+
+    A model that takes voices for one another does so less where they are higher or lower, and the mean has less of it.
+    """
+
+    def answers(waves: np.ndarray) -> Iterator[np.ndarray]:
+        for before, after in SPEEDS[1:speeds]:
+            yield resample(rows(resample(waves, before, after)), after, before)[..., : waves.shape[-1]]
+
+    return _averaged(rows, answers, ordered) if speeds > 1 else rows
+
+
+def _averaged(rows: Rows, more: Callable[[np.ndarray], Iterator[np.ndarray]], ordered: bool) -> Rows:
+    """Return rows that give the mean of their own answer and of more, each in the order of the first.
+
+    ordered: the model keeps an order of its own.
     """
 
     def average(waves: np.ndarray) -> np.ndarray:
-        total = rows(waves).copy()
-        for k in range(1, shifts):
-            late = round(k * _SHIFT_S * rate / shifts) | 1  # odd: between the frames of any model
-            found = rows(np.pad(waves, (*((0, 0),) * (waves.ndim - 1), (late, 0))))[..., late:]
+        total, count = rows(waves).copy(), 1
+        for found in more(waves):
             for one, other in zip(total, found, strict=True):
-                one += other if ordered else other[best_order(similarity(one / k, other))[0]]
-        return total / np.float32(shifts)
+                one += other if ordered else other[best_order(similarity(one / count, other))[0]]
+            count += 1
+        return total / np.float32(count)
 
-    return rows if shifts == 1 else average
+    return average
 
 
 def estimate(

@@ -41,11 +41,13 @@ from usepcli.models.separator import SeparationModel
 from usepcli.models.spectral import SpectralModel
 from usepcli.separator import engines
 from usepcli.separator.engines import ENGINES, Run
+from usepcli.separator.how import SPEEDS
 from usepcli.weights import ensembles, onnx_writing, reach, runtimes
 
 TOLERANCE = 1000 * 2.0**-23
 LEAST_DB = 20.0
 _TRACED_S, _SHORTEST_S, _BETWEEN_S, _MORE_S = 2.0, 1.0, 1.3771, 0.5  # more than a chunk: what --shifts puts before it
+_SLOWEST = max(after / before for before, after in SPEEDS)  # and --speeds makes of it
 _FORM = 1  # goes up when graphs of the same model are written differently
 
 Heard = tuple[Tensor, Tensor | None]  # what a network gives, and the weights of the rest where it learned such
@@ -138,7 +140,7 @@ class _Asked:
     @property
     def lengths(self) -> list[int]:
         """Samples of what is compared: the shortest first, the longest last."""
-        longest = max(self.chunk_s, _TRACED_S) + _MORE_S
+        longest = _SLOWEST * (max(self.chunk_s, _TRACED_S) + _MORE_S)
         return [round(each * self.model.sample_rate) for each in (_SHORTEST_S, _BETWEEN_S, longest)]
 
     def graph(self, spelled: bool) -> Path:

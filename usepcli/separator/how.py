@@ -19,6 +19,7 @@ RESTS = ("share", "leave", "source")  # or "": what is usual for the model
 RESIDUAL = "residual"
 CHUNK_S, OVERLAP_S = 10.0, 2.0
 MOST_OVERLAP, MOST_SHIFTS = 0.5, 100
+SPEEDS = ((1, 1), (14, 15), (15, 14), (28, 29), (29, 28))  # rates before and after: the second makes a voice lower
 LEAST_HZ, MOST_HZ = 100, 10_000_000
 FLOOR_S, CEILING_S = 1.0, 86_400.0  # chunks are never shorter, nor longer than a day
 _LEAST_S, _MOST_S = 8.0, 16.0  # of a chunk that the model decides on
@@ -35,7 +36,8 @@ class How:
     it one more source, the last; "" does what is usual, "source" for a model that was asked for some of what there is
     and "share" for any other. `overlap` is the share of a chunk that it has in common with the next, 0 for 2 s or a
     quarter; with `shifts` above 1 the model hears every chunk so many times, each time a little later, and the mean of
-    its answers counts, for so many times the work. `track` is the number of a track of sound in a file that has
+    its answers counts, for so many times the work; with `speeds` above 1 it hears each of those at so many speeds, the
+    true one and up to 7 % beside it. `track` is the number of a track of sound in a file that has
     several, 0 for the first. `two_stems` names one source: all others are added up to one, "no_" and that name.
     UsageError for other words and numbers.
     """
@@ -44,6 +46,7 @@ class How:
     rest: str = ""
     overlap: float = 0.0
     shifts: int = 1
+    speeds: int = 1
     track: int = 0
     two_stems: str = ""
 
@@ -56,6 +59,8 @@ class How:
             raise UsageError(f"--track: found {self.track}; expected the number of a track of sound, from 1")
         if isinstance(self.shifts, bool) or not isinstance(self.shifts, int) or not 1 <= self.shifts <= MOST_SHIFTS:
             raise UsageError(f"--shifts: found {self.shifts}; expected a whole number from 1 to {MOST_SHIFTS}")
+        if isinstance(self.speeds, bool) or not isinstance(self.speeds, int) or not 1 <= self.speeds <= len(SPEEDS):
+            raise UsageError(f"--speeds: found {self.speeds}; expected a whole number from 1 to {len(SPEEDS)}")
         if self.channels not in CHANNELS:
             raise UsageError(f"--channels: {choices('channel policy', self.channels, CHANNELS)}")
         if self.rest and self.rest not in RESTS:

@@ -37,8 +37,8 @@ class Live:
             raise UsageError(f"live, --channels: {choices('channel policy', how.channels, CHANNELS)}")
         if how.rest not in RESTS:
             raise UsageError(f"live, rest: {choices('treatment of the rest', how.rest, RESTS)}")
-        if how.overlap or how.shifts > 1:
-            raise UsageError("live: has no chunks to overlap or to hear again; leave overlap and shifts out")
+        if how.overlap or how.shifts > 1 or how.speeds > 1:
+            raise UsageError("live: has no chunks to overlap or to hear again; leave overlap, shifts and speeds out")
         if how.two_stems:
             raise UsageError("live, --two-stems: whole recordings only; leave it out, and keep what is wanted")
         rate = checked_rate(rate)

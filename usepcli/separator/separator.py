@@ -21,7 +21,7 @@ from usepcli.models.queried import Bound, Example, Model, QueriedModel
 from usepcli.models.separator import SeparationModel
 from usepcli.separator import engines, words
 from usepcli.separator.examples import heard
-from usepcli.separator.flow import Flow, Intake, Rows, shifted
+from usepcli.separator.flow import Flow, Intake, Rows, shifted, sped
 from usepcli.separator.how import (
     FLOOR_S,
     OVERLAP_S,
@@ -320,7 +320,7 @@ class Separator:
         if how.overlap:
             overlap = max(1, min(round(how.overlap * self._chunk), self._chunk // 2))
         model = self._answering()
-        rows = shifted(rows, how.shifts, self.rate, model.ordered)
+        rows = shifted(sped(rows, how.speeds, model.ordered), how.shifts, self.rate, model.ordered)
         if isinstance(model, Bound) and self.n_src == 1 and how.rest == "share":
             raise UsageError("rest: 'share' would give all others to the one source asked for; use leave or source")
         gone = absent if self.queries else None

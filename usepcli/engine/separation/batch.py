@@ -36,7 +36,7 @@ def settings(
     """Return all that changes what is written: not the device, not the number of threads."""
     _, card, weights = ensembles.find(model)
     usual = How()  # what was not asked for does not tell outputs from earlier ones
-    more = {name: getattr(wish.how, name) for name in ("overlap", "shifts", "track", "two_stems")}
+    more = {name: getattr(wish.how, name) for name in ("overlap", "shifts", "speeds", "track", "two_stems")}
     more = {name: value for name, value in more.items() if value != getattr(usual, name)}
     return {
         "model": card.name,

@@ -47,7 +47,7 @@ class Separator(Waves):
             always=self.always,
             channels=how.channels,
             rest="" if how.rest == "source" else how.rest, residual=how.rest == "source", overlap=how.overlap,
-            shifts=how.shifts, track=how.track, two_stems=how.two_stems, sources=sources, keep=keep, name=name,
-            form=form, subtype=subtype, clip=clip, overwrite=overwrite, resume=resume, quiet=True, say=say,
+            shifts=how.shifts, speeds=how.speeds, track=how.track, two_stems=how.two_stems, sources=sources, keep=keep,
+            name=name, form=form, subtype=subtype, clip=clip, overwrite=overwrite, resume=resume, quiet=True, say=say,
         )  # fmt: skip
         return done.records[0]

@@ -83,6 +83,7 @@ def separate(
     chunk_s: float = 0.0,
     overlap: float = 0.0,
     shifts: int = 1,
+    speeds: int = 1,
     track: int = 0,
     device: str = "auto",
     threads: int = 0,
@@ -110,7 +111,7 @@ def separate(
         raise UsageError(f"--rest: {choices('treatment of the rest', rest, _RESTS)}; --residual writes it as a file")
     form, subtype, figure = form.lower().lstrip("."), subtype.upper(), figure.lower().lstrip(".")
     pages = Pages(out, report, figure, overwrite, labels.lower())
-    how = How(channels, "source" if residual else rest, overlap, shifts, track, two_stems)
+    how = How(channels, "source" if residual else rest, overlap, shifts, speeds, track, two_stems)
     wish = Wish(how, sources, clip, queries=asked.labels, always=always)
     share = shards.asked(shard, merge)
     jobs.check_template(name)
