@@ -78,8 +78,8 @@ def remix(
         str | None,
         typer.Option(
             "--model", "-m",
-            help="Separate the one FILE, or the mixtures of --shuffle, with this model first; for a FILE of which "
-            "sources are named the model default.",
+            help="Separate the one FILE, or the mixtures of --shuffle, with this model first; for a FILE whose "
+            "sources are named: default, or words_small where a name is words.",
             autocompletion=options.complete_model, show_default=False,
         ),
     ] = None,
