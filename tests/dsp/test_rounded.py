@@ -49,7 +49,7 @@ def test_what_rounding_cannot_have_chosen_is_what_exact_products_choose(
     blurred = off(gram, norms)
     blurred = (blurred + blurred.mT) / 2
     exact = assign.mixit(gram, cross, snr_cost(ref, tau))
-    found, sure = rounded.mixit(blurred, off(cross, ref.sqrt()), ref, snr_cost(ref, tau), rounding)
+    found, sure = rounded.mixit(blurred, off(cross, ref.sqrt()), ref, lambda rows: snr_cost(ref[rows], tau), rounding)
     assert torch.equal(found[sure], exact[sure])
     if rounding == 1e-6 and level == 0.3 and quiet == 1:
         assert sure.double().mean() > 0.8  # and it does not doubt everything
@@ -57,7 +57,10 @@ def test_what_rounding_cannot_have_chosen_is_what_exact_products_choose(
 
 def test_rules_leave_no_doubt_where_they_leave_one_way() -> None:
     gram, cross, ref = torch.eye(2)[None].double(), torch.ones(1, 2, 2).double(), torch.full((1, 2), 3.0).double()
-    cost = snr_cost(ref, 0.0)
+
+    def cost(rows: rounded.Rows):
+        return snr_cost(ref[rows], 0.0)
+
     assert not rounded.mixit(gram, cross, ref, cost, 1e-6)[1].any()  # all ways cost the same
     rules = assign.Rules(torch.tensor([[True, False], [False, True]]))
     owner, sure = rounded.mixit(gram, cross, ref, cost, 1e-6, rules)

@@ -22,6 +22,8 @@ MAX_MIXIT = 65_536
 # Of the mean energy of the outputs: keeps silent and repeated outputs solvable, and moves no weight by more.
 RIDGE = 1e-6
 
+_AT_ONCE = 8  # outputs: a product over all subsets costs N^2 for each of them, a step about as much as N products
+
 _UNUSABLE = 1e9
 _FORBIDDEN = 1e12
 _log = logging.getLogger(__name__)
@@ -74,8 +76,10 @@ def subset_sums(values: Tensor) -> Tensor:
     """Return the sum over every subset, (..., N) -> (..., 2^N).
 
     Bit n of the index says that n is in the subset. Each output doubles the table, so that all
-    sums together cost 2^N additions.
+    sums together cost 2^N additions; of few outputs, one product costs less than N steps do.
     """
+    if values.shape[-1] <= _AT_ONCE and values.is_floating_point():
+        return values @ _subsets(values.shape[-1]).to(values).T
     table = values.new_zeros((*values.shape[:-1], 1))
     for value in values.unbind(-1):
         table = torch.cat([table, table + value[..., None]], -1)
@@ -84,6 +88,9 @@ def subset_sums(values: Tensor) -> Tensor:
 
 def subset_energies(gram: Tensor) -> Tensor:
     """Return a^T G a for every 0/1 vector a, (B, N, N) -> (B, 2^N), indexed as in `subset_sums`."""
+    if gram.shape[-1] <= _AT_ONCE:
+        a = _subsets(gram.shape[-1]).to(gram)
+        return (a @ gram).mul_(a).sum(-1).clamp_min_(0)
     table = gram.new_zeros((gram.shape[0], 1))
     twice = gram.new_zeros((*gram.shape[:-1], 1))  # 2 <e_m, sum_S e> of the outputs m that are still to come
     for n in range(gram.shape[-1]):
@@ -92,6 +99,12 @@ def subset_energies(gram: Tensor) -> Tensor:
         twice = twice[:, 1:]
         twice = torch.cat([twice, twice + 2 * gram[:, n + 1 :, n, None]], -1)
     return table.clamp_min(0)
+
+
+@lru_cache(maxsize=16)
+def _subsets(n_est: int) -> Tensor:
+    """Return every 0/1 vector a as a row of (2^N, N) float64, indexed as in `subset_sums`."""
+    return (torch.arange(2**n_est)[:, None] >> torch.arange(n_est) & 1).double()
 
 
 @lru_cache(maxsize=16)

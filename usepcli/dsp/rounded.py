@@ -21,16 +21,24 @@ from usepcli.dsp import assign
 _FIRST_ORDER_DB = 0.5
 
 Cost = Callable[[Tensor, Tensor], Tensor]
+Rows = Tensor | slice  # a choice of examples
 
 
 def mixit(
-    gram: Tensor, cross: Tensor, ref_energy: Tensor, pair_cost: Cost, rounding: float, rules: assign.Rules | None = None
+    gram: Tensor,
+    cross: Tensor,
+    ref_energy: Tensor,
+    cost_of: Callable[[Rows], Cost],
+    rounding: float,
+    rules: assign.Rules | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the owners as `assign.mixit` does, of two mixtures, and the examples (B,) in which that is sure.
 
     gram, cross and the energies ref_energy (B, 2) of the mixtures may be off by `rounding` times the norms of the two
-    signals of each product. All are float64. pair_cost is in dB, and monotone in each of its arguments.
+    signals of each product. All are float64. The cost that cost_of gives for some examples is in dB, and monotone in
+    each of its arguments.
     """
+    pair_cost = cost_of(slice(None))
     norms = gram.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
     energy = assign.subset_energies(gram)[:, None]  # (B, 1, S)
     sums = assign.subset_sums(torch.cat([cross, norms[:, None]], 1))
@@ -54,8 +62,10 @@ def mixit(
     moved = reach.gather(-1, index ^ best) / most.clamp_min(torch.finfo(most.dtype).tiny)
     slack = (others[0] - costs).abs() + (others[1] - costs).abs()
     clear = (lead > _first_order(slack, best, (2 * moved).clamp_max(1))) | (index == best)
-    if not bool(clear.all()):
-        clear |= _apart(energy, inner, off, pair_cost, best) | (lead == torch.inf)
+    rows = ~clear.all(-1)
+    if bool(rows.any()):
+        errors = off[0][rows], off[1][rows]
+        clear[rows] |= _apart(energy[rows], inner[rows], errors, cost_of(rows), best[rows]) | (lead[rows] == torch.inf)
     return owner, clear.all(-1)
 
 

@@ -6,7 +6,7 @@ they are made again in float64, so that the outcome is that of a search in float
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -107,10 +107,13 @@ def _search(
         return assignment.mixit_ls(p.gram, p.cross, rules), p
     if not exact:
         return assignment.split(_costs_on_waves(loss, est, mixtures, mom), rules), p
-    cost = _cost(loss, p.ref, p.mom, mom.shape[-1])
+
+    def cost_of(rows: rounded.Rows) -> rounded.Cost:
+        return _cost(loss, p.ref[rows], p.mom[rows], mom.shape[-1])
+
     if not narrow:
-        return assignment.mixit(p.gram, p.cross, cost, rules), p
-    owner, sure = rounded.mixit(p.gram, p.cross, p.ref, cost, p.rounding, rules)
+        return assignment.mixit(p.gram, p.cross, cost_of(slice(None)), rules), p
+    owner, sure = rounded.mixit(p.gram, p.cross, p.ref, cost_of, p.rounding, rules)
     if not bool(sure.all()):
         rows = ~sure if bool(sure.any()) else slice(None)
         q = _products([x[rows] for x in signals], narrow=False)
@@ -120,7 +123,7 @@ def _search(
     return owner, p
 
 
-def _cost(loss: Loss, ref_energy: Tensor, mom_energy: Tensor, length: int) -> Callable[[Tensor, Tensor], Tensor]:
+def _cost(loss: Loss, ref_energy: Tensor, mom_energy: Tensor, length: int) -> rounded.Cost:
     """Return what maps the energy of sums of outputs, and their products with the mixtures, to the loss."""
 
     def cost(energy: Tensor, inner: Tensor) -> Tensor:

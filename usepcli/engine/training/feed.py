@@ -20,7 +20,7 @@ from usepcli.engine.training import amount, parts
 from usepcli.errors import BadInput, WorkerDied
 from usepcli.objectives.base import Objective
 
-AHEAD = 2  # micro-batches that a worker may have at once
+AHEAD = 2  # micro-batches that a worker may have at once, or the thread that reads where there is none
 
 
 class Feed:
@@ -84,7 +84,7 @@ class Feed:
         """Yield the micro-batches of an epoch; the workers stay for the next."""
         self._hands = self._hands or self._start()
         try:
-            for batch in crew.in_order(self._hands, self.batches, self.t.workers * AHEAD or 1):
+            for batch in crew.in_order(self._hands, self.batches, AHEAD * max(1, self.t.workers)):
                 yield _with(batch, torch.from_numpy) if self.t.workers else batch
         except MemoryError as fault:
             raise WorkerDied(
