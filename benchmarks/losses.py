@@ -1,6 +1,6 @@
 """Forward and backward time of PIT and MixIT, in turns with peers and with the least that each can take.
 
-    python benchmarks/losses.py [--turns 15] [--memory]
+    python benchmarks/losses.py [--turns 40] [--memory]
 
 The peers are asteroid, torchmetrics and SpeechBrain, where they are installed, the textbook formulation (every
 assignment on waveforms) and, for MixIT, the least-squares one of Self-Remixing's code, which is not exact. The bound is
@@ -159,7 +159,7 @@ def works() -> Iterator[turns.Work]:
             signals = draw(n)
             able = {who: make for who, make in contenders.items() if (who, n) != ("SpeechBrain", 8)}  # 8 s a pass
             makers = {who: _maker(make, signals) for who, make in able.items()}
-            yield turns.Work("losses", f"{kind}, {n} outputs, batch 16 x 4 s", makers, turns=15)
+            yield turns.Work("losses", f"{kind}, {n} outputs, batch 16 x 4 s", makers, turns=40)
 
 
 def _maker(make: Callable[[], Objective], signals: tuple[Tensor, ...]) -> Callable[[], Callable[[], None]]:
@@ -196,7 +196,7 @@ def memory() -> None:
 def main() -> None:
     """Measure and print; benchmarks/speed.py writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--only", default="", help="works whose name holds this, such as MixIT")
     parser.add_argument("--memory", action="store_true")
     asked = parser.parse_args()
