@@ -164,6 +164,25 @@ def test_what_this_process_computes_is_over_when_its_hands_are_closed(monkeypatc
     assert done == [0]  # a thread still at work would be ended by the interpreter's end, and abort it (SIGABRT)
 
 
+def test_what_is_read_ahead_is_let_go_and_the_thread_works_on() -> None:
+    go, begun = threading.Event(), threading.Event()
+
+    def task(number: int) -> int:
+        if number == 1:
+            begun.set()
+            go.wait()
+        return number
+
+    hands = crew.Alone(task, 600.0, "too long")
+    some = crew.in_order(hands, range(5), 3)
+    assert next(some) == 0
+    begun.wait()  # the second is under way, the third waits for it
+    some.close()
+    go.set()
+    assert list(crew.in_order(hands, [7, 8], 2)) == [7, 8]
+    hands.close()
+
+
 def test_time_in_which_the_parent_stood_still_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(crew.time, "monotonic", lambda: now[0])

@@ -373,11 +373,12 @@ class Alone:
     def _work(self) -> None:
         while (job := self._tasks.get()) is not None:
             task, future = job
-            try:
-                result = self.function(task)
-            except Exception as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-                del result
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = self.function(task)
+                except Exception as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+                    del result
             del job, task, future
