@@ -122,7 +122,7 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
     shown = [row for row in rows if row["usep_over_least"]]
     works = list(dict.fromkeys(row["work"] for row in shown))
     others = list(dict.fromkeys(row["contender"] for row in shown if row["contender"] != turns.BOUND))
-    figure, axis = plt.subplots(figsize=(9.5, 0.34 * len(works) + 1.4), layout="constrained")
+    figure, axis = plt.subplots(figsize=(12, 0.3 * len(works) + 1.2), layout="constrained")
     for number, who in enumerate([*others, turns.BOUND]):
         found = [(float(row["usep_over_least"]), works.index(row["work"])) for row in shown if row["contender"] == who]
         if not found:
@@ -135,7 +135,7 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
     axis.set(xscale="log", yticks=range(len(works)), yticklabels=works)
     axis.set_xlabel("time of usep / time of the other (left of 1, usep is faster)")
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.invert_yaxis()
+    axis.set_ylim(len(works) - 0.5, -0.5)
     axis.grid(color="0.92")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
