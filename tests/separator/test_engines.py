@@ -118,7 +118,7 @@ def test_channels_go_row_by_row_and_what_was_not_compared_goes_to_torch(tmp_path
     assert np.abs(ours.rows(rows) - torchs.rows(rows)).max() < graphs.TOLERANCE and stand.asked == 3
     for short in (1, 100, 7900):
         assert np.array_equal(ours.rows(rows[:, :short]), torchs.rows(rows[:, :short])) and stand.asked == 3
-    longer = TALKERS[None, : round((ours.chunk_s + 0.6) * 8000)]
+    longer = TALKERS[None, : round((ours.chunk_s + 0.8) * 8000)]  # and slower, for --speeds, were compared
     assert np.array_equal(ours.rows(longer), torchs.rows(longer)) and stand.asked == 3
 
 

@@ -10,11 +10,9 @@ import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from usepcli.audio import io
 from usepcli.audio.resample import resample
@@ -23,6 +21,9 @@ from usepcli.data.corpora.responses import responses_in
 from usepcli.data.rooms import arrival
 from usepcli.errors import BadInput, InputNotFound
 from usepcli.files import show
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _RATIOS = (0.8, 0.1, 0.1)  # of rooms whose splits nobody names, as for recordings
 _REMEMBERED = 1000  # responses; a second of each is 64 kB at 16 kHz
@@ -51,6 +52,8 @@ class Echoes:
 
     def _heard(self, waves: Sequence[np.ndarray], where: Sequence[Echo]) -> list[np.ndarray]:
         """Return each wave as it sounds at a place, all of them transformed together."""
+        import torch  # commands that only look at rooms do without
+
         length = max(wave.size for wave in waves)
         responses = [self._response(echo) for echo in where]
         size = _size(length + min(length, max(response.size for response in responses)) - 1)
@@ -125,4 +128,6 @@ def _response(echo: Echo, rate: int) -> np.ndarray:
 @functools.lru_cache(maxsize=_TRANSFORMED)
 def _spectrum(echo: Echo, rate: int, length: int, size: int) -> Tensor:
     """Return the spectrum (size / 2 + 1,) of as much of a response as is heard within `length` samples, complex64."""
+    import torch
+
     return torch.fft.rfft(torch.from_numpy(_response(echo, rate)[:length]), size)
