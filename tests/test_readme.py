@@ -97,6 +97,9 @@ def test_walk_through_training_with_and_without_sources_and_using_the_models(pla
     assert "versus" in run(tuned.replace("usep train", "usep train --set train.max_steps=1"), place)
     run(block("walk: without sources"), place)
     assert len(list((place / "separated_mine").rglob("*_4.wav"))) == 40
+    few = block("walk: few references")
+    few = few[few.index("usep train --profile fine_tune") :].replace("usep train", "usep train --set train.max_steps=1")
+    assert "si-snri" in run(few.replace(" --data", " --limit 4 --data"), place)
     run(block("walk: use"), place)
     for name in ("apart/talk_1.wav", "apart/talk_2.wav", "softer.wav", "first.wav"):
         assert (place / name).exists(), name
