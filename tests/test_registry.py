@@ -29,10 +29,9 @@ def test_signature_in_the_source_is_the_signature_of_the_class(kind: str, name: 
     true = inspect.signature(part).parameters
     hidden = {"model", "loss"} if kind == "objective" else set()
     named = {key for key, p in true.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    shared = any(p.kind is p.VAR_KEYWORD for p in true.values())
-    common = (
-        {} if not shared else {k: v for base in reversed(part.__mro__) for k, v in vars(base).get("COMMON", {}).items()}
-    )
+    common = {}
+    for table in (key.upper() for key, p in true.items() if p.kind is p.VAR_KEYWORD):
+        common |= {key: told for base in reversed(part.__mro__) for key, told in vars(base).get(table, {}).items()}
     assert set(found) == (named | common.keys()) - hidden
     assert {key: found[key].default for key in common} == common
     for key, parameter in found.items():

@@ -73,7 +73,7 @@ def test_one_word_and_many_of_them_are_heard_as_their_mean() -> None:
         ({"condition": 0}, r"model\.condition: found 0"),
         ({"channels": (12, 24)}, r"model\.channels: found \[12, 24\]; expected multiples of model\.groups = 8"),
         ({"kernel": 4}, r"model\.kernel: found 4; expected an odd number"),
-        ({"consistency": "learned"}, r"model\.consistency: learned, for which film_unet has no layer"),
+        ({"consistency": "learned"}, r"model\.consistency: learned, for which no model by query has a layer"),
         ({"prompts": "p.safetensors"}, r"model\.prompts: found p.safetensors, and model\.conditioner labels"),
     ],
 )

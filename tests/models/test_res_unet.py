@@ -98,7 +98,7 @@ def test_arithmetic_is_counted_by_the_frame(time_levels: int) -> None:
         ({"channels": (4, 0)}, r"model\.channels: found \[4, 0\]; expected one number above 0"),
         ({"n_fft": 72, "hop": 16}, r"model\.n_fft: found 72; expected a multiple of 16, which 3 levels halve"),
         ({"time_levels": 4}, r"model\.time_levels: found 4; expected 0 to 3"),
-        ({"consistency": "learned"}, r"model\.consistency: learned, for which res_unet has no layer"),
+        ({"consistency": "learned"}, r"model\.consistency: learned, for which no model by query has a layer"),
     ],
 )
 def test_settings_that_clash_name_their_key(options: dict[str, Any], said: str) -> None:

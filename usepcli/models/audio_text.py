@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +27,8 @@ from usepcli.encoders.base import Conditioner, Judge
 from usepcli.errors import ConfigError
 from usepcli.models.fixed import Fixed
 from usepcli.models.queried import Conditions, QueriedModel
-from usepcli.models.worded import opened
+from usepcli.models.worded import Kind, Norm, When, opened
 
-Norm = Literal["none", "std", "mean_std"]
-Kind = Literal["none", "uniform", "magsq"]
-When = Literal["always", "eval"]
 _LOW_HZ, _HIGH = 60.0, 0.95  # ends of the bank, the upper one of half the rate
 _OFFSET = 1e-3
 

@@ -19,7 +19,7 @@ Level: the paper takes magnitudes as they come; `input_norm: none` does, `std` m
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +32,9 @@ from usepcli.models.dense import Dense
 from usepcli.models.mask_levels import MaskLevels, Sizes, check_counts, repeated, widths
 from usepcli.models.queried import Conditions
 from usepcli.models.refine import Refine
-from usepcli.models.worded import WordedModel, conditioner_of
+from usepcli.models.worded import Worded, WordedModel
 
 Head = Literal["inner", "none"]
-Norm = Literal["none", "std", "mean_std"]
-Kind = Literal["none", "uniform", "magsq"]
-When = Literal["always", "eval"]
 
 _TOGETHER = 4  # queries whose own part runs at once where no gradient is wanted; memory is bounded by it
 
@@ -61,20 +58,12 @@ class CondUNet(MaskLevels, WordedModel):
             "sample_rate": 8000, "input_norm": "std",
         },
     }  # fmt: skip
+    WORDED: ClassVar[Worded] = {"sample_rate": 11025, "input_norm": "none"}
 
     def __init__(
         self,
         *,
-        conditioner: str = "labels",
-        conditioner_path: str = "",
-        conditioner_sha256: str = "",
-        prompts: str = "",
-        context: int = 0,
-        classes: tuple[str, ...] = (),
-        traits: tuple[str, ...] = (),
         refine: bool = False,
-        cond_dim: int = 0,
-        emb_dim: int = 0,
         ngf: int = 64,
         levels: int = 7,
         head_levels: int = 4,
@@ -92,37 +81,23 @@ class CondUNet(MaskLevels, WordedModel):
         n_fft: int = 1024,
         hop: int = 256,
         log_freq: int = 0,
-        sample_rate: int = 11025,
-        input_norm: Norm = "none",
-        consistency: Kind = "none",
-        consistency_when: When = "always",
+        **worded: Unpack[Worded],
     ) -> None:
-        """Take the widths of tokens and whole (0: the conditioner's), n_fft and hop in samples; ConfigError as named.
+        """Take n_fft and hop in samples; ConfigError as named.
 
-        conditioner_sha256 is what a stored model knows its encoder by; a profile leaves it empty. prompts: a model that
-        has learned vectors before the words; context: how many, or how many to learn anew (encoders/prompts.py).
-        traits: what may be asked for beside words, in brackets (encoders/traits.py). refine: conditions are adapted to
-        the mixture (models/refine.py).
+        refine: conditions are adapted to the mixture (models/refine.py).
         """
-        super().__init__(
-            sample_rate=sample_rate, hop=hop, input_norm=input_norm, consistency=consistency,
-            consistency_when=consistency_when,
-        )  # fmt: skip
-        if consistency == "learned":
-            raise ConfigError("model.consistency: learned, for which cond_unet has no layer; take magsq or uniform")
+        super().__init__(hop=hop, mask_padding=mask_padding, **worded)
         counts = {
             "ngf": (ngf, 1), "levels": (levels, 2), "res_convs": (res_convs, 0),
             "late_res_convs": (late_res_convs, 0), "sa_blocks": (sa_blocks, 0),
             "ca_blocks": (ca_blocks, 0), "heads": (heads, 1), "mlp_ratio": (mlp_ratio, 1),
-            "out_channels": (out_channels, 1), "log_freq": (log_freq, 0), "cond_dim": (cond_dim, 0),
-            "emb_dim": (emb_dim, 0), "context": (context, 0),
+            "out_channels": (out_channels, 1), "log_freq": (log_freq, 0),
         }  # fmt: skip
         check_counts(counts, head_levels=head_levels, late_levels=late_levels)
         attends = ca_blocks > 0 and (late_levels > 0 or head_levels < levels)
         _check(condition_head, attends or bottleneck_concat)
         self.stft = STFT(n_fft, n_fft, hop)
-        given = (conditioner_path, classes, cond_dim, emb_dim, conditioner_sha256)
-        self.take(conditioner_of(conditioner, given, prompts, context), traits, mask_padding)
         sizes = Sizes(
             widths(ngf, levels), head_levels, out_channels, res_convs, sa_blocks, heads, mlp_ratio, ca_blocks,
             self.words.token_dim, late_levels, late_res_convs, self.words.pooled_dim if bottleneck_concat else 0,

@@ -15,7 +15,7 @@ of the sounds is meant.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -28,11 +28,7 @@ from usepcli.models.dense import Dense, Pointwise
 from usepcli.models.queried import Conditions
 from usepcli.models.spectral import LOG_FLOOR
 from usepcli.models.unet_mask import Decoder, Encoder, check_sizes, middle
-from usepcli.models.worded import WordedModel, conditioner_of
-
-Norm = Literal["none", "std", "mean_std"]
-Kind = Literal["none", "uniform", "magsq"]
-When = Literal["always", "eval"]
+from usepcli.models.worded import Worded, WordedModel
 
 
 class Film(nn.Module):
@@ -85,15 +81,6 @@ class FilmUNet(WordedModel):
     def __init__(
         self,
         *,
-        conditioner: str = "labels",
-        conditioner_path: str = "",
-        conditioner_sha256: str = "",
-        prompts: str = "",
-        context: int = 0,
-        classes: tuple[str, ...] = (),
-        traits: tuple[str, ...] = (),
-        cond_dim: int = 0,
-        emb_dim: int = 0,
         n_fft: int = 512,
         hop: int = 128,
         channels: tuple[int, ...] = (256, 512, 512, 512),
@@ -102,22 +89,13 @@ class FilmUNet(WordedModel):
         groups: int = 8,
         late_levels: int = 2,
         condition: int = 256,
-        sample_rate: int = 16000,
-        input_norm: Norm = "std",
-        consistency: Kind = "none",
-        consistency_when: When = "always",
+        **worded: Unpack[Worded],
     ) -> None:
         """Take n_fft and hop in samples, kernel in frames, channels of each level; ConfigError if sizes clash.
 
-        late_levels: of the decoder, that hear the query; condition: the width of what they hear. The conditioner and
-        its keys are those of `cond_unet`.
+        late_levels: of the decoder, that hear the query; condition: the width of what they hear.
         """
-        super().__init__(
-            sample_rate=sample_rate, hop=hop, input_norm=input_norm, consistency=consistency,
-            consistency_when=consistency_when,
-        )  # fmt: skip
-        if consistency == "learned":
-            raise ConfigError("model.consistency: learned, for which film_unet has no layer; take magsq or uniform")
+        super().__init__(hop=hop, **worded)
         bins = n_fft // 2
         check_sizes(bins, channels, kernel, heads, groups)
         if not 0 <= late_levels <= len(channels):
@@ -125,8 +103,6 @@ class FilmUNet(WordedModel):
         if condition < 1:
             raise ConfigError(f"model.condition: found {condition}; expected 1 or more")
         self.stft = STFT(n_fft, n_fft, hop)
-        given = (conditioner_path, classes, cond_dim, emb_dim, conditioner_sha256)
-        self.take(conditioner_of(conditioner, given, prompts, context), traits, True)
         deep, self.late = channels[-1], late_levels
         self.inlet = Pointwise(bins, channels[0])
         self.encoder = Encoder(channels[0], channels, kernel, groups)

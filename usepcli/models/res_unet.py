@@ -12,7 +12,7 @@ whole network.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +23,7 @@ from usepcli.dsp.stft import STFT
 from usepcli.errors import ConfigError
 from usepcli.models import cost
 from usepcli.models.queried import Bound
-from usepcli.models.worded import WordedModel, conditioner_of
-
-Norm = Literal["none", "std", "mean_std"]
-Kind = Literal["none", "uniform", "magsq"]
-When = Literal["always", "eval"]
+from usepcli.models.worded import Worded, WordedModel
 
 _MOMENTUM = 0.01
 _POWER_FLOOR = 1e-10  # of a bin's power, below which its magnitude does not fall
@@ -94,43 +90,25 @@ class ResUNet(WordedModel):
         "small": {"sample_rate": 16000, "n_fft": 512, "hop": 160, "channels": (16, 32, 64, 96, 96, 96)},
         "tiny": {"sample_rate": 8000, "n_fft": 64, "hop": 16, "channels": (4, 6, 8), "time_levels": 2},
     }
+    WORDED: ClassVar[Worded] = {"sample_rate": 32000, "input_norm": "none"}
 
     def __init__(
         self,
         *,
-        conditioner: str = "labels",
-        conditioner_path: str = "",
-        conditioner_sha256: str = "",
-        prompts: str = "",
-        context: int = 0,
-        classes: tuple[str, ...] = (),
-        traits: tuple[str, ...] = (),
-        cond_dim: int = 0,
-        emb_dim: int = 0,
         n_fft: int = 2048,
         hop: int = 320,
         channels: tuple[int, ...] = (32, 64, 128, 256, 384, 384),
         time_levels: int = 5,
-        sample_rate: int = 32000,
-        input_norm: Norm = "none",
-        consistency: Kind = "none",
-        consistency_when: When = "always",
+        **worded: Unpack[Worded],
     ) -> None:
         """Take n_fft and hop in samples and the channels of each level; ConfigError if sizes clash.
 
-        The conditioner and its keys are those of `cond_unet`; of what it says the whole is heard alone.
+        Of what the conditioner says the whole is heard alone.
         """
-        super().__init__(
-            sample_rate=sample_rate, hop=hop, input_norm=input_norm, consistency=consistency,
-            consistency_when=consistency_when,
-        )  # fmt: skip
-        if consistency == "learned":
-            raise ConfigError("model.consistency: learned, for which res_unet has no layer; take magsq or uniform")
+        super().__init__(hop=hop, **worded)
         bins = n_fft // 2
         _check(bins, channels, time_levels)
         self.stft = STFT(n_fft, n_fft, hop, edges="reflect")
-        given = (conditioner_path, classes, cond_dim, emb_dim, conditioner_sha256)
-        self.take(conditioner_of(conditioner, given, prompts, context), traits, True)
         condition, first, deep = self.words.pooled_dim, channels[0], channels[-1]
         self.steps = [(2, 2) if k < time_levels else (1, 2) for k in range(len(channels))]
         self.block_frames = 2**time_levels
