@@ -176,7 +176,8 @@ def test_networks_are_those_that_exist_and_as_large() -> None:
     lines = rows(section)
     assert {name for line in lines for name in names_of(line[0])} == set(registry.MODELS)
     assert len(lines) == len(registry.MODELS)
-    asked = {"`film_unet`": {"classes": ["dog"]}, "`res_unet`": {"classes": ["dog"], "preset": "paper"}}
+    asked = {f"`film_{net}`": {"classes": ["dog"]} for net in ("conformer", "unet")}
+    asked["`res_unet`"] = {"classes": ["dog"], "preset": "paper"}
     for name, _, size, _, _ in lines:
         if name == "`cond_unet`":  # as published it takes a CLAP, which has to be there
             continue

@@ -16,6 +16,7 @@ MODELS = {
     "convtasnet": "usepcli.models.convtasnet:ConvTasNet",
     "dcunet": "usepcli.models.dcunet:DCUNet",
     "dprnn": "usepcli.models.dprnn:DPRNN",
+    "film_conformer": "usepcli.models.film_conformer:FilmConformer",
     "film_unet": "usepcli.models.film_unet:FilmUNet",
     "hdemucs": "usepcli.models.hdemucs:HDemucs",
     "htdemucs": "usepcli.models.htdemucs:HTDemucs",
@@ -35,7 +36,7 @@ MODELS = {
     "upit": "usepcli.models.upit:UPIT",
 }
 # Those of MODELS that separate what they are asked for (models/queried.py), and the others.
-QUERIED = ("audio_text", "cond_unet", "film_unet", "res_unet")
+QUERIED = ("audio_text", "cond_unet", "film_conformer", "film_unet", "res_unet")
 UNASKED = tuple(name for name in MODELS if name not in QUERIED)
 # Networks that come finished, in a format that knows its own layers: no profile may name them.
 GRAPHS = {"onnx": "usepcli.models.onnx_net:OnnxNet"}

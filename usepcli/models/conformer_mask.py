@@ -210,7 +210,8 @@ class ConformerMask(LiveSpectralModel):
         levelled: magnitudes are heard at the level of the last seconds, so that a causal net knows any loudness.
         """
         super().__init__(n_fft=n_fft, win=win, hop=hop, window=window, mask=mask, mask_scale=mask_scale, **common)
-        _check(dim, heads, kernel, conv, features, max_offset, look_back)
+        check_sizes(dim, heads, kernel, max_offset)
+        _check(conv, features, look_back)
         if self.sample_rate > _MOST_FRAMES * hop:
             raise ConfigError(
                 f"model.hop: found {hop}; expected at least {-(-self.sample_rate // _MOST_FRAMES)} samples at "
@@ -257,13 +258,17 @@ class ConformerMask(LiveSpectralModel):
         return self.head(core).unflatten(-1, parts)
 
 
-def _check(dim: int, heads: int, kernel: int, conv: str, features: str, max_offset: int, look_back: int) -> None:
-    if dim % heads or dim % 8:
+def check_sizes(dim: int, heads: int, kernel: int, max_offset: int) -> None:
+    """Raise ConfigError, by the key at fault, for sizes of which no Conformer can be made."""
+    if heads < 1 or dim < 1 or dim % heads or dim % 8:
         raise ConfigError(f"model.dim: found {dim}; expected a multiple of 8 and of model.heads = {heads}")
-    if kernel % 2 == 0:
+    if kernel < 1 or kernel % 2 == 0:
         raise ConfigError(f"model.kernel: found {kernel}; expected an odd number of frames")
     if max_offset < 1:
         raise ConfigError(f"model.max_offset: found {max_offset}; expected at least one frame")
+
+
+def _check(conv: str, features: str, look_back: int) -> None:
     if look_back < 0:
         raise ConfigError(f"model.look_back: found {look_back}; expected a number of frames, or 0 for all")
     for key, found, known in (

@@ -2,9 +2,8 @@
 
     h <- (1 + a_k(c)) * norm(h) + b_k(c)       c = SiLU(W [w ; z]),   z = attention of w to the deepest frames
     s(q) = iSTFT( sigmoid(head(SiLU(h))) |X| exp(j arg X) )
-with w a query, its whole beside the mean of its words, and h what a norm of those levels is given (feature-wise linear
-modulation, Perez et al. 2018; in a U-Net that separates what it is told, Meseguer-Brocal & Peeters 2019). What z adds:
-a query hears whether, and as what, its sound is in the recording before the frames are weighed.
+with w a query, its whole beside the mean of its words (models/filmed.py), and h what a norm of those levels is given;
+so does a U-Net that separates what it is told of Meseguer-Brocal & Peeters (2019).
 
 All stages but the `late_levels` outermost of the decoder run once for all queries; a query costs these and the head.
 Its stages have the names and the sizes of `unet_mask` (models/unet_mask.py), and every a and b begins near zero: with
@@ -24,44 +23,13 @@ from torch import Tensor, nn
 from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
 from usepcli.errors import ConfigError
-from usepcli.models.dense import Dense, Pointwise
+from usepcli.models.dense import Pointwise
+from usepcli.models.filmed import Film, Listening, asked
+from usepcli.models.mask_levels import repeated
 from usepcli.models.queried import Conditions
 from usepcli.models.spectral import LOG_FLOOR
 from usepcli.models.unet_mask import Decoder, Encoder, check_sizes, middle
 from usepcli.models.worded import Worded, WordedModel
-
-
-class Film(nn.Module):
-    """Gain and offset of channels by a condition, at first near one and zero."""
-
-    def __init__(self, condition: int, channels: int) -> None:
-        super().__init__()
-        self.both = Dense(condition, 2 * channels)
-        nn.init.normal_(self.both.weight, std=0.1 * condition**-0.5)
-        nn.init.zeros_(self.both.bias)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Return (Q, C, L) from x (Q, C, L) and conditions (Q, E)."""
-        gain, offset = self.both(condition)[..., None].chunk(2, 1)
-        return (1 + gain) * x + offset
-
-
-class Listening(nn.Module):
-    """What a query is told of a recording: its words, and the deepest frames that answer to them."""
-
-    def __init__(self, words: int, deep: int, condition: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.ask, self.answer = Dense(words, deep), Dense(deep, 2 * deep)
-        self.tell = Dense(words + deep, condition)
-
-    def forward(self, whole: Tensor, deep: Tensor) -> Tensor:
-        """Return conditions (B, N, E) of queries (B, N, W) from the deepest level (B, C, L)."""
-        query = self.ask(whole)
-        key, value = self.answer(F.layer_norm(deep.mT, deep.shape[1:2])).chunk(2, -1)
-        split = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
-        found = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)  # (B, N, C)
-        return F.silu(self.tell(torch.cat([whole, found], -1)))
 
 
 class FilmUNet(WordedModel):
@@ -129,24 +97,16 @@ class FilmUNet(WordedModel):
         """Return mask logits (B, N, F, L) from the mixture's spectrum (B, F, L) and conditions (B, N, ...)."""
         deep, levels = self.encoder(self.inlet(torch.log(spec[:, :-1].abs() + LOG_FLOOR)))
         deep = self.middle(deep)
-        tokens, mask, whole = conditions
-        heard = mask[..., None].to(tokens)
-        mean = (tokens * heard).sum(-2) / heard.sum(-2).clamp_min(1)
-        told = self.listening(torch.cat([whole, mean], -1), deep)  # (B, N, E)
+        told = self.listening(asked(*conditions), deep)  # (B, N, E)
         count, first = told.shape[1], len(levels) - self.late
         x = self.decoder.run(deep, levels, range(first))
         between = [partial(film, condition=told.flatten(0, 1)) for film in self.films]
         for k in range(first, len(levels)):
             x = self.decoder.raised(x, levels, k)
             if k == first:
-                x = _repeated(x, count)
-            both = torch.cat([x, _repeated(levels[-1 - k], count)], 1)
+                x = repeated(x, count)
+            both = torch.cat([x, repeated(levels[-1 - k], count)], 1)
             x = self.decoder.blocks[k](both, between[2 * (k - first) :][:2])
-        x = self.norm(x) if self.late else _repeated(self.norm(x), count)
+        x = self.norm(x) if self.late else repeated(self.norm(x), count)
         found = self.head(F.silu(between[-1](x))).unflatten(0, (-1, count))  # (B, N, F - 1, L)
         return torch.cat([found, found[:, :, -1:]], 2)
-
-
-def _repeated(x: Tensor, count: int) -> Tensor:
-    """Return (B count, C, L) from (B, C, L), each item `count` times in a row."""
-    return x[:, None].expand(-1, count, *x.shape[1:]).flatten(0, 1)
