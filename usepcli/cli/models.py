@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # What a list of names does not say; docs/models.md says more.
 _RELEASED = (
-    "those of usep take two people apart who talk at once (speech_unsupervised up to 4 kHz);",
+    "those of usep take two people apart who talk at once;",
     "denoise takes one voice out of the rest, universal sounds of any kind apart, words_small",
     "what words name, each a little; they do not separate music, or more than two talkers",
 )
