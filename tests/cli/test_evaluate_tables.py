@@ -328,7 +328,7 @@ def test_bounds_alone_need_no_model(usep: Usep) -> None:
     assert answer.code == 0 and "model" not in answer.err
     assert [row["system"] for row in table("ibm/summary.csv")] == ["oracle ibm 512/128", "unprocessed"]
     # As between a model of the same rate and the mixture: the same masks, on the same items.
-    assert usep("speech_unsupervised", "--data", TESTSET, "--oracle", "ibm", "--limit", "2", "-o", "beside").code == 0
+    assert usep("one.safetensors", "--data", TESTSET, "--oracle", "ibm", "--limit", "2", "-o", "beside").code == 0
     assert table("ibm/summary.csv")[0] == table("beside/summary.csv")[0]
     # What can be asked of a model can be asked of them.
     words = ("--bounds", "--limit", "2", "--metric", "si-snri", "--versus", "ibm", "--stats", "--report", "-o", "irm")
