@@ -210,7 +210,7 @@ def test_released_models_load_and_state_their_licence() -> None:
         assert card.licence and card.training_data and card.profile and card.sample_rate == model.sample_rate
         for score in card.scores:
             low, high = score["ci95"]
-            assert low < score["value"] < high or low == score["value"] == high  # all items alike: under-separated, none
+            assert low < score["value"] < high or low == score["value"] == high  # all items alike
             assert score["n"] > 1
             assert score["metric"] and score["data"] and score["protocol"]
         assert card.scores
