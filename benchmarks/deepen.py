@@ -1,6 +1,6 @@
 """Make of a `conformer_mask` one of more layers, which at first does exactly what it did.
 
-    python benchmarks/deepen.py runs/two_talkers_on deep.safetensors --layers 10
+    python benchmarks/deepen.py runs/two_talkers_4s deep.safetensors --layers 10
     usep train --profile two_talkers_deep --init-from deep.safetensors
 
 A new layer adds nothing yet: the last projection of each of its branches is zero, so that only its closing norm is
@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 
 import torch
+from remade import save
 from torch import Tensor
 
 from usepcli.weights import build, cards, reach, store
@@ -25,7 +26,7 @@ KEY = re.compile(r"layers\.(\d+)\.(.+)")
 
 def places(old: int, new: int) -> list[int | None]:
     """Return for each of `new` layers which of the `old` ones it is; None for one that begins anew."""
-    at = {round(k * (new - 1) / (old - 1)): k for k in range(old)}  # the first and the last stay where they are
+    at = {round(k * (new - 1) / max(old - 1, 1)): k for k in range(old)}  # the first and the last stay where they are
     return [at.get(k) for k in range(new)]
 
 
@@ -62,13 +63,8 @@ def main() -> None:
         raise SystemExit(f"{path}: expected a conformer_mask with conv full and fewer layers than {given.layers}")
     card.model = card.model | {"layers": given.layers}
     torch.manual_seed(0)
-    model = build.model(card.model)
-    state = deepened(store.read_weights(path), model.state_dict(), places(count, given.layers))
-    model.load_state_dict(state)
-    card.cost = build.cost_of(model)
-    card.scores = []
-    store.save_model(given.out, state, card)
-    print(given.out)
+    state = deepened(store.read_weights(path), build.model(card.model).state_dict(), places(count, given.layers))
+    save(given.out, state, card)
 
 
 if __name__ == "__main__":

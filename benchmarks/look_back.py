@@ -15,9 +15,10 @@ import argparse
 from pathlib import Path
 
 import torch
+from remade import save
 from torch import Tensor
 
-from usepcli.weights import build, cards, reach, store
+from usepcli.weights import cards, reach, store
 
 
 def turned(weight: Tensor) -> Tensor:
@@ -45,12 +46,7 @@ def main() -> None:
         key: turned(value) if key.endswith("conv.depth.weight") else value
         for key, value in store.read_weights(path).items()
     }
-    model = build.model(card.model)
-    model.load_state_dict(state)
-    card.cost = build.cost_of(model)
-    card.scores = []
-    store.save_model(given.out, state, card)
-    print(given.out)
+    save(given.out, state, card)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ import re
 from pathlib import Path
 
 import torch
+from remade import save
 from torch import Tensor
 
-from usepcli.weights import build, cards, reach, store
+from usepcli.weights import cards, reach, store
 
 INLETS = {"conformer_mask": r"inlet\.0\.(weight)", "upit": r"nets\.0\.lstm\.(weight_ih)_l0(_reverse)?"}
 HEADS = {"conformer_mask": "head", "upit": "heads.0"}
@@ -54,11 +55,7 @@ def main() -> None:
     card.model = old | {key: 2 * old[key] for key in ("sample_rate", "n_fft", "win", "hop")}
     card.sample_rate *= 2
     state = widened(store.read_weights(path), old["name"], old["n_fft"] // 2 + 1, old["n_src"])
-    model = build.model(card.model)
-    model.load_state_dict(state)
-    card.cost = build.cost_of(model)
-    store.save_model(given.out, state, card)
-    print(given.out)
+    save(given.out, state, card)
 
 
 if __name__ == "__main__":

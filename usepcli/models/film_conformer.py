@@ -16,20 +16,19 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
 from usepcli.errors import ConfigError
 from usepcli.models.attention import RelativeKeys
 from usepcli.models.conformer_mask import Activation, ConformerLayer, check_sizes
 from usepcli.models.dense import Dense
-from usepcli.models.filmed import Film, Listening, asked
+from usepcli.models.filmed import Film, FilmedModel, Listening, asked
 from usepcli.models.mask_levels import repeated
 from usepcli.models.queried import Conditions
 from usepcli.models.spectral import LOG_FLOOR, relu_or_silu
-from usepcli.models.worded import Worded, WordedModel
+from usepcli.models.worded import Worded
 
 
-class FilmConformer(WordedModel):
+class FilmConformer(FilmedModel):
     """Masks in (0, 1) for queries, with the mixture's phase, by attention over all frames."""
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -79,16 +78,6 @@ class FilmConformer(WordedModel):
         self.listening = Listening(self.words.pooled_dim + self.words.token_dim, dim, condition, heads)
         self.films = nn.ModuleList(Film(condition, dim) for _ in range(late_layers + 1))
         self.head = Dense(dim, self.stft.bins)
-
-    def transform(self, wave: Tensor) -> Tensor:
-        """Return the spectra (..., F, L) of waves (..., T)."""
-        return self.stft(wave)
-
-    def estimate_parts(self, mix: Tensor, *conditions: Tensor) -> Parts:
-        """Return estimates (B, N, T), masks (B, N, F, L) and the mixture's spectrum (B, F, L)."""
-        spec = self.stft(mix)
-        masks = torch.sigmoid(self.logits(spec, conditions).float())
-        return Parts(self.stft.inverse(masks * spec[:, None], mix.shape[-1]), masks, spec)
 
     def logits(self, spec: Tensor, conditions: Conditions) -> Tensor:
         """Return mask logits (B, N, F, L) from the mixture's spectrum (B, F, L) and conditions (B, N, ...)."""

@@ -20,19 +20,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from usepcli.dsp.parts import Parts
 from usepcli.dsp.stft import STFT
 from usepcli.errors import ConfigError
 from usepcli.models.dense import Pointwise
-from usepcli.models.filmed import Film, Listening, asked
+from usepcli.models.filmed import Film, FilmedModel, Listening, asked
 from usepcli.models.mask_levels import repeated
 from usepcli.models.queried import Conditions
 from usepcli.models.spectral import LOG_FLOOR
 from usepcli.models.unet_mask import Decoder, Encoder, check_sizes, middle
-from usepcli.models.worded import Worded, WordedModel
+from usepcli.models.worded import Worded
 
 
-class FilmUNet(WordedModel):
+class FilmUNet(FilmedModel):
     """Masks in (0, 1) for queries, with the mixture's phase, by a fast network over frames.
 
     The network has n_fft / 2 bins; the highest gets the mask of its neighbour. `channels` names one level each.
@@ -82,16 +81,6 @@ class FilmUNet(WordedModel):
         self.films = nn.ModuleList(Film(condition, width) for width in (*heard, channels[0]))
         self.norm = nn.GroupNorm(groups, channels[0])
         self.head = Pointwise(channels[0], bins)
-
-    def transform(self, wave: Tensor) -> Tensor:
-        """Return the spectra (..., F, L) of waves (..., T)."""
-        return self.stft(wave)
-
-    def estimate_parts(self, mix: Tensor, *conditions: Tensor) -> Parts:
-        """Return estimates (B, N, T), masks (B, N, F, L) and the mixture's spectrum (B, F, L)."""
-        spec = self.stft(mix)
-        masks = torch.sigmoid(self.logits(spec, conditions).float())
-        return Parts(self.stft.inverse(masks * spec[:, None], mix.shape[-1]), masks, spec)
 
     def logits(self, spec: Tensor, conditions: Conditions) -> Tensor:
         """Return mask logits (B, N, F, L) from the mixture's spectrum (B, F, L) and conditions (B, N, ...)."""

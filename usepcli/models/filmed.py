@@ -11,7 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from usepcli.dsp.parts import Parts
+from usepcli.dsp.stft import STFT
 from usepcli.models.dense import Dense
+from usepcli.models.queried import Conditions
+from usepcli.models.worded import WordedModel
 
 
 def asked(tokens: Tensor, mask: Tensor, whole: Tensor) -> Tensor:
@@ -51,3 +55,23 @@ class Listening(nn.Module):
         split = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
         found = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)  # (B, N, C)
         return F.silu(self.tell(torch.cat([whole, found], -1)))
+
+
+class FilmedModel(WordedModel):
+    """Base of networks that queries modulate: masks in (0, 1) with the mixture's phase; a subclass makes `logits`."""
+
+    stft: STFT
+
+    def transform(self, wave: Tensor) -> Tensor:
+        """Return the spectra (..., F, L) of waves (..., T)."""
+        return self.stft(wave)
+
+    def estimate_parts(self, mix: Tensor, *conditions: Tensor) -> Parts:
+        """Return estimates (B, N, T), masks (B, N, F, L) and the mixture's spectrum (B, F, L)."""
+        spec = self.stft(mix)
+        masks = torch.sigmoid(self.logits(spec, conditions).float())
+        return Parts(self.stft.inverse(masks * spec[:, None], mix.shape[-1]), masks, spec)
+
+    def logits(self, spec: Tensor, conditions: Conditions) -> Tensor:
+        """Return mask logits (B, N, F, L) from the mixture's spectrum (B, F, L) and conditions (B, N, ...)."""
+        raise NotImplementedError
