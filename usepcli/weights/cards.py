@@ -262,7 +262,7 @@ def calibration(card: Card) -> Calibration | None:
 
 
 def silent_db(card: Card) -> float | None:
-    """Return how far a silent output's loudest frame lies below the recording's, None for a model not calibrated.
+    """Return how far a silent output's loudest own window lies below the recording's, None for a model not calibrated.
 
     ValueError for what is no number from LEAST_SILENT_DB to MOST_SILENT_DB.
     """

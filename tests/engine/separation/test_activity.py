@@ -10,10 +10,10 @@ from usepcli.engine.separation import activity
 from usepcli.engine.separation.activity import Meter
 
 
-def tone(seconds: float, level_db: float, rate: int = 8000) -> np.ndarray:
-    """A sine of this mean level in dB of full scale, 100 Hz: whole periods in every frame."""
+def tone(seconds: float, level_db: float, rate: int = 8000, hz: int = 100) -> np.ndarray:
+    """A sine of this mean level in dB of full scale: whole periods in every frame."""
     t = np.arange(round(seconds * rate)) / rate
-    return (10 ** (level_db / 20) * np.sqrt(2) * np.sin(2 * np.pi * 100 * t)).astype(np.float32)
+    return (10 ** (level_db / 20) * np.sqrt(2) * np.sin(2 * np.pi * hz * t)).astype(np.float32)
 
 
 def measured(sources: np.ndarray, rate: int = 8000, step: int = 1777) -> Meter:
@@ -41,10 +41,27 @@ def test_quiet_recordings_have_an_absolute_floor():
 
 def test_one_sentence_in_an_hour_is_no_silence():
     brief = np.zeros(8000 * 600, np.float32)
-    brief[: 8000 * 2] = tone(2, -20)
+    brief[: 8000 * 2] = tone(2, -20, hz=300)
     meter = measured(np.stack([np.tile(tone(60, -20), 10)[None], brief[None]]), step=40_000)
     assert meter.levels_db[1] < meter.levels_db[0] - 24 and meter.silent([0, 1]) == [False, False]
     assert meter.activity()[1] == pytest.approx(2 / 600)
+
+
+def test_a_trace_of_another_source_is_near_silent_however_loud():
+    draw = np.random.default_rng(0)
+    first, second = (0.1 * draw.standard_normal((2, 16_000))).astype(np.float32)
+    second[8000:] = 0
+    meter = measured(np.stack([0.7 * first, 0.3 * first, second])[:, None])
+    assert meter.silent([0, 1, 2]) == [False, True, False]
+    assert meter.below_db()[1] == np.inf and max(meter.below_db()[::2]) < 8
+    assert meter.levels_db[1] > meter.levels_db[0] - 8
+
+
+def test_what_is_its_own_and_30_db_below_is_near_silent():
+    tones = [tone(2, -20), tone(2, -47, hz=300), tone(2, -53, hz=500)]
+    meter = measured(np.stack(tones)[:, None])
+    assert meter.silent([0, 1, 2]) == [False, False, True]
+    assert meter.below_db() == pytest.approx([0.01, 27.01, 33.01], abs=0.02)
 
 
 def test_a_silent_file_keeps_one_source():

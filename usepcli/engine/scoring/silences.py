@@ -1,8 +1,9 @@
 """How far an output has to lie below the recording to count as silent, found on scenes of a known number of sources.
 
-Of an item with K sounding sources, let d_1 <= d_2 <= ... be what lies between the loudest frame of the recording and
-the loudest of each output, in dB. A limit T says the right number where d_K <= T < d_(K+1). The best limit is right for
-most items: the middle of the widest stretch between limits that are right equally often, and most often.
+Of an item with K sounding sources, let d_1 <= d_2 <= ... be what lies between the loudest window of the recording and
+the loudest of what is each output's own (engine/separation/own.py), in dB. A limit T says the right number where
+d_K <= T < d_(K+1). The best limit is right for most items: the middle of the widest stretch between limits that are
+right equally often, and most often.
 """
 
 from __future__ import annotations

@@ -2,9 +2,13 @@
 
 Level of a frame of 100 ms: mean power over its samples and channels, in dB of full scale. A frame of a source is
 active if it lies above -60 dB of full scale and less than 30 dB below the loudest frame of the whole, which is
-the sum of all sources. A source whose loudest frame is no such frame is near-silent; of a model that was calibrated
-the distance that makes it so is another. The mean level would not do: who says one sentence in an hour lies 30 dB below
-the others, too.
+the sum of all sources.
+
+A source is near-silent whose loudest window, of what is its own in it (own.py), lies as far below that of the whole; of
+a model that was calibrated the distance that makes it so is another. The mean level would not do: who says one sentence
+in an hour lies 30 dB below the others, too. Nor would the level of loud frames: by it, a third of 200 scenes of one to
+four sounds that `universal` took apart had the right number of sources with the best limit there is; by what is a
+source's own, nearly half with any limit from 20 to 35 dB.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from usepcli.audio.loudness import LoudnessMeter
+from usepcli.engine.separation.own import Own
 
 FRAME_S = 0.1
 FLOOR_DB = -60.0
@@ -57,7 +62,7 @@ class Meter:
     """Takes the pieces (N, C, t) of a separation; afterwards knows activity, level, loudness and peak of each."""
 
     def __init__(self, rate: int, n_src: int, channels: int, silent_db: float = ACTIVE_DB) -> None:
-        """silent_db: how far the loudest frame of a near-silent source lies below that of the whole."""
+        """silent_db: how far the loudest own window of a near-silent source lies below that of the whole."""
         self.rate, self.n_src, self.silent_db = rate, n_src, silent_db
         self.peaks = np.zeros(n_src)
         self._loudness = [LoudnessMeter(rate, channels) for _ in range(n_src)]
@@ -66,6 +71,7 @@ class Meter:
         self._power = np.zeros(n_src + 1)
         self._open = np.zeros(n_src + 1)  # sum of squares in the frame that is not full yet
         self._taken = self._frames = 0
+        self._own = Own(max(1, round(FRAME_S * rate)), n_src, channels)
 
     def push(self, piece: np.ndarray) -> None:
         """Add a piece (N, C, t)."""
@@ -74,6 +80,7 @@ class Meter:
         self.peaks = np.maximum(self.peaks, np.maximum(piece.max(axis=(1, 2)), -piece.min(axis=(1, 2))))
         for meter, source in zip(self._loudness, piece, strict=True):
             meter.push(source)
+        self._own.push(piece)
         whole = piece.sum(0)
         power = np.concatenate([_power(whole[None]), _power(piece)])  # (1 + N, t)
         ends = self._ends(self._taken + power.shape[1]) - self._taken
@@ -111,6 +118,7 @@ class Meter:
         length = self._taken - self._edge(self._frames)
         if length > 0:
             self._close(self._open, length)
+        self._own.finish()
 
     @property
     def levels_db(self) -> list[float]:
@@ -125,26 +133,21 @@ class Meter:
         """Return the share of active frames of each source, 0 to 1 (rule at the head of this module)."""
         if not self._frames:
             return [0.0] * self.n_src
-        return [float(share) for share in self._bins[1:, self._first(ACTIVE_DB) :].sum(1) / self._frames]
-
-    def _first(self, below_db: float) -> int:
-        """Return the place in the histogram of what lies at most `below_db` below the loudest frame of the whole."""
         loudest = _LOW_DB + _STEP_DB * np.flatnonzero(self._bins[0])[-1]
-        return math.ceil((max(FLOOR_DB, loudest - below_db) - _LOW_DB) / _STEP_DB - 1e-6)
+        first = math.ceil((max(FLOOR_DB, loudest - ACTIVE_DB) - _LOW_DB) / _STEP_DB - 1e-6)
+        return [float(share) for share in self._bins[1:, first:].sum(1) / self._frames]
 
     def below_db(self) -> list[float]:
-        """Return how far the loudest frame of each source lies below that of the whole, in dB; 0 where nothing came."""
-        if not self._frames:
-            return [0.0] * self.n_src
-        tops = [int(np.flatnonzero(row)[-1]) for row in self._bins]
-        return [_STEP_DB * (tops[0] - top) for top in tops[1:]]
+        """Return how far the loudest own window of each source lies below that of the whole, in dB; inf for none."""
+        whole = _db(self._own.whole)
+        return [whole - own if math.isfinite(own) else math.inf for own in map(_db, self._own.tops)]
 
     def silent(self, places: Sequence[int]) -> list[bool]:
         """Return which of the sources `places` are near-silent; never the loudest, so that something is left."""
         levels = self.levels_db
         loudest = max(places, key=lambda k: levels[k])
-        first = self._first(self.silent_db) if self._frames else 0
-        return [k != loudest and not (self._frames and self._bins[1 + k, first:].any()) for k in places]
+        least = max(FLOOR_DB, _db(self._own.whole) - self.silent_db)
+        return [k != loudest and _db(self._own.tops[k]) < least for k in places]
 
     def curves(self) -> tuple[float, list[list[float]]]:
         """Return the step in seconds, and the level of each source per step in dB of full scale (at least -160)."""
