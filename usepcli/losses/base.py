@@ -135,6 +135,10 @@ class Loss:
             active = active & (ref_energy > 10 ** (self.inactive_db / 10) * (mix_energy + self.eps))
         return active
 
+    def reads_mix(self, ref_energy: Tensor, length: int) -> bool:
+        """Say whether the loss of any reference of these energies depends on the energy of the mixture."""
+        return self.inactive_db is not None or not bool(self.active(ref_energy, None, length).all())
+
     def _log(self, energy: Tensor) -> Tensor:
         return 10 * torch.log10(energy + self.eps)
 

@@ -84,6 +84,10 @@ class MultiResolutionL1(SNR):
             rows = [self._difference(est, [view[:, k, None] for view in ref], level) for k in range(ref[0].shape[1])]
             return value + torch.stack(rows, 1)
 
+    def reads_mix(self, ref_energy: Tensor, length: int) -> bool:
+        """Say that it does where levels are relative, and as of any loss otherwise."""
+        return self.relative or super().reads_mix(ref_energy, length)
+
     def _level(self, mix_energy: Tensor | None, ref: Tensor) -> Tensor:
         """Return the root mean square m that amplitudes are measured by."""
         kind = torch.promote_types(ref.dtype, torch.float32)

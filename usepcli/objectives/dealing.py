@@ -48,86 +48,87 @@ def deal(
     """
     with torch.autocast(est.device.type, enabled=False):
         est = est if est.dtype == torch.float64 else est.float()
-        owner, products = _search(loss, est, mixtures, mom, assign, rules)
-        ref_energy, mom_energy = (energy.to(est.dtype) for energy in (products.ref, products.mom))
-        pair_db = loss.dealt(est, owner, mixtures, ref_energy, mom_energy)
-        error = products.errors(owner)
-        blurred = error < 100 * products.off(owner)
+        owner, products, mom_energy = _search(loss, est, mixtures, mom, assign, rules)
+        level = None if mom_energy is None else mom_energy.to(est.dtype)
+        pair_db = loss.dealt(est, owner, mixtures, products.ref.to(est.dtype), level)
+        error, off = products.errors(owner)
+        blurred = error < 100 * off
         if bool(blurred.any()):
             direct = assignment.missed(est.detach(), owner, mixtures).double()
             error = torch.where(blurred, direct, error)
-    active = loss.active(products.ref, products.mom, mom.shape[-1])
+    active = loss.active(products.ref, mom_energy, mom.shape[-1])
     return Dealt(pair_db.mean(-1), owner, pair_db, active, snr_db(products.ref, error), products.est)
 
 
 class _Products(NamedTuple):
-    """Energies and inner products of mixtures, outputs and MoM, in float64, and how far off they may be."""
+    """Energies and inner products of mixtures and outputs, in float64, and how far off they may be."""
 
     ref: Tensor  # (B, P)
     est: Tensor  # (B, N)
-    mom: Tensor  # (B, 1)
     gram: Tensor  # (B, N, N)
     cross: Tensor  # (B, P, N)
     rounding: float = 0.0
 
-    def errors(self, owner: Tensor) -> Tensor:
-        """Return the energy (B, P) of what the outputs dealt out by owner (B, N) lack of each mixture."""
-        matrix = self._matrix(owner)
-        return self.ref - 2 * (matrix * self.cross).sum(-1) + (matrix @ self.gram * matrix).sum(-1)
+    def errors(self, owner: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the energy (B, P) of what the outputs dealt out by owner (B, N) lack of each mixture.
 
-    def off(self, owner: Tensor) -> Tensor:
-        """Return by how much (B, P) these may be off at most."""
-        norms = (self._matrix(owner) @ self.est.clamp_min(0).sqrt()[..., None])[..., 0]  # (B, P)
-        return self.rounding * (norms + self.ref.sqrt()).square()
-
-    def _matrix(self, owner: Tensor) -> Tensor:
-        return assignment.dealt_out(owner, self.ref.shape[1]).double()
+        And by how much that may be off at most.
+        """
+        matrix = assignment.dealt_out(owner, self.ref.shape[1]).double()
+        lacking = self.ref + (matrix * torch.baddbmm(self.cross, matrix, self.gram, beta=-2)).sum(-1)
+        norms = (matrix @ self.est.clamp_min(0).sqrt()[..., None])[..., 0]  # (B, P)
+        return lacking, self.rounding * (norms + self.ref.sqrt()).square()
 
 
 def _products(signals: Sequence[Tensor], narrow: bool) -> _Products:
-    """Return the products of mixtures (B, P, T), outputs (B, N, T) and MoM (B, 1, T)."""
-    (ref, est, mom), (gram, cross) = ratios.inner(signals, [(1, 1), (0, 1)], narrow)
-    return _Products(ref, est, mom, gram, cross, ratios.rounding(signals) if narrow else 0.0)
+    """Return the products of mixtures (B, P, T) and outputs (B, N, T)."""
+    (ref, est), (gram, cross) = ratios.inner(signals, [(1, 1), (0, 1)], narrow)
+    return _Products(ref, est, gram, cross, ratios.rounding(signals) if narrow else 0.0)
 
 
 @torch.no_grad()
 def _search(
     loss: Loss, est: Tensor, mixtures: Tensor, mom: Tensor, assign: str, rules: assignment.Rules | None
-) -> tuple[Tensor, _Products]:
-    """Return the mixture (B, N) of each output, and the products on which that was found.
+) -> tuple[Tensor, _Products, Tensor | None]:
+    """Return the mixture (B, N) of each output, the products on which that was found, and the energy (B, 1) of the MoM.
+
+    That is None where no loss depends on it.
 
     Products are made in float32 first where that is faster; the examples in which rounding could have chosen otherwise
     are taken again in float64. So the outcome is that of float64.
     """
-    signals = [mixtures, est, mom[:, None]]
+    signals, length = [mixtures, est], mom.shape[-1]
     exact = assign == "exact" and not loss.reads_waves
     narrow = exact and mixtures.shape[1] == 2 and ratios.rounding(signals) > 0
     p = _products(signals, narrow)
+    level = ratios.inner([mom[:, None]])[0][0] if loss.reads_mix(p.ref, length) else None
     if assign == "ls":
-        return assignment.mixit_ls(p.gram, p.cross, rules), p
+        return assignment.mixit_ls(p.gram, p.cross, rules), p, level
     if not exact:
-        return assignment.split(_costs_on_waves(loss, est, mixtures, mom), rules), p
+        return assignment.split(_costs_on_waves(loss, est, mixtures, mom), rules), p, level
 
     def cost_of(rows: rounded.Rows) -> rounded.Cost:
-        return _cost(loss, p.ref[rows], p.mom[rows], mom.shape[-1])
+        return _cost(loss, p.ref[rows], None if level is None else level[rows], length)
 
     if not narrow:
-        return assignment.mixit(p.gram, p.cross, cost_of(slice(None)), rules), p
+        return assignment.mixit(p.gram, p.cross, cost_of(slice(None)), rules), p, level
     owner, sure = rounded.mixit(p.gram, p.cross, p.ref, cost_of, p.rounding, rules)
     if not bool(sure.all()):
         rows = ~sure if bool(sure.any()) else slice(None)
         q = _products([x[rows] for x in signals], narrow=False)
-        owner[rows] = assignment.mixit(q.gram, q.cross, _cost(loss, q.ref, q.mom, mom.shape[-1]), rules)
-        for whole, part in zip(p[:5], q[:5], strict=True):
+        for whole, part in zip(p[:4], q[:4], strict=True):
             whole[rows] = part
-    return owner, p
+        owner[rows] = assignment.mixit(q.gram, q.cross, cost_of(rows), rules)
+    return owner, p, level
 
 
-def _cost(loss: Loss, ref_energy: Tensor, mom_energy: Tensor, length: int) -> rounded.Cost:
+def _cost(loss: Loss, ref_energy: Tensor, mom_energy: Tensor | None, length: int) -> rounded.Cost:
     """Return what maps the energy of sums of outputs, and their products with the mixtures, to the loss."""
 
+    ref, mix = ref_energy[..., None], None if mom_energy is None else mom_energy[..., None]
+
     def cost(energy: Tensor, inner: Tensor) -> Tensor:
-        return loss.from_products(Products(ref_energy[..., None], energy, inner, mom_energy[..., None], length))
+        return loss.from_products(Products(ref, energy, inner, mix, length))
 
     return cost
 
