@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -66,3 +68,29 @@ def test_bfloat16_is_for_training_under_its_autocast_alone(monkeypatch: pytest.M
                 torch.testing.assert_close(recurrent.recur(rnn, x)[0], rnn(x)[0], atol=0, rtol=0)
     with torch.autocast("cpu", torch.float16):
         assert not recurrent._coarse(rnn, x)
+
+
+def test_small_steps_take_one_thread_where_waiting_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen = list[int]()
+
+    class Watched(nn.LSTM):
+        def forward(self, *given: Any) -> Any:  # type: ignore[override]
+            seen.append(torch.get_num_threads())
+            if given[0].isnan().any():
+                raise ValueError
+            return super().forward(*given)
+
+    try:
+        small, large = (Watched(cells, cells, batch_first=True) for cells in (8, 200))
+        for policy, want in (("PASSIVE", [1, 2, 1]), ("ACTIVE", [2, 2, 2]), ("", [2, 2, 2])):
+            monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+            recurrent.recur(small, torch.zeros(3, 20, 8))
+            recurrent.recur(large, torch.zeros(64, 2, 200))
+            with pytest.raises(ValueError):
+                recurrent.recur(small, torch.full((3, 20, 8), torch.nan))
+            assert seen == want and torch.get_num_threads() == 2
+            seen.clear()
+    finally:
+        torch.set_num_threads(threads)
