@@ -321,6 +321,12 @@ def test_near_silent_sources_are_named_and_with_auto_left_out(usep: Usep, monkey
     assert "a.wav: source 2 is near-silent; --sources auto leaves such sources out" in answer.err
     assert left_over(Path("all")) == ["all/a_1.wav", "all/a_2.wav"] and "source 1" not in answer.err
     assert [row["active"] for row in table("all/outputs.csv")] == ["true", "false"]
+    monkeypatch.setattr(
+        registry.load("model", "conformer_mask"), "estimate_parts",
+        lambda self, mix: Parts(torch.stack([0.8 * mix, 0.2 * mix], 1)),
+    )  # fmt: skip
+    assert "a.wav: source 2 is only a trace of the others; --sources auto leaves" in usep("a.wav", "-o", "trace").err
+    monkeypatch.setattr(registry.load("model", "conformer_mask"), "estimate_parts", lopsided)
     io.write("still.wav", np.zeros(8000), 8000)
     assert "still.wav: all its sources are silent\n" in (said := usep("still.wav", "-o", "all").err)
     assert "near-silent" not in said

@@ -39,10 +39,10 @@ class Track:
 
     `peak` is of full scale 1, `level_db` the mean level in dB of full scale, `lufs` the integrated loudness, all
     of what is in the file; `activity` is the share of time in which it sounds (engine/separation/activity.py), `active`
-    False for a near-silent one. `curve` holds its level in dB of full scale every `Record.step_s` seconds, at
-    most 1000 values; it is empty for a file that an earlier run separated. `query` holds the words that a
-    model by query was asked for, `presence` the odds from 0 to 1 that what they name is there (nan: the model is not
-    calibrated); `silenced`: it was judged absent, and what was found is in the residual.
+    False for one that is near-silent, or in which only others are heard. `curve` holds its level in dB of full scale
+    every `Record.step_s` seconds, at most 1000 values; it is empty for a file that an earlier run separated. `query`
+    holds the words that a model by query was asked for, `presence` the odds from 0 to 1 that what they name is there
+    (nan: the model is not calibrated); `silenced`: it was judged absent, and what was found is in the residual.
     """
 
     source: str
@@ -64,6 +64,11 @@ class Track:
     def label(self) -> str:
         """What people call the source: the words that it was asked for by, else its name."""
         return self.query or self.source
+
+    @property
+    def faint(self) -> str:
+        """What to call a source that is not active."""
+        return "only a trace of the others" if self.activity else "near-silent"
 
 
 class Pacing(NamedTuple):
