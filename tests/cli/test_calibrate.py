@@ -56,10 +56,10 @@ def test_calibrate_keeps_a_limit_by_which_separate_leaves_outputs_out(usep: Call
     assert done.code == 0, done.err
     found = json.loads(done.out)
     # Of three outputs two are narrow, and in none lies what is its own 30 dB below the mixture.
-    assert found["items"] == 1 and found["usual"] == 0.0 and found["right"] == 1.0 and found["active_db"] < 30
+    assert found["items"] == 1 and found["usual"] == 0.0 and found["right"] == 1.0 and found["own_db"] < 30
     card = cards.read_card(Path("n.safetensors"))[0]
-    assert cards.silent_db(card) == found["active_db"]
-    assert '"active_db"' in usep("info", "n.safetensors", "--json").out
+    assert cards.silent_db(card) == found["own_db"]
+    assert '"own_db"' in usep("info", "n.safetensors", "--json").out
     for name, files in (("m", 3), ("n", 1)):
         answer = usep("separate", "data/0.wav", "-m", f"{name}.safetensors", "--sources", "auto", "-o", name)
         assert answer.code == 0 and len(list(Path(name).glob("*.wav"))) == files, answer.err

@@ -31,7 +31,7 @@ _Rest = typer.Option(
 )
 _Sources = typer.Option(
     "--sources",
-    help="all: write every source; auto: leave out those that are near-silent or only a trace of others, and say so.",
+    help="all: write every source; auto: leave out those that are near-silent or have little of their own, and say so.",
     autocompletion=options.among("all", "auto"),
 )
 _Format = typer.Option(

@@ -264,15 +264,14 @@ def calibration(card: Card) -> Calibration | None:
 def silent_db(card: Card) -> float | None:
     """Return how far a silent output's loudest own window lies below the recording's, None for a model not calibrated.
 
-    ValueError for what is no number from LEAST_SILENT_DB to MOST_SILENT_DB.
+    Or calibrated by the level of whole windows (active_db), which says nothing of this.  ValueError for what is no
+    number from LEAST_SILENT_DB to MOST_SILENT_DB.
     """
-    if not card.silence:
+    if not card.silence or ("active_db" in card.silence and "own_db" not in card.silence):
         return None
-    found = card.silence.get("active_db")
+    found = card.silence.get("own_db")
     if not isinstance(found, (int, float)) or isinstance(found, bool) or not LEAST_SILENT_DB <= found <= MOST_SILENT_DB:
-        raise ValueError(
-            f"silence: active_db is {str(found)[:40]}; expected {LEAST_SILENT_DB:g} to {MOST_SILENT_DB:g} dB"
-        )
+        raise ValueError(f"silence: own_db is {str(found)[:40]}; expected {LEAST_SILENT_DB:g} to {MOST_SILENT_DB:g} dB")
     return float(found)
 
 

@@ -29,9 +29,10 @@ def test_an_output_that_is_as_loud_as_the_whole_always_counts() -> None:
     assert silences.best([(2, [0.0, 1.0, math.inf])]) == pytest.approx((3 + 60) / 2)
 
 
-@pytest.mark.parametrize("held", [{"active_db": 2.0}, {"active_db": "9"}, {"active_db": math.nan}, {"right": 1}])
+@pytest.mark.parametrize("held", [{"own_db": 2.0}, {"own_db": "9"}, {"own_db": math.nan}, {"right": 1}])
 def test_a_card_with_another_limit_is_refused(held: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="silence: active_db"):
+    with pytest.raises(ValueError, match="silence: own_db"):
         cards.Card.from_json(cards.Card(silence=held).to_json().replace("NaN", "null"))
     assert cards.silent_db(cards.Card()) is None
-    assert cards.silent_db(cards.Card(silence={"active_db": 12})) == 12.0
+    assert cards.silent_db(cards.Card(silence={"own_db": 12})) == 12.0
+    assert cards.silent_db(cards.Card(silence={"active_db": 12})) is None  # measured by something else

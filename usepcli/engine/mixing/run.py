@@ -102,7 +102,7 @@ def mix(
     if stems.lacking:
         tell(f"{show(inputs[0])}: {stems.lacking}; what that share separates is not among these files")
     if stems.left_out:
-        tell(f"{show(inputs[0])}: separate left these sources out, near-silent or traces of others: {stems.left_out}")
+        tell(f"{show(inputs[0])}: separate left these out, near-silent or with little of their own: {stems.left_out}")
     if dry_run:
         return Mixed(planned={"output": str(out), "subtype": form, "gains_db": decibels(names, mixer.gains)})
     tried(out.parent)

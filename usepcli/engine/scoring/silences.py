@@ -59,7 +59,7 @@ def measured(
         )
     limit = round(best(gaps), 2)
     return {
-        "active_db": limit, "right": round(right(gaps, limit), 4), "usual": round(right(gaps, ACTIVE_DB), 4),
+        "own_db": limit, "right": round(right(gaps, limit), 4), "usual": round(right(gaps, ACTIVE_DB), 4),
         "items": len(gaps), "data": name,
     }  # fmt: skip
 

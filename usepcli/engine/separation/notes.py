@@ -57,7 +57,7 @@ class Notes:
                     "writes what was found"
                 )
             elif not track.written:
-                say(f"{file}: source {track.label} is {track.faint} and was not written; --sources all writes it")
+                say(f"{file}: source {track.label} {track.faint} and was not written; --sources all writes it")
         if self.quiet:
             return
         if not self.how.track and len(found := io.tracks(record.source)) > 1:
@@ -67,7 +67,7 @@ class Notes:
             say(f"{file}: all its sources are silent")
         for track in record.tracks:
             if sounds and track.written and not track.active and not track.silenced:
-                say(f"{file}: source {track.label} is {track.faint}; --sources auto leaves such sources out")
+                say(f"{file}: source {track.label} {track.faint}; --sources auto leaves such sources out")
         if record.file != "-" and io.is_open_ended(record.source):
             say(f"{file}: nothing in it says where it ends; if it was cut short, nobody can tell")
         self._presence(record)

@@ -39,7 +39,7 @@ class Track:
 
     `peak` is of full scale 1, `level_db` the mean level in dB of full scale, `lufs` the integrated loudness, all
     of what is in the file; `activity` is the share of time in which it sounds (engine/separation/activity.py), `active`
-    False for one that is near-silent, or in which only others are heard. `curve` holds its level in dB of full scale
+    False for one that is near-silent, or has little but traces of others. `curve` holds its level in dB of full scale
     every `Record.step_s` seconds, at most 1000 values; it is empty for a file that an earlier run separated. `query`
     holds the words that a model by query was asked for, `presence` the odds from 0 to 1 that what they name is there
     (nan: the model is not calibrated); `silenced`: it was judged absent, and what was found is in the residual.
@@ -67,8 +67,8 @@ class Track:
 
     @property
     def faint(self) -> str:
-        """What to call a source that is not active."""
-        return "only a trace of the others" if self.activity else "near-silent"
+        """What is to be said of a source that is not active."""
+        return "has little of its own" if self.activity else "is near-silent"
 
 
 class Pacing(NamedTuple):

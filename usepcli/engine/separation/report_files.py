@@ -237,7 +237,7 @@ def _notices(record: Record, common: float) -> list[str]:
     if record.left_out:
         names = ", ".join(record.left_out)
         said.append(
-            f"Near-silent or only a trace of others, and not written: {names}. The sum of what is heard here lacks it."
+            f"Near-silent or with little of its own, and not written: {names}. The sum of what is heard here lacks it."
         )
     if common < 0.995:  # what rounds to 0.0 dB needs no word
         said.append(f"Everything is played {decibel(-20 * math.log10(common))} softer here, so that no peak clips.")
