@@ -55,14 +55,20 @@ def test_float_wav_keeps_values_beyond_full_scale(tmp_path: Path):
     assert np.array_equal(io.read(tmp_path / "a.wav")[0], noise(peak=3.0))
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16])
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("suffix", [".ogg", ".mp3", ".opus"])
-def test_lossy_formats_keep_length_rate_and_a_tone(tmp_path: Path, suffix: str):
-    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
-    io.write(tmp_path / f"a{suffix}", tone, 16000)
-    wave, rate = io.read_mono(tmp_path / f"a{suffix}")
-    assert (rate, len(wave)) == (16000, 16000)
-    best = max(np.corrcoef(tone[2000:8000], wave[2000 + lag : 8000 + lag])[0, 1] for lag in range(-40, 41))
-    assert best > 0.98
+def test_lossy_formats_keep_length_rate_level_and_a_tone(tmp_path: Path, suffix: str, channels: int, kind: type):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    both = np.stack([tone, -0.3 * tone])[:channels]
+    io.write(tmp_path / f"a{suffix}", (both * 32768 if kind is np.int16 else both).astype(kind), 16000)
+    waves, rate = io.read(tmp_path / f"a{suffix}")
+    assert (rate, waves.shape) == (16000, both.shape)
+    for wave, meant in zip(waves, both, strict=True):
+        lag = max(range(-40, 41), key=lambda lag: float(meant[2000:8000] @ wave[2000 + lag : 8000 + lag]))
+        found = wave[2000 + lag : 8000 + lag]
+        assert np.corrcoef(meant[2000:8000], found)[0, 1] > 0.98
+        assert np.square(found).mean() == pytest.approx(np.square(meant[2000:8000]).mean(), rel=0.1)
 
 
 def test_saturates_instead_of_wrapping(tmp_path: Path):

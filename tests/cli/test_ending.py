@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile as sf
 from typer.testing import CliRunner, Result
 
 from usepcli.audio import io
@@ -158,18 +157,18 @@ def test_shuffling_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_page_stops_while_it_is_written(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Sink(streams.BytesIO):
-        def write(self, data: object) -> int:
-            terminate()
-            return super().write(data)  # type: ignore[arg-type]
+        asked = False
 
-    def encode(*_: object) -> str:
-        sf.write(Sink(), np.zeros(9), 8000, format="WAV")  # libsndfile calls `write`: nothing can be raised in there
-        return "data:,"
+        def write(self, data: object) -> int:
+            if not Sink.asked:
+                Sink.asked = True
+                terminate()
+            return super().write(data)  # type: ignore[arg-type]
 
     io.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(8000), 8000)
     words = ["separate", str(tmp_path / "a.wav"), "-m", str(model_file), "-o", str(tmp_path / "out"), "--report"]
     with monkeypatch.context() as patch:
-        patch.setattr(listen, "encode", encode)
+        patch.setattr(listen._io, "BytesIO", Sink)  # libsndfile calls `write`, in the thread of a track
         assert CliRunner().invoke(app, words).exit_code == 143
     assert tree(tmp_path / "out") == ["a_1.wav", "a_2.wav", "outputs.csv"]
     assert CliRunner().invoke(app, words).exit_code == 0

@@ -119,6 +119,10 @@ class Writer:
         if block.dtype != np.int16:
             check_finite(block, self.path)
             block = _quantise(block, self.subtype)
+        elif self.subtype in LOSSY.values():
+            block = block / np.float32(
+                32768
+            )  # of int16 in two channels libsndfile 1.2.2 gives LAME twice what is there
         try:
             self._file.write(np.ascontiguousarray(block.T))
         except (sf.LibsndfileError, AssertionError) as err:  # soundfile asserts that all frames were taken

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from usepcli.audio.resample import resample
+from usepcli.audio.resample import StreamResampler
 from usepcli.report.streamed import MP3_RATES
 
 TOP_RATE = 48_000
@@ -27,25 +27,52 @@ _FRAMES_PER_COLUMN = 4
 
 
 def encode(wave: np.ndarray, rate: int, codec: str = "flac", gain: float = 1.0) -> str:
-    """Return a `data:` URI of a waveform (C, T) or (T,) times `gain`, at most 48 kHz and two channels.
+    """Return a `data:` URI of a waveform (C, T) or (T,) times `gain`; see `Encoder`."""
+    wave = np.atleast_2d(np.asarray(wave, np.float32)) * np.float32(gain)
+    encoder = Encoder(rate, len(wave), codec)
+    encoder.push(wave)
+    return encoder.finish()
+
+
+class Encoder:
+    """A waveform on its way into a page, at most 48 kHz and two channels: `push` blocks (C, t), then `finish`.
 
     flac keeps every track of a page aligned to the sample and loses 16-bit rounding only; mp3 is about six times
     smaller. More than two channels are averaged into one. What passes full scale is clipped: give the tracks of one
-    page one common gain that avoids it. ValueError for an empty waveform.
+    page one common gain that avoids it.
     """
-    wave = np.atleast_2d(np.asarray(wave, np.float32)) * np.float32(gain)
-    if not wave.shape[1]:
-        raise ValueError("a waveform without samples cannot be encoded")
-    wave = wave if len(wave) <= 2 else wave.mean(0, keepdims=True)
-    target = page_rate(rate, codec)
-    if target != rate:
-        wave = resample(wave, rate, target)
-    form, subtype, mime = _CODECS[codec]
-    # libsndfile scales by 2^15 - 1; rounding here keeps 16-bit input as it is.
-    codes = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
-    sink = _io.BytesIO()
-    sf.write(sink, np.ascontiguousarray(codes.T), target, format=form, subtype=subtype)
-    return f"data:{mime};base64,{base64.b64encode(sink.getvalue()).decode('ascii')}"
+
+    def __init__(self, rate: int, channels: int, codec: str = "flac") -> None:
+        self.channels = channels if channels <= 2 else 1
+        form, subtype, self._mime = _CODECS[codec]
+        self._lossless = codec == "flac"
+        target = page_rate(rate, codec)
+        self._sampler = StreamResampler(rate, target, self.channels)
+        self._blank, self._some = np.zeros((self.channels, 0), np.float32), False
+        self._sink = _io.BytesIO()
+        self._file = sf.SoundFile(self._sink, "w", target, self.channels, format=form, subtype=subtype)
+
+    def push(self, block: np.ndarray, last: bool = False) -> None:
+        """Add a block."""
+        few = block if len(block) == self.channels else block.mean(0, keepdims=True)
+        self._some = self._some or few.shape[1] > 0
+        ready = self._sampler.push(few, last)
+        # libsndfile scales by 2^15 - 1; rounding here keeps 16-bit input as it is. Of int16 in two channels it gives
+        # LAME twice what there is (1.2.2), not so of floats.
+        codes = np.clip(np.rint(ready * np.float32(32768.0)), -32768, 32767)
+        self._file.write(np.ascontiguousarray(codes.T.astype(np.int16) if self._lossless else codes.T / 32768))
+
+    def finish(self) -> str:
+        """Return the whole waveform as a `data:` URI; ValueError if it has no samples."""
+        if not self._some:
+            raise ValueError("a waveform without samples cannot be encoded")
+        self.push(self._blank, last=True)
+        self.close()
+        return f"data:{self._mime};base64,{base64.b64encode(self._sink.getvalue()).decode('ascii')}"
+
+    def close(self) -> None:
+        """Let go of what is not finished; safe to call twice."""
+        self._file.close()  # while what it writes to is there
 
 
 def page_rate(rate: int, codec: str = "flac") -> int:

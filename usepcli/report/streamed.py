@@ -96,8 +96,12 @@ class Encoder:
     def finish(self) -> str:
         """Return the whole track as base64."""
         self.push(self._blank, last=True)
-        self._file.close()
+        self.close()
         return base64.b64encode(tagged(self._sink.getvalue(), self.frames, self.how)).decode("ascii")
+
+    def close(self) -> None:
+        """Let go of what is not finished; safe to call twice."""
+        self._file.close()  # while what it writes to is there
 
 
 def tagged(mp3: bytes, frames: int, how: Coding) -> bytes:

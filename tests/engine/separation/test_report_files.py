@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import re
+import threading
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -204,6 +205,42 @@ def test_a_figure_shows_input_and_sources(tmp_path: Path):
     (tmp_path / "x.svg").write_text("<svg>mine</svg>")
     with pytest.raises(OutputError, match="exists already and is no picture of usep"):
         report_files.write_figure(_record(tmp_path), tmp_path / "x.svg")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_fails_in_the_thread_of_a_track_leaves_no_page_and_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+):
+    _link(monkeypatch)
+    monkeypatch.setattr(report_sound, "_BLOCK_S", 0.1)  # 25 blocks
+    record, write, seen = _record(tmp_path, ".aiff"), io.Writer.write, dict[Path, int]()
+
+    def full(writer: io.Writer, block: np.ndarray) -> None:
+        seen[writer.path] = seen.get(writer.path, 0) + 1
+        if writer.path.name == "source_2.flac" and seen[writer.path] == (26 if late else 3):  # 26: in finish
+            raise OutputError("no room")
+        write(writer, block)
+
+    monkeypatch.setattr(io.Writer, "write", full)
+    with pytest.raises(OutputError, match="no room"):
+        report_files.write_report(record, {}, tmp_path / "out")
+    assert not (tmp_path / "out" / "report.html").exists()
+    assert not [path for path in tmp_path.rglob("*") if "report_media" in path.parts and path.is_file()]
+
+
+def test_a_stop_between_blocks_ends_all_tracks(tmp_path: Path):
+    def stop(blocks: Any, total: int, name: str) -> Any:
+        passes.append(name)
+        for k, block in enumerate(blocks):
+            if k == total - 1 and len(passes) == 2:  # while the sound is made
+                raise KeyboardInterrupt
+            yield block
+
+    passes: list[str] = []
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        report_files.write_report(_record(tmp_path), {}, tmp_path / "out", watch=stop)
+    assert threading.active_count() == before and not (tmp_path / "out" / "report.html").exists()
 
 
 def test_what_lies_beside_a_page_and_is_not_ours_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

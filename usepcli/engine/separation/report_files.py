@@ -1,6 +1,6 @@
 """From what a separation wrote to pages and pictures: what is told of a recording, its tracks, its seams, its model.
 
-Everything that is played, drawn or measured is read back from the files, block by block (report_sound.py).
+Everything that is played, drawn or measured is read back from the files, block by block (report_sound, report_tracks).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from usepcli.engine.separation import report_sound
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.report_sound import Heard, heard
+from usepcli.engine.separation.report_tracks import lanes
 from usepcli.errors import OutputError, UsageError, choices
 from usepcli.report import html, listen, plots
 from usepcli.report.progress import clock
@@ -69,7 +70,7 @@ def write_report(
         lead=_lead(record, tracks),
         duration_s=record.duration_s,
         rate=where.rate(record.rate),
-        tracks=[report_sound.track_of(track, path, where, record) for track in louder],
+        tracks=lanes(louder, path, where, record),
         total=(total.lufs, total.peak),
         joins=[Seam(seam.time_s, seam.order, seam.confidence, seam.quiet) for seam in record.seams],
         sound=where.sound,

@@ -1,4 +1,4 @@
-"""Where the sound of a separation's page lies, by its length, and how a track gets there.
+"""Where the sound of a separation's page lies, by its length, and where its tracks are read from.
 
 Short recordings are inside the page and decoded as a whole, aligned to the sample: FLAC, or MP3 where FLAC would make
 the page heavy. Long ones are inside as MP3 of constant bitrate that the browser streams (report/streamed.py). Only
@@ -18,11 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from usepcli.audio import io
-from usepcli.audio.resample import StreamResampler
-from usepcli.audio.written import MEDIA
 from usepcli.engine.separation.record import Record, Track
-from usepcli.report import html, listen, streamed
-from usepcli.report.separation import Lane
+from usepcli.report import listen, streamed
 from usepcli.separator.how import RESIDUAL, USUAL, How
 
 if TYPE_CHECKING:
@@ -35,11 +32,7 @@ MOST_FLAC_SAMPLES = 15_000_000
 # Characters of all tracks of a page that a browser streams. Chromium draws such a page at once, has read it in a second
 # and begins to play it half a second after it is asked to.
 MOST_TEXT = 64_000_000
-_COLUMNS = 2400
 _BLOCK_S = 4.0
-# Containers and sample formats that browsers play.
-_PLAYED = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "MPEG"}
-_PLAYED_SUBTYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "VORBIS", "OPUS", "MPEG_LAYER_III"}
 
 
 @dataclass
@@ -143,55 +136,9 @@ def _samples(track: Heard) -> int:
     return round(info.frames * track.channels * min(1.0, listen.TOP_RATE / info.rate))
 
 
-def track_of(track: Heard, page: Path, where: Place, record: Record) -> Lane:
-    """Read a track once for its picture, and for its sound where that goes into the page or beside it."""
-    info = io.info(track.path)
-    painter = listen.Painter(info.rate, _COLUMNS, seconds=info.seconds)
-    gone = track.kind == "mixture" and record.file == "-"
-    apart = where.sound == "linked" and (gone or not _played(track, info))
-    src = html.link(track.path, page.parent) if where.sound == "linked" else ""
-    if apart:
-        target = page.with_name(f"{page.stem}{MEDIA}") / f"{track.name.lower().replace(' ', '_')}.flac"
-        _copy(track, target, info)
-        src = html.link(target, page.parent)
-    encoder = streamed.Encoder(info.rate, track.channels, where.coding) if where.coding else None
-    kept: list[np.ndarray] = []
-    for block in track.blocks():
-        loud = block * np.float32(track.gain)
-        painter.push(loud)
-        if encoder:
-            encoder.push(loud)
-        elif where.sound == "inside":
-            kept.append(block)
-    if encoder:
-        src = encoder.finish()
-    elif where.sound == "inside":
-        src = listen.encode(np.concatenate(kept, 1), info.rate, where.codec, track.gain)
-    return Lane(
-        name=track.name, kind=track.kind, src=src, picture=painter.finish(), lufs=track.lufs, peak=track.peak,
-        activity=track.activity, file=track.file, link="" if gone else html.link(track.path, page.parent),
-        gain=track.gain if where.sound == "linked" and not apart else 1.0,
-    )  # fmt: skip
-
-
-def _played(track: Heard, info: io.Info) -> bool:
-    """Return whether a browser plays the file as it is to be heard."""
-    return info.format in _PLAYED and info.subtype in _PLAYED_SUBTYPES and not track.how.one_channel
-
-
 def forget(beside: Path) -> None:
     """Remove what an earlier page wrote beside itself, and nothing else that may lie there."""
     for old in (*beside.glob("source_*.flac"), beside / "mixture.flac", beside / "residual.flac"):
         old.unlink(missing_ok=True)
     with suppress(OSError):
         beside.rmdir()
-
-
-def _copy(track: Heard, target: Path, info: io.Info) -> None:
-    """Write a track, gain included, as a 16-bit FLAC that browsers play."""
-    rate = listen.page_rate(info.rate)
-    sampler = StreamResampler(info.rate, rate, track.channels)
-    with io.Writer(target, rate, track.channels, "PCM_16", overwrite=True) as writer:
-        for block in track.blocks():
-            writer.write(sampler.push(block * np.float32(track.gain)))
-        writer.write(sampler.push(np.zeros((track.channels, 0), np.float32), last=True))
