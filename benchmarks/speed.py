@@ -17,8 +17,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,14 @@ from study import read, write
 from usepcli import device
 
 GROUPS = ["losses", "scores", "pieces", "training", "separation", "start", "waiting"]
-MINUTES, FORWARD_S = 1.0, 4
+MINUTES, SONG_MINUTES, FORWARD_S = 1.0, 3.0, 4
 Run = Callable[[], float | None]
 USEP = str(Path(sys.executable).with_name("usep"))
 SAMPLE = Path(__file__).resolve().parents[1] / "usepcli" / "samples" / "two_talkers.flac"
 
 
 def separation(folder: Path) -> Iterator[turns.Work]:
-    """Yield a file through Conv-TasNet in each program, and one forward pass of each network at published size."""
+    """Yield a file through Conv-TasNet in each program, each network at published size, and a page beside its sound."""
     path = folder / "minute.wav"
     separate.make_recording(path, MINUTES, separate.RATE, 1)
     asked = Namespace(threads=1, size="small", limit_gib=16.0, peers="", patience_min=5.0)
@@ -67,6 +68,32 @@ def separation(folder: Path) -> Iterator[turns.Work]:
         nets = {turns.OURS: lambda name=name: models.ours(name), peer: make}
         makers = {who: _forward(net) for who, net in nets.items()}
         yield turns.Work("separation", f"forward over {FORWARD_S} s, {name}", makers, turns=3)
+    yield _page(folder)
+
+
+def _page(folder: Path) -> turns.Work:
+    """Return the page of a song, whose tracks are encoded in threads, beside the separation itself: by the wall."""
+    song, out = folder / "song.wav", folder / "out"
+    separate.make_recording(song, SONG_MINUTES, 48_000, 2)
+    words = [USEP, "separate", str(song), "-q", "-o"]
+    free = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+
+    def seconds(*more: str) -> float:
+        begin = time.perf_counter()
+        subprocess.run([*words, *more], env=free, capture_output=True, check=True)
+        return time.perf_counter() - begin
+
+    def sound() -> float:
+        with tempfile.TemporaryDirectory() as place:
+            return seconds(place)
+
+    def page() -> float:
+        (out / "report.html").unlink(missing_ok=True)
+        return seconds(str(out), "--report")
+
+    seconds(str(out))  # all is there but the page
+    name = f"page of {SONG_MINUTES:g} min, 48 kHz stereo, MP3, by the wall, all cores"
+    return turns.Work("separation", name, {turns.OURS: lambda: page, "its separation": lambda: sound}, turns=3)
 
 
 def _forward(make: Callable[[], Callable[[Any], Any]]) -> Callable[[], Run]:
@@ -168,7 +195,11 @@ def alone(group: str) -> list[dict[str, Any]]:
             "separation": lambda: separation(Path(folder)), "start": start,
         }  # fmt: skip
         rows = steps.waiting() if group == "waiting" else turns.table(works[group]())
-    return [{**row, "threads": 1, "machine": turns.machine()} for row in rows]
+    return [{**row, "threads": _threads(row), "machine": turns.machine()} for row in rows]
+
+
+def _threads(row: Mapping[str, Any]) -> int:
+    return os.cpu_count() or 1 if "all cores" in row["work"] else 1
 
 
 def apart(group: str, out: Path) -> list[dict[str, Any]]:
