@@ -143,7 +143,7 @@ def write_figure(
     for track in heard(record, how, watch):
         info = io.info(track.path)
         painter = listen.Painter(info.rate, seconds=info.seconds)
-        for block in track.blocks():
+        for block in track.blocks("picture"):
             painter.push(block * np.float32(track.gain))
         drawn.append((track.name, painter.finish()))
     return spectrograms(drawn, path)
@@ -179,7 +179,7 @@ def _measure(tracks: Sequence[Heard]) -> _Total:
     mixture, rate = tracks[0], io.info(tracks[0].path).rate
     before, after = (LoudnessMeter(rate, mixture.channels) for _ in range(2))
     top = peak = missed = power = 0.0
-    for waves in zip(*(track.blocks(watched=track is mixture) for track in tracks), strict=False):
+    for waves in zip(*(track.blocks("levels" if track is mixture else "") for track in tracks), strict=False):
         # A lossy format may end a few samples early or late.
         block, *parts = (wave[:, : min(w.shape[1] for w in waves)] for wave in waves)
         together, meant = np.sum(parts, 0), block * np.float32(mixture.gain)

@@ -56,13 +56,13 @@ class Heard:
         found = io.info(self.path, self.how.track).channels
         return 1 if self.how.one_channel or found > 2 else found
 
-    def blocks(self, watched: bool = True) -> Iterator[np.ndarray]:
-        """Yield the samples (C, t), at most two channels, before `gain`; `watch` sees them pass if `watched`."""
+    def blocks(self, work: str = "") -> Iterator[np.ndarray]:
+        """Yield the samples (C, t), at most two channels, before `gain`; `watch` sees those of a work with a name."""
         info = io.info(self.path, self.how.track)
         frames = round(_BLOCK_S * info.rate)
         blocks: Iterable[np.ndarray] = io.blocks(self.path, frames, track=self.how.track)
-        if self.watch and watched:
-            blocks = self.watch(blocks, -(-info.frames // frames), f"page: {self.file}")
+        if self.watch and work:
+            blocks = self.watch(blocks, -(-info.frames // frames), f"{work}: {self.file}")
         for block in blocks:
             heard = self.how.heard(block)
             yield heard if len(heard) <= 2 else heard.mean(0, keepdims=True)

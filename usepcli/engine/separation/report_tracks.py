@@ -39,7 +39,7 @@ def lanes(tracks: Sequence[Heard], page: Path, where: Place, record: Record) -> 
     """
     with ExitStack() as stack:
         hands = [stack.enter_context(_Hand(_Making(track, page, where, record, stack))) for track in tracks]
-        for blocks in zip_longest(*(track.blocks(watched=track is tracks[0]) for track in tracks)):
+        for blocks in zip_longest(*(track.blocks("page" if track is tracks[0] else "") for track in tracks)):
             for hand, block in zip(hands, blocks, strict=True):
                 if block is not None:
                     hand.push(block)
