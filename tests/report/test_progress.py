@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 
 import pytest
 
@@ -31,6 +33,25 @@ def test_terminal_gets_a_bar_and_a_log_gets_no_control_characters() -> None:
             pass
     assert "3/3" in terminal.getvalue() and "\r" in terminal.getvalue()
     assert "\r" not in log.getvalue() and "\x1b" not in log.getvalue()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are of POSIX")
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (24, 60), (24, 200)])
+def test_terminals_of_any_size_and_of_none_get_a_bar(rows: int, columns: int) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    outer, inner = pty.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    with os.fdopen(inner, "w") as stream:
+        for _ in Progress(range(3), desc="work", stream=stream):
+            pass
+    shown = os.read(outer, 4096).decode()  # less than the terminal holds
+    os.close(outer)
+    lines = [line for line in shown.split("\r") if line.strip()]
+    assert "3/3" in lines[-1] and max(map(len, lines)) <= (columns or 80)
 
 
 def test_quiet_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 PLAIN_EVERY_S = 30.0
+_USUAL_SIZE = {"ncols": 80, "nrows": 24}
 
 
 class Progress:
@@ -39,7 +41,8 @@ class Progress:
             from tqdm import tqdm
         except ImportError:
             return None
-        return tqdm(total=self.total, desc=self.desc, unit=self.unit, file=self._stream, dynamic_ncols=True)
+        known: dict[str, Any] = {"dynamic_ncols": True} if _sized(self._stream) else _USUAL_SIZE
+        return tqdm(total=self.total, desc=self.desc, unit=self.unit, file=self._stream, **known)
 
     @property
     def shown(self) -> bool:
@@ -104,6 +107,14 @@ class Progress:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _sized(stream: TextIO) -> bool:
+    """Return whether a terminal tells its size; tqdm draws nothing on one of no columns and no rows."""
+    try:
+        return min(os.get_terminal_size(stream.fileno())) > 0
+    except (OSError, ValueError):
+        return False
 
 
 def progress(
