@@ -84,6 +84,21 @@ def _visible(found: list[tuple[str, str]], asked: str | None) -> list[str]:
     return names
 
 
+def check_compiles(where: torch.device) -> None:
+    """Raise MissingDependency where torch cannot make a program for the device, trying it on one sum."""
+    import torch
+
+    try:
+        torch.compile(lambda x: x + 1, dynamic=False)(torch.zeros(2, device=where))
+    except Exception as fault:  # whatever a compiler, Triton or a missing header says
+        first = next((line for line in str(fault).splitlines() if line.strip()), type(fault).__name__)
+        wanted = "Triton and a C compiler" if where.type == "cuda" else "a C++ compiler and Python's headers"
+        raise MissingDependency(
+            f"train.compile: torch cannot compile for {where} ({first.strip()[:120]}); it needs {wanted}: install "
+            "them, or leave train.compile out"
+        ) from fault
+
+
 def set_threads(n: int = 0) -> int:
     """Set and return the number of threads of this process; 0 keeps OMP_NUM_THREADS or torch's choice.
 

@@ -184,7 +184,7 @@ class Schedule(Section):
 
 
 class Train(Section):
-    """The loop: length, batch, precision, device, safety."""
+    """The loop: length, batch, precision, device, safety; `compile` makes one program of the network as it trains."""
 
     epochs: Positive = 10
     max_steps: Count = 0
@@ -192,6 +192,7 @@ class Train(Section):
     accumulate: Positive = 1
     clip_norm: Annotated[float, Field(ge=0)] = 5.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     workers: Count = 0
     worker_timeout_s: Annotated[float, Field(ge=0)] = 300.0

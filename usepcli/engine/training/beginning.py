@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from usepcli import device
 from usepcli.engine.training.average import part_file
 from usepcli.errors import BadInput, ConfigError, InputNotFound
 from usepcli.models.fixed import Fixed
@@ -91,6 +92,18 @@ def stored_models(profile: Any, objective: Objective) -> None:
 def fixed_facts(objective: Objective) -> dict[str, dict[str, str]]:
     """Return where each frozen part came from and the sha256 of its weights."""
     return {name: {"reference": part.reference, "sha256": part.sha256} for name, part in objective.fixed().items()}
+
+
+def compiled(profile: Any, student: Model, where: torch.device) -> list[str]:
+    """Have the student's forward and backward compiled if the profile wants it; return what to say of it.
+
+    Weights, checkpoints and validation stay as they are; the rounding is another. MissingDependency where torch cannot.
+    """
+    if not profile.train.compile:
+        return []
+    device.check_compiles(where)
+    student.compile()
+    return ["train.compile: the network is compiled in the first step of every start, which may take minutes"]
 
 
 def check_fixed(before: Mapping[str, Mapping[str, str]], objective: Objective, where: str) -> None:

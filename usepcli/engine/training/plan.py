@@ -44,6 +44,7 @@ def plan(profile: Any, say: Callable[[str], None] = _nothing) -> dict[str, Any]:
     anew += beginning.first_parts(profile, objective)
     beginning.stored_models(profile, objective)
     objective = objective.to(where)
+    anew += beginning.compiled(profile, student, where)
     objective.place = Place(parts=t.accumulate)
     feed = Feed(profile, objective, student.sample_rate, 0, 1, say)
     objective.on_start(feed.steps_per_epoch)

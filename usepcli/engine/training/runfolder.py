@@ -26,7 +26,7 @@ from usepcli.versions import versions
 FREE = {
     "about", "credits", "licence", "extends", "train.epochs", "train.max_steps", "train.max_hours", "train.workers",
     "train.worker_timeout_s", "train.threads", "train.device", "train.checkpoint_every_s", "train.log_every",
-    "valid.also", "data.cache",
+    "train.compile", "valid.also", "data.cache",
 }  # fmt: skip
 
 STARTS = 99  # that the record keeps besides the first

@@ -86,7 +86,13 @@ class Trainer:
             if fixed := beginning.fixed_facts(self.objective):
                 self.folder.note({"fixed": fixed})
         shares = self.ranks.shares(self.feed.batch_size, self.objective.place.parts, self.objective.mixes)
-        for line in (*(() if self.resumed else self._begins_anew), *self.feed.notes, *shares, *lines):
+        for line in (
+            *(() if self.resumed else self._begins_anew),
+            *self._each_start,
+            *self.feed.notes,
+            *shares,
+            *lines,
+        ):
             self.log.say(line)
 
     def _close(self, error: BaseException | None = None) -> None:
@@ -105,6 +111,7 @@ class Trainer:
         self.objective.place = Place(parts=self.ranks.world * self.t.accumulate)
         self.ranks.same_start(self.objective)
         self.student = self.objective.student
+        self._each_start = beginning.compiled(self.p, self.student, self.device)
         where = self.student.sample_rate, self.ranks.rank, self.ranks.world
         self.feed = Feed(self.p, self.objective, *where, self._unusable, lambda x: self.ranks.gathered(x, self.device))
         self.ranks.agree({"steps": self.feed.total, "items": len(self.feed.data)}, "training data")
