@@ -1,12 +1,14 @@
 """What a training step takes, in turns with the makers of networks, and what a training waits for.
 
     python benchmarks/steps.py [--only dptnet] [--peers FOLDER]...      # steps
+    python benchmarks/steps.py --device cuda --precision bf16 --compile --batch 16
     python benchmarks/steps.py --waiting        # shares of a training's time, with 0 and with 2 data workers
 
 Steps: forward, loss, backward, clipping, AdamW, one thread, the same network in both. Conv-TasNet stands beside
 asteroid's, each with its own toolkit's SI-SNR with the best permutation. Other makers' networks are laid out as they
 are published, with weights drawn, and pulled (the heads of public_vectors.py and demucs.py say how their packages are
-installed); the loss is usep's in both, dropout is off. --peers: more folders of packages.
+installed); the loss is usep's in both, dropout is off. --peers: more folders of packages. Device, precision,
+compiling and batch are those of all contenders; on a GPU the clock is that of the wall, read when all is computed.
 
 Waiting: the profile small_pit on talkers of noise, some steps and one validation; of an epoch as the profile
 has it, the share in which the loop waits for a batch, and the share of the validation; as it is, and with every
@@ -38,6 +40,18 @@ from usepcli.objectives.pit import match
 from usepcli.weights import build
 
 BATCH, SECONDS = 2, 4
+
+
+class Way(NamedTuple):
+    """How all contenders compute."""
+
+    device: torch.device = torch.device("cpu")
+    precision: str = "fp32"
+    compile: bool = False
+    batch: int = 0  # items of a step; 0: as each work has it
+
+
+way = Way()
 STEPS = 12  # of the measured training
 
 
@@ -63,6 +77,7 @@ PUBLIC = {
     "htdemucs": Public("demucs", 1, 2, "HTDemucs"),
 }
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Step = Callable[[], float | None]
 
 
 def sisnr(est: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
@@ -70,17 +85,17 @@ def sisnr(est: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
     return match(SISNR(), est, ref, ref.sum(1)).loss.mean()
 
 
-def our_step(size: str) -> Callable[[], None]:
+def our_step(size: str) -> Step:
     model = build.model({"name": "convtasnet", "n_src": 2, "sample_rate": RATE, **SIZES[size]})
-    return _step(model, model, sisnr, noise(BATCH, 2, SECONDS * RATE))
+    return _step(model, model, sisnr, noise(way.batch or BATCH, 2, SECONDS * RATE))
 
 
-def asteroid_step(size: str) -> Callable[[], None]:
+def asteroid_step(size: str) -> Step:
     from asteroid.losses import PITLossWrapper, pairwise_neg_sisdr
 
     model = asteroid_net(size)
     loss = PITLossWrapper(pairwise_neg_sisdr, pit_from="pw_mtx")
-    return _step(model, model, loss, noise(BATCH, 2, SECONDS * RATE))
+    return _step(model, model, loss, noise(way.batch or BATCH, 2, SECONDS * RATE))
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -88,17 +103,28 @@ def noise(*shape: int) -> torch.Tensor:
     return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def _step(run: Callable[..., torch.Tensor], net: torch.nn.Module, loss: Loss, ref: torch.Tensor) -> Callable[[], None]:
+def _step(run: Callable[..., torch.Tensor], net: torch.nn.Module, loss: Loss, ref: torch.Tensor) -> Step:
+    net.to(way.device)
+    run = torch.compile(run) if way.compile else run
     optimiser = torch.optim.AdamW(net.parameters(), 1e-3)
-    mix = ref.sum(1)
+    ref = ref.to(way.device)
+    mix, half = ref.sum(1), way.precision == "bf16"
 
     def step() -> None:
-        loss(run(mix), ref).backward()
+        with torch.autocast(way.device.type, torch.bfloat16, enabled=half):
+            est = run(mix)
+        loss(est.float(), ref).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimiser.step()
         optimiser.zero_grad()
 
-    return step
+    def by_the_wall() -> float:
+        begin = time.perf_counter()
+        step()
+        torch.cuda.synchronize(way.device)
+        return time.perf_counter() - begin
+
+    return by_the_wall if way.device.type == "cuda" else step
 
 
 class Pair:
@@ -119,11 +145,11 @@ class Pair:
                 part.dropout = 0.0
         return {turns.OURS: (own, own), self.public.package: (run, theirs)}
 
-    def step(self, who: str) -> Callable[[], None]:
+    def step(self, who: str) -> Step:
         """Return the step of one of the two."""
         (run, net), own = self.nets[who], self.nets[turns.OURS][0]
         samples = round(self.public.seconds * own.sample_rate)  # type: ignore[attr-defined]
-        shape = (self.public.batch, own.n_src, *([2] if self.name == "htdemucs" else []), samples)  # type: ignore[attr-defined]
+        shape = (way.batch or self.public.batch, own.n_src, *([2] if self.name == "htdemucs" else []), samples)  # type: ignore[attr-defined]
         return _step(run, net, torch.nn.functional.l1_loss if self.name == "htdemucs" else sisnr, noise(*shape))
 
 
@@ -159,11 +185,14 @@ def works() -> Iterator[turns.Work]:
         params = build.model({"name": "convtasnet", "n_src": 2, "sample_rate": RATE, **SIZES[size]}).n_params
         makers = {turns.OURS: lambda size=size: our_step(size), "asteroid": lambda size=size: asteroid_step(size)}
         yield turns.Work(
-            "training", f"step, Conv-TasNet of {params / 1e6:.2f} M, {BATCH} x {SECONDS} s", makers, turns=5
+            "training",
+            f"step, Conv-TasNet of {params / 1e6:.2f} M, {way.batch or BATCH} x {SECONDS} s",
+            makers,
+            turns=5,
         )
     for name, public in PUBLIC.items():
         pair = Pair(name)
-        told = f"step, {public.told}, {public.batch} x {public.seconds:g} s"
+        told = f"step, {public.told}, {way.batch or public.batch} x {public.seconds:g} s"
         makers = {who: lambda who=who, pair=pair: pair.step(who) for who in (turns.OURS, public.package)}
         yield turns.Work("training", told, makers, turns=3)
 
@@ -268,6 +297,10 @@ def main() -> None:
     parser.add_argument("--waiting", action="store_true")
     parser.add_argument("--only", default="", help="steps whose name holds this")
     parser.add_argument("--peers", action="append", default=[], help="a folder of packages")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--compile", action="store_true", help="make one program of every network")
+    parser.add_argument("--batch", type=int, default=0, help="items of a step; 0: as each work has it")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rooms", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -277,6 +310,8 @@ def main() -> None:
     if asked.waiting:
         waiting()
     else:
+        global way
+        way = Way(device.pick(asked.device), asked.precision, asked.compile, asked.batch)
         device.keep_heap()
         torch.set_num_threads(1)
         turns.table(work for work in works() if asked.only.lower() in work.name.lower())
