@@ -86,13 +86,8 @@ class Trainer:
             if fixed := beginning.fixed_facts(self.objective):
                 self.folder.note({"fixed": fixed})
         shares = self.ranks.shares(self.feed.batch_size, self.objective.place.parts, self.objective.mixes)
-        for line in (
-            *(() if self.resumed else self._begins_anew),
-            *self._each_start,
-            *self.feed.notes,
-            *shares,
-            *lines,
-        ):
+        begins = [] if self.resumed else self._begins_anew
+        for line in (*begins, *self._each_start, *self.feed.notes, *shares, *lines):
             self.log.say(line)
 
     def _close(self, error: BaseException | None = None) -> None:
