@@ -435,6 +435,8 @@ def test_clipping_is_an_error_or_allowed_if_one_says_so(usep: Usep):
     assert strict.code == (65 if loud else 0) and bool(left_over(Path("strict"))) != loud
     cut = usep("x.wav", "-o", "cut", "--clip", "allow", "--json")
     assert cut.code == 0 and json.loads(cut.out)["gain_db"] == 0
+    for source, path in zip(json.loads(cut.out)["sources"], ("cut/x_1.wav", "cut/x_2.wav"), strict=True):
+        assert source["peak"] == pytest.approx(float(np.abs(io.read(path)[0]).max()), abs=1e-6)  # of the file
     held, wide = io.read("cut/x_1.wav")[0], io.read("float/x_1.wav")[0]
     np.testing.assert_allclose(held, wide.clip(-1, 1), atol=2.0**-14)
 

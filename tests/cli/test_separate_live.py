@@ -183,6 +183,33 @@ def test_pipes_get_raw_samples_of_one_source_and_of_all(usep: Usep, patience_s: 
     assert "one: source 1 as raw samples: 8000 Hz, 1 channel, s16le" in answer.err
 
 
+@pytest.mark.parametrize("code", ["s16be", "s24be", "f64be", "u8", "mulaw", "alaw"])
+def test_a_pipe_gets_samples_as_they_came(
+    usep: Usep, stdin: Callable[[bytes], None], patience_s: int, code: str
+) -> None:
+    sound = noise(4000)
+    stdin(bytes_of(sound, code))
+    os.mkfifo("main")
+    reader = Reader("main")
+    answer = usep("-", "--pcm", f"8000:1:{code}", "-m", "convtasnet", "--keep", "1", "-o", "main")
+    assert answer.code == 0 and f"8000 Hz, 1 channel, {code}" in answer.err
+    reader.join(patience_s)
+    want = whole("convtasnet", pcm.decode(bytes_of(sound, code), code))[0]
+    found = pcm.decode(reader.data, code)
+    # Eight bits round to 1/256; a law's widest step is 1/32 of full scale, and here a tenth of that is heard.
+    assert np.abs(found - want).max() < {"u8": 2 / 256, "mulaw": 1 / 32, "alaw": 1 / 32}.get(code, 2.0**-14)
+
+
+def test_what_a_table_says_of_a_stream_is_what_its_files_hold(usep: Usep, stdin: Callable[[bytes], None]) -> None:
+    stdin(bytes_of(40 * noise(8000)))
+    answer = usep("-", "--pcm", "8000:1:f32le", "-m", "convtasnet", "-o", "out", "--subtype", "PCM_16")
+    assert answer.code == 0 and "beyond full scale were limited" in answer.err
+    for row in table():
+        wave = io.read(Path("out", row["output"]))[0]
+        assert float(row["peak"]) == pytest.approx(float(np.abs(wave).max()), abs=1e-4)
+        assert float(row["level_db"]) == pytest.approx(10 * np.log10(np.square(wave, dtype=float).mean()), abs=0.01)
+
+
 def test_a_reader_who_leaves_ends_its_pipe_and_not_the_files(usep: Usep) -> None:
     io.write("long.wav", noise(80000), 8000)
     os.mkfifo("pipe")

@@ -45,7 +45,7 @@ class Incoming:
 
     name = ""
     rate = channels = 0
-    subtype = "FLOAT"
+    code = "f32le"  # of its samples, one of pcm.CODES; of a file, what stores them
     left_over = 0  # bytes behind the last whole frame
     missing = 0  # samples per channel that a header promised beyond those that came
     dropped = 0  # samples per channel that came and could not be kept
@@ -74,7 +74,7 @@ class Piped(Incoming):
         except BaseException:
             self.close()
             raise
-        self.rate, self.channels, self.subtype = self.pcm.rate, self.pcm.channels, self.pcm.subtype
+        self.rate, self.channels, self.code = self.pcm.rate, self.pcm.channels, self.pcm.code
 
     def blocks(self, frames: int, stop: Asked) -> Iterator[np.ndarray]:
         """Yield what comes; IOFault where reading fails."""
@@ -141,7 +141,8 @@ class Played(Incoming):
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, show(path)
         info = io.info(path)
-        self.rate, self.channels, self.subtype = info.rate, info.channels, info.subtype
+        self.rate, self.channels = info.rate, info.channels
+        self.code = pcm.WRITTEN.get(info.subtype, pcm.WRITTEN["PCM_16"])
 
     def blocks(self, frames: int, stop: Asked) -> Iterator[np.ndarray]:
         """Yield blocks of `frames`."""

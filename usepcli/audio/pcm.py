@@ -28,6 +28,7 @@ SUBTYPES = {
     "mulaw": "ULAW", "alaw": "ALAW",
 }  # fmt: skip
 WRITTEN = {"PCM_U8": "u8", "PCM_16": "s16le", "PCM_24": "s24le", "PCM_32": "s32le", "FLOAT": "f32le", "DOUBLE": "f64le"}
+LAWS = ("mulaw", "alaw")
 MOST_CHANNELS = 64
 _WAV_CODES = {
     (1, 8): "u8", (1, 16): "s16le", (1, 24): "s24le", (1, 32): "s32le", (3, 32): "f32le", (3, 64): "f64le",
@@ -91,7 +92,7 @@ def asked(text: str, option: str = "--pcm") -> Pcm:
 
 def decode(data: bytes, code: str) -> np.ndarray:
     """Return samples (n,) as float32, full scale 1."""
-    if code in ("mulaw", "alaw"):
+    if code in LAWS:
         return _law(code)[np.frombuffer(data, np.uint8)]
     if code.startswith("s24"):
         wide = np.zeros((len(data) // 3, 4), np.uint8)
@@ -112,16 +113,28 @@ def encode(wave: np.ndarray, code: str) -> tuple[bytes, int]:
     flat = np.ascontiguousarray(wave.T).ravel()
     if code[0] == "f":
         return flat.astype(CODES[code]).tobytes(), 0
-    bits = 8 * bytes_of(code)
+    bits = _bits(code)
     top = 2.0 ** (bits - 1)
     half = np.float64(0.5 / top)
     limited = int(np.count_nonzero((flat > 1 - half) | (flat < -1 - half)))
     found = codes(flat, bits)
     if code == "u8":
         return (found + 128).astype(np.uint8).tobytes(), limited
-    if code == "s24le":
-        return np.ascontiguousarray(found.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]).tobytes(), limited
+    if code in LAWS:
+        return _by_law(found, code), limited
+    if code.startswith("s24"):
+        low = found.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
+        return np.ascontiguousarray(low if code == "s24le" else low[:, ::-1]).tobytes(), limited
     return found.astype(CODES[code]).tobytes(), limited
+
+
+def stored(wave: np.ndarray, code: str) -> np.ndarray:
+    """Return samples as `encode` stores them, rounded and limited; those of the laws as they come to their tables."""
+    return wave if code[0] == "f" else codes(wave, _bits(code)) / 2.0 ** (_bits(code) - 1)
+
+
+def _bits(code: str) -> int:
+    return 16 if code in LAWS else 8 * bytes_of(code)
 
 
 def codes(wave: np.ndarray, bits: int) -> np.ndarray:
@@ -141,6 +154,15 @@ def _law(code: str) -> np.ndarray:
     return sf.read(
         every, dtype="float32", format="RAW", subtype=SUBTYPES[code], samplerate=8000, channels=1
     )[0]  # fmt: skip
+
+
+def _by_law(found: np.ndarray, code: str) -> bytes:
+    """Return what libsndfile makes of codes of 16 bits by a law."""
+    import soundfile as sf
+
+    sink = io.BytesIO()
+    sf.write(sink, found.astype(np.int16), 8000, format="RAW", subtype=SUBTYPES[code])
+    return sink.getvalue()
 
 
 def wav_head(read: Callable[[int], bytes], name: str) -> tuple[Pcm, int | None]:

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 
-from usepcli.audio.loudness import LoudnessMeter
 from usepcli.engine.separation import activity
 from usepcli.engine.separation.activity import Meter
 
@@ -77,11 +76,8 @@ def test_pieces_of_any_length_give_the_same(rate: int):
     wave = (envelope * draw.standard_normal(envelope.shape) * 0.1).astype(np.float32)
     whole, parts = measured(wave, rate, 10**9), measured(wave, rate, 997)
     assert whole.activity() == parts.activity()
-    assert whole.levels_db == pytest.approx(parts.levels_db) and list(whole.peaks) == list(parts.peaks)
+    assert whole.levels_db == pytest.approx(parts.levels_db)
     np.testing.assert_allclose(whole.curves()[1], parts.curves()[1], atol=0.11)
-    meter = LoudnessMeter(rate, 1)
-    meter.push(wave[1])
-    assert parts.lufs()[1] == pytest.approx(meter.lufs(), abs=1e-6)
     # The frames, computed the plain way.
     edges = [round(k * 0.1 * rate) for k in range(1000) if round(k * 0.1 * rate) < wave.shape[2]] + [wave.shape[2]]
     power = [float((wave[0, 0, a:b].astype(np.float64) ** 2).mean()) for a, b in itertools.pairwise(edges)]

@@ -1,4 +1,4 @@
-"""When and how loudly each source sounds, measured while it is written, in constant memory.
+"""When each source sounds, and how much of it is its own, measured while it is separated, in constant memory.
 
 Level of a frame of 100 ms: mean power over its samples and channels, in dB of full scale. A frame of a source is
 active if it lies above -60 dB of full scale and less than 30 dB below the loudest frame of the whole, which is
@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from usepcli.audio.loudness import LoudnessMeter
 from usepcli.engine.separation.own import Own
 
 FRAME_S = 0.1
@@ -59,13 +58,11 @@ class Curve:
 
 
 class Meter:
-    """Takes the pieces (N, C, t) of a separation; afterwards knows activity, level, loudness and peak of each."""
+    """Takes the pieces (N, C, t) of a separation; afterwards knows activity and level of each, and what is its own."""
 
     def __init__(self, rate: int, n_src: int, channels: int, silent_db: float = ACTIVE_DB) -> None:
         """silent_db: how far the loudest own window of a near-silent source lies below that of the whole."""
         self.rate, self.n_src, self.silent_db = rate, n_src, silent_db
-        self.peaks = np.zeros(n_src)
-        self._loudness = [LoudnessMeter(rate, channels) for _ in range(n_src)]
         self._bins = np.zeros((n_src + 1, round((_HIGH_DB - _LOW_DB) / _STEP_DB)), np.int64)  # the whole comes first
         self._curve = Curve(n_src + 1)
         self._power = np.zeros(n_src + 1)
@@ -77,9 +74,6 @@ class Meter:
         """Add a piece (N, C, t)."""
         if not piece.shape[2]:
             return
-        self.peaks = np.maximum(self.peaks, np.maximum(piece.max(axis=(1, 2)), -piece.min(axis=(1, 2))))
-        for meter, source in zip(self._loudness, piece, strict=True):
-            meter.push(source)
         self._own.push(piece)
         whole = piece.sum(0)
         power = np.concatenate([_power(whole[None]), _power(piece)])  # (1 + N, t)
@@ -124,10 +118,6 @@ class Meter:
     def levels_db(self) -> list[float]:
         """Level of each source over the whole file in dB of full scale; -inf for silence."""
         return [_db(value / max(self._taken, 1)) for value in self._power[1:]]
-
-    def lufs(self) -> list[float]:
-        """Integrated loudness of each source: -inf for silence, nan under 0.4 s."""
-        return [meter.lufs() for meter in self._loudness]
 
     def activity(self) -> list[float]:
         """Return the share of active frames of each source, 0 to 1 (rule at the head of this module)."""

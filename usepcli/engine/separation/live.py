@@ -33,6 +33,7 @@ from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.engine.separation.run import Done
 from usepcli.engine.separation.separate_files import Wish
 from usepcli.engine.separation.source import Source
+from usepcli.engine.separation.stored import Stored
 from usepcli.errors import BadInput, IOFault, PartialFailure, UsageError, UsepError, choices
 from usepcli.files import sha256, show
 from usepcli.separator.how import How, names_of
@@ -198,12 +199,14 @@ class _Stream:
         live = separator.live(source.rate, self.how)
         pace = LivePace(source.rate, live.latency_s, frames / source.rate)
         channels = 1 if self.how.one_channel else source.channels
-        subtypes = (self.job.subtype or "FLOAT", self.job.subtype or _usual(source.subtype))
+        subtype = self.job.subtype or "FLOAT"
+        code = pcm.WRITTEN[subtype] if self.job.subtype else source.code
         kept = [(self.names.index(name), path) for name, path in zip(self.job.names, self.job.outputs, strict=False)]
-        self._tell(source, separator, live, subtypes[1], channels)
-        outputs = Outputs(kept, self.pipes, subtypes, self.clip, self.overwrite, stop)
+        self._tell(source, separator, live, code, channels)
+        outputs = Outputs(kept, self.pipes, subtype, code, self.clip, self.overwrite, stop)
         meter = Meter(source.rate, len(self.names), channels, cards.silent_db(separator.card) or ACTIVE_DB)
-        heard = _Heard(meter, Meters(self.names, pace, self.quiet))
+        stored = Stored(source.rate, len(self.names), channels) if kept else None
+        heard = _Heard(meter, stored, pcm.WRITTEN[subtype], Meters(self.names, pace, self.quiet))
         try:
             try:
                 self._hear(source, live, pace, outputs, heard, frames, stop)
@@ -218,7 +221,7 @@ class _Stream:
             return None
         if not pace.heard:
             raise BadInput(f"{source.name}: ended before the first sample; the program before the pipe may have failed")
-        record = self._record(source, pace, outputs, heard.meter, channels, subtypes[0])
+        record = self._record(source, pace, outputs, heard, channels, subtype)
         self._told(source, record, outputs, stop)
         if ledger:
             try:
@@ -268,7 +271,7 @@ class _Stream:
         except UsepError as fault:
             self.fault = fault
 
-    def _tell(self, source: Incoming, separator: Separator, live: Live, subtype: str, channels: int) -> None:
+    def _tell(self, source: Incoming, separator: Separator, live: Live, code: str, channels: int) -> None:
         """Say before the first block what is heard how, and what goes into the pipes."""
         if self.quiet:
             return
@@ -284,7 +287,7 @@ class _Stream:
                 f"{separator.rate / 2000:g} kHz {rest}"
             )
         for pipe in self.pipes:
-            like = pcm.Pcm(source.rate, channels * len(pipe.places), pcm.WRITTEN[subtype])
+            like = pcm.Pcm(source.rate, channels * len(pipe.places), code)
             which = ", ".join(self.names[k] for k in pipe.places)
             self.say(f"{pipe.name}: source{'s' if len(pipe.places) > 1 else ''} {which} as raw samples: {like}")
         if barred := cards.barred(self.maker.card):
@@ -327,15 +330,16 @@ class _Stream:
             raise PartialFailure(f"{', '.join(self.left)}: its reader left before the end; the other outputs are whole")
 
     def _record(
-        self, source: Incoming, pace: LivePace, outputs: Outputs, meter: Meter, channels: int, subtype: str
+        self, source: Incoming, pace: LivePace, outputs: Outputs, heard: _Heard, channels: int, subtype: str
     ) -> Record:
+        meter, stored, tracks = heard.meter, heard.stored, []
         meter.finish()
-        tracks = []
-        levels, lufs, activity = meter.levels_db, meter.lufs(), meter.activity()
+        activity = meter.activity()
+        levels, lufs = (stored.levels_db(), stored.lufs()) if stored else ([], [])
         silent = meter.silent(range(len(self.names)))
         for file, name in zip(outputs.files, self.job.names, strict=False):
             k = self.names.index(name)
-            facts = sha256(file.path), file.path.stat().st_size, float(meter.peaks[k])
+            facts = sha256(file.path), file.path.stat().st_size, float(stored.peaks[k]) if stored else math.nan
             tracks.append(Track(name, file.path, True, *facts, levels[k], lufs[k], activity[k], not silent[k]))
         nan = math.nan
         frames = outputs.files[0].frames if outputs.files else pace.heard
@@ -351,8 +355,9 @@ class _Stream:
 class _Heard:
     """Measures the sources on the way, half a second at a time: in blocks of milliseconds it would take longer."""
 
-    def __init__(self, meter: Meter, meters: Meters) -> None:
-        self.meter, self._shown = meter, meters
+    def __init__(self, meter: Meter, stored: Stored | None, code: str, meters: Meters) -> None:
+        """`stored` takes what files of such samples hold; None where there are none."""
+        self.meter, self.stored, self._code, self._shown = meter, stored, code, meters
         self._held: list[np.ndarray] = []
         self._count = 0
 
@@ -365,7 +370,10 @@ class _Heard:
             self._push()
 
     def _push(self) -> None:
-        self.meter.push(np.concatenate(self._held, axis=2))
+        sources = np.concatenate(self._held, axis=2)
+        self.meter.push(sources)
+        if self.stored:
+            self.stored.push(pcm.stored(sources, self._code))
         self._held, self._count = [], 0
 
     def end(self) -> None:
@@ -373,11 +381,6 @@ class _Heard:
         if self._held:
             self._push()
         self._shown.end()
-
-
-def _usual(subtype: str) -> str:
-    """Return what pipes get where the input has samples of this kind: the same, or what such are decoded to."""
-    return subtype if subtype in pcm.WRITTEN else "PCM_16"
 
 
 def _three(sources: np.ndarray) -> np.ndarray:

@@ -123,12 +123,12 @@ class Outputs:
     """
 
     def __init__(
-        self, kept: Sequence[tuple[int, Path]], pipes: Sequence[Wanted], subtypes: tuple[str, str], clip: str,
+        self, kept: Sequence[tuple[int, Path]], pipes: Sequence[Wanted], subtype: str, code: str, clip: str,
         overwrite: bool, stop: Stop,
     ) -> None:  # fmt: skip
-        """Open the pipes; `subtypes` are those of files and of pipes."""
+        """Open the pipes; `subtype` is that of the files, `code` that of the samples in pipes, one of pcm.CODES."""
         self._kept, self._clip, self._overwrite = list(kept), clip, overwrite
-        self._subtype, self._code = subtypes[0], pcm.WRITTEN[subtypes[1]]
+        self._subtype, self._code = subtype, code
         self.files: list[GrowingWav] = []
         self.left: list[str] = []
         self.limited = 0

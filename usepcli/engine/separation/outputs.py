@@ -14,6 +14,7 @@ import numpy as np
 from usepcli.audio import io
 from usepcli.audio.metadata import Tags
 from usepcli.engine.separation.rounding import SumRounding
+from usepcli.engine.separation.stored import Stored
 from usepcli.errors import BadInput
 
 CLIPS = ("gain", "error", "allow")
@@ -44,11 +45,13 @@ class Written:
     """How many samples per channel were written, and the gain that kept them within full scale.
 
     `step` is the resolution of an integer format, else 0; `sum_peak` and `sum_power` say what the sum of such
-    files misses of the sum of the sources by rounding; `lost` names the tags that the format cannot hold.
+    files misses of the sum of the sources by rounding; `lost` names the tags that the format cannot hold; `stored` is
+    what was measured on each output as it was written.
     """
 
     frames: int
     gain: float
+    stored: Stored
     step: float = 0.0
     sum_peak: float = 0.0
     sum_power: float = 0.0
@@ -114,7 +117,7 @@ def write_all(
     step = _step(subtype)
     while True:
         pieces = produce()
-        top, rounded = Peak(), SumRounding(step) if step else None
+        top, rounded, stored = Peak(), SumRounding(step) if step else None, Stored(rate, len(paths), channels)
         slots = [_Slot(io.Writer(p, rate, channels, subtype, overwrite, frames=frames, tags=tags)) for p in paths]
         try:
             with ExitStack() as stack:
@@ -125,14 +128,15 @@ def write_all(
                     if step is not None and clip != "allow" and not top.fits(gain, step):
                         raise _WouldClip
                     waves = rounded(piece, gain) if rounded else piece * np.float32(gain) if gain != 1 else piece
+                    stored.push(waves)
                     for slot, wave in zip(slots, waves, strict=True):
                         slot.writer.write(wave)
                 for slot, stays in zip(slots, wanted() if wanted else [True] * len(slots), strict=True):
                     slot.wanted = stays
             lost = slots[0].writer.lost
             if rounded is None:
-                return Written(top.frames, gain, lost=lost)
-            return Written(top.frames, gain, rounded.step, rounded.peak, rounded.power, lost)
+                return Written(top.frames, gain, stored, lost=lost)
+            return Written(top.frames, gain, stored, rounded.step, rounded.peak, rounded.power, lost)
         except Anew:
             continue
         except _WouldClip:

@@ -19,6 +19,7 @@ from usepcli.engine.separation import outputs
 from usepcli.engine.separation.activity import ACTIVE_DB, Meter
 from usepcli.engine.separation.jobs import Job
 from usepcli.engine.separation.record import Identity, Record, Track
+from usepcli.engine.separation.stored import Stored
 from usepcli.errors import IOFault, UsageError, UsepError, choices
 from usepcli.separator.how import How, Null, Trace
 from usepcli.weights import cards
@@ -109,12 +110,12 @@ class _Listener:
                 peak, power = peak + done.sum_peak, power + done.sum_power
         return Null(peak, power, found.input_power * gain**2, found.count)
 
-    def tracks(self, paths: Iterable[Path], gain_db: float) -> tuple[Track, ...]:
-        """Return what was measured on each output, after the common gain."""
-        meter, gain = self.meter, 10 ** (gain_db / 20)
+    def tracks(self, paths: Iterable[Path], stored: Stored) -> tuple[Track, ...]:
+        """Return what was measured on each output, and when its source sounds."""
+        meter = self.meter
         presence = self.separator.presence(self.trace)
         silent = meter.silent(self.places)
-        levels, lufs, activity, (_, curves) = meter.levels_db, meter.lufs(), meter.activity(), meter.curves()
+        levels, lufs, activity, (_, curves) = stored.levels_db(), stored.lufs(), meter.activity(), meter.curves()
         found = []
         for k, (place, path) in enumerate(zip(self.places, paths, strict=True)):
             facts: dict[str, Any] = {"sha256": "", "bytes": 0}
@@ -125,9 +126,9 @@ class _Listener:
                     source=self.names[k],
                     path=path,
                     written=self.kept[k],
-                    peak=float(meter.peaks[place]) * gain,
-                    level_db=levels[place] + gain_db,
-                    lufs=lufs[place] + gain_db,
+                    peak=float(stored.peaks[k]),
+                    level_db=levels[k],
+                    lufs=lufs[k],
                     activity=activity[place],
                     active=not silent[k],
                     curve=tuple(curves[place]),
@@ -165,7 +166,7 @@ def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watc
             wanted=heard.wanted,
             tags=metadata.of(job.source),
         )
-        tracks = heard.tracks(job.outputs, done.gain_db)
+        tracks = heard.tracks(job.outputs, done.stored)
         for track in tracks:
             if not track.written:  # what an earlier run wrote there belongs to no result of this one
                 track.path.unlink(missing_ok=True)
