@@ -25,7 +25,7 @@ def chirps(rate: int, channels: int, frames: int = FRAMES) -> np.ndarray:
 
 def encode(path: Path, codec: str, rate: int, wave: np.ndarray, *, video: bool = False, form: str | None = None):
     """Write (C, T) with PyAV, with a moving picture beside it where `video` is set."""
-    layout = {1: "mono", 2: "stereo"}[len(wave)]
+    layout = {1: "mono", 2: "stereo", 8: "7.1"}[len(wave)]
     with av.open(os.fspath(path), "w", format=form) as out:
         picture = out.add_stream("mpeg4", rate=10) if video else None
         sound = out.add_stream(codec, rate=rate, layout=layout)
@@ -38,8 +38,8 @@ def encode(path: Path, codec: str, rate: int, wave: np.ndarray, *, video: bool =
             out.mux(picture.encode())
         to = av.AudioResampler(format=sound.codec_context.format.name, layout=layout, rate=rate)
         for start in range(0, wave.shape[1], STEP):
-            part = np.ascontiguousarray(wave[:, start : start + STEP])
-            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+            part = np.ascontiguousarray(wave[:, start : start + STEP].T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(part, format="flt", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
             for ready in to.resample(frame):
                 out.mux(sound.encode(ready))
@@ -51,6 +51,16 @@ def delay(found: np.ndarray, wanted: np.ndarray) -> int:
     size = len(found) + len(wanted)
     spectrum = np.fft.rfft(found, size) * np.conj(np.fft.rfft(wanted, size))
     return int(np.argmax(np.fft.irfft(spectrum, size)[:8192]))
+
+
+@pytest.mark.parametrize(("name", "coder"), [("a.m4a", "aac"), ("a.mkv", "pcm_s16le")])
+def test_eight_channels_come_as_they_went_in(tmp_path: Path, name: str, coder: str):
+    time = np.arange(24000) / 48000
+    wave = np.stack([np.sin(2 * np.pi * 30 * (k + 1) * time) for k in range(8)]).astype(np.float32) / 4
+    encode(tmp_path / name, coder, 48000, wave)
+    found = io.read(tmp_path / name)[0]
+    bins = np.abs(np.fft.rfft(found[:, 4096:20096])).argmax(1)
+    assert np.allclose(bins, 10 * np.arange(1, 9), atol=1)
 
 
 # Name, coder, rate, picture, length exact, coder's delay taken off, subtype. Where a container does not say how

@@ -19,6 +19,7 @@ from usepcli.audio.formats import Kind
 from usepcli.errors import BadInput, IOFault
 from usepcli.versions import need
 
+_KINDS = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # FFmpeg's names, and numpy's
 _SCALE = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
 _LOSSLESS = {"flac", "alac", "wavpack", "ape", "tta", "wmalossless", "mlp", "truehd"}
 _WIDTHS = {
@@ -213,14 +214,13 @@ class _Bytes:
 
 def _samples(frame: Any) -> np.ndarray:
     """Return a frame's samples (C, t), full scale 1, float64 where float32 cannot hold them."""
-    wave: Any
-    if frame.format.name in ("s64", "s64p"):  # of which PyAV makes no arrays
-        count = frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels)
-        wave = np.stack([np.frombuffer(plane, np.int64)[:count] for plane in frame.planes])
-    else:
-        wave = frame.to_ndarray()  # planar (C, t), packed (1, t * C)
-    if not frame.format.is_planar:
-        wave = wave.reshape(-1, frame.layout.nb_channels).T
+    channels, planar = frame.layout.nb_channels, frame.format.is_planar
+    code = _KINDS[frame.format.name.removesuffix("p")]
+    # Not `to_ndarray`: PyAV counts one plane too many where there are eight, and reading that one is a crash.
+    planes = frame.planes[: channels if planar else 1]
+    wave: Any = np.stack([np.frombuffer(p, code, frame.samples * (1 if planar else channels)) for p in planes])
+    if not planar:
+        wave = wave.reshape(-1, channels).T
     if wave.dtype.kind == "f":
         return wave
     scale = _SCALE[wave.dtype.str[1:]]
