@@ -14,7 +14,7 @@ import numpy as np
 import soundfile as sf
 
 from usepcli import files
-from usepcli.audio import pcm
+from usepcli.audio import pcm, speakers
 from usepcli.audio.checks import PathLike, check_finite, show
 from usepcli.audio.formats import LOSSY, WRITABLE
 from usepcli.audio.metadata import Tags
@@ -67,7 +67,8 @@ class Writer:
     ) -> None:
         self.path, self.rate, self.channels = Path(path), rate, channels
         self.subtype = _subtype(self.path, subtype)
-        _check_limits(self.path, rate, channels)
+        _check_limits(self.path, rate, channels, self.subtype)
+        self._order = speakers.back(speakers.coded(self.subtype, channels))
         self.frames = 0
         self._auto_rf64 = self.path.suffix.lower() == ".wav" and not 0 < frames * channels * 8 < 2**32
         self._fit = fit(tags or Tags(), self.path.suffix, rate, early=not self._auto_rf64)
@@ -112,7 +113,7 @@ class Writer:
         return self
 
     def write(self, block: np.ndarray) -> None:
-        """Append a block (C, T) or, for one channel, (T,)."""
+        """Append a block (C, T), channels in the order of WAV, or, for one channel, (T,)."""
         block = np.atleast_2d(block)
         if len(block) != self.channels:
             raise ValueError(f"a block of {len(block)} channels for a file of {self.channels}")
@@ -124,7 +125,8 @@ class Writer:
                 32768
             )  # of int16 in two channels libsndfile 1.2.2 gives LAME twice what is there
         try:
-            self._file.write(np.ascontiguousarray(block.T))
+            coded = block if self._order is None else block[list(self._order)]
+            self._file.write(np.ascontiguousarray(coded.T))
         except (sf.LibsndfileError, AssertionError) as err:  # soundfile asserts that all frames were taken
             raise files.fault(self.path, (self._sink and self._sink.fault) or err) from err
         self.frames += block.shape[1]
@@ -241,13 +243,18 @@ def _subtype(path: Path, subtype: str) -> str:
     return subtype
 
 
-def _check_limits(path: Path, rate: int, channels: int) -> None:
+def _check_limits(path: Path, rate: int, channels: int, subtype: str) -> None:
     rates, most = _LIMITS.get(path.suffix.lower(), (range(1, 2**31), 1024))
     if rate not in rates:
         known = f"up to {rates[-1]}" if isinstance(rates, range) else " ".join(map(str, rates))
         raise OutputError(f"{show(path)}: {path.suffix} files cannot hold {rate} Hz; expected {known}, or take WAV")
     if not 1 <= channels <= most:
         raise OutputError(f"{show(path)}: {path.suffix} files hold up to {most} channels, found {channels}; take WAV")
+    if speakers.bass_alone(subtype, rate, channels):
+        raise OutputError(
+            f"{show(path)}: of {channels} channels at {rate} Hz {path.suffix} files keep one as bass alone (LFE); "
+            "expected up to 5 channels, take WAV or FLAC"
+        )
 
 
 def _quantise(block: np.ndarray, subtype: str) -> np.ndarray:
