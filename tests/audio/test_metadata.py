@@ -165,3 +165,25 @@ def test_the_commands_carry_it_over(tmp_path: Path):
     assert dict(read(tmp_path / "m.flac").texts) == SAID
     lost = CliRunner().invoke(app, [*line, "--format", "w64", "--quiet"])
     assert lost.exit_code == 0 and "time reference" in lost.stderr and "cue points" in lost.stderr
+
+
+@pytest.mark.parametrize(("mask", "channels"), [(0x60F, 6), (0x107, 4), (0x3F, 6), (0, 6)])
+def test_unusual_speakers_are_kept_or_named_as_lost(tmp_path: Path, mask: int, channels: int):
+    path = tmp_path / "a.wav"
+    sf.write(path, np.zeros((100, channels)), RATE, format="WAVEX")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"fmt ") + 8
+    data[at + 20 : at + 24] = mask.to_bytes(4, "little")
+    path.write_bytes(data)
+    tags, unusual = read(path), mask not in (0x3F, 0)
+    with io.Writer(tmp_path / "b.wav", RATE, channels, tags=tags, frames=100) as writer:
+        writer.write(np.zeros((channels, 100), np.float32))
+    head = (tmp_path / "b.wav").read_bytes()
+    at = head.index(b"fmt ") + 8
+    assert writer.lost == () and io.info(tmp_path / "b.wav").frames == 100
+    assert (head[at : at + 2] == b"\xfe\xff") == unusual
+    assert not unusual or int.from_bytes(head[at + 20 : at + 24], "little") == mask
+    assert io.Writer(tmp_path / "b.flac", RATE, channels, tags=tags).lost == (("speaker positions",) if unusual else ())
+    assert (
+        io.Writer(tmp_path / "c.wav", RATE, 1, tags=tags, frames=100).lost == ()
+    )  # other channels than those that were named

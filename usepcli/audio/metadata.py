@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from usepcli.audio import id3, raws
+from usepcli.audio import id3, raws, speakers
 from usepcli.audio.checks import PathLike
 from usepcli.audio.chunks import Chunk, chunks
 from usepcli.audio.codecs import CodecFile
@@ -41,16 +41,18 @@ _MOST = 1 << 24  # bytes of what is read whole
 @dataclass(frozen=True)
 class Tags:
     """What a file says: `chunks` (name, content) of a container of the `family` RIFF or FORM, as they stand; `texts`
-    (name, text), which mean the same as far as texts can; and how many `pictures`, which are not kept.
+    (name, text), which mean the same as far as texts can; how many `pictures`, which are not kept; and the `speakers`
+    of its channels where they are not the usual ones.
     """
 
     family: bytes = b""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
     pictures: int = 0
+    speakers: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.chunks or self.texts or self.pictures)
+        return bool(self.chunks or self.texts or self.pictures or self.speakers)
 
     @property
     def untold(self) -> tuple[str, ...]:
@@ -123,7 +125,7 @@ def _of_chunks(file: BinaryIO, family: bytes) -> Tags:
             more, seen = id3.parse(data)
             texts, pictures = texts + more, pictures + seen
     texts += _chapters(cues, labels, rate)
-    return Tags(family, tuple(kept), _kept(texts), pictures)
+    return Tags(family, tuple(kept), _kept(texts), pictures, speakers.named(form) if family == b"RIFF" else ())
 
 
 def _int(data: bytes) -> int:

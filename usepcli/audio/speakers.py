@@ -6,8 +6,15 @@ the centre second and the bass last (Vorbis I, 4.3.9; RFC 7845, 5.1.1.2); libsnd
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 
+_EXTENSIBLE = 0xFFFE
+# What a WAV of so many channels means that names no speakers, as bits of its mask.
+_USUAL = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
+# libsndfile's number for each bit of a mask, from the lowest: front left, right, centre, bass, rear left, right, ...
+_NUMBERS = (2, 3, 4, 11, 9, 10, 12, 13, 8, 14, 15)
 # The coded channel that is each channel of WAV, by their number; beyond eight no order is agreed upon.
 _CODED = {
     3: (0, 2, 1),
@@ -40,3 +47,12 @@ def bass_alone(subtype: str, rate: int, channels: int) -> bool:
     if subtype == "VORBIS":
         return channels == 6 and 40_000 <= rate <= 70_000
     return subtype == "OPUS" and 6 <= channels <= 8
+
+
+def named(form: bytes) -> tuple[int, ...]:
+    """Return libsndfile's numbers of the speakers in the `fmt ` chunk of a WAV, none where they are usual."""
+    if len(form) < 24 or struct.unpack_from("<H", form)[0] != _EXTENSIBLE:
+        return ()
+    channels, mask = struct.unpack_from("<H", form, 2)[0], struct.unpack_from("<I", form, 20)[0]
+    found = tuple(number for bit, number in enumerate(_NUMBERS) if mask >> bit & 1)
+    return () if mask == _USUAL.get(channels) or len(found) != channels or mask >> len(_NUMBERS) else found

@@ -43,14 +43,15 @@ def fit(tags: Tags, suffix: str, rate: int, *, early: bool = True) -> Fit:
     """
     suffix = suffix.lower()
     pictures = ("pictures",) if tags.pictures else ()
-    lost = (*tags.untold, *pictures)
+    places = ("speaker positions",) if tags.speakers and not (early and suffix == ".wav") else ()
+    lost = (*tags.untold, *pictures, *places)
     if not tags:
         return Fit()
     if suffix in (".wav", ".rf64"):
         own = tags.family == b"RIFF"
         extra = _pack(_unsaid_loudness(tags.chunks) if own else _riff(tags.texts, rate), "<")
         where = Fit(extra, 12, _grow_riff) if early and suffix == ".wav" else Fit(extra, -1, _append_riff)
-        return Fit(where.extra, where.gap, where.finish, () if own else lost)
+        return Fit(where.extra, where.gap, where.finish, places if own else lost)
     if suffix in (".aiff", ".aif"):
         own = tags.family == b"FORM"
         extra = _pack(tags.chunks if own else _aiff(tags.texts), ">")
@@ -59,7 +60,7 @@ def fit(tags: Tags, suffix: str, rate: int, *, early: bool = True) -> Fit:
         return Fit(_flac_block(tags.texts) if tags.texts else b"", 42, _close_flac, lost)
     if suffix in (".ogg", ".opus"):
         texts = _that_fit(tags.texts, _OGG_MOST)
-        return Fit(_comments(texts), -1, _repage, (*lost, *names(set(tags.texts) - set(texts))))
+        return Fit(_comments(texts) if texts else b"", -1, _repage, (*lost, *names(set(tags.texts) - set(texts))))
     if suffix == ".mp3":
         return Fit(id3.build(tags.texts) if tags.texts else b"", 0, lambda file, extra: None, lost)
     if suffix == ".caf":

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,7 @@ from usepcli.errors import OutputError
 
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _RF64_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE: a plain WAV unless the 4 GiB are passed
+_SPEAKERS = 0x1101  # SFC_SET_CHANNEL_MAP_INFO
 _ADD_PEAK_CHUNK = 0x1050  # SFC_SET_ADD_PEAK_CHUNK: the chunk holds the time of day, so no two files would be equal
 # Where libsndfile would refuse in riddles, or (Vorbis) crash: rates in Hz, most channels.
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
@@ -71,7 +73,11 @@ class Writer:
         self._order = speakers.back(speakers.coded(self.subtype, channels))
         self.frames = 0
         self._auto_rf64 = self.path.suffix.lower() == ".wav" and not 0 < frames * channels * 8 < 2**32
-        self._fit = fit(tags or Tags(), self.path.suffix, rate, early=not self._auto_rf64)
+        tags = tags or Tags()
+        if len(tags.speakers) != channels:
+            tags = replace(tags, speakers=())  # they are those of other channels
+        self._fit = fit(tags, self.path.suffix, rate, early=not self._auto_rf64)
+        self._speakers = tags.speakers if "speaker positions" not in self._fit.lost else ()
         if not overwrite and os.path.lexists(self.path):
             raise OutputError(f"{show(path)}: exists already; choose another name or pass --overwrite")
         self._tmp = files.hidden(self.path)
@@ -96,7 +102,7 @@ class Writer:
             self._sink = sink = _Sink(self._tmp, self._fit)
         except OSError as err:
             raise files.fault(self.path, err) from err
-        container = "RF64" if self._auto_rf64 else WRITABLE[self.path.suffix.lower()]
+        container = "RF64" if self._auto_rf64 else "WAVEX" if self._speakers else WRITABLE[self.path.suffix.lower()]
         try:
             self._file = sf.SoundFile(sink, "w", self.rate, self.channels, self.subtype, format=container)
         except (sf.LibsndfileError, ValueError, TypeError) as err:
@@ -108,6 +114,9 @@ class Writer:
                 "choose another format"
             ) from err
         sf._snd.sf_command(self._file._file, _ADD_PEAK_CHUNK, sf._ffi.NULL, 0)
+        if self._speakers:
+            places = sf._ffi.new("int[]", self._speakers)
+            sf._snd.sf_command(self._file._file, _SPEAKERS, places, sf._ffi.sizeof(places))
         if self._auto_rf64:
             sf._snd.sf_command(self._file._file, _RF64_DOWNGRADE, sf._ffi.NULL, 1)
         return self
