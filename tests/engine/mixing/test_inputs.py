@@ -65,6 +65,19 @@ def test_sources_that_separate_left_out_are_named(tmp_path: Path):
     assert find_stems([path]).left_out == "2 3"
 
 
+def test_outputs_of_different_results_are_not_mixed(tmp_path: Path):
+    columns = "file,output,source,gain_db,settings,file_sha256"
+    for second, message in (("b,s", r"x_2\.wav was made with other settings than x_1\.wav"),
+                            ("a,t", r"x_2\.wav was made from another x\.wav than x_1\.wav")):  # fmt: skip
+        path = ledger(tmp_path / "outputs.csv", "x.wav,x_1.wav,1,0,a,s", f"x.wav,x_2.wav,2,0,{second}", columns=columns)
+        with pytest.raises(BadInput, match=message):
+            find_stems([path])
+    # Chosen one after the other, by one method.
+    rows = ("x.wav,x_1.wav,1,0,a,s,m", "x.wav,x_2.wav,2,0,b,s,m")
+    path = ledger(tmp_path / "outputs.csv", *rows, columns=f"{columns},method")
+    assert find_stems([path]).names == ("1", "2")
+
+
 def test_outputs_csv_of_several_recordings(tmp_path: Path):
     path = ledger(tmp_path / "outputs.csv", "in/x.wav,x.wav,1,0", "in/y.wav,y.wav,1,0", "on/y.wav,y2.wav,1,0")
     with pytest.raises(UsageError, match=r"lists 3 recordings; choose one with --file: in/x.wav, in/y.wav, on/y.wav"):

@@ -37,7 +37,17 @@ class Halver(SeparationModel):
         return mix[:, None] * share[:, None]
 
 
-SEPARATOR = Separator(Halver(), chunk_s=4)
+class Quarterer(Halver):
+    """The input in four parts."""
+
+    def __init__(self) -> None:
+        SeparationModel.__init__(self, n_src=4, sample_rate=8000, hop=1)
+
+    def estimate(self, mix: Tensor) -> Tensor:
+        return mix[:, None] * mix.new_tensor([0.25] * 4)[:, None]
+
+
+SEPARATOR, QUARTERER = Separator(Halver(), chunk_s=4), Separator(Quarterer(), chunk_s=4)
 
 
 def sound(path: Path, seconds: float = 0.5, level: float = 0.1, seed: int = 0) -> Path:
@@ -53,18 +63,21 @@ def layout(folder: Path, *names: str, **more: object) -> tuple[list[Job], list[i
 
 def work(
     folder: Path, *names: str, key: str = KEY, shard: Shard | None = None, overwrite: bool = False,
-    sources: str = "all", resume: bool = True,
+    sources: str = "all", resume: bool = True, n_src: int = 2, keep: tuple[str, ...] = (), method: str = "",
 ) -> tuple[list[Record], list[Record], list[str]]:  # fmt: skip
     """Do a batch as the command does it; return what was done before, what was done now, and what failed."""
-    everyone, sound = layout(folder, *names)
+    sound = inputs.find_sources([folder / name for name in names], folder / "out")
+    everyone = jobs.lay_out(sound, folder / "out", keep or n_src)
     plan = shard.of(everyone) if shard else everyone
     with Ledger(folder / "out", shard) as ledger:
-        found = batch.triage(ledger, plan, key, sound, everyone=everyone, resume=resume, overwrite=overwrite)
+        found = batch.triage(ledger, plan, key, sound, everyone=everyone, resume=resume, overwrite=overwrite,
+                             method=method)  # fmt: skip
         if fault := found.nothing():
             raise fault
         faults = [job.source.name for job, _ in found.refused]
-        wish = Wish(sources=sources, settings=key, replace=lambda path: overwrite or path in found.ours)
-        run = batch.run(SEPARATOR, found.todo, ledger, wish, failed=lambda job, _: faults.append(job.source.name))
+        wish = Wish(sources=sources, settings=key, method=method, replace=lambda path: overwrite or path in found.ours)
+        model = SEPARATOR if n_src == 2 else QUARTERER
+        run = batch.run(model, found.todo, ledger, wish, failed=lambda job, _: faults.append(job.source.name))
         return found.done, list(run), faults
 
 
@@ -189,6 +202,80 @@ def test_what_an_earlier_run_wrote_for_a_source_that_is_left_out_now_goes(tmp_pa
     work(tmp_path, "a.wav", key="auto", sources="auto", overwrite=True)
     assert not (tmp_path / "out" / "a_2.wav").exists()
     assert [row["output"] for row in table(tmp_path / "out" / "outputs.csv")] == ["a_1.wav"]
+
+
+def listed(out: Path) -> list[tuple[str, str]]:
+    return [(row["output"], row["settings"]) for row in table(out / "outputs.csv")]
+
+
+def test_a_result_that_is_replaced_goes_as_a_whole(tmp_path: Path):
+    sound(tmp_path / "a.wav", 9), sound(tmp_path / "b.wav", seed=1)
+    out = tmp_path / "out"
+    work(tmp_path, "a.wav", "b.wav", key="four", n_src=4)
+    with open(out / "a_4.wav", "ab") as file:
+        file.write(b"edited")
+    for name in ("a_1.wav", "a_2.wav"):  # what is in the way of nothing else is not removed unasked
+        (out / name).rename(out / f"{name}.mine")
+    with pytest.raises(OutputError, match=r"a_3\.wav: exists already, made with other settings; choose"):
+        work(tmp_path, "a.wav")
+    (record,) = work(tmp_path, "a.wav", overwrite=True)[1]
+    assert [path.name for path in record.left] == ["a_4.wav"] and (out / "a_4.wav").read_bytes().endswith(b"edited")
+    assert not (out / "a_3.wav").exists() and (out / "a_1.wav.mine").exists()
+    others = [(f"b_{k}.wav", "four") for k in "1234"]
+    assert sorted(listed(out)) == [("a_1.wav", KEY), ("a_2.wav", KEY), *others]
+    with pytest.raises(OutputError, match=r"b_1\.wav: exists"):
+        work(tmp_path, "b.wav")
+
+
+def test_outputs_of_an_earlier_input_go_with_the_first_that_is_replaced(tmp_path: Path):
+    sound(tmp_path / "a.wav")
+    work(tmp_path, "a.wav", key="all", method="m")
+    sound(tmp_path / "a.wav", seed=3)
+    work(tmp_path, "a.wav", key="one", method="m", keep=("1",), overwrite=True)
+    assert listed(tmp_path / "out") == [("a_1.wav", "one")] and not (tmp_path / "out" / "a_2.wav").exists()
+
+
+def test_sources_that_are_chosen_one_after_the_other_stand_beside_each_other(tmp_path: Path):
+    sound(tmp_path / "a.wav")
+    for name in ("1", "2", "1"):
+        work(tmp_path, "a.wav", key=name, method="m", keep=(name,), overwrite=name == "1")
+    assert listed(tmp_path / "out") == [("a_1.wav", "1"), ("a_2.wav", "2")]
+    assert {row["method"] for row in table(tmp_path / "out" / "outputs.csv")} == {"m"}
+
+
+def test_an_input_is_never_removed_as_a_part_of_an_earlier_result(tmp_path: Path):
+    sound(tmp_path / "a.wav")
+    work(tmp_path, "a.wav", key="four", n_src=4)
+    several = tmp_path / "a.wav", tmp_path / "out" / "a_3.wav"
+    sources = [inputs.Source(str(path), path.stem) for path in several]
+    with Ledger(tmp_path / "out") as ledger:
+        plan = jobs.lay_out(sources, tmp_path / "out", 2)
+        found = batch.triage(ledger, plan, KEY, sources, overwrite=True)
+    ((_, fault),) = found.refused
+    assert "a_3.wav: is an input; an input is never overwritten" in str(fault)
+
+
+def test_rows_that_a_kill_left_of_an_ended_result_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sound(tmp_path / "a.wav")
+    work(tmp_path, "a.wav", key="four", n_src=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_save_outputs", lambda self: None)
+        work(tmp_path, "a.wav", overwrite=True)
+    assert len(listed(tmp_path / "out")) == 6
+    assert names(work(tmp_path, "a.wav")[0]) == ["a.wav"]
+    assert listed(tmp_path / "out") == [("a_1.wav", KEY), ("a_2.wav", KEY)]
+
+
+def test_what_a_share_replaces_goes_from_the_common_table_when_they_come_together(tmp_path: Path):
+    files = [f"{k}.wav" for k in range(5)]
+    for k, name in enumerate(files):
+        sound(tmp_path / name, 5, seed=k)
+    work(tmp_path, *files, key="four", n_src=4)
+    for k in (1, 2):
+        work(tmp_path, *files, shard=Shard(k, 2), overwrite=True)
+    assert len(work(tmp_path, *files)[0]) == 5
+    expected = sorted((f"{k}_{i}.wav", KEY) for k in range(5) for i in (1, 2))
+    assert sorted(listed(tmp_path / "out")) == expected
 
 
 def test_what_a_kill_left_is_made_again(tmp_path: Path):

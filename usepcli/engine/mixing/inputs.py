@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from usepcli.audio import io
 from usepcli.data import rows as tables
+from usepcli.engine.separation import rows as ledger
 from usepcli.engine.separation import shards
 from usepcli.errors import BadInput, InputNotFound, UsageError, did_you_mean
 
@@ -87,14 +88,15 @@ def _listed(named: Sequence[Path], recording: str) -> Stems:
     path, several = named[0], list(named)
     if len(named) == 1 and path.name == LEDGER and (parts := shards.parts(path.parent)):
         several = [*([path] if path.is_file() else []), *parts]
-    # Of an output that was made again, by another share or a later run, the last row counts.
-    last = {(row["file"], row["output"]): row for table in several for row in _rows(table) if row["output"]}
-    rows, lacking = list(last.values()), "" if several[0].name == LEDGER else shards.lacking(several)
+    rows = [row for table in several for row in _rows(table) if row["output"]]
+    lacking = "" if several[0].name == LEDGER else shards.lacking(several)
     files = list(dict.fromkeys(row["file"] for row in rows))
     if not files:
         raise BadInput(f"{io.show(path)}: no output is listed; expected one line per file that was written")
     chosen = _choose(path, files, recording, lacking)
-    rows = [row for row in rows if row["file"] == chosen]
+    rows = list(ledger.together(row for row in rows if row["file"] == chosen).values())
+    _refuse_twice(path, rows)
+    _refuse_mixed(path, rows)
     try:
         (gain_db,) = {float(row["gain_db"]) for row in rows}
     except ValueError as fault:
@@ -103,13 +105,6 @@ def _listed(named: Sequence[Path], recording: str) -> Stems:
             f"{io.show(path)}: gain_db of {io.show(chosen)} is {found}; expected one number of dB for all its sources"
         ) from fault
     names = tuple(io.show(row["source"]) for row in rows)
-    twice = next((row for k, row in enumerate(rows) if row["source"] in [other["source"] for other in rows[:k]]), None)
-    if twice is not None:
-        first = next(row for row in rows if row["source"] == twice["source"])
-        raise BadInput(
-            f"{io.show(path)}: source {io.show(twice['source'])} of {io.show(chosen)} is listed twice, as "
-            f"{io.show(first['output'])} and {io.show(twice['output'])}; name the files to be mixed instead"
-        )
     return Stems(
         tuple(path.parent / row["output"] for row in rows),
         names,
@@ -117,6 +112,29 @@ def _listed(named: Sequence[Path], recording: str) -> Stems:
         left_out=rows[0].get("left_out", ""),
         lacking=lacking,
     )
+
+
+def _refuse_twice(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    twice = next((row for k, row in enumerate(rows) if row["source"] in [other["source"] for other in rows[:k]]), None)
+    if twice is not None:
+        first = next(row for row in rows if row["source"] == twice["source"])
+        raise BadInput(
+            f"{io.show(path)}: source {io.show(twice['source'])} of {io.show(twice['file'])} is listed twice, as "
+            f"{io.show(first['output'])} and {io.show(twice['output'])}; name the files to be mixed instead"
+        )
+
+
+def _refuse_mixed(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Raise BadInput for outputs that are parts of different results, whose sum is neither of them."""
+    first = rows[0]
+    for row in rows:
+        if ledger.making(row) != ledger.making(first):
+            same = row.get("file_sha256") == first.get("file_sha256")
+            what = "with other settings" if same else f"from another {io.show(row['file'])}"
+            raise BadInput(
+                f"{io.show(path)}: {io.show(row['output'])} was made {what} than {io.show(first['output'])}, and they "
+                f"do not add up; name the files to be mixed, or separate {io.show(row['file'])} into another folder"
+            )
 
 
 def _choose(path: Path, files: Sequence[str], recording: str, lacking: str) -> str:

@@ -6,13 +6,13 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usepcli import guard
 from usepcli.audio import io
-from usepcli.engine.separation.jobs import FileId, Job, identity, refuse_outputs, refuse_rival, rivals
+from usepcli.engine.separation.jobs import FileId, Job, identity, refuse_existing, refuse_outputs, refuse_rival, rivals
 from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.record import Record
 from usepcli.engine.separation.separate_files import Wish, separate_files
@@ -63,6 +63,12 @@ def fingerprint(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def marked(wish: Wish, facts: dict[str, Any]) -> Wish:
+    """Return a wish with the hashes of its settings: of all, and of all but which sources are written."""
+    method = {name: value for name, value in facts.items() if name not in ("keep", "sources")}
+    return replace(wish, settings=fingerprint(facts), method=fingerprint(method))
+
+
 @dataclass
 class Triage:
     """The records of what is done, the jobs that are left, and which existing outputs these may replace.
@@ -97,7 +103,7 @@ class _Inputs:
 
 def triage(
     ledger: Ledger, jobs: Sequence[Job], key: str, sources: Sequence[Source], *, everyone: Sequence[Job] = (),
-    resume: bool = True, overwrite: bool = False,
+    resume: bool = True, overwrite: bool = False, method: str = "",
 ) -> Triage:  # fmt: skip
     """Tell what is done from what is left, and what may not be done: an output of it is in the way, or another's.
 
@@ -116,6 +122,8 @@ def triage(
             io.check_codecs(job.source)
             refuse_rival(job, wanted, has)
             refuse_outputs(job, overwrite, inputs, ours, lambda path: ledger.why(path, key))
+            for path in ledger.ended(job, method or key):  # it would go
+                refuse_existing(path, overwrite, inputs, ledger.why(path, key))
         except Exception as error:
             found.refused.append((job, guard.fault(error, job.file)))
             continue
@@ -144,7 +152,6 @@ def run(
         except BaseException:
             ledger.end(job)  # its outputs were taken back
             raise
-        for record in records:
-            ledger.add(record)
+        records = [ledger.add(record) for record in records]
         ledger.end(job)
         yield from records

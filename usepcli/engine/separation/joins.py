@@ -34,15 +34,23 @@ class Joins:
     def put(self, file: str, record: Record) -> None:
         """Write a file's joins; `file` is how tables call it."""
         rows = [_row(file, k, record) for k in range(len(record.seams))]
-        known = file in self._files
-        if known and not rows:  # now it has none
+        if rows:
+            tables.append(self.path, rows, SEAMS)
+            self._doubled = self._doubled or file in self._files
+            self._files.add(file)
+        else:
+            self.drop(file)
+
+    def has(self, file: str) -> bool:
+        """Whether there are joins of a file."""
+        return file in self._files
+
+    def drop(self, file: str) -> None:
+        """Take out a file's joins."""
+        if file in self._files:
             found = by_file(tables.load(self.path, SEAMS))
             found.pop(file, None)
             self.replace(row for several in found.values() for row in several)
-        elif rows:
-            tables.append(self.path, rows, SEAMS)
-            self._doubled = self._doubled or known
-            self._files.add(file)
 
     def replace(self, rows: Iterable[Cells]) -> None:
         """Write other rows instead."""

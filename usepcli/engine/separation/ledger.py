@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import glob
 import json
-import math
 import os
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,22 +20,16 @@ from usepcli import files
 from usepcli.audio import io, raws, written
 from usepcli.engine import tables
 from usepcli.engine.folder import Lock
+from usepcli.engine.separation import rows
 from usepcli.engine.separation.failures import ERRORS, Failures
-from usepcli.engine.separation.jobs import Job
+from usepcli.engine.separation.jobs import Job, identity
 from usepcli.engine.separation.joins import SEAMS, Joins, by_file, seam_of
-from usepcli.engine.separation.record import Identity, Pacing, Record, Track
+from usepcli.engine.separation.record import Record
+from usepcli.engine.separation.rows import OUTPUTS, columns_of
 from usepcli.engine.shards import Shard
 from usepcli.engine.tables import Cells
 from usepcli.errors import BadInput, InputNotFound, UsepError
 from usepcli.files import write_text
-
-OUTPUTS = (
-    "file", "output", "source", "sha256", "bytes", "seconds", "frames", "rate", "channels", "subtype", "gain_db",
-    "peak", "level_db", "lufs", "activity", "active", "null_db", "null_peak_db", "missing_s", "left_out", "settings",
-    "file_bytes", "file_mtime_ns", "file_sha256",
-)  # fmt: skip
-# Then those of outputs that were asked for in words, and of such as were separated live.
-_COLUMNS = (*OUTPUTS, "query", "presence", "silenced", *Pacing._fields)
 
 
 class Ledger:
@@ -56,6 +49,7 @@ class Ledger:
         self._doubled = False  # that table holds older rows of some outputs beside their last ones
         self._order: dict[str, int] = {}  # of files, in which merged tables list them
         self._wanted: set[str] = set()  # the outputs that a share asks after in the tables of others
+        self._results: dict[tuple[str, ...], list[str]] | None = None  # outputs of each, once that is asked for
         self._joins, self._failures = Joins(self._path("seams")), Failures(self._path("errors"))
         self._start = os.path.join(os.path.abspath(out), "")
 
@@ -90,12 +84,12 @@ class Ledger:
             self.lock.release()
 
     def _save_outputs(self) -> None:
-        rows = self._ordered(row for name, row in self._rows.items() if name in self._mine)
-        tables.save(self._path("outputs"), rows, self._columns)
+        mine = self._ordered(row for name, row in self._rows.items() if name in self._mine)
+        tables.save(self._path("outputs"), mine, self._columns)
         self._doubled = False
 
-    def _ordered(self, rows: Iterable[Cells]) -> list[Cells]:
-        return sorted(rows, key=lambda row: self._order.get(row["file"], len(self._order)))
+    def _ordered(self, several: Iterable[Cells]) -> list[Cells]:
+        return sorted(several, key=lambda row: self._order.get(row["file"], len(self._order)))
 
     def _path(self, name: str) -> Path:
         return self.out / f"{name}{self.suffix}.csv"
@@ -108,12 +102,12 @@ class Ledger:
     def read(self) -> None:
         """Read all tables of the folder again; BadInput for a table of another kind under one of their names."""
         own = tables.load(self._path("outputs"), OUTPUTS)
-        keep = (lambda row: row["output"] in self._wanted) if self.shard else None
+        keep = (lambda row: row["output"] in self._wanted or row["file"] in self._order) if self.shard else None
         others = [self.out / "outputs.csv", *self._shares("outputs")]
-        self._rows = {row["output"]: row for path in others for row in tables.load(path, OUTPUTS, keep=keep)}
-        self._rows |= {row["output"]: row for row in own} if self.shard else {}
-        self._mine = {row["output"] for row in own}
-        self._columns = _columns(own)
+        found = (row for path in others for row in tables.load(path, OUTPUTS, keep=keep))
+        self._rows, self._results = rows.together([*found, *(own if self.shard else ())]), None
+        self._mine = {row["output"] for row in own} & self._rows.keys()
+        self._columns = columns_of(own)
         self._doubled = len(own) > len(self._mine)
         self._joins.read()
         self._failures.read()
@@ -123,17 +117,17 @@ class Ledger:
         if self.shard or not any(self._shares(name) for name in ("outputs", "seams", "errors")):
             return
         self._mine = set(self._rows)
-        self._columns = _columns(self._rows.values())
+        self._columns = columns_of(self._rows.values())
         self._save_outputs()
         self._doubled = True  # what comes now has its place among them, too
         seams: dict[str, list[Cells]] = {}
         for path in [self._path("seams"), *self._shares("seams")]:
             seams |= by_file(tables.load(path, SEAMS))
-        self._joins.replace(self._ordered(row for rows in seams.values() for row in rows))
+        done = {row["file"] for row in self._rows.values()}
+        self._joins.replace(self._ordered(row for file, several in seams.items() if file in done for row in several))
         errors = dict(self._failures.rows)
         for path in self._shares("errors"):
             errors |= {row["file"]: row for row in tables.load(path, ERRORS)}
-        done = {row["file"] for row in self._rows.values()}
         self._failures.replace({file: row for file, row in errors.items() if file not in done})
         for path in [path for name in ("outputs", "seams", "errors") for path in self._shares(name)]:
             path.unlink()
@@ -177,11 +171,11 @@ class Ledger:
 
     def done(self, job: Job, settings: str) -> Record | None:
         """Return the record of a file that is done: same settings, same input, every output there with its size."""
-        rows = [self._rows[self.text(path)] for path in job.outputs if self._fits(path, settings)]
-        if not rows or not {*job.names} <= {row["source"] for row in rows} | {*rows[0]["left_out"].split()}:
+        made = [self._rows[self.text(path)] for path in job.outputs if self._fits(path, settings)]
+        if not made or not {*job.names} <= {row["source"] for row in made} | {*made[0]["left_out"].split()}:
             return None
         with suppress(ValueError, OverflowError):  # of rows that no run wrote: the file is made again
-            return self._record(job, rows) if self._same_input(job, rows[0]) else None
+            return rows.record_of(job, made) if self._same_input(job, made[0]) else None
         return None
 
     def ours(self, job: Job, settings: str) -> set[Path]:
@@ -190,6 +184,25 @@ class Ledger:
         if mine and not self._same_input(job, self._rows[self.text(next(iter(mine)))]):
             mine = set()
         return mine | {path for path in job.outputs if path in self.stopped}
+
+    def ended(self, job: Job, method: str) -> list[Path]:
+        """Return what is there of earlier results of which a job replaces a part, besides what it replaces."""
+        planned = {self.text(path) for path in job.outputs}
+        names = self._ended(planned, lambda row: rows.making(row)[0] == method and self._same_input(job, row))
+        return [path for path in (self.out / name for name in names) if path.is_file()]
+
+    def _ended(self, planned: set[str], same: Callable[[Cells], bool]) -> list[str]:
+        """Return the other outputs of those results of which planned outputs are part, but for what is the same."""
+        met = [self._rows[name] for name in planned if name in self._rows]
+        if not (ended := {rows.result(row) for row in met if not same(row)}):
+            return []
+        if self._results is None:
+            self._results = {}
+            for name, row in self._rows.items():
+                self._results.setdefault(rows.result(row), []).append(name)
+        known = dict.fromkeys(name for one in sorted(ended) for name in self._results.get(one, ()))
+        there = (name for name in known if name in self._rows and name not in planned)
+        return [name for name in there if rows.result(self._rows[name]) in ended]
 
     def why(self, path: Path, settings: str) -> str:
         """Return what the tables know about an output that stands in the way, to be put into a message."""
@@ -233,26 +246,52 @@ class Ledger:
         self.stopped -= set(job.outputs)
         self._remember(self.stopped)
 
-    def add(self, record: Record) -> None:
-        """Write a file's rows; those that it had go when the run ends, if not before. IOFault on a full disk."""
-        rows = {row["output"]: row for row in self._output_rows(record)}
-        planned = {self.text(track.path) for track in record.tracks}
+    def add(self, record: Record) -> Record:
+        """Write a file's rows; those that it had go when the run ends, if not before. IOFault on a full disk.
+
+        With them go the other outputs of what they end; `left` of the record returned names those that stay.
+        """
         file = self.file(record.file)
-        self._joins.put(file, record)
-        columns = _columns([dict.fromkeys(self._columns, ""), *rows.values()])
+        new = {row["output"]: row for row in rows.rows_of(record, self.text, file)}
+        planned = {self.text(track.path) for track in record.tracks}
+        made = record.method or record.settings, record.identity.sha256
+        ended = self._ended(planned, lambda row: rows.making(row) == made)
+        left = [path for name in ended for path in [self.out / name] if not self._removed(path, name, record)]
+        touched = {self._rows[name]["file"] for name in (*planned, *ended) if name in self._rows} - {file}
+        columns = columns_of([dict.fromkeys(self._columns, ""), *new.values()])
         wider, self._columns = columns != self._columns, columns
-        gone, known = (planned - set(rows)) & self._mine, set(rows) & self._mine
-        for name in gone:
+        gone, known = (planned - set(new)) & self._mine, {*new, *ended} & self._mine
+        for name in {*gone, *ended}:
             del self._rows[name]
-        self._rows |= rows
-        self._mine -= gone
-        self._mine |= set(rows)
-        if gone or (wider and len(self._mine) > len(rows)):
+        self._rows |= new
+        self._mine -= {*gone, *ended}
+        self._mine |= set(new)
+        if self._results is not None:
+            for name, row in new.items():
+                self._results.setdefault(rows.result(row), []).append(name)
+        self._joins.put(file, record)
+        for other in touched:
+            if self._joins.has(other) and all(row["file"] != other for row in self._rows.values()):
+                self._joins.drop(other)
+        if gone or (wider and len(self._mine) > len(new)):
             self._save_outputs()
-        else:  # the last row of an output counts; rewriting the table for every file would take longer than the model
-            tables.append(self._path("outputs"), rows.values(), self._columns)
+        else:  # `together` tells which rows count; rewriting the table for every file would take longer than the model
+            tables.append(self._path("outputs"), new.values(), self._columns)
             self._doubled = self._doubled or bool(known)
         self.settle([record.file])
+        return replace(record, left=tuple(left))
+
+    def _removed(self, path: Path, name: str, record: Record) -> bool:
+        """Remove an output that counts no more, if it is as its row has it, and say whether nothing is there now."""
+        row, others = self._rows[name], (record.source, *(track.path for track in record.written))
+        with suppress(OSError):
+            if not os.path.lexists(path):
+                return True
+            same = path.is_file() and not path.is_symlink() and files.sha256(path) == row["sha256"]
+            if same and identity(path) not in map(identity, others):
+                path.unlink()
+                return True
+        return False
 
     def fail(self, faults: Iterable[tuple[str, UsepError]]) -> None:
         """Name inputs that failed in errors.csv."""
@@ -296,98 +335,6 @@ class Ledger:
         except (ValueError, OverflowError) as fault:
             raise BadInput(f"seams.csv: a row that no run wrote ({str(fault)[:60]}); move it away") from fault
         return [replace(record, seams=seams[record.file]) if record.resumed else record for record in records]
-
-    def _output_rows(self, record: Record) -> Iterable[Cells]:
-        same = {
-            "file": self.file(record.file),
-            "seconds": f"{record.duration_s:.6f}",
-            "frames": str(record.frames),
-            "rate": str(record.rate),
-            "channels": str(record.channels),
-            "subtype": record.subtype,
-            "gain_db": f"{record.gain_db:.9g}",
-            "null_db": f"{record.null_db:.1f}",
-            "null_peak_db": f"{record.null_peak_db:.1f}",
-            "missing_s": f"{record.missing_s:g}",
-            "left_out": " ".join(record.left_out),
-            "settings": record.settings,
-            "file_bytes": str(record.identity.bytes),
-            "file_mtime_ns": str(record.identity.mtime_ns),
-            "file_sha256": record.identity.sha256,
-            **(_paced(record.pacing) if record.pacing else {}),
-        }
-        for track in record.written:
-            yield same | {
-                "output": self.text(track.path),
-                "source": track.source,
-                "sha256": track.sha256,
-                "bytes": str(track.bytes),
-                "peak": f"{track.peak:.6f}",
-                "level_db": f"{track.level_db:.1f}",
-                "lufs": f"{track.lufs:.1f}",
-                "activity": f"{track.activity:.4f}",
-                "active": "true" if track.active else "false",
-                **(_asked(track) if track.query else {}),
-            }
-
-    def _record(self, job: Job, rows: list[Cells]) -> Record:
-        by_name = {row["source"]: row for row in rows}
-        first = rows[0]
-        return Record(
-            file=job.file,
-            source=job.source,
-            relative=job.relative,
-            tracks=tuple(_track(name, p, by_name.get(name)) for name, p in zip(job.names, job.outputs, strict=True)),
-            frames=int(first["frames"]),
-            rate=int(first["rate"]),
-            channels=int(first["channels"]),
-            subtype=first["subtype"],
-            gain_db=float(first["gain_db"]),
-            missing_s=float(first["missing_s"]),
-            null_db=float(first["null_db"]),
-            null_peak_db=float(first["null_peak_db"]),
-            rtf=math.nan,
-            seams=(),
-            step_s=math.nan,
-            identity=Identity(int(first["file_bytes"]), int(first["file_mtime_ns"]), first["file_sha256"]),
-            settings=first["settings"],
-            resumed=True,
-        )
-
-
-def _track(name: str, path: Path, row: Cells | None) -> Track:
-    if row is None:
-        nan = math.nan
-        return Track(name, path, False, "", 0, nan, nan, nan, 0.0, False)
-    return Track(
-        source=name,
-        path=path,
-        written=True,
-        sha256=row["sha256"],
-        bytes=int(row["bytes"]),
-        peak=float(row["peak"]),
-        level_db=float(row["level_db"]),
-        lufs=float(row["lufs"]),
-        activity=float(row["activity"]),
-        active=row["active"] == "true",
-        query=row.get("query", ""),
-        presence=float(row.get("presence", "") or math.nan),
-        silenced=row.get("silenced") == "true",
-    )
-
-
-def _asked(track: Track) -> dict[str, str]:
-    odds = "" if math.isnan(track.presence) else f"{track.presence:.4f}"
-    return {"query": track.query, "presence": odds, "silenced": "true" if track.silenced else "false"}
-
-
-def _paced(pacing: Pacing) -> dict[str, str]:
-    return {name: f"{value:.6g}" for name, value in pacing._asdict().items()}
-
-
-def _columns(rows: Iterable[Cells]) -> tuple[str, ...]:
-    known = {name for row in rows for name in row}
-    return tuple(name for name in _COLUMNS if name in OUTPUTS or name in known)
 
 
 def _noted(note: Path) -> list[str]:

@@ -28,6 +28,7 @@ from usepcli.engine.separation.ledger import Ledger
 from usepcli.engine.separation.live_outputs import Outputs, Wanted, is_pipe, refuse_twice, wanted
 from usepcli.engine.separation.live_pace import LivePace, Meters, told
 from usepcli.engine.separation.maker import Maker
+from usepcli.engine.separation.notes import stays
 from usepcli.engine.separation.outputs import CLIPS
 from usepcli.engine.separation.record import Identity, Record, Track
 from usepcli.engine.separation.run import Done
@@ -104,7 +105,7 @@ def separate_live(
         return Done(planned=[{"file": job.file, "outputs": listed, "done": False}])
     facts = batch.settings(maker.ref, 0.0, Wish(how, clip=clip), chosen, name, form, subtype) | {"live": True}
     live_models.warm(maker.separator)  # before sound is waiting, and while a signal ends all at once
-    run = _Stream(maker, job, how, names, piped, clip, overwrite, quiet, batch.fingerprint(facts), say)
+    run = _Stream(maker, job, how, names, piped, clip, overwrite, quiet, batch.marked(Wish(), facts), say)
     with Noting() as stop:
         record = run.go(out, like, block_ms, stop)
     if record:
@@ -169,7 +170,7 @@ class _Stream:
     clip: str
     overwrite: bool
     quiet: bool
-    settings: str
+    wish: Wish
     say: Callable[[str], None]
     fault: UsepError | None = None
     left: Sequence[str] = ()  # pipes whose readers have left
@@ -225,7 +226,8 @@ class _Stream:
         self._told(source, record, outputs, stop)
         if ledger:
             try:
-                ledger.add(record)
+                record = ledger.add(record)
+                stays(record, self.say)
             except IOFault as fault:  # a full disk is told once
                 self.fault = self.fault or fault
         return record
@@ -347,8 +349,8 @@ class _Stream:
             file=self.job.file, source=self.job.source, relative=self.job.relative, tracks=tuple(tracks), frames=frames,
             rate=source.rate, channels=channels, subtype=subtype, gain_db=0.0, missing_s=source.missing / source.rate,
             null_db=nan, null_peak_db=nan, rtf=pace.rtf, seams=(), step_s=nan,
-            identity=Identity(source.bytes, 0, source.sha256), settings=self.settings,
-            pacing=pace.facts(source.dropped),
+            identity=Identity(source.bytes, 0, source.sha256), settings=self.wish.settings,
+            pacing=pace.facts(source.dropped), method=self.wish.method,
         )  # fmt: skip
 
 

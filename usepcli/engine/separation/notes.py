@@ -49,6 +49,7 @@ class Notes:
         if record.lost:
             kind = record.tracks[0].path.suffix
             say(f"{file}: {kind} files cannot hold what it says of {', '.join(record.lost)}; left out")
+        stays(record, say)
         for track in record.tracks:
             if track.silenced:
                 kept = "its file is silent" if track.written else "it has no file"
@@ -89,6 +90,12 @@ class Notes:
                 "presence: the model is not calibrated, so an absent sound gets whatever it takes for it; see usep "
                 "evaluate --calibrate"
             )
+
+
+def stays(record: Record, say: Callable[[str], None]) -> None:
+    """Say which outputs of an earlier run are no part of what is listed, and are there all the same."""
+    for path in record.left:
+        say(f"{record.file}: {show(path)} is of an earlier separation and changed since: it stays, no longer listed")
 
 
 def purpose(model: str, card: Card) -> list[str]:

@@ -99,7 +99,8 @@ class Record:
     the power of input minus sum of the files, in dB of the input's (-inf: they are equal; nan: not all sources have a
     file), the gain taken into account and what a lossy format adds left out; `null_peak_db` is its largest sample in
     dB of full scale. `resumed`: an earlier run did it. `lost` names what the file says besides its sound
-    and the outputs cannot hold. `pacing`: of one that was separated live.
+    and the outputs cannot hold. `pacing`: of one that was separated live. `method`: the settings but for the choice of
+    sources; `left`: outputs of an earlier run that are no part of any result now, and changed since, so that they stay.
     """
 
     file: str
@@ -122,6 +123,8 @@ class Record:
     resumed: bool = False
     lost: tuple[str, ...] = ()
     pacing: Pacing | None = None
+    method: str = ""
+    left: tuple[Path, ...] = ()
 
     @property
     def duration_s(self) -> float:

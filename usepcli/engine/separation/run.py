@@ -130,7 +130,7 @@ def separate(
         plan, everyone = planned(found.sources, share, laid, pages.wanted)
         pages.begin(everyone, len(found.sources) + found.unseen)
         facts = batch.settings(maker.ref, maker.chunk_s, wish, names, name, form, subtype, asked, maker.engine)
-        wish = replace(wish, settings=batch.fingerprint(facts))
+        wish = batch.marked(wish, facts)
         if caption is not None and not quiet:
             say(f"--caption: asks for {'; '.join(words.phrases_of(caption))}")
         run = _Run(
@@ -280,7 +280,7 @@ class _Run:
     def _triage(self) -> Triage:
         found = batch.triage(
             self.ledger, self.plan, self.wish.settings, self.found.sources, everyone=self.everyone, resume=self.resume,
-            overwrite=self.overwrite,
+            overwrite=self.overwrite, method=self.wish.method,
         )  # fmt: skip
         if fault := found.nothing():
             raise fault

@@ -36,15 +36,16 @@ SOURCES = ("all", "auto")
 class Wish:
     """What to do with every file: `sources` "auto" leaves near-silent outputs out, `clip` as in write_all.
 
-    `replace` tells which existing outputs may be overwritten; `settings` is the hash that goes into the tables;
-    `queries` are what a model by query was asked for, by whose names the job then calls its sources; `always`: one that
-    is judged absent is not silenced.
+    `replace` tells which existing outputs may be overwritten; `settings` is the hash that goes into the tables, and
+    `method` that of all but the choice of sources; `queries` are what a model by query was asked for, by whose names
+    the job then calls its sources; `always`: one that is judged absent is not silenced.
     """
 
     how: How = field(default_factory=How)
     sources: str = "all"
     clip: str = "gain"
     settings: str = ""
+    method: str = ""
     queries: tuple[str, ...] = ()
     always: bool = False
     replace: Callable[[Path], bool] = lambda _: False
@@ -199,6 +200,7 @@ def separate_file(separator: Separator, job: Job, wish: Wish | None = None, watc
         step_s=heard.meter.curves()[0],
         identity=identity,
         settings=wish.settings,
+        method=wish.method,
         lost=done.lost,
     )
 
