@@ -90,6 +90,23 @@ def test_oracles_go_by_a_protocol_too(usep: Usep) -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("--bounds", "--data", TESTSET, "--metric", "si-snri"),
+        ("--bounds", "--data", TESTSET, "--protocol", "advpit2023"),
+        ("--references", TESTSET, "--mixtures", TESTSET, "--oracle", "irm", "--metric", "si-snri"),
+        (*ONE, "--oracle", "irm", "--consistency", "both", "--metric", "si-snri"),
+    ],
+)
+def test_another_process_scores_the_same(usep: Usep, words: tuple[object, ...]) -> None:
+    for workers in (0, 1):
+        answer = usep(*words, "--limit", 2, "--workers", workers, "-o", f"scores{workers}", "-q")
+        assert answer.code == 0, answer.err
+    for name in ("items.csv", "summary.csv"):
+        assert Path("scores1", name).read_bytes() == Path("scores0", name).read_bytes()
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--oracle", "irn"], "did you mean"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +52,7 @@ class Signals(NamedTuple):
     note: str = ""
     rate: int | None = None
     ordered: bool = False
-    beside: Mapping[str, np.ndarray | str] = MappingProxyType({})
+    beside: Mapping[str, np.ndarray | str] = {}  # travels between processes, where a MappingProxyType cannot
 
 
 def metric(name: str) -> Any:
