@@ -188,6 +188,7 @@ def test_versus_and_stats_between_two_models(usep: Usep) -> None:
     assert "p_wilcoxon" in answer.out and "band95" in answer.out
     record = json.loads(Path("second/evaluate.json").read_text())
     assert record["versus"]["seed"] == 0 and record["stats"]["notes"]["band95"].startswith("1.96 sd")
+    assert "Student's t" in record["stats"]["notes"]["interval"]
 
 
 def test_versus_refuses_another_protocol_and_another_rate_before_scoring(usep: Usep) -> None:

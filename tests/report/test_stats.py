@@ -20,8 +20,21 @@ def test_within_example_deviation_by_hand() -> None:
     assert [s.mean for s in each] == [10.0, 12.0] and all_.mean == 11.0
     assert [s.sd for s in each] == pytest.approx([math.sqrt(0.5)] * 2)
     assert all_.sd == pytest.approx(math.sqrt(0.5)) and all_.band95 == pytest.approx(1.96 * math.sqrt(0.5))
-    half = 1.96 * math.sqrt(0.5 / 3)
+    half = 4.302653 * math.sqrt(0.5 / 3)  # Student's t with 2 degrees of freedom
     assert (each[0].ci95_low, each[0].ci95_high) == pytest.approx((10 - half, 10 + half))
+
+
+def test_intervals_of_few_are_students() -> None:
+    """The 97.5 % quantiles of Student's t with 1, 2, 3 and 10 degrees of freedom, from the tables."""
+    for free, t in ((1, 12.7062), (2, 4.3027), (3, 3.1824), (10, 2.2281)):
+        values = np.arange(free + 1.0)
+        half = t * values.std(ddof=1) / math.sqrt(free + 1)
+        assert stats.spread(values).ci95_high - values.mean() == pytest.approx(half, rel=1e-4)
+    assert math.isnan(stats.t95(0)) and stats.t95(10**9) == pytest.approx(1.959964, abs=1e-6)
+    pooled = stats.pooled([[0.0, 2.0], [9.0, 10.0, 11.0]])  # 5 values about 2 means: 3 degrees of freedom
+    assert pooled.ci95_high - pooled.mean == pytest.approx(3.1824 * pooled.sd / math.sqrt(5), rel=1e-4)
+    _, whole = stats.within(np.array([[0.0, 1.0, 5.0], [2.0, 2.5, 1.0]]))  # (2-1)(3-1) degrees of freedom
+    assert whole.ci95_high - whole.mean == pytest.approx(4.3027 * whole.sd / math.sqrt(2), rel=1e-4)
 
 
 def test_within_finds_the_residual_and_forgets_the_examples() -> None:

@@ -241,7 +241,7 @@ def summarise(values: Iterable[float], groups: Iterable[str] | None = None) -> S
     of the mean comes from the sums of residuals per group (Liang & Zeger 1986, with the factor C/(C-1));
     for groups of one, and for groups of equal size, that is the textbook t interval of the group means.
     """
-    from scipy.special import stdtrit  # the quantile of Student's t
+    from usepcli.report import stats  # with numpy, which tables of text do without
 
     given = [float(value) for value in values]
     keys = list(groups) if groups is not None else [str(i) for i in range(len(given))]
@@ -259,5 +259,5 @@ def summarise(values: Iterable[float], groups: Iterable[str] | None = None) -> S
     if clusters < 2:
         return Summary(mean, median, math.nan, math.nan, n)
     error = math.sqrt(clusters / (clusters - 1) * math.fsum(r * r for r in residual.values())) / n
-    half = float(stdtrit(clusters - 1, 0.975)) * error
+    half = stats.t95(clusters - 1) * error
     return Summary(mean, median, mean - half, mean + half, n)

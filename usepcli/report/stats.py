@@ -16,7 +16,8 @@ import numpy as np
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
-# 95 % of a normal distribution lie within this many standard deviations of its mean.
+# 95 % of a normal distribution lie within this many standard deviations of its mean: of single items, not of means,
+# whose intervals are Student's.
 Z95 = 1.96
 RESAMPLES = 10_000
 # Resampled indices per block: 2^22 of them take 32 MiB.
@@ -53,9 +54,17 @@ class Correlation(NamedTuple):
     n: int
 
 
+def t95(free: int) -> float:
+    """Return how many standard errors a 95 % interval of Student's t reaches to either side of a mean; nan for none."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(free, 0.975)) if free > 0 else math.nan
+
+
 def spread(values: Sequence[float] | FloatArray) -> Spread:
     """Return mean and dispersion of finite values (n,); nan where n is too small."""
-    return _spread(*_moments(np.asarray(values, np.float64)))
+    n, mean, sd = _moments(np.asarray(values, np.float64))
+    return _spread(n, mean, sd, n - 1)
 
 
 def pooled(groups: Sequence[Sequence[float] | FloatArray]) -> Spread:
@@ -66,7 +75,7 @@ def pooled(groups: Sequence[Sequence[float] | FloatArray]) -> Spread:
         return Spread(0, math.nan, math.nan, math.nan, math.nan, math.nan)
     squares = math.fsum(float(((a - a.mean()) ** 2).sum()) for a in arrays)
     free = n - len(arrays)
-    return _spread(n, float(np.concatenate(arrays).mean()), math.sqrt(squares / free) if free else math.nan)
+    return _spread(n, float(np.concatenate(arrays).mean()), math.sqrt(squares / free) if free else math.nan, free)
 
 
 def within(scores: FloatArray) -> tuple[list[Spread], Spread]:
@@ -80,8 +89,10 @@ def within(scores: FloatArray) -> tuple[list[Spread], Spread]:
     n, conditions = scores.shape
     normal = scores - scores.mean(1, keepdims=True) + scores.mean()
     variance = normal.var(0, ddof=1) * conditions / (conditions - 1)  # (J,)
-    each = [_spread(n, float(m), math.sqrt(v)) for m, v in zip(scores.mean(0), variance, strict=True)]
-    return each, _spread(n, float(scores.mean()), math.sqrt(float(variance.mean())))
+    each = [_spread(n, float(m), math.sqrt(v), n - 1) for m, v in zip(scores.mean(0), variance, strict=True)]
+    # The mean of the variances is the interaction's mean square, and has its degrees of freedom.
+    free = (n - 1) * (conditions - 1)
+    return each, _spread(n, float(scores.mean()), math.sqrt(float(variance.mean())), free)
 
 
 def paired(
@@ -148,6 +159,6 @@ def _moments(values: FloatArray) -> tuple[int, float, float]:
     return len(values), float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
-def _spread(n: int, mean: float, sd: float) -> Spread:
-    half = Z95 * sd / math.sqrt(n) if n else math.nan
+def _spread(n: int, mean: float, sd: float, free: int) -> Spread:
+    half = t95(free) * sd / math.sqrt(n) if n else math.nan
     return Spread(n, mean, sd, Z95 * sd, mean - half, mean + half)

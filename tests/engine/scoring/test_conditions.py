@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from usepcli.engine.scoring import conditions
+from usepcli.engine.scoring import conditions, scoring
 
 
 def rows(**scores: list[float]) -> list[dict[str, Any]]:
@@ -51,6 +51,15 @@ def test_one_condition_is_its_own_pool() -> None:
     (row,) = conditions.spreads("n_src", {"2": rows(a=[1.0], b=[3.0])}, ["snr"])
     assert (row["condition"], row["kind"]) == ("2", "between") and tuple(row).__len__() == len(conditions.COLUMNS)
     assert set(row) == set(conditions.COLUMNS)
+
+
+@pytest.mark.parametrize("items", [1, 2, 5])
+def test_intervals_are_those_of_the_summary(items: int) -> None:
+    table = rows(**{f"i{n}": [float(n * n), n + 0.5] for n in range(items)})
+    (spread,), (whole,) = conditions.spreads("n_src", {"2": table}, ["snr"]), scoring.summary(table, ["snr"])
+    for name in ("mean", "ci95_low", "ci95_high"):
+        assert spread[name] == pytest.approx(whole[name], nan_ok=True)
+    assert math.isnan(spread["ci95_low"]) == (items == 1)
 
 
 def test_scores_that_nobody_has_leave_no_row() -> None:

@@ -30,7 +30,8 @@ NOTES = {
     "sd": "kind within: what is left when each item's mean over conditions is made equal (Cousineau 2005, with the "
     "factor J/(J-1) of Morey 2008); kind between: plain; pooled: about each condition's mean",
     "band95": "1.96 sd, a band for single items, no confidence interval",
-    "interval": "mean -+ 1.96 sd / sqrt(n)",
+    "interval": "95 %, mean -+ t sd / sqrt(n), Student's t with n-1 degrees of freedom as in summary.csv; pooled: with "
+    "those of its sd, n-J between and (n-1)(J-1) within J conditions",
     "dropped": "items that lack a score in some condition; left out, kind within only",
 }
 
