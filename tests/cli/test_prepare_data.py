@@ -69,6 +69,26 @@ def test_speakers_then_check(speech: Path, tmp_path: Path):
     assert json.loads(usep(out, "--check", "--json").stdout)["errors"] >= 1
 
 
+def test_a_prepared_set_is_no_folder_of_mixtures(speech: Path, tmp_path: Path):
+    usep(speech, "-o", tmp_path / "two", *SMALL)
+    for more in ((), ("--shards", "1MB")):
+        result = usep(tmp_path / "two", "-o", tmp_path / "new", *more)
+        assert code(result) == 2 and "a set that usep prepared (prepare.json)" in str(result.exception)
+        assert "--corpus csv" in str(result.exception) and not (tmp_path / "new").exists()
+    (tmp_path / "two" / "prepare.json").unlink()
+    assert "a set that usep prepared (manifest.csv)" in str(usep(tmp_path / "two", "-o", tmp_path / "new").exception)
+    assert code(usep(tmp_path / "two", "-o", tmp_path / "csv", "--corpus", "csv", "--shards", "1MB")) == 0
+    rows = Manifest.read(tmp_path / "csv").rows
+    assert len(rows) == 8 and {len(row.sources) for row in rows} == {2}
+    assert code(usep(tmp_path / "two", "-o", tmp_path / "all", "--corpus", "folder")) == 0
+
+
+def test_a_set_that_lies_in_its_own_folder_goes_on(speech: Path):
+    for _ in range(2):
+        assert code(usep(speech, "-o", speech)) == 0
+    assert len(Manifest.read(speech).rows) == 40
+
+
 def test_pool_alone(speech: Path, tmp_path: Path):
     result = usep(
         speech, "-o", tmp_path / "pool", *SMALL, "--train", "0", "--valid", "0", "--test", "0", "--limit", "5"

@@ -9,7 +9,7 @@ import typer
 
 from usepcli import registry
 from usepcli.cli import _options as options
-from usepcli.cli._corpora import MADE, NOT_OPTIONS, SCENES, WORDED, of, refuse_foreign
+from usepcli.cli._corpora import MADE, NOT_OPTIONS, SCENES, WORDED, of, refuse
 from usepcli.errors import BadInput, ConfigError, PartialFailure, UsageError
 
 Pair = tuple[float, float]
@@ -18,6 +18,7 @@ Triple = tuple[float, float, float]
 
 
 def prepare_data(
+    ctx: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -345,7 +346,7 @@ def prepare_data(
         for name, value in options.but(asked, *NOT_OPTIONS).items()
         if value is not None
     }
-    refuse_foreign(corpus, given)
+    refuse(ctx, given)
     if out is None:
         raise UsageError("--out is missing: name the folder to make, e.g. -o data/mine")
     from usepcli.engine.preparing.prepare import prepare
