@@ -233,6 +233,18 @@ def test_shuffle_of_listed_sources_and_what_it_says(usep: Usep):
     assert len(Manifest.read("two")) == 3
 
 
+def test_a_shuffle_says_that_it_takes_the_mean_of_channels(usep: Usep):
+    dataset()
+    for name in ("0.wav", "0_0.wav", "0_1.wav", "1.wav", "1_0.wav", "1_1.wav"):
+        wave, rate = io.read(f"data/{name}")
+        io.write(f"data/{name}", np.concatenate([wave * 1.5, wave * 0.5]), rate, overwrite=True)
+    answer = usep("--shuffle", "data", "-o", "new", "--rounds", "2")
+    assert answer.code == 0 and "6 files have several channels: the mean of them was taken" in answer.err, answer.err
+    assert {io.info(path).channels for path in Path("new").rglob("*.wav")} == {1}
+    answer = usep("--shuffle", "data", "-o", "cut", "--seconds", "0.5", "--quiet")
+    assert answer.code == 0 and "channels" not in answer.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

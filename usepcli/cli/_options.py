@@ -98,6 +98,7 @@ Heard = Annotated[
     str,
     typer.Option(
         "--channels",
+        metavar="each|first|mix",
         help="Of files with several channels: each by itself, the first, or their mean (mix).",
         autocompletion=among("each", "first", "mix"),
     ),

@@ -99,6 +99,14 @@ class Reader:
         check_row(row, None, self._listed(row), self._store.header)
         return fitted([self._first(path, row) for path in self._listed(row)], length)
 
+    def averaged(self, row: Row, with_sources: bool) -> int:
+        """Return of how many files of a row the mean of several channels is taken; their headers are known by then."""
+        if self.channels != "mix":
+            return 0
+        places = [self.manifest.resolve(row.mixture)] if row.mixture else []
+        places += self._listed(row) if with_sources or not row.mixture else []
+        return sum(self._store.header(place).channels > 1 for place in places)
+
     def _check(self, row: Row, with_sources: bool) -> None:
         check(self.manifest, row)
         mixture = self.manifest.resolve(row.mixture) if row.mixture else None

@@ -162,6 +162,13 @@ def test_a_common_gain_goes_to_the_mixture_too(tmp_path: Path, monkeypatch: pyte
     assert "turned down by 6.00\xa0dB" in page.read_text("utf-8")
 
 
+def test_a_page_says_that_it_plays_the_mean_of_many_channels(tmp_path: Path):
+    for channels in (2, 3):
+        record = _record(tmp_path / str(channels), channels=channels)
+        page = report_files.write_report(record, {}, tmp_path / str(channels) / "out")
+        assert ("of 3 channels is their mean" in page.read_text("utf-8")) == (channels == 3)
+
+
 def test_channels_are_heard_as_they_were_separated(tmp_path: Path):
     record, how = _record(tmp_path, channels=3), How(channels="first")
     heard = report_sound.heard(record, how)

@@ -51,6 +51,7 @@ class Shuffled:
     seconds: float = 0.0
     turned_down: int = 0
     silent: int = 0
+    averaged: int = 0  # files of several channels that were read now, whose mean was taken
     unusable: dict[str, str] = field(default_factory=dict)
     kept: int = 0
     mebibytes: float = 0.0
@@ -174,7 +175,7 @@ def _fill(
     with progress(total=sum(len(group.rows) for group in todo), desc="remix", unit="mixture", quiet=quiet) as bar:
         for group in todo:
             made = []
-            for line in _make(group, reader, sources, settings, folder.path):
+            for line in _make(group, reader, sources, settings, folder.path, summary):
                 made.append(line)
                 check()
             folder.add(made)
@@ -207,10 +208,14 @@ def _finish(folder: ShuffledFolder, rows: list[dict[str, str]], summary: Shuffle
     folder.finish({"results": facts, "tables": {Manifest.FILE: table.extent}})
 
 
-def _make(group: Group, reader: Reader, sources: Sources, settings: Settings, out: Path) -> Iterator[dict[str, Any]]:
+def _make(
+    group: Group, reader: Reader, sources: Sources, settings: Settings, out: Path, summary: Shuffled
+) -> Iterator[dict[str, Any]]:
     """Write the pseudo-mixtures of one group; yield their lines for remix.csv, and one for each unusable mixture."""
     blank = {**dict.fromkeys(COLUMNS, ""), "batch": group.number, "round": group.round + 1, "split": group.split}
     used, examples, bad = _read(group, reader, settings, sources.with_sources)
+    if not group.round:  # further rounds read the same files
+        summary.averaged += sum(reader.averaged(row, sources.with_sources) for row in used)
     yield from ({**blank, "id": name, "reason": reason} for name, reason in bad)
     if len(used) < least(settings.kind, sources.n_src):
         raise BadInput(f"{len(bad)} of {len(group.rows)} mixtures of one batch cannot be used: {bad[0][1]}")

@@ -83,6 +83,11 @@ def _note(done: Shuffled, dry_run: bool, say: Callable[[str], None]) -> None:
         say(f"nothing was written; about {done.mebibytes:g} MiB would be in {done.out}")
     if done.kept:
         say(f"{done.kept} pseudo-mixtures were there already and stayed")
+    if done.averaged:
+        say(
+            f"{done.averaged} files have several channels: the mean of them was taken, and what was written has one "
+            "channel"
+        )
     if done.share:
         say(done.share)
     if done.silent:

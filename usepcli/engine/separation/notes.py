@@ -87,8 +87,8 @@ class Notes:
         if bare and not self._uncalibrated:
             self._uncalibrated = True
             self.say(
-                "presence: the model is not calibrated, so an absent sound gets whatever it takes for it; see usep "
-                "evaluate --calibrate"
+                "presence: the model is not calibrated, so an absent sound gets whatever it takes for it; see "
+                "`usep calibrate`"
             )
 
 

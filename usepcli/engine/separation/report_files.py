@@ -77,7 +77,7 @@ def write_report(
         facts=_facts(record, tracks[0].lufs, total, card),
         settings=_text({**settings, "sample format": record.subtype, "settings hash": record.settings}),
         credits=_credits(card),
-        notices=_notices(record, common) + where.notices(),
+        notices=_notices(record, tracks, common) + where.notices(),
         trained_for=trained_for(card) if card else "",
         version=__version__,
     )
@@ -222,7 +222,7 @@ def _facts(record: Record, before: float, total: _Total, card: Card | None) -> l
     ]
 
 
-def _notices(record: Record, common: float) -> list[str]:
+def _notices(record: Record, tracks: Sequence[Heard], common: float) -> list[str]:
     said = []
     if record.missing_s:
         said.append(
@@ -233,6 +233,8 @@ def _notices(record: Record, common: float) -> list[str]:
             f"All sources were turned down by {decibel(-record.gain_db, digits=2)} so that none clips; the mixture is "
             "played here turned down as much."
         )
+    if several := sorted({track.averaged for track in tracks if track.averaged}):
+        said.append(f"What is played here of {' or '.join(map(str, several))} channels is their mean.")
     if math.isnan(record.null_db) and not record.left_out:
         said.append("Not all sources were written: those that are heard here do not add up to the mixture.")
     if record.left_out:

@@ -53,8 +53,13 @@ class Heard:
     @property
     def channels(self) -> int:
         """The number of channels that `blocks` gives."""
+        return 1 if self.how.one_channel or self.averaged else io.info(self.path, self.how.track).channels
+
+    @property
+    def averaged(self) -> int:
+        """The number of channels whose mean `blocks` gives, because a page plays two at most; 0 where it need not."""
         found = io.info(self.path, self.how.track).channels
-        return 1 if self.how.one_channel or found > 2 else found
+        return found if found > 2 and not self.how.one_channel else 0
 
     def blocks(self, work: str = "") -> Iterator[np.ndarray]:
         """Yield the samples (C, t), at most two channels, before `gain`; `watch` sees those of a work with a name."""
