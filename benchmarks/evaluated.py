@@ -8,7 +8,8 @@ asteroid (`get_metrics`, one item after the other as its recipes do) gives SI-SD
 and of the mixture, museval what it knows, the SDR and its parts for every second; usep is asked for the SDR alone, for
 four scores, and for these of the mixture as well, and writes its tables. The peers score the first `--peers` items,
 since all would take them a quarter of an hour; told are seconds of the wall per item. Everyone may use all cores; each
-has one item first to load what it needs, but for usep, whose start is in its time.
+has one item first to load what it needs, but for usep, whose start is in its time. museval imports musdb for the data
+set of that name; where that cannot be imported, since it wants ffmpeg, an empty module stands in: no score needs it.
 """
 
 from __future__ import annotations

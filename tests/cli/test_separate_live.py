@@ -196,7 +196,7 @@ def test_a_pipe_gets_samples_as_they_came(
     reader.join(patience_s)
     want = whole("convtasnet", pcm.decode(bytes_of(sound, code), code))[0]
     found = pcm.decode(reader.data, code)
-    # Eight bits round to 1/256; a law's widest step is 1/32 of full scale, and here a tenth of that is heard.
+    # Eight bits are steps of 1/128; a law's widest step is 1/32 of full scale.
     assert np.abs(found - want).max() < {"u8": 2 / 256, "mulaw": 1 / 32, "alaw": 1 / 32}.get(code, 2.0**-14)
 
 

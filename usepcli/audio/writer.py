@@ -130,9 +130,8 @@ class Writer:
             check_finite(block, self.path)
             block = _quantise(block, self.subtype)
         elif self.subtype in LOSSY.values():
-            block = block / np.float32(
-                32768
-            )  # of int16 in two channels libsndfile 1.2.2 gives LAME twice what is there
+            # Of int16 in two channels libsndfile 1.2.2 gives LAME twice what there is, not so of floats.
+            block = block / np.float32(32768)
         try:
             coded = block if self._order is None else block[list(self._order)]
             self._file.write(np.ascontiguousarray(coded.T))

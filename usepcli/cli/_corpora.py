@@ -13,25 +13,10 @@ from usepcli.cli import _options as options
 from usepcli.errors import UsageError, choices
 from usepcli.files import show
 
-NOT_OPTIONS = frozenset(
-    {
-        *(
-            "ctx",
-            "source",
-            "out",
-            "corpus",
-            "check",
-            "workers",
-            "overwrite",
-            "dry_run",
-            "quiet",
-            "as_json",
-            "shards",
-            "shard",
-        )
-    }
-    | {"merge"}
-)
+NOT_OPTIONS = frozenset({
+    "ctx", "source", "out", "corpus", "check", "workers", "overwrite", "dry_run", "quiet", "as_json", "shards", "shard",
+    "merge",
+})  # fmt: skip
 WORDED = "labelled, music, vggsound"
 MADE, SCENES = f"speakers, wsj-mix, events, fuss-mix, {WORDED}", f"events, fuss-mix, {WORDED}"
 _FLAGS = {"pause_s": "pause", "noise_snr_db": "noise-snr", "event_snr_db": "event-snr", "rt60_s": "rt60"}

@@ -59,7 +59,10 @@ def test_a_compiled_training_learns_the_same(profile_file: Path, tmp_path: Path)
     said = {name: train(profile_file, run, f"train.compile={name}") for name, run in runs.items()}
     told = "the network is compiled in the first step of every start"
     assert told in said["true"] and told not in said["false"]
-    assert losses(runs["true"]) == pytest.approx(losses(runs["false"]), rel=1e-3, abs=1e-3)
+    made, meant = (losses(run) for run in (runs["true"], runs["false"]))
+    assert made[0] == pytest.approx(meant[0], rel=1e-4)
+    # Adam's first steps are as large for gradients near zero, whose sign rounding may turn, as for all others.
+    assert made == pytest.approx(meant, abs=0.05)
     # What was compiled is stored as any other model, and a run goes on without.
     whole, plain = (store.read_weights(run / "best.safetensors") for run in (runs["true"], runs["false"]))
     assert whole.keys() == plain.keys()
